@@ -1,0 +1,43 @@
+# One environment, .venv, made from requirements.lock; a second call installs nothing.
+# Elsewhere than on a CPU machine the same pins bring the CUDA build of torch.
+PYTHON ?= python3.11
+ARGS ?=
+.DEFAULT_GOAL := help
+.PHONY: help install sweep test test-slow lint lock
+
+help:
+	@echo "make sweep [ARGS='--dataset PATH …']   tune a beta-VAE-GAN (python -m searchers.beta_vaegan)"
+	@echo "make test                              lint, import rules, tests"
+	@echo "make test-slow                         the tests marked slow"
+	@echo "make lock                              pin requirements.lock anew from pyproject.toml"
+
+install: .venv/.installed
+
+# --no-build-isolation: the build back end is pinned in the lock, too.
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "latentune needs Python 3.11 or later; name one with make PYTHON=…"; exit 2; }
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "Installing the packages of requirements.lock into .venv (once; some minutes)."
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch .venv/.installed
+
+sweep: .venv/.installed
+	@.venv/bin/python -m searchers.beta_vaegan $(ARGS)
+
+lint: .venv/.installed
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/lint-imports
+
+test: lint
+	.venv/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: .venv/.installed
+	.venv/bin/python -m pytest -m slow $(ARGS)
+
+# The local part of a version (torch 2.13.0+cpu) names one build; the lock serves every machine.
+lock: .venv/.installed
+	.venv/bin/python -m piptools compile --quiet --extra dev --strip-extras --allow-unsafe --no-emit-index-url \
+		--no-emit-find-links --no-annotate --no-header --output-file requirements.lock pyproject.toml
+	sed -i 's/+cpu$$//' requirements.lock

@@ -1,0 +1,1 @@
+"""Reads the record of sweeps from MLflow: tables, winners, figures, reports."""

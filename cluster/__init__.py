@@ -1,0 +1,1 @@
+"""Joins a Ray cluster or starts an embedded one, and runs the MLflow tracking server."""

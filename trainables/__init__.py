@@ -1,0 +1,1 @@
+"""Ray Tune trainables for generative image models, ready for any Tune searcher and scheduler."""

@@ -1,0 +1,1 @@
+"""Generative models in pure PyTorch: one file, one model."""

@@ -1,0 +1,1 @@
+"""One epoch a step."""
