@@ -1,0 +1,87 @@
+"""The GAN baseline (Goodfellow et al. 2014): VAE-GAN's decoder against its discriminator."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainables.models.base import GenerativeModel
+from trainables.models.losses import binary_cross_entropy
+from trainables.models.networks import Decoder, Discriminator, initialise
+
+
+@dataclass(frozen=True)
+class GANConfig:
+    """Hyperparameters of `GAN`; the defaults are the seed's Tables 1 and 3 and its section 5.5."""
+
+    image_size: int = 64
+    channels: int = 3
+    width: float = 1.0
+    latent_dim: int = 128
+    learning_rate: float = 3e-4
+    real_label: float = 0.95
+    fake_label: float = 0.05
+    label_swap: float = 0.05
+
+
+class GAN(GenerativeModel):
+    """Non-saturating GAN: the generator descends −log D(G(z)) (Goodfellow et al. 2014, sec. 3)."""
+
+    Config = GANConfig
+
+    def build(self) -> None:
+        """Build generator and discriminator."""
+        c = self.config
+        self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
+        self.discriminator = Discriminator(c.image_size, c.channels, c.width, "fully_connected")
+        initialise(self)
+
+    def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One Adam a network."""
+        networks = {"decoder": self.decoder, "discriminator": self.discriminator}
+        return {
+            n: torch.optim.Adam(m.parameters(), lr=self.config.learning_rate) for n, m in networks.items()
+        }
+
+    def training_step(self, x: Tensor) -> dict[str, Tensor]:
+        """Update both networks from one forward pass of each, D on real and on generated images."""
+        self.train()
+        z = torch.randn(len(x), self.config.latent_dim, generator=self.generator, device=self.device)
+        generated = self.decode(z)
+        leaf = generated.detach().requires_grad_()
+        _, real_logits = self.discriminator(x)
+        _, fake_logits = self.discriminator(leaf)
+        real, fake = discriminator_labels(self.config, self.generator)
+        gan = binary_cross_entropy(real_logits, real) + binary_cross_entropy(fake_logits, fake)
+        generator_loss = binary_cross_entropy(fake_logits, torch.ones_like(real))
+
+        (image_gradient,) = torch.autograd.grad(generator_loss, leaf, retain_graph=True)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
+        gan.backward(inputs=list(self.discriminator.parameters()))
+        generated.backward(image_gradient)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        return {
+            "gan": gan.detach(),
+            "generator": generator_loss.detach(),
+            "discriminator_accuracy": discriminator_accuracy(real_logits, fake_logits),
+        }
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the images of latents (B, M)."""
+        return self.decoder(z)
+
+
+def discriminator_labels(config, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return (real, fake), swapped with probability `label_swap` at each iteration (seed sec. 5.5)."""
+    swapped = torch.rand((), generator=generator, device=generator.device) < config.label_swap
+    real = torch.where(swapped, config.fake_label, config.real_label)  # tensors: no wait for the device
+    fake = torch.where(swapped, config.real_label, config.fake_label)
+    return real, fake
+
+
+def discriminator_accuracy(real_logits: Tensor, *fake_logits: Tensor) -> Tensor:
+    """Share of images that the discriminator judges right, real and fake weighing the same."""
+    fake = torch.cat(fake_logits)
+    return ((real_logits > 0).float().mean() + (fake <= 0).float().mean()).detach() / 2

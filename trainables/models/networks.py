@@ -1,0 +1,148 @@
+"""The three networks of VAE-GAN (Larsen et al. 2016; the seed's Table 1), which VAE and GAN are made of, too.
+
+At width 1 and 64×64 the layers are the papers'. `width` multiplies every hidden channel count; image sizes
+are multiples of 8, since each network halves or doubles the resolution three times.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+FeatureLayer = Literal["fully_connected", "convolution"]
+
+
+def channels_at(width: float, channels: int) -> int:
+    """Scale a channel count, never below 8."""
+    return max(8, round(width * channels))
+
+
+def check_image_size(image_size: int) -> None:
+    """Raise ValueError unless three halvings leave a whole number of pixels."""
+    if image_size % 8 or image_size < 16:
+        raise ValueError(f"image_size is {image_size}; it must be a multiple of 8, 16 or more")
+
+
+def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, 5, stride=2, padding=2),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def _transposed(inputs: int, outputs: int) -> list[nn.Module]:
+    layer = nn.ConvTranspose2d(inputs, outputs, 5, stride=2, padding=2, output_padding=1)
+    return [layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+
+def _fully_connected(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
+
+
+class Encoder(nn.Module):
+    """Images (B, C, H, W) to mean and log-variance of q(z|x), each (B, M).
+
+    `hidden` is the fully connected layer's size at width 1: 2048 in the seed, 1024 in Larsen's code.
+    """
+
+    def __init__(self, image_size: int, channels: int, width: float, hidden: int, latent_dim: int):
+        super().__init__()
+        check_image_size(image_size)
+        c1, c2, c3 = (channels_at(width, c) for c in (64, 128, 256))
+        features = channels_at(width, hidden)
+        self.trunk = nn.Sequential(
+            *_convolution(channels, c1),
+            *_convolution(c1, c2),
+            *_convolution(c2, c3),
+            nn.Flatten(),
+            *_fully_connected(c3 * (image_size // 8) ** 2, features),
+        )
+        self.mean = nn.Linear(features, latent_dim)
+        self.log_variance = nn.Linear(features, latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (mean, log_variance)."""
+        h = self.trunk(x)
+        return self.mean(h), self.log_variance(h)
+
+
+class Decoder(nn.Module):
+    """Latents (B, M) to images in [−1, 1], (B, C, H, W): the VAE's decoder and the GAN's generator alike.
+
+    The last 5×5 convolution to C channels with tanh is missing in the seed's Table 1 and present in its code.
+    """
+
+    def __init__(self, image_size: int, channels: int, width: float, latent_dim: int):
+        super().__init__()
+        check_image_size(image_size)
+        c1, c2, c3 = (channels_at(width, c) for c in (256, 128, 32))
+        start = image_size // 8
+        self.layers = nn.Sequential(
+            *_fully_connected(latent_dim, c1 * start * start),
+            nn.Unflatten(1, (c1, start, start)),
+            *_transposed(c1, c1),
+            *_transposed(c1, c2),
+            *_transposed(c2, c3),
+            nn.Conv2d(c3, channels, 5, padding=2),
+            nn.Tanh(),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the images that z stands for."""
+        return self.layers(z)
+
+
+class Discriminator(nn.Module):
+    """Images (B, C, H, W) to the features Dis_l (B, F) and the logits that they are real, (B,).
+
+    Dis_l is the 512-d fully connected activation ("next to last layer", the seed) or the raw output of the
+    third strided convolution before batch norm (Larsen's code: 8·8·256 = 16 384 at 64×64).
+    """
+
+    def __init__(self, image_size: int, channels: int, width: float, feature_layer: FeatureLayer):
+        super().__init__()
+        check_image_size(image_size)
+        c1, c2, c3 = (channels_at(width, c) for c in (32, 128, 256))
+        hidden = channels_at(width, 512)
+        self.feature_layer = feature_layer
+        self.trunk = nn.Sequential(
+            nn.Conv2d(channels, c1, 5, padding=2),
+            nn.ReLU(inplace=True),
+            *_convolution(c1, c2),
+            *_convolution(c2, c3),
+            nn.Conv2d(c3, c3, 5, stride=2, padding=2),
+        )
+        # ReLU not in place: the convolution's raw output is a feature layer.
+        self.head = nn.Sequential(
+            nn.BatchNorm2d(c3),
+            nn.ReLU(),
+            nn.Flatten(),
+            *_fully_connected(c3 * (image_size // 8) ** 2, hidden),
+        )
+        self.logit = nn.Linear(hidden, 1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return Dis_l(x), (B, F), and no more than it takes."""
+        h = self.trunk(x)
+        return h.flatten(1) if self.feature_layer == "convolution" else self.head(h)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (Dis_l(x), logits)."""
+        raw = self.trunk(x)
+        h = self.head(raw)
+        features = raw.flatten(1) if self.feature_layer == "convolution" else h
+        return features, self.logit(h).squeeze(1)
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, std: float = 0.02) -> None:
+    """Draw weights from N(0, std²), batch norm's from N(1, std²); biases 0 (the seed's Table 3)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            module.weight.normal_(0.0, std)
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.weight.normal_(1.0, std)
+        else:
+            continue
+        module.bias.zero_()

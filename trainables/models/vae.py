@@ -1,0 +1,63 @@
+"""The variational autoencoder with the seed's networks; β ≠ 1 makes it a β-VAE (Higgins et al. 2017)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainables.models.base import GenerativeModel
+from trainables.models.losses import kl_divergence, reparameterise, squared_error
+from trainables.models.networks import Decoder, Encoder, initialise
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Hyperparameters of `VAE`; the defaults are the seed's Tables 1 and 3."""
+
+    image_size: int = 64
+    channels: int = 3
+    width: float = 1.0
+    hidden: int = 2048
+    latent_dim: int = 128
+    beta: float = 1.0
+    learning_rate: float = 3e-4
+
+
+class VAE(GenerativeModel):
+    """Kingma & Welling (2014) with a pixel-wise Gaussian likelihood of identity covariance."""
+
+    Config = VAEConfig
+    has_encoder = True
+    likelihood = "gaussian, identity covariance, pixels in [-1, 1]"
+
+    def build(self) -> None:
+        """Build encoder and decoder."""
+        c = self.config
+        self.encoder = Encoder(c.image_size, c.channels, c.width, c.hidden, c.latent_dim)
+        self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
+        initialise(self)
+
+    def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One Adam over both networks."""
+        return {"autoencoder": torch.optim.Adam(self.parameters(), lr=self.config.learning_rate)}
+
+    def training_step(self, x: Tensor) -> dict[str, Tensor]:
+        """Descend ½‖x − x̂‖² + β·KL, the negative β-ELBO (seed eq. 17) up to a constant."""
+        self.train()
+        mean, log_variance = self.encode(x)
+        reconstruction = self.decode(reparameterise(mean, log_variance, self.generator))
+        error = squared_error(x, reconstruction).mean()
+        kl = kl_divergence(mean, log_variance).sum(1).mean()
+        optimizer = self.optimizers["autoencoder"]
+        optimizer.zero_grad()
+        (error + self.config.beta * kl).backward()
+        optimizer.step()
+        return {"squared_error": error.detach(), "kl": kl.detach()}
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), each (B, M)."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the images of latents (B, M)."""
+        return self.decoder(z)

@@ -1,0 +1,170 @@
+"""VAE-GAN (Larsen et al. 2016) and β-VAE-GAN (the seed, sec. 4.2): `beta` = 1 is the former.
+
+Who gets which gradient:
+
+    encoder        β·KL + L_feature
+    decoder        γ·L_feature − L_GAN
+    discriminator  L_GAN
+
+with L_feature = ½‖Dis_l(x) − Dis_l(x̃)‖² (seed eq. 12) and L_GAN the discriminator's binary cross-entropy
+(eq. 9), x̃ a reconstruction and x_p the image of a prior sample.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from trainables.models.base import GenerativeModel
+from trainables.models.gan import discriminator_accuracy, discriminator_labels
+from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterise, squared_error
+from trainables.models.networks import Decoder, Discriminator, Encoder, FeatureLayer, initialise
+
+# What Larsen's code does otherwise than the seed's report (andersbll/autoencoding_beyond_pixels).
+LARSEN: dict[str, Any] = {
+    "hidden": 1024,
+    "feature_layer": "convolution",
+    "gamma": 1e-6,
+    "reconstructions_are_fake": False,
+    "equilibrium": True,
+    "real_label": 1.0,
+    "fake_label": 0.0,
+    "label_swap": 0.0,
+    "optimizer": "rmsprop",
+}
+# Larsen's equilibrium: a network rests while its mean −log cost shows it far ahead.
+REST_DISCRIMINATOR_BELOW = 0.33
+REST_DECODER_ABOVE = 1.03
+
+
+@dataclass(frozen=True)
+class VAEGANConfig:
+    """Hyperparameters of `VAEGAN`; the defaults are the seed's report."""
+
+    image_size: int = 64
+    channels: int = 3
+    width: float = 1.0
+    hidden: int = 2048
+    latent_dim: int = 128
+    beta: float = 1.0
+    gamma: float = 1.0
+    feature_layer: FeatureLayer = "fully_connected"
+    reconstructions_are_fake: bool = True
+    equilibrium: bool = False
+    real_label: float = 0.95
+    fake_label: float = 0.05
+    label_swap: float = 0.05
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    learning_rate: float = 3e-4
+
+
+class VAEGAN(GenerativeModel):
+    """Three networks, one update each a step, from one forward and the least backward work."""
+
+    Config = VAEGANConfig
+    RECIPES: ClassVar = {"report": {}, "larsen": LARSEN}
+    has_encoder = True
+    likelihood = "gaussian, identity covariance, pixels in [-1, 1]"
+
+    def build(self) -> None:
+        """Build encoder, decoder and discriminator."""
+        c = self.config
+        self.encoder = Encoder(c.image_size, c.channels, c.width, c.hidden, c.latent_dim)
+        self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
+        self.discriminator = Discriminator(c.image_size, c.channels, c.width, c.feature_layer)
+        initialise(self)
+
+    def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One optimiser a network."""
+        kind = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}[self.config.optimizer]
+        networks = ("encoder", "decoder", "discriminator")
+        return {n: kind(getattr(self, n).parameters(), lr=self.config.learning_rate) for n in networks}
+
+    def training_step(self, x: Tensor) -> dict[str, Tensor]:
+        """Update the three networks (Larsen's Algorithm 1).
+
+        The work, with E, G, D one pass of a network over a batch, "→" forward, "←x" backward to the input
+        only and "←" backward to the parameters too:
+            → E(x), G(z), G(z_p), D(x), D(x̃), D(x_p)
+            L_feature   ←x D(x̃)   ←x G(z)   ← E(x)
+            L_GAN       ← D(x), D(x̃), D(x_p)   ← G(z), G(z_p)
+        Three separate losses would cost two more passes back through D and two through E. G(z) is passed
+        through twice because the encoder and the decoder get different gradients there. With Larsen's recipe
+        D(x̃) goes up to the feature layer only, and G(z) and G(z_p) still are two batches.
+        """
+        c = self.config
+        self.train()
+        mean, log_variance = self.encode(x)
+        z = reparameterise(mean, log_variance, self.generator)
+        z_leaf = z.detach().requires_grad_()
+        reconstruction = self.decode(z_leaf)
+        z_prior = torch.randn(z.shape, generator=self.generator, device=self.device)
+        generated = self.decode(z_prior)
+
+        # Each graph ends at leaves, so that a backward pass reaches the networks it is meant for alone.
+        reconstruction_leaf = reconstruction.detach().requires_grad_()
+        generated_leaf = generated.detach().requires_grad_()
+        real_features, real_logits = self.discriminator(x)
+        if c.reconstructions_are_fake:
+            features, reconstruction_logits = self.discriminator(reconstruction_leaf)
+        else:
+            features = self.discriminator.features(reconstruction_leaf)
+        _, generated_logits = self.discriminator(generated_leaf)
+
+        feature_loss = squared_error(real_features.detach(), features).mean()
+        kl = kl_divergence(mean, log_variance).sum(1).mean()
+        real, fake = discriminator_labels(c, self.generator)
+        gan_real = binary_cross_entropy(real_logits, real)
+        gan_fakes = [binary_cross_entropy(generated_logits, fake)]
+        if c.reconstructions_are_fake:
+            gan_fakes.append(binary_cross_entropy(reconstruction_logits, fake))
+        gan = gan_real + sum(gan_fakes)
+
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
+        (feature_gradient,) = torch.autograd.grad(feature_loss, reconstruction_leaf, retain_graph=True)
+        gan.backward()  # the discriminator's parameters, and both leaves
+        (z_gradient,) = torch.autograd.grad(reconstruction, z_leaf, feature_gradient, retain_graph=True)
+        torch.autograd.backward([c.beta * kl, z], [None, z_gradient])
+        reconstruction_gradient = c.gamma * feature_gradient
+        if c.reconstructions_are_fake:
+            reconstruction_gradient = reconstruction_gradient - reconstruction_leaf.grad
+        torch.autograd.backward(
+            [reconstruction, generated],
+            [reconstruction_gradient, -generated_leaf.grad],
+            inputs=list(self.decoder.parameters()),
+        )
+        for name in self._updated(gan_real, gan_fakes):
+            self.optimizers[name].step()
+
+        return {
+            "feature": feature_loss.detach(),
+            "kl": kl.detach(),
+            "gan": gan.detach(),
+            "discriminator_accuracy": discriminator_accuracy(real_logits, generated_logits),
+        }
+
+    def _updated(self, gan_real: Tensor, gan_fakes: list[Tensor]) -> tuple[str, ...]:
+        """Name the networks that this step updates: all, or what Larsen's equilibrium leaves awake."""
+        if not self.config.equilibrium:
+            return ("encoder", "decoder", "discriminator")
+        fake = sum(gan_fakes) / len(gan_fakes)
+        rest_discriminator = bool((gan_real < REST_DISCRIMINATOR_BELOW) | (fake < REST_DISCRIMINATOR_BELOW))
+        rest_decoder = bool((gan_real > REST_DECODER_ABOVE) | (fake > REST_DECODER_ABOVE))
+        if rest_discriminator and rest_decoder:
+            rest_discriminator = rest_decoder = False
+        names = ["encoder"]
+        if not rest_decoder:
+            names.append("decoder")
+        if not rest_discriminator:
+            names.append("discriminator")
+        return tuple(names)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), each (B, M)."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the images of latents (B, M)."""
+        return self.decoder(z)
