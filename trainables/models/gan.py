@@ -46,7 +46,8 @@ class GAN(GenerativeModel):
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Update both networks from one forward pass of each, D on real and on generated images."""
         self.train()
-        z = torch.randn(len(x), self.config.latent_dim, generator=self.generator, device=self.device)
+        shape = (len(x), self.config.latent_dim)
+        z = torch.randn(shape, generator=self.generator, device=self.device, dtype=x.dtype)
         generated = self.decode(z)
         leaf = generated.detach().requires_grad_()
         _, real_logits = self.discriminator(x)

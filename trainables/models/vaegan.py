@@ -99,7 +99,7 @@ class VAEGAN(GenerativeModel):
         z = reparameterise(mean, log_variance, self.generator)
         z_leaf = z.detach().requires_grad_()
         reconstruction = self.decode(z_leaf)
-        z_prior = torch.randn(z.shape, generator=self.generator, device=self.device)
+        z_prior = torch.randn(z.shape, generator=self.generator, device=self.device, dtype=x.dtype)
         generated = self.decode(z_prior)
 
         # Each graph ends at leaves, so that a backward pass reaches the networks it is meant for alone.
