@@ -1,0 +1,109 @@
+"""A frozen network with its resize: uint8 images in, float64 features out, and what they depend on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.metrics.statistics import Identity
+from trainables.metrics.threads import thread_limit
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How uint8 images become a network's input: [0, 1], bilinear to size × size, then scale·x + shift.
+
+    Sampling points are those of align_corners=False. With `antialias` a smaller output averages over what
+    it covers; a larger one is the same either way. size None: images keep their own.
+    """
+
+    size: int | None
+    antialias: bool
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __str__(self) -> str:
+        if self.size is None:
+            return "uint8-native"
+        return f"uint8-bilinear{'-antialias' if self.antialias else ''}-{self.size}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, H, W, 1 or 3) uint8 -> (B, 3, size, size) float32."""
+        x = images.permute(0, 3, 1, 2).expand(-1, 3, -1, -1).float() / 255
+        if self.size is not None:
+            size = (self.size, self.size)
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=self.antialias)
+        scale, shift = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (self.scale, self.shift))
+        return (x * scale + shift).contiguous(memory_format=torch.channels_last)
+
+
+class Extractor:
+    """A frozen network with its resize. Called with uint8 images (n, H, W, 1 or 3) it gives (n, d) float64.
+
+    `name`; `metric` and `kid_metric`, the keys of its scores; `dim`, d; `identity`; `reason`, a sentence that
+    says which extractor was taken and why.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        weights: str,
+        resize: Resize,
+        *,
+        reason: str,
+        metric: str | None = None,
+        device: torch.device | str = "cpu",
+        threads: int | None = None,
+        batch_size: int = 32,
+    ):
+        self.name = name
+        self.metric = metric or f"fd_{name}"
+        self.kid_metric = "kid" if self.metric == "fid" else f"kid_{self.metric.removeprefix('fd_')}"
+        self.identity = Identity(name, weights, str(resize))
+        self.reason = reason
+        self.device = torch.device(device)
+        self.threads = threads
+        # Large batches fall out of a CPU core's caches: at 224, 16 images a batch are 3 times as fast as 128.
+        self.batch_size = batch_size if self.device.type == "cpu" else 256
+        self._resize = resize
+        self._network = network.to(self.device)
+        side = resize.size or 64
+        self.dim = self(np.zeros((1, side, side, 3), np.uint8)).shape[1]
+
+    def __call__(self, images: NDArray[np.uint8] | Tensor) -> NDArray[np.float64]:
+        """Return the features of images.
+
+        Raises TypeError where images are not uint8, ValueError where their shape is another than (n, H, W,
+        1 or 3), there is none, or a feature is not finite.
+        """
+        images = as_uint8_images(images)
+        parts = []
+        with thread_limit(self.threads), torch.inference_mode():
+            for start in range(0, len(images), self.batch_size):
+                batch = torch.as_tensor(images[start : start + self.batch_size]).to(self.device)
+                features = self._network(self._resize(batch))
+                parts.append(features.flatten(1).cpu().double().numpy())
+        features = np.concatenate(parts)
+        if not np.isfinite(features).all():
+            raise ValueError(f"{self.identity} gives features that are not finite for these images")
+        return features
+
+
+def as_uint8_images(images: NDArray[np.uint8] | Tensor) -> NDArray[np.uint8] | Tensor:
+    """Return images unchanged. Raises as `Extractor.__call__` where they are not (n, H, W, 1 or 3) uint8."""
+    shape = tuple(images.shape)
+    if len(shape) != 4 or shape[3] not in (1, 3):
+        raise ValueError(f"images have shape {shape}; (n, height, width, 1 or 3) is expected")
+    if 0 in shape:
+        raise ValueError(f"no image: the shape is {shape}")
+    if images.dtype not in (np.uint8, torch.uint8):
+        floats = torch.as_tensor(images[:]).float()
+        broken = int((~torch.isfinite(floats)).flatten(1).any(1).sum())
+        if broken:
+            raise ValueError(f"{broken} of {len(images)} images hold pixels that are nan or infinite")
+        raise TypeError(f"images are {images.dtype}; round them to uint8, 0 to 255, first")
+    return images

@@ -1,0 +1,180 @@
+"""The real images' side of the scores: computed once for a data set, shared by all trials and processes."""
+
+import hashlib
+import io
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from trainables.metrics.extractor import Extractor
+from trainables.metrics.kernels import mean_kernel
+from trainables.metrics.statistics import GaussianStatistics, Identity, as_features, covariance_factor
+
+FORMAT = 1  # of the files; raise it where a stored value changes its meaning
+KEPT_FEATURES = 4096
+BATCH = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceStatistics:
+    """The real images' side of a Fréchet or kernel distance, computed once and read by all trials.
+
+    `n` images (None: unknown, for files of other programs), `mean` (d,), `covariance` (d, d), `factor` W
+    (d, r) with W Wᵀ = covariance, `identity` (None: unknown), and `features`, (k, d) float32: a random
+    subset of the images, from which the kernel distance, the floor and the neighbours are computed, with
+    `kernel_mean`, the kernel's mean over their pairs.
+    """
+
+    n: int | None
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    identity: Identity | None = None
+    features: NDArray[np.float32] | None = None
+    kernel_mean: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        statistics: GaussianStatistics,
+        identity: Identity | None = None,
+        features: NDArray[np.float32] | None = None,
+    ) -> "ReferenceStatistics":
+        """Factor the covariance. Raises ValueError below two images."""
+        covariance = statistics.covariance
+        factor = covariance_factor(covariance, statistics.n - 1)
+        kernel_mean = None if features is None else mean_kernel(features.astype(np.float64))
+        return cls(statistics.n, statistics.mean, covariance, factor, identity, features, kernel_mean)
+
+    @classmethod
+    def of_features(cls, features: ArrayLike, identity: Identity | None = None) -> "ReferenceStatistics":
+        """Return the statistics of features (n, d) that are in memory, all of which it keeps."""
+        x = as_features(features)
+        statistics = GaussianStatistics(x.shape[1])
+        statistics.update(x)
+        return cls.of(statistics, identity, x.astype(np.float32))
+
+    @property
+    def dim(self) -> int:
+        """The number of features, d."""
+        return len(self.mean)
+
+    def save(self, path: Path) -> None:
+        """Write an .npz, whole or not at all; readers of an older file keep it. `mu` and `sigma` are
+        pytorch-fid's names, so that its command line reads the file, too.
+        """
+        arrays = {"format": FORMAT, "mu": self.mean, "sigma": self.covariance, "factor": self.factor}
+        if self.n is not None:
+            arrays["n"] = self.n
+        if self.identity is not None:
+            arrays["identity"] = [self.identity.extractor, self.identity.weights, self.identity.resize]
+        if self.features is not None:
+            arrays |= {"features": self.features, "kernel_mean": self.kernel_mean}
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+            try:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(file.name, 0o644)
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+    @classmethod
+    def load(cls, path: Path) -> "ReferenceStatistics":
+        """Read `save`'s file, or pytorch-fid's with `mu` and `sigma` alone.
+
+        Raises ValueError where the file holds no such statistics.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+        except (OSError, ValueError, EOFError, KeyError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ValueError(f"{path} is no readable .npz file: {error}") from error
+        if "mu" not in arrays or "sigma" not in arrays:
+            raise ValueError(f"{path} holds {sorted(arrays)}; statistics need 'mu' (d,) and 'sigma' (d, d)")
+        mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
+        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+            raise ValueError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are not (d,) and (d, d)")
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise ValueError(f"{path} holds statistics that are not finite")
+        n = int(arrays["n"]) if "n" in arrays else None
+        factor = arrays["factor"] if "factor" in arrays else covariance_factor(covariance, n and n - 1)
+        identity = Identity(*map(str, arrays["identity"])) if "identity" in arrays else None
+        kernel_mean = float(arrays["kernel_mean"]) if "kernel_mean" in arrays else None
+        return cls(n, mean, covariance, factor, identity, arrays.get("features"), kernel_mean)
+
+
+def reference_statistics(
+    images: NDArray[np.uint8] | Tensor | Iterable[NDArray[np.uint8] | Tensor],
+    extractor: Extractor,
+    *,
+    cache_dir: Path | None,
+    key: str,
+) -> ReferenceStatistics:
+    """Return the statistics of real images, from the cache where they are there.
+
+    images: uint8 (N, H, W, C), or an iterable of batches of them, read only where the cache has nothing. key
+    names data set, split and image size; together with the extractor's identity it is the file's name in
+    cache_dir (None: no cache). Concurrent callers on one file system compute once: the others wait. A file
+    that cannot be read is computed anew. Raises ValueError where there are fewer than two images.
+    """
+    if cache_dir is None:
+        return _compute(images, extractor)
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", key)[:60].strip("-")
+    digest = hashlib.sha256(f"{FORMAT}\n{key}\n{extractor.identity!r}".encode()).hexdigest()[:16]
+    directory = Path(cache_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{slug}-{extractor.name}-{digest}.npz"
+    if not path.is_file():
+        with FileLock(f"{path}.lock"):
+            if not path.is_file():
+                _compute(images, extractor).save(path)
+    try:
+        return ReferenceStatistics.load(path)
+    except ValueError:
+        with FileLock(f"{path}.lock"):
+            reference = _compute(images, extractor)
+            reference.save(path)
+        return reference
+
+
+def _compute(
+    images: NDArray[np.uint8] | Tensor | Iterable[NDArray[np.uint8] | Tensor], extractor: Extractor
+) -> ReferenceStatistics:
+    statistics = GaussianStatistics(extractor.dim)
+    keys, kept = np.empty(0), np.empty((0, extractor.dim), np.float32)
+    generator = np.random.default_rng(0)
+    for batch in _batches(images):
+        features = extractor(batch)
+        statistics.update(features)
+        # The rows with the smallest random keys are a random subset, whatever the batches.
+        keys = np.append(keys, generator.random(len(features)))
+        kept = np.concatenate([kept, features.astype(np.float32)])
+        if len(keys) > KEPT_FEATURES:
+            smallest = np.argsort(keys)[:KEPT_FEATURES]
+            keys, kept = keys[smallest], kept[smallest]
+    return ReferenceStatistics.of(statistics, extractor.identity, kept)
+
+
+def _batches(
+    images: NDArray[np.uint8] | Tensor | Iterable[NDArray[np.uint8] | Tensor],
+) -> Iterator[NDArray[np.uint8] | Tensor]:
+    if isinstance(images, np.ndarray | Tensor):
+        if not len(images):
+            raise ValueError(f"no image: the shape is {tuple(images.shape)}")
+        return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+    return iter(images)
