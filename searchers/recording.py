@@ -1,1 +1,246 @@
-"""MLflow record."""
+"""The record of a sweep in MLflow: one parent run for the sweep, one child run for each trial.
+
+`Recorder` is a Tune callback on the driver, the only process that writes. It appends to the ledger and
+returns at once. `Delivery`, a thread, sends the ledger's events to MLflow in their order, waits out an
+unreachable server, and after a restart goes on from where it was. Delivering an event twice does no harm:
+runs are found by their tags, metrics carry the ledger's own timestamps (MLflow stores equal points once),
+and an image is sent only if its step is not there yet.
+"""
+
+import json
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from ray import tune
+from ray.tune.utils import flatten_dict
+
+from searchers.ledger import DIVERGED, FAILED, FINISHED, STOPPED, Ledger, TrialRecord
+
+SWEEP_TAG, TRIAL_TAG = "latentune.sweep", "latentune.trial"
+STATUS_TAG = "latentune.status"
+# A dead server is asked again by us, in the background, not by MLflow's client for minutes within a call.
+HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+RETRY_SECONDS = (1, 2, 5, 10, 30)
+# Tune adds these to every result; they are no scores.
+NOT_SCORES = {"timestamp", "pid", "training_iteration", "epoch", "done", "iterations_since_restore"}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """What the parent run says of the sweep."""
+
+    sweep_id: str
+    name: str
+    experiment: str
+    description: str
+    params: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    trial_params: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: {}
+    """what a trial's run says beside its configuration: provenance, and columns that follow from it"""
+
+
+class Recorder(tune.Callback):
+    """Writes what Tune reports into the ledger: each trial once, each of its epochs once."""
+
+    def __init__(self, ledger: Ledger, folder: Path, epochs: int):
+        self.ledger, self.folder, self.epochs = ledger, folder, epochs
+        self.records = ledger.trials()
+
+    def on_trial_start(self, iteration, trials, trial, **info) -> None:
+        """Record a trial that is new; one that goes on after a fault is known already."""
+        if trial.trial_id not in self.records:
+            record = TrialRecord(trial.trial_id, len(self.records) + 1, trial.config)
+            self.ledger.append("trial", trial=record.trial, number=record.number, config=record.config)
+            self.records[record.trial] = record
+
+    def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+        """Record an epoch; after a fault an epoch may come twice, and the first report stands."""
+        images = result.pop("images", {})  # bytes: not for Tune's own snapshots
+        record, epoch = self.records[trial.trial_id], result["training_iteration"]
+        if epoch in record.metrics:
+            return
+        metrics = {
+            key: float(value)
+            for key, value in result.items()
+            if isinstance(value, int | float) and key not in NOT_SCORES
+        }
+        paths = {}
+        for key, png in images.items():
+            path = self.folder / "images" / trial.trial_id / f"{key}_{epoch:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png)
+            paths[key] = str(path.relative_to(self.folder))
+        self.ledger.append("result", trial=trial.trial_id, epoch=epoch, metrics=metrics, images=paths)
+        record.metrics[epoch] = metrics
+
+    def on_trial_complete(self, iteration, trials, trial, **info) -> None:
+        """Record how a trial ended: at its last epoch, stopped early, or diverged."""
+        record = self.records[trial.trial_id]
+        last = record.metrics.get(record.epoch, {})
+        ended = FINISHED if record.epoch >= self.epochs else STOPPED
+        self._end(trial, DIVERGED if last.get("diverged") else ended)
+
+    def on_trial_error(self, iteration, trials, trial, **info) -> None:
+        """Record that a trial failed for good, with all its retries."""
+        self._end(trial, FAILED)
+
+    def _end(self, trial, status: str) -> None:
+        record = self.records.get(trial.trial_id)
+        if record is not None and record.status is None:
+            self.ledger.append("end", trial=trial.trial_id, status=status)
+            record.status = status
+
+
+class Delivery(threading.Thread):
+    """Sends the ledger's events to MLflow, in order, however long that takes."""
+
+    def __init__(self, ledger: Ledger, folder: Path, tracking_uri: str, sweep: SweepRecord):
+        super().__init__(name="mlflow-delivery", daemon=True)
+        self.ledger, self.folder, self.tracking_uri, self.sweep = ledger, folder, tracking_uri, sweep
+        self.offset_path = folder / "delivered.json"
+        self.offset = json.loads(self.offset_path.read_text())["offset"] if self.offset_path.exists() else 0
+        self.half_sent = True  # the first event after a start or an error may have arrived in part
+        self.error: str | None = None
+        self.experiment_id: str | None = None
+        self.parent_run_id: str | None = None
+        self.run_ids: dict[str, str] = {}
+        self._wake, self._closing = threading.Event(), threading.Event()
+
+    def wake(self) -> None:
+        """Tell the thread that there is something to send."""
+        self._wake.set()
+
+    def close(self, timeout: float) -> int:
+        """Send what is left for at most `timeout` seconds; return how many events remain unsent."""
+        self._closing.set()
+        self._wake.set()
+        if self.is_alive():
+            self.join(timeout)
+        return sum(1 for _ in self.ledger.events(self.offset))
+
+    def run(self) -> None:
+        """Deliver until closed and nothing is left."""
+        attempt = 0
+        while True:
+            try:
+                if self.parent_run_id is None:
+                    self._connect()
+                self._deliver()
+                self.error, attempt = None, 0
+            except Exception as error:
+                self.half_sent, self.parent_run_id = True, None  # look anew at what has arrived
+                self.error = str(error).splitlines()[0] if str(error) else type(error).__name__
+                logger.debug("MLflow at %s does not take the record yet", self.tracking_uri, exc_info=True)
+                self._wake.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+                attempt += 1
+                continue
+            if self._closing.is_set() and not any(True for _ in self.ledger.events(self.offset)):
+                return
+            self._wake.wait(1.0)
+            self._wake.clear()
+
+    def _connect(self) -> None:
+        """Find the sweep's runs, or begin them."""
+        for name, value in HTTP_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient  # seconds to import: here, the sweep does not wait for it
+
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        logging.getLogger("alembic").setLevel(logging.ERROR)
+        self.client = MlflowClient(self.tracking_uri)
+        experiment = self.client.get_experiment_by_name(self.sweep.experiment)
+        self.experiment_id = (
+            experiment.experiment_id if experiment else self.client.create_experiment(self.sweep.experiment)
+        )
+        parent, token = None, None
+        mine = f"tags.`{SWEEP_TAG}` = '{self.sweep.sweep_id}'"
+        while True:
+            page = self.client.search_runs([self.experiment_id], mine, page_token=token)
+            for run in page:
+                if TRIAL_TAG in run.data.tags:
+                    self.run_ids[run.data.tags[TRIAL_TAG]] = run.info.run_id
+                else:
+                    parent = run.info.run_id
+            token = page.token
+            if not token:
+                break
+        if parent is None:
+            tags = {SWEEP_TAG: self.sweep.sweep_id, "mlflow.note.content": self.sweep.description}
+            tags |= self.sweep.tags
+            parent = self.client.create_run(
+                self.experiment_id, tags=tags, run_name=self.sweep.name
+            ).info.run_id
+        self._log_params(parent, self.sweep.params)
+        self.client.update_run(parent, status="RUNNING")
+        self.parent_run_id = parent
+
+    def _log_params(self, run_id: str, params: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        self.client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in params.items()])
+
+    def _deliver(self) -> None:
+        """Send all events there are; the offset moves on with each that arrived."""
+        for offset, event in self.ledger.events(self.offset):
+            getattr(self, f"_send_{event['event']}")(event)
+            self.offset, self.half_sent = offset, False
+            temporary = self.offset_path.with_suffix(".tmp")
+            temporary.write_text(json.dumps({"offset": offset}))
+            temporary.replace(self.offset_path)
+
+    def _send_trial(self, event: dict[str, Any]) -> None:
+        if event["trial"] not in self.run_ids:
+            tags = {
+                SWEEP_TAG: self.sweep.sweep_id,
+                TRIAL_TAG: event["trial"],
+                "mlflow.parentRunId": self.parent_run_id,
+            }
+            name = f"{self.sweep.name}-{event['number']:03d}"
+            run = self.client.create_run(self.experiment_id, event["time"], tags=tags, run_name=name)
+            self.run_ids[event["trial"]] = run.info.run_id
+        params = {**self.sweep.trial_params(event["config"]), **flatten_dict(event["config"])}
+        self._log_params(self.run_ids[event["trial"]], params)
+
+    def _send_result(self, event: dict[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        run_id, epoch = self.run_ids[event["trial"]], event["epoch"]
+        metrics = [Metric(key, value, event["time"], epoch) for key, value in event["metrics"].items()]
+        self.client.log_batch(run_id, metrics=metrics)
+        if not event["images"]:
+            return
+        there = self.client.list_artifacts(run_id, "images") if self.half_sent else []
+        for key, path in event["images"].items():
+            # MLflow's own name for an image: key, "step", epoch, …; the thumbnail, .webp, is written last.
+            sent = re.compile(rf"{re.escape(key)}[+%]step[+%]{epoch}[+%].*\.webp")
+            if any(sent.fullmatch(Path(file.path).name) for file in there):
+                continue
+            with Image.open(self.folder / path) as image:
+                self.client.log_image(run_id, image.copy(), key=key, step=epoch, timestamp=event["time"])
+
+    def _send_end(self, event: dict[str, Any]) -> None:
+        run_id = self.run_ids[event["trial"]]
+        self.client.set_tag(run_id, STATUS_TAG, event["status"])
+        self.client.set_terminated(
+            run_id, "FAILED" if event["status"] == FAILED else "FINISHED", end_time=event["time"]
+        )
+
+    def _send_figure(self, event: dict[str, Any]) -> None:
+        self.client.log_artifact(self.parent_run_id, str(self.folder / event["path"]))
+
+    def _send_note(self, event: dict[str, Any]) -> None:
+        for key, value in event.get("tags", {}).items():
+            self.client.set_tag(self.parent_run_id, key, value)
+        for key, value in event.get("metrics", {}).items():
+            self.client.log_metric(self.parent_run_id, key, value, event["time"], event.get("step", 0))
+        if "status" in event:
+            self.client.set_terminated(self.parent_run_id, event["status"], end_time=event["time"])

@@ -1,0 +1,100 @@
+"""The ledger: a sweep's own record on the driver's disk, which everything else is rebuilt from.
+
+Tune snapshots its state now and then, MLflow may be away for an hour, and a driver can die at any moment. The
+ledger is one JSON line an event, on disk before the event is acted on. From it a resumed sweep rebuilds what
+Tune does not keep (ASHA's rungs), and MLflow receives what it has missed.
+
+Events: `trial` (trial, number, config), `result` (trial, epoch, metrics, images), `end` (trial, status),
+`figure` (path), `note` (tags, metrics, status of the sweep). Each has `time`, milliseconds since 1970.
+"""
+
+import errno
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# What became of a trial. A resumed sweep runs again what has no end.
+FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"
+
+
+@dataclass
+class TrialRecord:
+    """What the ledger knows of one trial; `metrics` by epoch."""
+
+    trial: str
+    number: int
+    config: dict[str, Any]
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    status: str | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that was reported; 0 before the first."""
+        return max(self.metrics, default=0)
+
+    def last(self, metric: str) -> float:
+        """The metric's value at the last epoch; nan where there is none."""
+        return self.metrics.get(self.epoch, {}).get(metric, float("nan"))
+
+
+class Ledger:
+    """Append-only events in a file; one process writes, any thread of it reads."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115  open as long as the sweep runs
+        self._drop_torn_line()
+
+    def _drop_torn_line(self) -> None:
+        """Cut off what a killed driver wrote last without its newline: it was never acted on."""
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            self._file.truncate(whole)
+
+    def append(self, event: str, **values: Any) -> None:
+        """Write an event; it is on disk when this returns. Raises OSError where the disk is full."""
+        line = (json.dumps({"event": event, "time": int(time.time() * 1000), **values}) + "\n").encode()
+        with self._lock:
+            end = self._file.seek(0, os.SEEK_END)
+            try:
+                if self._file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+                os.fsync(self._file.fileno())
+            except OSError:
+                self._file.truncate(end)  # no half line for the next one to be glued to
+                raise
+
+    def events(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (offset of the next event, event) from a byte offset on, complete lines only."""
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                yield offset, json.loads(line)
+
+    def trials(self) -> dict[str, TrialRecord]:
+        """Return the record of every trial, in the order they were begun."""
+        records: dict[str, TrialRecord] = {}
+        for _, event in self.events():
+            trial = event.get("trial")
+            if event["event"] == "trial":
+                records.setdefault(trial, TrialRecord(trial, event["number"], event["config"]))
+            elif event["event"] == "result":
+                records[trial].metrics.setdefault(event["epoch"], event["metrics"])
+            elif event["event"] == "end":
+                records[trial].status = event["status"]
+        return records
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
