@@ -20,7 +20,8 @@ def kernel_inception_distance(
 
     features: (n, d) of generated images, against those that the reference kept. All pairs are used rather
     than random subsets, so the value has no randomness of its own; it may be slightly negative. The standard
-    deviation is the delete-a-group jackknife's over the generated images. Raises ValueError where the
+    deviation is the delete-a-group jackknife's over the generated images; between two samples of one
+    distribution, where the statistic is degenerate, it is √2 too large. Raises ValueError where the
     dimensions differ, a value is not finite, there are too few images for the groups or the reference kept
     no features; IdentityMismatchError where the extractors differ.
     """

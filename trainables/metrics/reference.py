@@ -5,6 +5,8 @@ import io
 import os
 import re
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +30,9 @@ class ReferenceStatistics:
     """The real images' side of a Fréchet or kernel distance, computed once and read by all trials.
 
     `n` images (None: unknown, for files of other programs), `mean` (d,), `covariance` (d, d), `factor` W
-    (d, r) with W Wᵀ = covariance, `identity` (None: unknown), and `features`, (k, d) float32: a random
-    subset of the images, from which the kernel distance, the floor and the neighbours are computed, with
-    `kernel_mean`, the kernel's mean over their pairs.
+    (d, r) with W Wᵀ = covariance, `identity` (None: unknown), and `features`, (k, d) float32: those
+    of a random subset of the images in random order, which the kernel distance, the floor and the manifold
+    scores are computed from, with `kernel_mean`, the kernel's mean over their pairs.
     """
 
     n: int | None
@@ -56,11 +58,12 @@ class ReferenceStatistics:
 
     @classmethod
     def of_features(cls, features: ArrayLike, identity: Identity | None = None) -> "ReferenceStatistics":
-        """Return the statistics of features (n, d) that are in memory, all of which it keeps."""
+        """Return the statistics of features (n, d) that are in memory."""
         x = as_features(features)
         statistics = GaussianStatistics(x.shape[1])
         statistics.update(x)
-        return cls.of(statistics, identity, x.astype(np.float32))
+        kept = np.random.default_rng(0).permutation(len(x))[:KEPT_FEATURES]
+        return cls.of(statistics, identity, x[kept].astype(np.float32))
 
     @property
     def dim(self) -> int:
@@ -68,9 +71,7 @@ class ReferenceStatistics:
         return len(self.mean)
 
     def save(self, path: Path) -> None:
-        """Write an .npz, whole or not at all; readers of an older file keep it. `mu` and `sigma` are
-        pytorch-fid's names, so that its command line reads the file, too.
-        """
+        """Write an .npz, whole or not at all; pytorch-fid reads it, too, by the names `mu` and `sigma`."""
         arrays = {"format": FORMAT, "mu": self.mean, "sigma": self.covariance, "factor": self.factor}
         if self.n is not None:
             arrays["n"] = self.n
@@ -100,7 +101,7 @@ class ReferenceStatistics:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
-        except (OSError, ValueError, EOFError, KeyError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, FileNotFoundError):
                 raise
             raise ValueError(f"{path} is no readable .npz file: {error}") from error
@@ -164,9 +165,8 @@ def _compute(
         # The rows with the smallest random keys are a random subset, whatever the batches.
         keys = np.append(keys, generator.random(len(features)))
         kept = np.concatenate([kept, features.astype(np.float32)])
-        if len(keys) > KEPT_FEATURES:
-            smallest = np.argsort(keys)[:KEPT_FEATURES]
-            keys, kept = keys[smallest], kept[smallest]
+        smallest = np.argsort(keys)[:KEPT_FEATURES]
+        keys, kept = keys[smallest], kept[smallest]
     return ReferenceStatistics.of(statistics, extractor.identity, kept)
 
 
