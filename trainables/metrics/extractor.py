@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.metrics.errors import MetricError
 from trainables.metrics.statistics import Identity
 from trainables.metrics.threads import thread_limit
 
@@ -43,8 +44,8 @@ class Resize:
 class Extractor:
     """A frozen network with its resize. Called with uint8 images (n, H, W, 1 or 3) it gives (n, d) float64.
 
-    `name`; `metric` and `kid_metric`, the keys of its scores; `dim`, d; `identity`; `reason`, a sentence that
-    says which extractor was taken and why.
+    `name`, by which `load_extractor` gives it again; `metric` and `kid_metric`, the keys of its scores;
+    `dim`, d; `identity`; `reason`, a sentence that says which extractor was taken and why.
     """
 
     def __init__(
@@ -55,15 +56,17 @@ class Extractor:
         resize: Resize,
         *,
         reason: str,
+        network_name: str | None = None,
         metric: str | None = None,
         device: torch.device | str = "cpu",
         threads: int | None = None,
         batch_size: int = 32,
     ):
         self.name = name
-        self.metric = metric or f"fd_{name}"
+        network_name = network_name or name
+        self.metric = metric or f"fd_{network_name}"
         self.kid_metric = "kid" if self.metric == "fid" else f"kid_{self.metric.removeprefix('fd_')}"
-        self.identity = Identity(name, weights, str(resize))
+        self.identity = Identity(network_name, weights, str(resize))
         self.reason = reason
         self.device = torch.device(device)
         self.threads = threads
@@ -77,7 +80,7 @@ class Extractor:
     def __call__(self, images: NDArray[np.uint8] | Tensor) -> NDArray[np.float64]:
         """Return the features of images.
 
-        Raises TypeError where images are not uint8, ValueError where their shape is another than (n, H, W,
+        Raises TypeError where images are not uint8, MetricError where their shape is another than (n, H, W,
         1 or 3), there is none, or a feature is not finite.
         """
         images = as_uint8_images(images)
@@ -89,7 +92,7 @@ class Extractor:
                 parts.append(features.flatten(1).cpu().double().numpy())
         features = np.concatenate(parts)
         if not np.isfinite(features).all():
-            raise ValueError(f"{self.identity} gives features that are not finite for these images")
+            raise MetricError(f"{self.identity} gives features that are not finite for these images")
         return features
 
 
@@ -97,13 +100,13 @@ def as_uint8_images(images: NDArray[np.uint8] | Tensor) -> NDArray[np.uint8] | T
     """Return images unchanged. Raises as `Extractor.__call__` where they are not (n, H, W, 1 or 3) uint8."""
     shape = tuple(images.shape)
     if len(shape) != 4 or shape[3] not in (1, 3):
-        raise ValueError(f"images have shape {shape}; (n, height, width, 1 or 3) is expected")
+        raise MetricError(f"images have shape {shape}; (n, height, width, 1 or 3) is expected")
     if 0 in shape:
-        raise ValueError(f"no image: the shape is {shape}")
+        raise MetricError(f"no image: the shape is {shape}")
     if images.dtype not in (np.uint8, torch.uint8):
         floats = torch.as_tensor(images[:]).float()
         broken = int((~torch.isfinite(floats)).flatten(1).any(1).sum())
         if broken:
-            raise ValueError(f"{broken} of {len(images)} images hold pixels that are nan or infinite")
+            raise MetricError(f"{broken} of {len(images)} images hold pixels that are nan or infinite")
         raise TypeError(f"images are {images.dtype}; round them to uint8, 0 to 255, first")
     return images

@@ -11,7 +11,7 @@ from torch import nn
 
 from trainables.metrics import networks
 from trainables.metrics.dinov2 import DinoV2
-from trainables.metrics.errors import WeightsError
+from trainables.metrics.errors import MetricError, WeightsError
 from trainables.metrics.extractor import Extractor, Resize
 
 __all__ = ["NAMES", "Extractor", "load_extractor"]
@@ -66,19 +66,19 @@ def load_extractor(
     tests. `auto`: Inception where its weights are on this machine, otherwise EfficientNet-Lite0; it
     downloads nothing. threads caps the CPU threads of each call.
 
-    Raises ValueError where the name is unknown; WeightsError where weights are absent, damaged or another
-    network's; FileNotFoundError where a path does not exist.
+    Raises MetricError where the name is unknown; WeightsError where weights are absent, damaged or another
+    network's.
     """
     kind, _, path = name.partition(":")
     if weights is not None and not Path(weights).is_file():
-        raise FileNotFoundError(f"no file of weights at {weights}")
+        raise WeightsError(f"no file of weights at {weights}")
     options = {"device": device, "threads": threads}
     if kind == "classifier" and path:
         return _classifier(Path(path), options)
     if name not in NAMES[:-1]:
-        raise ValueError(f"no feature extractor {name!r}; there are: {', '.join(NAMES)}")
+        raise MetricError(f"no feature extractor {name!r}; there are: {', '.join(NAMES)}")
     if weights is not None and name in ("efficientnet_lite0", "random"):
-        raise ValueError(f"{name} takes no file of weights; inception and dinov2 do")
+        raise MetricError(f"{name} takes no file of weights; inception and dinov2 do")
     if name == "inception":
         return _inception(weights, options)
     if name == "dinov2":
@@ -143,7 +143,15 @@ def _dinov2(weights: Path | None, options: dict) -> Extractor:
     network = DinoV2(width, depth)
     networks.load_weights(network, path)
     reason = f"DINOv2 {size} was taken, with the weights at {path}."
-    return Extractor(f"dinov2_{size}", network.eval(), digest, DINOV2_RESIZE, reason=reason, **options)
+    return Extractor(
+        "dinov2",
+        network.eval(),
+        digest,
+        DINOV2_RESIZE,
+        network_name=f"dinov2_{size}",
+        reason=reason,
+        **options,
+    )
 
 
 def _efficientnet_lite0(reason: str, options: dict) -> Extractor:
@@ -192,14 +200,15 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 def _classifier(path: Path, options: dict) -> Extractor:
     if not path.is_file():
-        raise FileNotFoundError(f"no network at {path}")
+        raise WeightsError(f"no network at {path}")
     network = networks.load_exported(path)
     try:
         return Extractor(
-            "classifier",
+            f"classifier:{path}",
             network,
             networks.sha256(path),
             NATIVE,
+            network_name="classifier",
             reason=f"The network {path} was asked for.",
             **options,
         )

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from trainables.metrics.errors import MetricError
 from trainables.metrics.reference import ReferenceStatistics, reference_statistics
 from trainables.metrics.statistics import (
     EPSILON,
@@ -51,7 +52,7 @@ def frechet_distance(
     """Return the squared Fréchet distance of two Gaussians, as FID reports it; 0 for identical sets.
 
     sample: features (n, d), or statistics. identity: of the extractor that made the features, where known.
-    Raises IdentityMismatchError where the extractors differ, ValueError where the shapes differ, fewer than
+    Raises IdentityMismatchError where the extractors differ, MetricError where the shapes differ, fewer than
     two images are given or a value is not finite.
     """
     if isinstance(sample, ReferenceStatistics):
@@ -81,7 +82,7 @@ def _distance_of_statistics(
 ) -> float:
     covariance = sample.covariance
     if len(covariance) != reference.dim:
-        raise ValueError(f"statistics of {len(covariance)} features; the reference has {reference.dim}")
+        raise MetricError(f"statistics of {len(covariance)} features; the reference has {reference.dim}")
     W = reference.factor
     rank = min(W.shape[1], sample.n - 1 if sample.n else W.shape[1])
     eigenvalues = np.linalg.eigvalsh(W.T @ covariance @ W)[::-1][:rank]
@@ -111,7 +112,7 @@ def _assemble(total: float, roots: NDArray[np.float64]) -> float:
 def _checked(features: ArrayLike, reference: ReferenceStatistics) -> NDArray[np.float64]:
     X = as_features(features)
     if X.shape[1] != reference.dim:
-        raise ValueError(f"features have {X.shape[1]} dimensions; the reference has {reference.dim}")
+        raise MetricError(f"features have {X.shape[1]} dimensions; the reference has {reference.dim}")
     return X
 
 
@@ -126,13 +127,13 @@ def estimate_frechet_distance(
 
     The delete-a-group jackknife: variance (g − 1)/g · Σ (d²₍ᵢ₎ − mean)². It tells how far the value would
     move with other images of the same model, not its bias, which depends on n. Raises as
-    `frechet_distance`, and ValueError where a group would be empty or leave fewer than two images.
+    `frechet_distance`, and MetricError where a group would be empty or leave fewer than two images.
     """
     value = frechet_distance(features, reference, identity=identity)
     X = _checked(features, reference)
     n = len(X)
     if not 2 <= groups <= n - 2:
-        raise ValueError(f"{groups} groups of {n} images; between 2 and {n - 2} are possible")
+        raise MetricError(f"{groups} groups of {n} images; between 2 and {n - 2} are possible")
     shifted = X - reference.mean
     Y = shifted @ reference.factor
     parts = np.array_split(np.arange(n), groups)
@@ -164,11 +165,11 @@ def real_floor(reference: ReferenceStatistics, n: int) -> float:
     """Return the distance of n real images to the other real images of the reference.
 
     No model that is scored with n samples can be expected below it; it is not 0, since n is finite. Raises
-    ValueError where the reference kept fewer than n features or would be left with fewer than n images.
+    MetricError where the reference kept fewer than n features or would be left with fewer than n images.
     """
     kept = 0 if reference.features is None else len(reference.features)
     if reference.n is None or n > kept or reference.n < 2 * n:
-        raise ValueError(
+        raise MetricError(
             f"a floor at n = {n} needs {n} kept features and {2 * n} images; "
             f"this reference has {kept} of {reference.n}"
         )

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from trainables.metrics.errors import MetricError
 from trainables.metrics.frechet import frechet_distance
 from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.statistics import Identity, as_features
@@ -22,12 +23,12 @@ def frechet_distance_infinity(
     """Return the intercept of a line through d² against 1/N, for 15 sizes N from 5000 to n (ibid., sec. 4).
 
     features: (n, d). Each subset is drawn at random without replacement. Removes the bias of generated
-    images being few, not that of the reference's. Raises ValueError below n = 10 000, and as
+    images being few, not that of the reference's. Raises MetricError below n = 10 000, and as
     `frechet_distance`.
     """
     X = as_features(features)
     if len(X) < MINIMUM:
-        raise ValueError(
+        raise MetricError(
             f"an extrapolation from {len(X)} images keeps much of the bias; at least {MINIMUM} are needed"
         )
     return extrapolate(X, reference, np.linspace(SMALLEST_SUBSET, len(X), POINTS).astype(int), identity, seed)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from trainables.metrics.errors import MetricError
 from trainables.metrics.frechet import Estimate
 from trainables.metrics.kernels import polynomial_kernel
 from trainables.metrics.reference import ReferenceStatistics
@@ -21,20 +22,20 @@ def kernel_inception_distance(
     features: (n, d) of generated images, against those that the reference kept. All pairs are used rather
     than random subsets, so the value has no randomness of its own; it may be slightly negative. The standard
     deviation is the delete-a-group jackknife's over the generated images; between two samples of one
-    distribution, where the statistic is degenerate, it is √2 too large. Raises ValueError where the
+    distribution, where the statistic is degenerate, it is √2 too large. Raises MetricError where the
     dimensions differ, a value is not finite, there are too few images for the groups or the reference kept
     no features; IdentityMismatchError where the extractors differ.
     """
     if identity is not None:
         identity.require(reference.identity)
     if reference.features is None:
-        raise ValueError("this reference kept no features; the kernel distance needs them")
+        raise MetricError("this reference kept no features; the kernel distance needs them")
     X, Y = as_features(features), reference.features.astype(np.float64)
     if X.shape[1] != Y.shape[1]:
-        raise ValueError(f"features have {X.shape[1]} dimensions; the reference has {Y.shape[1]}")
+        raise MetricError(f"features have {X.shape[1]} dimensions; the reference has {Y.shape[1]}")
     n = len(X)
     if not 2 <= groups <= n // 2:
-        raise ValueError(f"{groups} groups of {n} images; between 2 and {n // 2} are possible")
+        raise MetricError(f"{groups} groups of {n} images; between 2 and {n // 2} are possible")
 
     XX = polynomial_kernel(X, X)
     np.fill_diagonal(XX, 0.0)

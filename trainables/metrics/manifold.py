@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from trainables.metrics.errors import MetricError
 from trainables.metrics.neighbours import ROWS, squared_distances
 from trainables.metrics.statistics import as_features
 
@@ -31,13 +32,13 @@ class ManifoldScores:
 def manifold_scores(generated: ArrayLike, real: ArrayLike, *, k: int = 5) -> ManifoldScores:
     """Return the four scores of generated (n, d) against real (m, d) features.
 
-    Raises ValueError where the dimensions differ, a value is not finite, or k is not below n and m.
+    Raises MetricError where the dimensions differ, a value is not finite, or k is not below n and m.
     """
     X, Y = as_features(generated), as_features(real)
     if X.shape[1] != Y.shape[1]:
-        raise ValueError(f"generated features have {X.shape[1]} dimensions; the real ones have {Y.shape[1]}")
+        raise MetricError(f"generated features have {X.shape[1]} dimensions; the real ones have {Y.shape[1]}")
     if not 1 <= k < min(len(X), len(Y)):
-        raise ValueError(f"k is {k}; it must be at least 1 and below {min(len(X), len(Y))}")
+        raise MetricError(f"k is {k}; it must be at least 1 and below {min(len(X), len(Y))}")
     real_radii, generated_radii = _squared_radii(Y, k), _squared_radii(X, k)
     balls = np.zeros(len(X), np.int64)  # real balls that hold each generated point
     recalled, covered = np.zeros(len(Y), bool), np.zeros(len(Y), bool)

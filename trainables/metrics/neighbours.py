@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from trainables.metrics.errors import MetricError
+
 ROWS = 1024  # bounds memory at ROWS·m distances
 NEAR_COPY_RATIO = 1 / 3
 
@@ -28,14 +30,14 @@ def squared_distances(X: NDArray, Y: NDArray) -> NDArray:
 def nearest_neighbours(queries: ArrayLike, training: ArrayLike, k: int = 1) -> Neighbours:
     """Return the k nearest rows of training (m, …) to each row of queries (n, …), by Euclidean distance.
 
-    Rows are features or pixels; pixels may be uint8. Raises ValueError where the shapes differ, a value is
+    Rows are features or pixels; pixels may be uint8. Raises MetricError where the shapes differ, a value is
     not finite or k is not between 1 and m.
     """
     Q, T = _rows(queries, "queries"), _rows(training, "training")
     if Q.shape[1] != T.shape[1]:
-        raise ValueError(f"queries have {Q.shape[1]} values a row; training has {T.shape[1]}")
+        raise MetricError(f"queries have {Q.shape[1]} values a row; training has {T.shape[1]}")
     if not 1 <= k <= len(T):
-        raise ValueError(f"k is {k}; it must be between 1 and {len(T)}, the number of training rows")
+        raise MetricError(f"k is {k}; it must be between 1 and {len(T)}, the number of training rows")
     centre = T.mean(0)  # float32 products lose less around the centre
     Q32, T32 = Q - centre, T - centre
     # float32 finds the candidates; distances near 0 need the differences themselves.
@@ -60,7 +62,7 @@ def near_copy_share(generated: ArrayLike, training: ArrayLike, *, ratio: float =
     that the training set holds twice is not seen. Raises as `nearest_neighbours`.
     """
     if not 0 < ratio <= 1:
-        raise ValueError(f"ratio is {ratio}; it must be above 0 and at most 1")
+        raise MetricError(f"ratio is {ratio}; it must be above 0 and at most 1")
     distances = nearest_neighbours(generated, training, k=2).distances
     return float((distances[:, 0] < ratio * distances[:, 1]).mean())
 
@@ -68,8 +70,8 @@ def near_copy_share(generated: ArrayLike, training: ArrayLike, *, ratio: float =
 def _rows(values: ArrayLike, name: str) -> NDArray[np.float32]:
     x = np.asarray(values)
     if x.ndim < 2 or not len(x):
-        raise ValueError(f"{name} have shape {x.shape}; (n, …) with n ≥ 1 is expected")
+        raise MetricError(f"{name} have shape {x.shape}; (n, …) with n ≥ 1 is expected")
     x = x.reshape(len(x), -1).astype(np.float32)
     if not np.isfinite(x).all():
-        raise ValueError(f"{name} hold values that are not finite")
+        raise MetricError(f"{name} hold values that are not finite")
     return x

@@ -16,6 +16,7 @@ from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from trainables.metrics.errors import MetricError
 from trainables.metrics.extractor import Extractor
 from trainables.metrics.kernels import mean_kernel
 from trainables.metrics.statistics import GaussianStatistics, Identity, as_features, covariance_factor
@@ -50,7 +51,7 @@ class ReferenceStatistics:
         identity: Identity | None = None,
         features: NDArray[np.float32] | None = None,
     ) -> "ReferenceStatistics":
-        """Factor the covariance. Raises ValueError below two images."""
+        """Factor the covariance. Raises MetricError below two images."""
         covariance = statistics.covariance
         factor = covariance_factor(covariance, statistics.n - 1)
         kernel_mean = None if features is None else mean_kernel(features.astype(np.float64))
@@ -96,7 +97,7 @@ class ReferenceStatistics:
     def load(cls, path: Path) -> "ReferenceStatistics":
         """Read `save`'s file, or pytorch-fid's with `mu` and `sigma` alone.
 
-        Raises ValueError where the file holds no such statistics.
+        Raises MetricError where the file holds no such statistics.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -104,14 +105,14 @@ class ReferenceStatistics:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, FileNotFoundError):
                 raise
-            raise ValueError(f"{path} is no readable .npz file: {error}") from error
+            raise MetricError(f"{path} is no readable .npz file: {error}") from error
         if "mu" not in arrays or "sigma" not in arrays:
-            raise ValueError(f"{path} holds {sorted(arrays)}; statistics need 'mu' (d,) and 'sigma' (d, d)")
+            raise MetricError(f"{path} holds {sorted(arrays)}; statistics need 'mu' (d,) and 'sigma' (d, d)")
         mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-            raise ValueError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are not (d,) and (d, d)")
+            raise MetricError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are not (d,) and (d, d)")
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-            raise ValueError(f"{path} holds statistics that are not finite")
+            raise MetricError(f"{path} holds statistics that are not finite")
         n = int(arrays["n"]) if "n" in arrays else None
         factor = arrays["factor"] if "factor" in arrays else covariance_factor(covariance, n and n - 1)
         identity = Identity(*map(str, arrays["identity"])) if "identity" in arrays else None
@@ -131,7 +132,7 @@ def reference_statistics(
     images: uint8 (N, H, W, C), or an iterable of batches of them, read only where the cache has nothing. key
     names data set, split and image size; together with the extractor's identity it is the file's name in
     cache_dir (None: no cache). Concurrent callers on one file system compute once: the others wait. A file
-    that cannot be read is computed anew. Raises ValueError where there are fewer than two images.
+    that cannot be read is computed anew. Raises MetricError where there are fewer than two images.
     """
     if cache_dir is None:
         return _compute(images, extractor)
@@ -139,14 +140,14 @@ def reference_statistics(
     digest = hashlib.sha256(f"{FORMAT}\n{key}\n{extractor.identity!r}".encode()).hexdigest()[:16]
     directory = Path(cache_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{slug}-{extractor.name}-{digest}.npz"
+    path = directory / f"{slug}-{extractor.identity.extractor}-{digest}.npz"
     if not path.is_file():
         with FileLock(f"{path}.lock"):
             if not path.is_file():
                 _compute(images, extractor).save(path)
     try:
         return ReferenceStatistics.load(path)
-    except ValueError:
+    except MetricError:
         with FileLock(f"{path}.lock"):
             reference = _compute(images, extractor)
             reference.save(path)
@@ -175,6 +176,6 @@ def _batches(
 ) -> Iterator[NDArray[np.uint8] | Tensor]:
     if isinstance(images, np.ndarray | Tensor):
         if not len(images):
-            raise ValueError(f"no image: the shape is {tuple(images.shape)}")
+            raise MetricError(f"no image: the shape is {tuple(images.shape)}")
         return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
     return iter(images)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trainables.metrics.errors import IdentityMismatchError
+from trainables.metrics.errors import IdentityMismatchError, MetricError
 
 EPSILON = np.finfo(np.float64).eps
 
@@ -34,15 +34,15 @@ class Identity:
 
 
 def as_features(features: ArrayLike, minimum: int = 2) -> NDArray[np.float64]:
-    """Return features as float64 (n, d). Raises ValueError where n < minimum, or a value is not finite."""
+    """Return features as float64 (n, d). Raises MetricError where n < minimum, or a value is not finite."""
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2:
-        raise ValueError(f"features have shape {x.shape}; (n, d) is expected")
+        raise MetricError(f"features have shape {x.shape}; (n, d) is expected")
     if len(x) < minimum:
-        raise ValueError(f"features of {len(x)} images; at least {minimum} are needed for this score")
+        raise MetricError(f"features of {len(x)} images; at least {minimum} are needed for this score")
     finite = np.isfinite(x).all(1)
     if not finite.all():
-        raise ValueError(
+        raise MetricError(
             f"features of {np.count_nonzero(~finite)} of {len(x)} images are not finite "
             f"(first: image {int(np.argmin(finite))})"
         )
@@ -64,10 +64,10 @@ class GaussianStatistics:
         self._outer = np.zeros((dim, dim))
 
     def update(self, features: ArrayLike) -> None:
-        """Add rows, (b, d). Raises ValueError where d differs or a value is not finite."""
+        """Add rows, (b, d). Raises MetricError where d differs or a value is not finite."""
         x = as_features(features, minimum=0)
         if x.shape[1] != self.dim:
-            raise ValueError(f"features have {x.shape[1]} dimensions; these statistics have {self.dim}")
+            raise MetricError(f"features have {x.shape[1]} dimensions; these statistics have {self.dim}")
         if not len(x):
             return
         if not self.n:
@@ -78,9 +78,9 @@ class GaussianStatistics:
         self._outer += x.T @ x
 
     def merge(self, other: "GaussianStatistics") -> None:
-        """Add another worker's rows. Raises ValueError where the dimensions differ."""
+        """Add another worker's rows. Raises MetricError where the dimensions differ."""
         if other.dim != self.dim:
-            raise ValueError(f"statistics of {other.dim} dimensions cannot join those of {self.dim}")
+            raise MetricError(f"statistics of {other.dim} dimensions cannot join those of {self.dim}")
         if not self.n:
             self._shift = other._shift.copy()
         delta = other._shift - self._shift
@@ -91,16 +91,16 @@ class GaussianStatistics:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """The mean, (d,). Raises ValueError where there are no rows."""
+        """The mean, (d,). Raises MetricError where there are no rows."""
         if not self.n:
-            raise ValueError("no images: their mean is undefined")
+            raise MetricError("no images: their mean is undefined")
         return self._shift + self._sum / self.n
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """The unbiased covariance, (d, d). Raises ValueError below two rows."""
+        """The unbiased covariance, (d, d). Raises MetricError below two rows."""
         if self.n < 2:
-            raise ValueError(f"the covariance of {self.n} image(s) is undefined; at least 2 are needed")
+            raise MetricError(f"the covariance of {self.n} image(s) is undefined; at least 2 are needed")
         return (self._outer - np.outer(self._sum, self._sum) / self.n) / (self.n - 1)
 
 

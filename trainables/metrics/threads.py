@@ -6,19 +6,21 @@ from contextlib import contextmanager
 import torch
 from threadpoolctl import threadpool_limits
 
+from trainables.metrics.errors import MetricError
+
 
 @contextmanager
 def thread_limit(threads: int | None) -> Iterator[None]:
     """Cap torch, BLAS and OpenMP to this many threads inside the block; None changes nothing.
 
     Oversubscription is worse than no parallelism: an eigen-decomposition of 1.3 s took 14 to 19 s beside a
-    second process with two threads on two cores. Raises ValueError where threads is below 1.
+    second process with two threads on two cores. Raises MetricError where threads is below 1.
     """
     if threads is None:
         yield
         return
     if threads < 1:
-        raise ValueError(f"threads is {threads}; it must be 1 or more, or None for no cap")
+        raise MetricError(f"threads is {threads}; it must be 1 or more, or None for no cap")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
