@@ -245,6 +245,8 @@ def test_batches_threads_channels_and_containers_change_nothing():
     np.testing.assert_allclose(
         np.concatenate([extractor(grey[:13]), extractor(grey[13:])]), expected, rtol=1e-5, atol=1e-6
     )
+    read_only = np.frombuffer(grey.tobytes(), np.uint8).reshape(grey.shape)  # as a memory-mapped store is
+    np.testing.assert_array_equal(extractor(read_only), expected)
     assert expected.dtype == np.float64
     with pytest.raises(ValueError, match="threads is 0"):
         load_extractor("random", threads=0)
@@ -262,8 +264,9 @@ def test_bad_images_are_refused():
         extractor(np.zeros((2, 8, 8, 3), np.float32))
     pixels = np.zeros((5, 8, 8, 3), np.float32)
     pixels[[1, 3], 0] = np.nan
-    with pytest.raises(ValueError, match="2 of 5 images hold pixels that are nan"):
-        extractor(pixels)
+    for broken in (pixels, torch.from_numpy(pixels)):
+        with pytest.raises(ValueError, match="2 of 5 images hold pixels that are nan"):
+            extractor(broken)
 
 
 def test_scores_have_the_names_of_their_extractor():

@@ -87,7 +87,10 @@ class Extractor:
         parts = []
         with thread_limit(self.threads), torch.inference_mode():
             for start in range(0, len(images), self.batch_size):
-                batch = torch.as_tensor(images[start : start + self.batch_size]).to(self.device)
+                batch = images[start : start + self.batch_size]
+                if not isinstance(batch, Tensor):
+                    batch = torch.from_numpy(batch.copy())  # a memory-mapped store is read-only
+                batch = batch.to(self.device)
                 features = self._network(self._resize(batch))
                 parts.append(features.flatten(1).cpu().double().numpy())
         features = np.concatenate(parts)
@@ -104,8 +107,7 @@ def as_uint8_images(images: NDArray[np.uint8] | Tensor) -> NDArray[np.uint8] | T
     if 0 in shape:
         raise MetricError(f"no image: the shape is {shape}")
     if images.dtype not in (np.uint8, torch.uint8):
-        floats = torch.as_tensor(images[:]).float()
-        broken = int((~torch.isfinite(floats)).flatten(1).any(1).sum())
+        broken = int((~torch.isfinite(torch.as_tensor(images))).flatten(1).any(1).sum())
         if broken:
             raise MetricError(f"{broken} of {len(images)} images hold pixels that are nan or infinite")
         raise TypeError(f"images are {images.dtype}; round them to uint8, 0 to 255, first")

@@ -1,0 +1,134 @@
+"""Score one set of images against another: `python -m trainables.metrics GENERATED REAL`."""
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from trainables.metrics.errors import MetricError
+from trainables.metrics.extractor import Extractor
+from trainables.metrics.features import load_extractor
+from trainables.metrics.frechet import (
+    ReferenceStatistics,
+    estimate_frechet_distance,
+    frechet_distance,
+    real_floor,
+    reference_statistics,
+)
+from trainables.metrics.images import folder_images, store_images
+from trainables.metrics.infinity import MINIMUM, frechet_distance_infinity
+from trainables.metrics.kid import kernel_inception_distance
+from trainables.metrics.manifold import manifold_scores
+from trainables.metrics.threads import thread_limit
+
+PROGRAM = "python -m trainables.metrics"
+GROUPS = 10  # of the jackknife
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Fréchet and kernel distance of generated to real images.
+
+    Each path is a folder of images, a store of ours (.arrow), or statistics (.npz, pytorch-fid's too).
+    """
+
+    generated: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="GENERATED")]
+    """The images to score."""
+    real: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="REAL")]
+    """The images to score them against."""
+    features: str = "auto"
+    """The extractor: auto, inception, efficientnet_lite0, dinov2 or classifier:PATH."""
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A file with the extractor's weights."""
+    device: str = "cpu"
+    """Where the extractor runs: cpu, cuda, cuda:1, …"""
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """CPU threads; all by default."""
+    manifold: bool = False
+    """Also precision, recall, density and coverage."""
+    save_real: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    """Keep the real images' statistics, to be named instead of the images."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the scores; return the exit code, 2 where the input cannot be scored."""
+    args = tyro.cli(Arguments, args=arguments, prog=PROGRAM)
+    try:
+        with thread_limit(args.threads):
+            for line in scores(args):
+                print(line)
+    except (MetricError, FileNotFoundError) as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def scores(args: Arguments) -> Iterator[str]:
+    """Yield the report's lines. Raises as the functions that it calls."""
+    for path in (args.generated, args.real):
+        if not path.exists():
+            raise FileNotFoundError(f"no such file or folder: {path}")
+    if args.generated.suffix == ".npz" and args.real.suffix == ".npz":
+        generated, real = ReferenceStatistics.load(args.generated), ReferenceStatistics.load(args.real)
+        yield _line("fréchet distance", frechet_distance(generated, real), note=_identity(generated, real))
+        return
+    extractor = load_extractor(args.features, weights=args.weights, device=args.device, threads=args.threads)
+    yield extractor.reason
+    real = _statistics(args.real, extractor)
+    if args.save_real is not None:
+        real.save(args.save_real)
+    if args.generated.suffix == ".npz":
+        yield _line(extractor.metric, frechet_distance(_statistics(args.generated, extractor), real))
+        return
+    features = np.concatenate([extractor(batch) for batch in _images(args.generated)])
+    n, identity = len(features), extractor.identity
+    of = f"{n} images against {real.n or 'an unknown number'}"
+    if n < 2 * GROUPS:
+        yield _line(extractor.metric, frechet_distance(features, real, identity=identity), note=of)
+        return
+    yield _line(extractor.metric, *estimate_frechet_distance(features, real, identity=identity), note=of)
+    if real.features is not None and len(real.features) >= n and real.n >= 2 * n:
+        yield _line("… of real images", real_floor(real, n), note=f"{n} real images against the others")
+    if n >= MINIMUM:
+        infinite = frechet_distance_infinity(features, real, identity=identity)
+        yield _line("… of infinitely many", infinite, note="extrapolated")
+    if real.features is not None:
+        yield _line(extractor.kid_metric, *kernel_inception_distance(features, real, identity=identity))
+    if args.manifold:
+        if real.features is None:
+            raise MetricError(f"{args.real} holds no features; precision and recall need the images")
+        size = min(n, len(real.features))
+        for name, value in vars(manifold_scores(features[:size], real.features[:size])).items():
+            yield _line(name, value, note=f"{size} images each")
+
+
+def _line(name: str, value: float, std: float = math.nan, note: str = "") -> str:
+    deviation = "" if math.isnan(std) else f"± {std:.4g}"
+    return f"{name:<24} {value:>12.6g} {deviation:<12} {note}".rstrip()
+
+
+def _identity(a: ReferenceStatistics, b: ReferenceStatistics) -> str:
+    known = a.identity or b.identity
+    return f"of {known}" if known else "of an extractor that neither file names"
+
+
+def _images(path: Path) -> Iterator[NDArray[np.uint8]]:
+    return folder_images(path) if path.is_dir() else store_images(path)
+
+
+def _statistics(path: Path, extractor: Extractor) -> ReferenceStatistics:
+    if path.suffix == ".npz":
+        reference = ReferenceStatistics.load(path)
+        extractor.identity.require(reference.identity)
+        return reference
+    return reference_statistics(_images(path), extractor, cache_dir=None, key=str(path))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
