@@ -1,0 +1,112 @@
+"""Batches for training: a gather from the store, then one conversion to float on the device."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.data.store import DataError, ImageStore
+
+
+class Batches:
+    """A split's images in random order, in batches, for as many epochs as wanted.
+
+    Order and flips are a function of (seed, epoch) alone: to resume exactly, ask for the epoch by its number.
+    On a GPU the split is held in device memory where it takes at most half of what is free, and a batch is
+    gathered there; else it is gathered from the store's pages, which all processes of a machine share.
+
+    `limit` takes that many images of the split, chosen by the seed. Raises DataError where the split is
+    smaller than one batch and `drop_last` leaves nothing.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        split: str,
+        batch_size: int,
+        *,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+        flip: bool = False,
+        drop_last: bool = True,
+        limit: int | None = None,
+    ):
+        self.store, self.batch_size, self.seed = store, batch_size, seed
+        self.flip, self.drop_last, self.device = flip, drop_last, torch.device(device)
+        self.selected = store.split(split)
+        if limit is not None and limit < len(self.selected):
+            chosen = np.random.default_rng([seed, 0]).permutation(len(self.selected))[:limit]
+            self.selected = self.selected[np.sort(chosen)]
+        if batch_size < 1 or len(self) == 0:
+            raise DataError(
+                f"the split {split!r} of {store.name} has {len(self.selected)} images, which gives no batch of "
+                f"{batch_size}; choose a batch size from 1 to {max(1, len(self.selected))}"
+            )
+        self._resident = self._to_device_memory()
+
+    def __len__(self) -> int:
+        if self.drop_last:
+            return len(self.selected) // self.batch_size
+        return -(-len(self.selected) // self.batch_size)
+
+    def rows(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the store's rows of each batch of an epoch: with them any label or factor is at hand."""
+        for places in self._places(epoch):
+            yield self.selected[places]
+
+    def epoch(self, epoch: int) -> Iterator[Tensor]:
+        """Yield the batches of an epoch: float32 (B, C, H, W) in [-1, 1], channels last in memory."""
+        flips = np.random.default_rng([self.seed, 2, epoch])
+        for places in self._places(epoch):
+            images = self._gather(places)
+            if self.flip:
+                mirrored = torch.from_numpy(flips.random(len(places)) < 0.5).to(images.device)
+                images = torch.where(mirrored[:, None, None, None], images.flip(2), images)
+            yield to_float(images, self.device)
+
+    def labelled(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of an epoch with their labels, int64 (B,), on the device."""
+        for images, rows in zip(self.epoch(epoch), self.rows(epoch), strict=True):
+            yield images, torch.from_numpy(self.store.labels[rows]).to(self.device)
+
+    def _places(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.selected))
+        for first in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[first : first + self.batch_size]
+
+    def _gather(self, places: NDArray[np.int64]) -> Tensor:
+        if self._resident is not None:
+            return self._resident.index_select(0, torch.from_numpy(places).to(self.device))
+        return torch.from_numpy(self.store.images[self.selected[places]])
+
+    def _to_device_memory(self) -> Tensor | None:
+        if self.device.type != "cuda":
+            return None
+        shape = (len(self.selected), *self.store.images.shape[1:])
+        free, _ = torch.cuda.mem_get_info(self.device)
+        if np.prod(shape) > free // 2:
+            return None
+        resident = torch.empty(shape, dtype=torch.uint8, device=self.device)
+        for first in range(0, len(resident), 4096):  # in slabs: the host holds no second copy of the set
+            part = slice(first, first + 4096)
+            resident[part] = torch.from_numpy(self.store.images[self.selected[part]])
+        return resident
+
+
+def to_float(images: NDArray[np.uint8] | Tensor, device: str | torch.device | None = None) -> Tensor:
+    """Map uint8 images (B, H, W, C) to float32 (B, C, H, W) in [-1, 1], x/127.5 - 1, on the device.
+
+    The result keeps the images' order in memory, which is torch's channels_last format.
+    """
+    if not isinstance(images, Tensor):
+        images = torch.from_numpy(images if images.flags.writeable else images.copy())
+    x = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return x.to(torch.float32).sub_(127.5).div_(127.5)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Map float images (B, C, H, W) in [-1, 1] to uint8 (B, H, W, C): clipped and rounded, never stretched."""
+    levels = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()

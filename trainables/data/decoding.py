@@ -1,0 +1,145 @@
+"""From an encoded image to uint8 pixels of the wanted size; runs in processes that need no torch."""
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from trainables.data.readers import Reader
+from trainables.data.store import DIGEST_BYTES, DataError, digest
+
+MAX_PIXELS = 64_000_000  # a picture of more pixels is taken for a decompression bomb
+MIN_SIDE = 8
+# Parts of an image that are kept: left, upper, right, lower. "larsen" on CelebA's 178×218: Larsen et al. 2016.
+CROPS = {"larsen": (15 / 178, 40 / 218, 163 / 178, 188 / 218)}
+CROP_NAMES = ("larsen", "square")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is done to each image: `crop` (None, "larsen", "square": the middle), resize to
+    (image_size, image_size), `channels` 1 or 3. Raises DataError for other values.
+    """
+
+    image_size: int
+    channels: int = 3
+    crop: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.image_size <= 1024:
+            raise DataError(f"image_size is {self.image_size}; choose 8 to 1024, models here take 32 or 64")
+        if self.channels not in (1, 3):
+            raise DataError(f"channels is {self.channels}; choose 3 (RGB) or 1 (grey)")
+        if self.crop not in (None, *CROP_NAMES):
+            raise DataError(f"there is no crop {self.crop!r}; choose {' or '.join(CROP_NAMES)}, or none")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive inputs, converted: `pixels` uint8 (n, H, W, C), for each its `digests` (n, 16) and
+    `identities` uint64 (n,), a hash of the source's bytes; and for what could not be read its number and why.
+    """
+
+    inputs: int
+    pixels: NDArray[np.uint8]
+    digests: NDArray[np.uint8]
+    identities: NDArray[np.uint64]
+    rejects: list[tuple[int, str]]
+
+
+def convert_chunk(reader: Reader, settings: Settings) -> Chunk:
+    """Decode all of a reader's images; one that can't be read becomes a reject, never an error."""
+    pixels, digests, identities, rejects = [], [], [], []
+    for i in range(len(reader)):
+        try:
+            encoded = reader.read(i)
+            image = fit(decode(encoded), settings)
+        except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, …
+            rejects.append((i, reason(error)))
+            continue
+        pixels.append(image)
+        digests.append(np.frombuffer(digest(image), np.uint8))
+        identities.append(identity(encoded))
+    shape = (len(pixels), settings.image_size, settings.image_size, settings.channels)
+    return Chunk(
+        len(reader),
+        np.stack(pixels) if pixels else np.empty(shape, np.uint8),
+        np.stack(digests) if digests else np.empty((0, DIGEST_BYTES), np.uint8),
+        np.asarray(identities, np.uint64),
+        rejects,
+    )
+
+
+def decode(encoded: bytes | NDArray[np.uint8]) -> Image.Image:
+    """Return an image in mode L or RGB: upright (EXIF), first frame, 16 bits scaled to 8, alpha over white.
+
+    Raises ValueError, or what Pillow raises, where it can't be read or its size is absurd.
+    """
+    if isinstance(encoded, np.ndarray):
+        return Image.fromarray(encoded.squeeze(-1) if encoded.shape[2:] == (1,) else encoded)
+    if not encoded:
+        raise ValueError("the file is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bombs and odd metadata: what matters is checked here
+        image = Image.open(io.BytesIO(encoded))
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{width}×{height} pixels, more than {MAX_PIXELS // 10**6} million")
+        if min(width, height) < MIN_SIDE:
+            raise ValueError(f"{width}×{height} pixels, smaller than {MIN_SIDE}×{MIN_SIDE}")
+        image.load()
+        return _eight_bits(ImageOps.exif_transpose(image))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode in ("L", "RGB"):
+        if "transparency" not in image.info:
+            return image
+        image = image.convert("RGBA")
+    if image.mode.startswith("I") or image.mode == "F":
+        # Pillow's own conversion clips 16-bit levels at 255.
+        levels = np.asarray(image).astype(np.float64)
+        return Image.fromarray(np.clip(levels / 257 + 0.5, 0, 255).astype(np.uint8))
+    if image.mode == "P" or image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def fit(image: Image.Image, settings: Settings) -> NDArray[np.uint8]:
+    """Crop, convert and resize (bilinear over the whole footprint, as torchvision does); (H, W, C)."""
+    image = image.convert("RGB" if settings.channels == 3 else "L")
+    width, height = image.size
+    box = (0.0, 0.0, float(width), float(height))
+    if settings.crop == "square":
+        side = min(width, height)
+        left, upper = (width - side) / 2, (height - side) / 2
+        box = (left, upper, left + side, upper + side)
+    elif settings.crop is not None:
+        left, upper, right, lower = CROPS[settings.crop]
+        box = (left * width, upper * height, right * width, lower * height)
+    size = (settings.image_size, settings.image_size)
+    image = image.resize(size, Image.Resampling.BILINEAR, box=box)
+    return np.asarray(image).reshape(*size, settings.channels)
+
+
+def identity(encoded: bytes | NDArray[np.uint8]) -> int:
+    """Return 64 bits that name a source image whatever is done to it: they choose its split."""
+    data = encoded if isinstance(encoded, bytes) else np.ascontiguousarray(encoded)
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
+
+
+def reason(error: Exception) -> str:
+    """Return why an image was refused, in one line without addresses in memory."""
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "not an image, or of a kind that Pillow does not know"
+    if type(error).__name__ == "DecompressionBombError":
+        return f"more than {MAX_PIXELS // 10**6} million pixels"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

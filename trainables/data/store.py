@@ -1,0 +1,202 @@
+"""The image store: one Arrow IPC file, memory-mapped, that all trials of a machine share.
+
+The file holds a single record batch, so that each column is one piece of memory: `image` (fixed-size binary,
+H·W·C bytes a row), `digest` (BLAKE2b-128 of those bytes), `label` (int64), `split` (uint8, an index into
+`SPLITS`) and a float32 column `factor:<name>` for each factor. The manifest is JSON in the schema's metadata:
+file and manifest can't be parted.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+SPLITS = ("train", "validation", "test")
+DIGEST_BYTES = 16
+FORMAT = 1  # raise it where the same source would give other bytes: older conversions are then done anew
+_METADATA = b"latentune"
+_FACTOR = "factor:"
+
+
+class DataError(ValueError):
+    """A data set, a store or a setting can't be used; the message is one sentence that says what would be."""
+
+
+class ImageStore:
+    """Images with labels, factors and splits, read-only, zero-copy from a memory-mapped file.
+
+    `images` uint8 (N, H, W, C), `labels` int64 (N,), `factors` float32 (N,) each, by name, and `manifest`:
+    name, count, image_size, channels, content_hash, class_names, splits (their counts), rejects (name and
+    reason each), settings. A store is pickled as its path.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path).absolute()
+        try:
+            with pa.memory_map(str(self.path)) as file:
+                reader = pa.ipc.open_file(file)
+                self._batch = reader.get_batch(0) if reader.num_record_batches else None
+                metadata = reader.schema.metadata or {}
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(
+                f"{self.path} is no readable image store ({_first_line(error)}); delete it to convert again"
+            ) from error
+        if _METADATA not in metadata or self._batch is None:
+            raise DataError(f"{self.path} is an Arrow file without our manifest; convert its source again")
+        self.manifest: dict[str, Any] = json.loads(metadata[_METADATA])
+        self._check()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike) -> "ImageStore":
+        """Map the store at `path`; raises DataError where it is broken or its manifest doesn't match."""
+        return cls(path)
+
+    def __len__(self) -> int:
+        return self._batch.num_rows
+
+    def __reduce__(self):
+        return ImageStore, (str(self.path),)
+
+    def __repr__(self) -> str:
+        size = self.manifest["image_size"]
+        return f"ImageStore({self.name}: {len(self)} images, {size}×{size}×{self.manifest['channels']})"
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return self.manifest["name"]
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over images, labels, factors and splits, whatever the source and the settings were called."""
+        return self.manifest["content_hash"]
+
+    @cached_property
+    def images(self) -> NDArray[np.uint8]:
+        """The pixels, uint8 (N, H, W, C)."""
+        size, channels = self.manifest["image_size"], self.manifest["channels"]
+        return self._bytes("image").reshape(len(self), size, size, channels)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """The classes, int64 (N,): indices into the manifest's `class_names` where it has them."""
+        return self._batch.column("label").to_numpy()
+
+    @cached_property
+    def factors(self) -> dict[str, NDArray[np.float32]]:
+        """What is known of each image, float32 (N,), by name; NaN where it is unknown."""
+        names = [name for name in self._batch.schema.names if name.startswith(_FACTOR)]
+        return {name.removeprefix(_FACTOR): self._batch.column(name).to_numpy() for name in names}
+
+    def split(self, name: str) -> NDArray[np.int64]:
+        """Return the rows of a split, ascending; raises DataError where there is no such split."""
+        if name not in SPLITS:
+            raise DataError(f"there is no split {name!r}; the splits are {', '.join(SPLITS)}")
+        return np.flatnonzero(self._batch.column("split").to_numpy() == SPLITS.index(name))
+
+    def verify(self) -> None:
+        """Read all pixels and compare them with their digests; raises DataError at the first that differs."""
+        digests = self._bytes("digest").reshape(-1, DIGEST_BYTES)
+        for row, (image, expected) in enumerate(zip(self.images, digests, strict=True)):
+            if digest(image) != expected.tobytes():
+                raise DataError(f"image {row} of {self.path} is damaged; delete the file to convert again")
+
+    def _bytes(self, column: str) -> NDArray[np.uint8]:
+        array = self._batch.column(column)
+        width = array.type.byte_width
+        return np.frombuffer(array.buffers()[1], np.uint8)[: len(self) * width].reshape(len(self), width)
+
+    def _check(self) -> None:
+        manifest, columns = self.manifest, set(self._batch.schema.names)
+        if missing := {"image", "digest", "label", "split"} - columns:
+            raise DataError(f"{self.path} lacks the column {min(missing)!r}; delete it to convert again")
+        pixels = manifest["image_size"] ** 2 * manifest["channels"]
+        width = self._batch.schema.field("image").type.byte_width
+        if (manifest["count"], pixels) != (len(self), width):
+            raise DataError(
+                f"{self.path} holds {len(self)} images of {width} bytes, its manifest says "
+                f"{manifest['count']} of {pixels}; delete it to convert again"
+            )
+        arrays = (self._bytes("digest"), self.labels, self._batch.column("split").to_numpy())
+        if content_hash(manifest, *arrays, self.factors) != self.content_hash:
+            raise DataError(f"{self.path} doesn't match its manifest's hash; delete it to convert again")
+
+
+def digest(image: NDArray[np.uint8]) -> bytes:
+    """Return the digest of an image's pixels."""
+    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=DIGEST_BYTES).digest()
+
+
+def content_hash(
+    manifest: Mapping[str, Any],
+    digests: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    splits: NDArray[np.uint8],
+    factors: Mapping[str, NDArray[np.float32]],
+) -> str:
+    """Return the hash of a store's content: shape, digests of the images, labels, splits, factors."""
+    shape = [manifest["count"], manifest["image_size"], manifest["channels"], sorted(factors)]
+    state = hashlib.sha256(json.dumps(shape).encode())
+    for array in (digests, labels, splits, *(factors[name] for name in sorted(factors))):
+        state.update(np.ascontiguousarray(array))
+    return state.hexdigest()
+
+
+def write_store(
+    path: Path,
+    images: NDArray[np.uint8],
+    digests: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    splits: NDArray[np.uint8],
+    factors: Mapping[str, NDArray[np.float32]],
+    manifest: Mapping[str, Any],
+) -> None:
+    """Write a store, whole or not at all; `images` (N, H, W, C) may be a memory map larger than the memory.
+
+    `digests` (N, 16). Counts, shape and hash are added to the manifest. Raises OSError where the disk is full.
+    """
+    count, size, _, channels = images.shape
+    counts = {name: int(np.sum(splits == k)) for k, name in enumerate(SPLITS)}
+    manifest = dict(manifest) | {"count": count, "image_size": size, "channels": channels, "splits": counts}
+    manifest["content_hash"] = content_hash(manifest, digests, labels, splits, factors)
+    columns = {
+        "image": _fixed_size(images.reshape(count, -1)),
+        "digest": _fixed_size(digests),
+        "label": pa.array(labels, pa.int64()),
+        "split": pa.array(splits, pa.uint8()),
+    } | {_FACTOR + name: pa.array(values, pa.float32()) for name, values in factors.items()}
+    batch = pa.RecordBatch.from_pydict(columns).replace_schema_metadata({_METADATA: json.dumps(manifest)})
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+            writer.write_batch(batch)
+        sync(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fixed_size(rows: NDArray[np.uint8]) -> pa.FixedSizeBinaryArray:
+    """Return rows (N, width) as an Arrow array over the same memory."""
+    buffers = [None, pa.py_buffer(rows)]
+    return pa.Array.from_buffers(pa.binary(rows.shape[1]), len(rows), buffers)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
