@@ -19,6 +19,7 @@ class GANConfig:
     width: float = 1.0
     latent_dim: int = 128
     learning_rate: float = 3e-4
+    adam_beta1: float = 0.5
     real_label: float = 0.95
     fake_label: float = 0.05
     label_swap: float = 0.05
@@ -38,10 +39,10 @@ class GAN(GenerativeModel):
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One Adam a network."""
+        c = self.config
         networks = {"decoder": self.decoder, "discriminator": self.discriminator}
-        return {
-            n: torch.optim.Adam(m.parameters(), lr=self.config.learning_rate) for n, m in networks.items()
-        }
+        settings = {"lr": c.learning_rate, "betas": (c.adam_beta1, 0.999)}
+        return {name: torch.optim.Adam(net.parameters(), **settings) for name, net in networks.items()}
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Update both networks from one forward pass of each, D on real and on generated images."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.models.base import GenerativeModel
 from trainables.models.gan import discriminator_accuracy, discriminator_labels
@@ -57,6 +57,7 @@ class VAEGANConfig:
     label_swap: float = 0.05
     optimizer: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = 3e-4
+    adam_beta1: float = 0.5
 
 
 class VAEGAN(GenerativeModel):
@@ -77,9 +78,14 @@ class VAEGAN(GenerativeModel):
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One optimiser a network."""
-        kind = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}[self.config.optimizer]
-        networks = ("encoder", "decoder", "discriminator")
-        return {n: kind(getattr(self, n).parameters(), lr=self.config.learning_rate) for n in networks}
+        c = self.config
+
+        def optimizer(network: nn.Module) -> torch.optim.Optimizer:
+            if c.optimizer == "rmsprop":
+                return torch.optim.RMSprop(network.parameters(), lr=c.learning_rate)
+            return torch.optim.Adam(network.parameters(), lr=c.learning_rate, betas=(c.adam_beta1, 0.999))
+
+        return {name: optimizer(getattr(self, name)) for name in ("encoder", "decoder", "discriminator")}
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Update the three networks (Larsen's Algorithm 1).
