@@ -1,1 +1,244 @@
-"""One epoch a step."""
+"""Ray Tune trainables: one epoch a step, then an evaluation; one class a model, at the end of the file."""
+
+import io
+import math
+import time
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from ray import tune
+from torch import Tensor
+
+import trainables.torchvision_shim  # noqa: F401  before torchvision
+
+# isort: split
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
+
+from trainables.data.batches import Batches, to_float, to_uint8
+from trainables.data.sources import load
+from trainables.data.store import ImageStore
+from trainables.metrics.features import Extractor, load_extractor
+from trainables.metrics.reference import ReferenceStatistics, reference_statistics
+from trainables.metrics.scores import score
+from trainables.models import gan, vae, vaegan
+from trainables.models.base import GenerativeModel
+
+EVALUATION_SEED = 20_200  # the same noise for every trial and epoch: scores differ by the model alone
+CHECKPOINT = "state.pt"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a trial needs beside its model's hyperparameters. All are keys of Tune's flat configuration.
+
+    `dataset` is a name or a path, as `trainables.data.sources.load` takes it.
+    """
+
+    dataset: str = "faces"
+    dataset_limit: int | None = None
+    data_root: str | None = None
+    cache_dir: str | None = None
+    batch_size: int = 256
+    flip: bool = False
+    features: str = "auto"
+    feature_weights: str | None = None
+    evaluation_samples: int = 1000
+    images: bool = False  # send grids of samples and reconstructions, PNG, under `images` with each result
+    seed: int = 0
+
+
+class GenerativeTrainable(tune.Trainable):
+    """Trains `model_class`; its hyperparameters and `TrainingConfig`'s are Tune's flat configuration.
+
+    Each step reports `fid` or `fd_<extractor>` with its standard deviation, `elbo`, `reconstruction_mse` (a
+    pixel in [0, 1]) and `kl` (nats) where the model has an encoder, `loss/<name>`, `images_per_second` and
+    `diverged`. A loss that is not finite ends the trial with `diverged`.
+    """
+
+    model_class: ClassVar[type[GenerativeModel]]
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take the threads the trial was given; then as `reset_config`.
+
+        Raises ValueError, with the valid names, where a key is neither the model's nor the training's.
+        """
+        cpus = self.trial_resources.required_resources.get("CPU", 1) if self.trial_resources else 1
+        torch.set_num_threads(max(1, int(cpus)))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.training = None
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial; what it shares with the last one (images, features) stays in memory."""
+        training, self.model_config = split_config(self.model_class, new_config)
+        previous, self.training = self.training, training
+        # Seed and batch size aside, trials of a sweep see the same images through the same features.
+        if previous is None or replace(previous, seed=0, batch_size=1) != replace(
+            training, seed=0, batch_size=1
+        ):
+            self._load_evaluation()
+        torch.manual_seed(training.seed)
+        self.model = self.model_class(self.model_config, device=self.device, seed=training.seed)
+        self.batches = Batches(
+            self.store,
+            "train",
+            training.batch_size,
+            device=self.device,
+            seed=training.seed,
+            flip=training.flip,
+        )
+        self.epoch = 0
+        return True
+
+    def _load_evaluation(self) -> None:
+        t, threads = self.training, torch.get_num_threads()
+        self.store = load_store(t, self.model_config.image_size, self.model_config.channels)
+        weights = t.feature_weights and Path(t.feature_weights)
+        self.extractor = load_extractor(t.features, weights=weights, device=self.device, threads=threads)
+        self.reference = load_reference(t, self.store, self.extractor)
+        self.held_out = self.store.split("validation")[: t.evaluation_samples]
+
+    def step(self) -> dict[str, Any]:
+        """Train for an epoch and evaluate."""
+        start = time.monotonic()
+        sums: dict[str, Tensor] = {}
+        for x in self.batches.epoch(self.epoch):
+            for name, value in self.model.training_step(x).items():
+                sums[name] = sums.get(name, 0.0) + value
+        steps = len(self.batches)
+        means = {f"loss/{name}": float(value) / steps for name, value in sums.items()}
+        self.epoch += 1
+        seconds = time.monotonic() - start
+        result = means | {
+            "epoch": self.epoch,
+            "images_per_second": steps * self.training.batch_size / seconds,
+            "diverged": not all(math.isfinite(value) for value in means.values()),
+        }
+        if result["diverged"]:
+            return result | {self.extractor.metric: math.nan, "done": True}
+        start = time.monotonic()
+        result |= self.evaluate()
+        result["evaluation_seconds"] = time.monotonic() - start
+        return result
+
+    def evaluate(self) -> dict[str, Any]:
+        """Score `evaluation_samples` generated images, and the held-out ones where there is an encoder."""
+        noise = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
+        samples = self._generate(noise)
+        result: dict[str, Any] = score(samples, self.extractor, self.reference)
+        if self.model.has_encoder:
+            result |= self._evaluate_encoder(noise)
+        if self.training.images:
+            result["images"] = {"samples": png_grid(samples[:64])}
+            if self.model.has_encoder:
+                originals = self._held_out_batch(slice(0, 32))
+                pairs = torch.stack([originals, self.model.reconstruct(originals)], 1).flatten(0, 1)
+                result["images"]["reconstructions"] = png_grid(to_uint8(pairs))
+        return result
+
+    def _generate(self, noise: torch.Generator) -> Tensor:
+        """Return `evaluation_samples` images, uint8, (n, H, W, C)."""
+        remaining, parts = self.training.evaluation_samples, []
+        while remaining:
+            n = min(remaining, 250)
+            parts.append(to_uint8(self.model.sample(n, noise)))
+            remaining -= n
+        return torch.cat(parts)
+
+    def _held_out_batch(self, where: slice) -> Tensor:
+        return to_float(self.store.images[self.held_out[where]], self.device)
+
+    def _evaluate_encoder(self, noise: torch.Generator) -> dict[str, float]:
+        sums = {"elbo": 0.0, "kl": 0.0, "reconstruction_mse": 0.0}
+        for first in range(0, len(self.held_out), 250):
+            x = self._held_out_batch(slice(first, first + 250))
+            terms = self.model.elbo(x, noise)
+            error = (x - self.model.reconstruct(x)).square().flatten(1).mean(1) / 4  # [−1, 1] to [0, 1]
+            sums["elbo"] += float(terms.elbo.sum())
+            sums["kl"] += float(terms.kl_divergence.sum())
+            sums["reconstruction_mse"] += float(error.sum())
+        return {name: value / len(self.held_out) for name, value in sums.items()}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write all that the next epoch depends on."""
+        state = {"model": self.model.training_state(), "epoch": self.epoch, "rng": torch.get_rng_state()}
+        torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Restore `save_checkpoint`'s state: on a CPU the epochs that follow are bit-equal."""
+        state = torch.load(Path(checkpoint_dir) / CHECKPOINT, map_location=self.device, weights_only=True)
+        self.model.load_training_state(state["model"])
+        self.epoch = state["epoch"]
+        torch.set_rng_state(state["rng"].cpu())
+
+
+def split_config(model_class: type[GenerativeModel], config: dict[str, Any]) -> tuple[TrainingConfig, Any]:
+    """Split Tune's flat configuration into the training's and the model's.
+
+    Raises ValueError, with the valid names, where a key is neither's.
+    """
+    names = {field.name for field in fields(TrainingConfig)}
+    model = {key: value for key, value in config.items() if key not in names}
+    known = {field.name for field in fields(model_class.Config)} | {"recipe"}
+    unknown = sorted(set(model) - known)
+    if unknown:
+        valid = ", ".join(sorted(names | known))
+        raise ValueError(f"{unknown[0]!r} is no setting of {model_class.__name__}; its settings: {valid}")
+    training = TrainingConfig(**{key: value for key, value in config.items() if key in names})
+    return training, model_class.configure(model)
+
+
+def load_store(training: TrainingConfig, image_size: int, channels: int) -> ImageStore:
+    """Open the data set's image store, converting it first where this machine has not done so yet."""
+    return load(
+        training.dataset,
+        image_size=image_size,
+        channels=channels,
+        limit=training.dataset_limit,
+        data_root=training.data_root and Path(training.data_root),
+        cache_dir=training.cache_dir and Path(training.cache_dir),
+    )
+
+
+def load_reference(training: TrainingConfig, store: ImageStore, extractor: Extractor) -> ReferenceStatistics:
+    """Return the statistics of the training images' features, computed by the first who asks for them."""
+    rows = store.split("train")
+    cache = Path(training.cache_dir) if training.cache_dir else store.path.parent
+    return reference_statistics(
+        store.images[rows], extractor, cache_dir=cache, key=f"{store.content_hash}-train"
+    )
+
+
+def png_grid(images: Tensor) -> bytes:
+    """Return uint8 images (n, H, W, C) as one PNG, eight a row, on a black ground."""
+    grid = make_grid(images.permute(0, 3, 1, 2).cpu(), nrow=8, padding=2)
+    file = io.BytesIO()
+    to_pil_image(grid).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+class VAE(GenerativeTrainable):
+    """Trains `trainables.models.vae.VAE`."""
+
+    model_class = vae.VAE
+
+
+class GAN(GenerativeTrainable):
+    """Trains `trainables.models.gan.GAN`."""
+
+    model_class = gan.GAN
+
+
+class VAEGAN(GenerativeTrainable):
+    """Trains `trainables.models.vaegan.VAEGAN`, β = 1 by default."""
+
+    model_class = vaegan.VAEGAN
+
+
+class BetaVAEGAN(GenerativeTrainable):
+    """Trains `trainables.models.vaegan.VAEGAN`, its `beta` there to be tuned (the seed, sec. 4.2)."""
+
+    model_class = vaegan.VAEGAN
