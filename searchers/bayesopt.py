@@ -1,0 +1,325 @@
+"""Bayesian optimisation as a Ray Tune searcher: right about noise, waiting trials and early stops.
+
+Each proposal: the history's rows (`history.py`) train a Gaussian process on the unit cube (`space.py`,
+`gp.py`); trials that still run are taken in as joint draws of what they may yield; the point of highest
+acquisition (`acquisition.py`) is proposed. Whatever is in `get_state` is all there is: a restored searcher
+proposes what the unrestored one would.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from ray.tune.search import Searcher
+from scipy.stats import qmc
+
+from searchers.acquisition import (
+    LogEI,
+    LowerConfidenceBound,
+    best_of,
+    expected_improvement,
+    maximise,
+    normals,
+)
+from searchers.history import EARLY_STOPS, ENDED, FAILED, RUNNING, WHOLE, History, Rows
+from searchers.space import Dimension, Space, SpaceError
+from searchers.surrogate import SURROGATES, Model, fit_model
+from searchers.tune_space import has_dimensions, read_space
+
+logger = logging.getLogger(__name__)
+
+FANTASIES = 16
+ACQUISITIONS = ("log_ei", "ucb")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A trial as the searcher sees it: the value is the last one, in the metric's own units."""
+
+    trial_id: str
+    config: dict[str, Any]
+    value: float
+    epoch: int
+    state: Literal["running", "stopped", "finished", "failed"]
+
+
+class BayesOptSearch(Searcher):
+    """Bayesian optimisation of one reported key.
+
+    Args:
+        space: Tune's notation (a nested dictionary) or a list of dimensions; None takes Tune's `param_space`.
+        metric, mode: the reported key and "min" or "max"; None takes Tune's.
+        points_to_evaluate: configurations to try first; dimensions they leave out are chosen.
+        random_starts: trials, those first points among them, before the model proposes; d + 2, if None.
+            Nothing ever waits for their results.
+        surrogate: "fitted" (hyperparameters and noise are learned), "report" (RBF, σ_f = 50, ℓ = 30 on the raw
+            axis, fixed) or "matern" (ν = 5/2, ℓ = 1 on the unit cube, fixed).
+        acquisition: "log_ei" or "ucb".
+        early_stops: what a trial teaches that was stopped early: "last_value", "finals_only",
+            "highest_rung", "extrapolated".
+        noise: standard deviation of the metric's own sampling noise, where it is known.
+        noise_key: reported key that holds it for each result; results without the key take `noise`.
+        seed: of everything random.
+        warm_start: pairs (configuration, value) from an earlier sweep. Those outside the space are left out.
+        time_attr: the reported key that counts epochs.
+
+    Raises SpaceError for a space or a first point that cannot be used, ValueError for an unknown setting.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, Any] | Sequence[Dimension] | Space | None = None,
+        metric: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+        *,
+        points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
+        random_starts: int | None = None,
+        surrogate: str = "fitted",
+        acquisition: str = "log_ei",
+        early_stops: str = "last_value",
+        noise: float | None = None,
+        noise_key: str | None = None,
+        seed: int = 0,
+        warm_start: Sequence[tuple[Mapping[str, Any], float]] | None = None,
+        time_attr: str = "training_iteration",
+    ):
+        for name, value, valid in (
+            ("surrogate", surrogate, SURROGATES),
+            ("acquisition", acquisition, ACQUISITIONS),
+            ("early_stops", early_stops, tuple(EARLY_STOPS)),
+            ("mode", mode, (None, "min", "max")),
+        ):
+            if value not in valid:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, valid))}")
+        if noise is not None and not noise >= 0:
+            raise ValueError(f"noise is {noise}; it must be a standard deviation, 0 or more")
+        super().__init__(metric=metric, mode=mode)
+        self.surrogate, self.acquisition, self.early_stops = surrogate, acquisition, early_stops
+        self.random_starts, self.noise, self.noise_key = random_starts, noise, noise_key
+        self.seed, self.time_attr = seed, time_attr
+        self.points_to_evaluate = [dict(p) for p in points_to_evaluate or ()]
+        self.history = History()
+        self.suggested = 0
+        self._fit: dict[str, Any] | None = None  # the last fit's hyperparameters and number of rows
+        self._waiting: list[tuple[dict, float]] = []  # known values that came before the space was known
+        self.space: Space | None = None
+        if space is not None:
+            self._take_space(read_space(space))
+        for config, value in warm_start or ():
+            self.add_evaluated_point(dict(config), value)
+
+    # What Tune calls
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec) -> bool:
+        """Take Tune's metric, mode and space. False where a space is given twice, as Tune expects it."""
+        if config and has_dimensions(config):
+            if self.space is not None and self.suggested == 0 and not self.history.trials:
+                return False
+            space = read_space(config)
+            self._take_space(Space(space.dimensions))  # Tune itself adds the constants
+        self._metric = metric or self._metric
+        self._mode = mode or self._mode or "max"
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Return the next configuration to try, never None."""
+        if self.space is None:
+            raise SpaceError("There is no search space: give BayesOptSearch(space=…) or Tune's param_space")
+        rng = np.random.default_rng([self.seed, self.suggested])
+        index, self.suggested = self.suggested, self.suggested + 1
+        if index < len(self.points_to_evaluate):
+            given = self.space.encode(self.points_to_evaluate[index], partial=True)
+            codes = {**self.space.codes(self._spread(index)), **given}
+        else:
+            codes = self._propose(index, rng)
+        self.history.start(trial_id, codes)
+        return self.space.configuration(codes)
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        """Note a row. A trial that is not known (its searcher was rolled back) is taken in."""
+        if trial_id not in self.history.trials and not self._adopt(trial_id, result):
+            return
+        if self._metric not in result:
+            return
+        value = float(result[self._metric])
+        error = result.get(self.noise_key) if self.noise_key else None
+        known = error is not None and math.isfinite(error) and error >= 0
+        epoch = result.get(self.time_attr) or self.history.trials[trial_id].epoch + 1
+        self.history.report(trial_id, epoch, [value], [error] if known else None)
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """Note a trial's end, finished, stopped by a scheduler or failed: Tune tells no difference but `error`."""
+        if result:
+            self.on_trial_result(trial_id, result)
+        if trial_id in self.history.trials:
+            self.history.end(trial_id, failed=error)
+
+    def add_evaluated_point(
+        self,
+        parameters: dict,
+        value: float,
+        error: bool = False,
+        pruned: bool = False,
+        intermediate_values: list[float] | None = None,
+    ) -> None:
+        """Take in a value known from elsewhere: `pruned`, after as many epochs as there are intermediate values;
+        otherwise, of a fully trained trial. Configurations outside the space are left out."""
+        if self.space is None:
+            self._waiting.append((parameters, value))
+            return
+        try:
+            codes = self.space.encode(parameters)
+        except SpaceError as reason:
+            logger.warning("A known value is left out: %s", reason)
+            return
+        trial_id = f"known-{len(self.history.trials)}"
+        self.history.start(trial_id, codes)
+        for epoch, intermediate in enumerate(intermediate_values or (), start=1):
+            self.history.report(trial_id, epoch, [intermediate], None)
+        if not (pruned and intermediate_values):
+            self.history.trials[trial_id].rows.clear()
+            self.history.report(trial_id, WHOLE, [math.nan if value is None else value], None)
+        self.history.end(trial_id, failed=error)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all there is to know, as plain data for JSON."""
+        return {
+            "version": 1,
+            "space": None if self.space is None else self.space.describe(),
+            "metric": self._metric,
+            "mode": self._mode,
+            "suggested": self.suggested,
+            "fit": self._fit,
+            "history": self.history.to_json(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take what `get_state` returned. Raises SpaceError where the space is another one."""
+        mine = None if self.space is None else self.space.describe()
+        if mine is not None and state["space"] is not None and mine != state["space"]:
+            raise SpaceError(f"The saved sweep searched {state['space']}, not {mine}")
+        self._metric, self._mode = state["metric"], state["mode"]
+        self.suggested, self._fit = state["suggested"], state["fit"]
+        self.history = History.from_json(json.loads(json.dumps(state["history"])))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write the state as JSON, whole or not at all."""
+        path = Path(checkpoint_path)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(self.get_state()))
+        temporary.replace(path)
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Read what `save` wrote."""
+        self.set_state(json.loads(Path(checkpoint_path).read_text()))
+
+    # What people and figures ask
+
+    def posterior(self, configs: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the model's mean and standard deviation of the noise-free metric at configurations, (m,) each."""
+        model = self._need_model()
+        mean, variance = model.gp.posterior(self._units(configs))
+        return self._sign * model.value(mean), model.scale * np.sqrt(variance)
+
+    def expected_improvement(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Return the expected improvement on the incumbent, (m,), in the metric's units; nothing pending."""
+        model = self._need_model()
+        mean, variance = model.gp.posterior(self._units(configs))
+        return model.scale * expected_improvement(mean, variance, best_of(model.gp, model.X)[0])
+
+    def observations(self) -> list[Observation]:
+        """Return all trials that reported, in the order they were suggested."""
+        final = self.history.final_epoch()
+        seen = []
+        for trial_id, trial in self.history.trials.items():
+            if trial.rows:
+                whole = trial.epoch in (final, WHOLE)
+                names = {RUNNING: "running", FAILED: "failed", ENDED: "finished" if whole else "stopped"}
+                config = self.space.configuration(trial.codes)
+                seen.append(Observation(trial_id, config, trial.last[0], trial.epoch, names[trial.state]))
+        return seen
+
+    def best(self) -> tuple[dict[str, Any], float]:
+        """Return the tried configuration of best posterior mean, not the one of luckiest value, and that mean."""
+        model = self._need_model()
+        mean, _ = model.gp.posterior(model.X)
+        mean = np.where(model.good, mean, np.inf)
+        at = int(np.argmin(mean))
+        return self.space.configuration(model.trials[at].codes), float(self._sign * model.value(mean[at]))
+
+    # How it is done
+
+    @property
+    def _sign(self) -> float:
+        return -1.0 if self._mode == "max" else 1.0
+
+    def _take_space(self, space: Space) -> None:
+        for i, point in enumerate(self.points_to_evaluate):
+            try:
+                space.encode(point, partial=True)
+            except SpaceError as reason:
+                raise SpaceError(f"points_to_evaluate[{i}]: {reason}") from None
+        self.space = space
+        waiting, self._waiting = self._waiting, []
+        for config, value in waiting:
+            self.add_evaluated_point(config, value)
+
+    def _adopt(self, trial_id: str, result: dict) -> bool:
+        """Take in a trial whose suggestion was lost, from the configuration that Tune puts into each result."""
+        config = result.get("config") or {k[7:]: v for k, v in result.items() if k.startswith("config/")}
+        try:
+            self.history.start(trial_id, self.space.encode(config))
+        except (SpaceError, AttributeError):
+            return False
+        return True
+
+    def _units(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        return np.array([self.space.unit(self.space.encode(c)) for c in configs])
+
+    def _spread(self, index: int) -> np.ndarray:
+        """Return the `index`-th point of a scrambled Sobol sequence, (d,)."""
+        engine = qmc.Sobol(len(self.space), rng=np.random.default_rng(self.seed))
+        return self.space.fill(engine.fast_forward(index).random(1) if index else engine.random(1))[0]
+
+    def _rows(self) -> Rows:
+        return EARLY_STOPS[self.early_stops](self.history, None if self.noise is None else [self.noise])
+
+    def _model(self, commit: bool) -> Model | None:
+        """Return the surrogate of what is known; None before the first value. `commit` keeps the fit."""
+        failed = [t for t in self.history.trials.values() if t.state == FAILED]
+        rows = self._rows()
+        if not len(rows):
+            return None
+        model, fit = fit_model(self.surrogate, self.space, rows, failed, self._sign, self._fit)
+        if commit:
+            self._fit = fit
+        return model
+
+    def _need_model(self) -> Model:
+        model = self._model(commit=False) if self.space is not None else None
+        if model is None:
+            raise ValueError("The searcher has no model before a trial has reported a finite value")
+        return model
+
+    def _propose(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        starts = len(self.space) + 2 if self.random_starts is None else self.random_starts
+        model = self._model(commit=True) if index >= starts or self._fit else None
+        if model is None:
+            return self.space.codes(self._spread(index))
+        pending = self.history.pending()
+        gp, taken = model.gp, model.X
+        if pending:
+            P = np.array([self.space.unit(t.codes) for t in pending])
+            taken = np.vstack([taken, P])
+            gp = gp.fantasise(P, normals(FANTASIES, len(P), rng))
+        best = best_of(gp, taken)
+        acquisition = LogEI(gp, best) if self.acquisition == "log_ei" else LowerConfidenceBound(gp)
+        mean, _ = model.gp.posterior(model.X)
+        around = model.X[np.argsort(mean, kind="stable")[:5]]
+        return self.space.codes(maximise(acquisition, self.space, around, rng, taken=taken))

@@ -1,0 +1,279 @@
+"""Gaussian-process regression on the unit cube, with learned noise and gradients for the acquisition search.
+
+Own code, since what the acquisition needs is in neither scikit-learn's GaussianProcessRegressor nor the
+bayesian-optimization package on top of it: priors on hyperparameters, a noise level that is learned above a
+measured one, a distance for categories, warm-started refits, draws at waiting trials, and the posterior's
+gradient in x. scikit-learn's is the reference in the tests.
+
+Symbols: n rows, d dimensions, m query points, p pending points, S draws.
+X (n, d), y (n,), noise (n,): points of the unit cube, values, variances that are known of their errors.
+w (d,): lengthscales. scale: variance of f. K = k(X, X) + diag(noise + learned noise), L its Cholesky factor.
+Pure: numpy and scipy alone.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotri
+from scipy.optimize import minimize
+
+JITTER = 1e-8
+LENGTHSCALE_BOUNDS = (5e-3, 1e3)
+SCALE_BOUNDS = (1e-2, 1e2)
+NOISE_BOUNDS = (1e-6, 4.0)
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Lengthscales (d,), variance of f, variance of the learned noise, variance of the constant mean."""
+
+    lengthscales: np.ndarray
+    scale: float = 1.0
+    noise: float = 1e-3
+    mean: float = 0.0
+
+    def to_json(self) -> dict:
+        """Return plain numbers; floats survive JSON exactly."""
+        return {
+            "lengthscales": [float(w) for w in self.lengthscales],
+            "scale": float(self.scale),
+            "noise": float(self.noise),
+            "mean": float(self.mean),
+        }
+
+    @classmethod
+    def from_json(cls, state: dict) -> "Hyperparameters":
+        """Read what `to_json` wrote."""
+        return cls(np.array(state["lengthscales"]), state["scale"], state["noise"], state["mean"])
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Normal priors on the hyperparameters' logarithms: (mean, standard deviation).
+
+    The lengthscales' prior grows with √d (Hvarfner, Hellsten & Nardi 2024, "Vanilla Bayesian Optimization
+    Performs Great in High Dimensions", eq. 5), so that the model's complexity does not grow with d.
+    """
+
+    lengthscale: tuple[float, float] = (math.sqrt(2) - 1.0, 1.0)
+    scale: tuple[float, float] = (0.0, 1.0)
+    noise: tuple[float, float] = (-6.0, 2.0)
+
+    def parameters(self, d: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return means and standard deviations of log(lengthscales, scale, noise), each (d + 2,)."""
+        mean, std = self.lengthscale
+        means = [mean + 0.5 * math.log(d)] * d + [self.scale[0], self.noise[0]]
+        return np.array(means), np.array([std] * d + [self.scale[1], self.noise[1]])
+
+
+def kernel(kind: str, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the correlation at scaled squared distances and its derivative in the squared distance.
+
+    `matern`: ν = 5/2, (1 + √5 r + 5/3 r²) exp(−√5 r); `rbf`: exp(−r²/2) (Rasmussen & Williams 2006, §4.2).
+    """
+    if kind == "rbf":
+        k = np.exp(-0.5 * squared)
+        return k, -0.5 * k
+    root = np.sqrt(5.0 * squared)
+    decay = np.exp(-root)
+    return (1.0 + root + (5.0 / 3.0) * squared) * decay, (-5.0 / 6.0) * (1.0 + root) * decay
+
+
+class GaussianProcess:
+    """A GP conditioned on rows, with given hyperparameters.
+
+    `levels` (d,): 0 for an ordered dimension, the number of categories for a categorical one (whose
+    coordinates are (i + ½)/levels); two different categories are at distance 1, whichever they are.
+    """
+
+    def __init__(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        noise: np.ndarray,
+        hyper: Hyperparameters,
+        levels: np.ndarray,
+        kind: str = "matern",
+    ):
+        self.X, self.y, self.noise, self.hyper, self.levels, self.kind = X, y, noise, hyper, levels, kind
+        self.Z = self._embed(X)
+        K = self._kernel(self.Z, self.Z)[0]
+        K[np.diag_indices_from(K)] += noise + hyper.noise + JITTER * hyper.scale
+        self.L = cholesky(K, lower=True)
+        self.alpha = cho_solve((self.L, True), y)
+
+    @property
+    def inverse(self) -> np.ndarray:
+        """K⁻¹, (n, n), computed once: products with it are cheaper than triangular solutions."""
+        if not hasattr(self, "_inverse"):
+            self._inverse = _inverse(self.L)
+        return self._inverse
+
+    def _embed(self, U: np.ndarray) -> np.ndarray:
+        """Return coordinates whose Euclidean distance is the scaled one; categories become one-hot."""
+        w = self.hyper.lengthscales
+        if not self.levels.any():
+            return U / w
+        columns = [U[:, self.levels == 0] / w[self.levels == 0]]
+        for j in np.flatnonzero(self.levels):
+            index = np.minimum(U[:, j] * self.levels[j], self.levels[j] - 1).astype(int)
+            columns.append(np.eye(self.levels[j])[index] / (w[j] * math.sqrt(2.0)))
+        return np.hstack(columns)
+
+    def _kernel(self, A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        k, slope = kernel(self.kind, squared_distances(A, B))
+        return self.hyper.scale * k + self.hyper.mean, self.hyper.scale * slope
+
+    @property
+    def prior_variance(self) -> float:
+        """Variance of f before any row."""
+        return self.hyper.scale + self.hyper.mean
+
+    def posterior(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance of f at U (m, d): (m,) or, for several columns of y, (m, S); and (m,)."""
+        k = self._kernel(self._embed(U), self.Z)[0]
+        variance = self.prior_variance - np.einsum("ij,ij->i", k @ self.inverse, k)
+        return k @ self.alpha, np.maximum(variance, 1e-12 * self.prior_variance)
+
+    def covariance(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the joint mean (m,) and covariance (m, m) of f at U."""
+        Z = self._embed(U)
+        k = self._kernel(Z, self.Z)[0]
+        v = solve_triangular(self.L, k.T, lower=True)
+        return k @ self.alpha, self._kernel(Z, Z)[0] - v.T @ v
+
+    def gradient(self, u: np.ndarray) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+        """Return mean (S,), variance, and their gradients (d, S) and (d,) at one point u (d,).
+
+        Categorical coordinates have gradient 0.
+        """
+        ordered = self.levels == 0
+        Z = self._embed(u[None])
+        k, slope = (v[0] for v in self._kernel(Z, self.Z))
+        alpha = self.alpha.reshape(len(k), -1)
+        projected = self.inverse @ k
+        variance = max(self.prior_variance - k @ projected, 1e-12 * self.prior_variance)
+        # dk/du_j = 2 slope (u_j − X_j)/w_j²
+        dk = 2.0 * slope[:, None] * (u[ordered] - self.X[:, ordered]) / self.hyper.lengthscales[ordered] ** 2
+        mean_gradient = np.zeros((len(u), alpha.shape[1]))
+        variance_gradient = np.zeros(len(u))
+        mean_gradient[ordered] = dk.T @ alpha
+        variance_gradient[ordered] = -2.0 * (dk.T @ projected)
+        return k @ alpha, float(variance), mean_gradient, variance_gradient
+
+    def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return each row's predicted mean and variance of y from all others (R&W 2006, eq. 5.12), (n,)."""
+        diagonal = np.diag(self.inverse)
+        return self.y - self.alpha / diagonal, 1.0 / diagonal
+
+    def fantasise(self, P: np.ndarray, normals: np.ndarray) -> "GaussianProcess":
+        """Return this GP with joint draws of noisy values at pending points P (p, d) taken as observed.
+
+        `normals` (S, p) are standard normal numbers. Rows X come to n + p; y to (n + p, S).
+        """
+        mean, covariance = self.covariance(P)
+        covariance[np.diag_indices_from(covariance)] += self.hyper.noise + JITTER * self.hyper.scale
+        draws = mean + normals @ cholesky(covariance, lower=True).T
+        y = np.vstack([np.repeat(self.y[:, None], len(normals), axis=1), draws.T])
+        noise = np.concatenate([self.noise, np.zeros(len(P))])
+        return GaussianProcess(np.vstack([self.X, P]), y, noise, self.hyper, self.levels, self.kind)
+
+
+def squared_distances(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Return squared Euclidean distances, (m, n), of the rows of A (m, d) and B (n, d)."""
+    squared = np.sum(A * A, axis=1)[:, None] + np.sum(B * B, axis=1)[None, :] - 2.0 * (A @ B.T)
+    return np.maximum(squared, 0.0, out=squared)
+
+
+def negative_log_posterior(
+    theta: np.ndarray,
+    D: np.ndarray,
+    y: np.ndarray,
+    noise: np.ndarray,
+    prior: Prior,
+    kind: str = "matern",
+    mean: float = 0.0,
+) -> tuple[float, np.ndarray]:
+    """Return −log p(y | θ) − log p(θ) and its gradient in θ = log(lengthscales, scale, noise), (d + 2,).
+
+    D (d, n, n): squared distances in each dimension. Rasmussen & Williams 2006, eqs. 5.8 and 5.9.
+    """
+    d, n = D.shape[:2]
+    inverse_squared = np.exp(-2.0 * theta[:d])
+    scale, learned = math.exp(theta[d]), math.exp(theta[d + 1])
+    k, slope = kernel(kind, np.tensordot(inverse_squared, D, axes=1))
+    K = scale * k + mean
+    K[np.diag_indices(n)] += noise + learned + JITTER * scale
+    try:
+        L = cholesky(K, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return 1e10, np.zeros_like(theta)
+    alpha = cho_solve((L, True), y)
+    A = np.outer(alpha, alpha) - _inverse(L)  # d log p / dK = A/2
+    AS = A * slope
+    gradient = np.empty_like(theta)
+    gradient[:d] = -scale * inverse_squared * (D.reshape(d, -1) @ AS.ravel())
+    gradient[d] = 0.5 * scale * (np.vdot(A, k) + JITTER * np.trace(A))
+    gradient[d + 1] = 0.5 * learned * np.trace(A)
+    means, stds = prior.parameters(d)
+    z = (theta - means) / stds
+    log_likelihood = -0.5 * y @ alpha - np.log(np.diag(L)).sum() - 0.5 * n * math.log(2 * math.pi)
+    return -log_likelihood + 0.5 * z @ z, -gradient + z / stds
+
+
+def fit(
+    X: np.ndarray,
+    y: np.ndarray,
+    noise: np.ndarray,
+    levels: np.ndarray,
+    *,
+    kind: str = "matern",
+    prior: Prior | None = None,
+    mean: float = 0.0,
+    starts: tuple[Hyperparameters, ...] = (),
+    max_iterations: int = 60,
+) -> tuple[Hyperparameters, float]:
+    """Return the hyperparameters of highest posterior density and that log density, up to p(θ)'s constant.
+
+    y should have mean 0 and variance about 1. The search begins at the prior's mean and at each of `starts`.
+    """
+    d = X.shape[1]
+    prior = prior or Prior()
+    D = (X.T[:, :, None] - X.T[:, None, :]) ** 2
+    for j in np.flatnonzero(levels):
+        D[j] = D[j] > 1e-12
+    begin = [prior.parameters(d)[0]]
+    begin += [np.log(np.concatenate([h.lengthscales, [h.scale, h.noise]])) for h in starts]
+    limits = [LENGTHSCALE_BOUNDS] * d + [SCALE_BOUNDS, NOISE_BOUNDS]
+    bounds = [tuple(math.log(b) for b in pair) for pair in limits]
+    best = None
+    for theta in begin:
+        found = minimize(
+            negative_log_posterior,
+            np.clip(theta, *np.array(bounds).T),
+            args=(D, y, noise, prior, kind, mean),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": max_iterations, "ftol": 1e-6, "gtol": 1e-3},
+        )
+        if best is None or found.fun < best.fun:
+            best = found
+    values = np.exp(best.x)
+    return Hyperparameters(values[:d], float(values[d]), float(values[d + 1]), mean), -float(best.fun)
+
+
+def with_noise(hyper: Hyperparameters, noise: float) -> Hyperparameters:
+    """Return the hyperparameters with another learned noise variance."""
+    return replace(hyper, noise=noise)
+
+
+def _inverse(L: np.ndarray) -> np.ndarray:
+    """Return (L Lᵀ)⁻¹ from the lower Cholesky factor."""
+    half, info = dpotri(np.asfortranarray(L), lower=1)
+    if info:
+        raise np.linalg.LinAlgError(f"LAPACK's dpotri returned {info}")
+    half = np.tril(half)
+    return half + np.tril(half, -1).T

@@ -1,0 +1,84 @@
+"""From a training set in the metric's units to a Gaussian process in standard ones.
+
+A model minimises: values of a metric that is maximised come in negated. Pure: no Ray here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from searchers.gp import GaussianProcess, Hyperparameters, fit
+from searchers.history import Rows, Trial
+from searchers.space import Real, Space, SpaceError
+
+SURROGATES = ("fitted", "report", "matern")
+REPORT_STD, REPORT_LENGTHSCALE = 50.0, 30.0  # σ_f and ℓ of the β-VAE-GAN report, in FID and in β
+
+
+@dataclass(frozen=True)
+class Model:
+    """A GP on standardised values; `good` (n,) tells rows of trials that did not fail."""
+
+    gp: GaussianProcess
+    X: np.ndarray
+    trials: list[Trial]
+    good: np.ndarray
+    centre: float
+    scale: float
+
+    def value(self, y: np.ndarray | float) -> np.ndarray | float:
+        """Return the (signed) metric of a standardised value."""
+        return self.centre + self.scale * y
+
+
+def fit_model(
+    surrogate: str,
+    space: Space,
+    rows: Rows,
+    failed: list[Trial],
+    sign: float,
+    last_fit: dict[str, Any] | None,
+) -> tuple[Model, dict[str, Any]]:
+    """Return the model of the rows and of the failed trials, and the fit's state for the next call."""
+    trials = rows.trials + failed
+    X = np.array([space.unit(t.codes) for t in trials])
+    y = sign * rows.values[:, 0]
+    centre = float(y.mean())
+    scale = float(y.std()) if surrogate != "report" and len(y) > 1 and y.std() > 0 else 1.0
+    standard = (y - centre) / scale
+    # A failed trial counts as bad as the worst that was seen.
+    standard = np.concatenate([standard, np.full(len(failed), standard.max())])
+    noise = np.concatenate([rows.variances[:, 0] / scale**2, np.zeros(len(failed))])
+    levels = np.array([d.size if d.categorical else 0 for d in space.dimensions])
+    kind = "rbf" if surrogate == "report" else "matern"
+    if surrogate == "report":
+        hyper, state = report_hyperparameters(space), {}
+    elif surrogate == "matern":
+        hyper, state = Hyperparameters(np.ones(len(space)), 1.0, 1e-6), {}
+    else:
+        hyper, state = _refit(X, standard, noise, levels, kind, last_fit)
+    good = np.arange(len(trials)) < len(rows)
+    gp = GaussianProcess(X, standard, noise, hyper, levels, kind)
+    return Model(gp, X, trials, good, centre, scale), state
+
+
+def report_hyperparameters(space: Space) -> Hyperparameters:
+    """Return the report's kernel, whose lengthscale is in the raw axis' units. Raises SpaceError elsewhere."""
+    for d in space.dimensions:
+        if not isinstance(d, Real) or d.log:
+            raise SpaceError(f"surrogate='report' measures distances on raw axes; {d.name} has none")
+    widths = np.array([max(d.high - d.low, 1e-12) for d in space.dimensions])
+    return Hyperparameters(REPORT_LENGTHSCALE / widths, REPORT_STD**2, 1e-6 * REPORT_STD**2)
+
+
+def _refit(X, y, noise, levels, kind, last_fit):
+    """Learn hyperparameters anew, from the last ones on, once there are enough new rows."""
+    starts = ()
+    if last_fit:
+        hyper = Hyperparameters.from_json(last_fit["hyper"])
+        if len(y) < last_fit["rows"] + max(1, len(y) // 25) and len(y) >= last_fit["rows"]:
+            return hyper, last_fit
+        starts = (hyper,)
+    hyper, _ = fit(X, y, noise, levels, kind=kind, starts=starts)
+    return hyper, {"hyper": hyper.to_json(), "rows": len(y)}
