@@ -1,0 +1,68 @@
+"""The main job: β-VAE-GAN with Bayesian optimisation on β (the seed's section 5.4).
+
+The first trials are β = 1, 50, 100 and 150, as in the report; then the searcher proposes, and ASHA stops what
+does not keep up.
+"""
+
+import sys
+
+from searchers.command import main_of
+from searchers.sweep import Study, SweepConfig
+
+PROGRAM = "python -m searchers.beta_vaegan"
+FIRST_BETAS = (1.0, 50.0, 100.0, 150.0)
+LATENT_DIM = 128
+
+PRESETS = {
+    "quick": SweepConfig(
+        preset="quick",
+        dataset="faces",
+        dataset_limit=4000,
+        image_size=32,
+        width=0.25,
+        batch_size=64,
+        epochs=8,
+        num_samples=10,
+        evaluation_samples=500,
+    ),
+    "report": SweepConfig(
+        preset="report",
+        dataset="celeba",
+        image_size=64,
+        width=1.0,
+        batch_size=256,
+        epochs=10,
+        num_samples=20,
+        evaluation_samples=1000,
+        gpus_per_trial=0.5,
+    ),
+}
+
+
+def study(config: SweepConfig, shared: dict, metric: str, provenance: dict) -> Study:
+    """Return the search space and the first points."""
+    from ray import tune
+
+    from trainables import BetaVAEGAN
+    from trainables.models.losses import normalised_beta
+
+    image_dims = 3 * config.image_size**2
+    return Study(
+        experiment="beta-vae-gan",
+        trainable=BetaVAEGAN,
+        space={"beta": tune.uniform(1.0, 150.0)},
+        points_to_evaluate=tuple({"beta": beta} for beta in FIRST_BETAS),
+        settings={**shared, "latent_dim": LATENT_DIM},
+        metric=metric,
+        provenance=provenance,
+        derived=lambda trial: {"beta_norm": normalised_beta(trial["beta"], LATENT_DIM, image_dims)},
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    return main_of(PROGRAM, PRESETS, study, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

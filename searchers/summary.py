@@ -1,0 +1,150 @@
+"""What a sweep says of itself: its provenance before it starts, its table and closing words at the end."""
+
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from searchers.ledger import FAILED, STOPPED, TrialRecord
+from searchers.progress import best_record, number
+
+if TYPE_CHECKING:
+    from searchers.recording import Delivery
+    from searchers.sweep import Study, SweepConfig
+
+PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")
+
+
+@dataclass(frozen=True)
+class About:
+    """The parent run's description, parameters and tags."""
+
+    description: str
+    params: dict[str, Any]
+    tags: dict[str, str]
+
+
+def about(study: "Study", config: "SweepConfig") -> About:
+    """Describe the sweep: its settings, the code and the packages that ran it, and what the scores mean."""
+    stopping = "no early stopping" if config.no_early_stopping else "ASHA"
+    description = (
+        f"**{config.name}**: {study.trainable.__name__} tuned over {', '.join(study.space)}, "
+        f"{config.num_samples} trials of up to {config.epochs} epochs, {study.mode}imising "
+        f"`{study.metric}` with {stopping}.\n\n"
+        f"Each child run is a trial; sort the runs table by `{study.metric}`."
+    )
+    params = {
+        **asdict(config),
+        **(study.provenance or {}),
+        **{f"space/{k}": str(v) for k, v in study.space.items()},
+    }
+    tags = {f"version.{package}": version(package) for package in PACKAGES}
+    tags |= {"python": platform.python_version(), "metric": study.metric, "mode": study.mode}
+    commit = git_commit()
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+    return About(description, params, tags)
+
+
+def git_commit() -> str | None:
+    """Return the commit of this code, marked where files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def result_table(study: "Study", config: "SweepConfig", records: list[TrialRecord]) -> Table:
+    """Return all trials, the best first."""
+    sign = 1 if study.mode == "min" else -1
+    best = best_record(records, study.metric, study.mode)
+    ordered = sorted(records, key=lambda r: (not r.metrics, sign * r.last(study.metric)))
+    derived = list(study.derived(records[0].config)) if records else []
+    table = Table(title=f"{config.name}: all trials", title_justify="left", title_style="bold")
+    for name in ("trial", *study.space, *derived, "epoch", study.metric, "±"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for record in ordered:
+        values = study.derived(record.config)
+        table.add_row(
+            str(record.number),
+            *(number(record.config[name]) for name in study.space),
+            *(number(values[name]) for name in derived),
+            f"{record.epoch}/{config.epochs}",
+            number(record.last(study.metric)) if record.metrics else "–",
+            number(record.last(f"{study.metric}_std")) if record.metrics else "–",
+            record.status or "unfinished",
+            style="bold green" if record is best else None,
+        )
+    return table
+
+
+def closing_words(
+    study: "Study",
+    config: "SweepConfig",
+    records: list[TrialRecord],
+    delivery: "Delivery",
+    unsent: int,
+    interrupted: bool,
+    command: str,
+) -> str:
+    """Say what is best, what stopped early, where everything is, and what to type next."""
+    folder = Path(config.results) / config.name
+    lines = []
+    best = best_record(records, study.metric, study.mode)
+    if best:
+        setting = ", ".join(f"{name} = {number(best.config[name])}" for name in study.space)
+        setting += "".join(
+            f", {name} = {number(value)}" for name, value in study.derived(best.config).items()
+        )
+        first = best.metrics[min(best.metrics)][study.metric]
+        lines.append(
+            f"Best: trial {best.number}, {setting}: {study.metric} {number(best.last(study.metric))} "
+            f"after epoch {best.epoch} ({number(first)} after its first)."
+        )
+    else:
+        lines.append("No trial has reported a score.")
+    early = [record for record in records if record.status == STOPPED]
+    if early:
+        lines.append(f"Stopped early by ASHA: {len(early)} of {len(records)} trials.")
+    failed = [str(record.number) for record in records if record.status == FAILED]
+    if failed:
+        lines.append(f"Failed: trial {', '.join(failed)}; the errors are in {folder}/tune/*/error.txt.")
+    figure = folder / "posterior.png"
+    if figure.exists():
+        lines.append(f"Figure: {figure}")
+    if unsent:
+        lines.append(
+            f"{unsent} events have not reached MLflow at {config.tracking_uri} "
+            f"({delivery.error or 'still sending'}); nothing is lost: --resume {config.name} sends them."
+        )
+    lines.append(f"Compare the trials in MLflow: {ui_command(config.tracking_uri)}")
+    if delivery.experiment_id is not None:
+        served = config.tracking_uri.startswith("http")
+        base = config.tracking_uri.rstrip("/") if served else "http://127.0.0.1:5000"
+        experiment = f"{base}/#/experiments/{delivery.experiment_id}"
+        lines.append(f"then open {experiment}/runs?workflowType=machine_learning")
+    if interrupted:
+        lines.append(f"Interrupted. Go on with: {command} --resume {config.name}")
+    return "\n".join(lines)
+
+
+def ui_command(tracking_uri: str) -> str:
+    """Return the command that opens the MLflow UI on this record."""
+    if tracking_uri.startswith("http"):
+        return f"it is at {tracking_uri}"
+    return f".venv/bin/mlflow ui --backend-store-uri {tracking_uri}"

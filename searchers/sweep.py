@@ -1,0 +1,314 @@
+"""A sweep: trials of one trainable over a search space, on Ray, with BayesOpt and ASHA, recorded as they go.
+
+`Study` says what is tuned, `SweepConfig` how this run of it goes, `run` does it. A sweep lives in
+`<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl` (all that happened), `images/`, the figure,
+and `tune/` (Ray Tune's own snapshots and the checkpoints).
+"""
+
+import json
+import os
+import secrets
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+from rich.console import Console
+
+from searchers.ledger import Ledger, TrialRecord
+from searchers.progress import best_record
+from searchers.summary import about, closing_words, result_table
+
+UNKNOWN_TO_RESUME = ("preset", "resume", "dry_run", "name")
+MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root")
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; the message says what can."""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Settings of one run of a sweep. The command line is this class."""
+
+    preset: Literal["quick", "report"] = "quick"
+    """quick: minutes on two CPU cores; report: the seed's own setting, for GPUs"""
+    dataset: str = "faces"
+    """faces (drawn, embedded), celeba, or a path: images, class folders, CelebA's layout, tar, zip"""
+    dataset_limit: int | None = None
+    """use this many images at most"""
+    data_root: str | None = None
+    """folder of the named data sets"""
+    image_size: int = 64
+    """images are resized to this many pixels, a multiple of 8"""
+    width: float = 1.0
+    """multiplies every hidden channel count of the networks"""
+    batch_size: int = 256
+    """images a training step"""
+    epochs: int = 10
+    """epochs a trial, if nothing stops it"""
+    evaluation_samples: int = 1000
+    """images that each evaluation generates"""
+    features: str = "auto"
+    """extractor of the Fréchet distance: auto, inception, efficientnet_lite0"""
+    inception_weights: str | None = None
+    """file of pytorch-fid's Inception weights"""
+    num_samples: int = 20
+    """trials"""
+    grace_epochs: int = 2
+    """no trial is stopped before this many epochs"""
+    no_early_stopping: bool = False
+    """train every trial to its last epoch, without ASHA"""
+    cpus_per_trial: float = 1.0
+    """CPU cores a trial gets"""
+    gpus_per_trial: float = 0.0
+    """share of a GPU a trial gets"""
+    max_concurrent: int | None = None
+    """trials side by side; as many as fit, if not given"""
+    seed: int = 0
+    """of data order, networks and search"""
+    name: str | None = None
+    """name of the sweep; made from the date, if not given"""
+    resume: str | None = None
+    """go on with the sweep of this name"""
+    results: str = "results"
+    """folder of all sweeps"""
+    tracking_uri: str = "sqlite:///mlflow.db"
+    """MLflow's database or server"""
+    address: str | None = None
+    """Ray cluster to join; an embedded one is started, if neither this nor RAY_ADDRESS is given"""
+    dry_run: bool = False
+    """print the resolved configuration and the resources, start nothing"""
+
+    def __post_init__(self):
+        for name in (
+            "batch_size",
+            "epochs",
+            "num_samples",
+            "grace_epochs",
+            "dataset_limit",
+            "max_concurrent",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
+        if self.evaluation_samples < 10:
+            raise ValueError(f"--evaluation-samples is {self.evaluation_samples}; it must be 10 or more")
+        if self.image_size % 8 or self.image_size < 16:
+            raise ValueError(f"--image-size is {self.image_size}; it must be a multiple of 8, 16 or more")
+        for name in ("width", "cpus_per_trial"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
+        if self.gpus_per_trial < 0:
+            raise ValueError(f"--gpus-per-trial is {self.gpus_per_trial}; it must be 0 or more")
+        for option in ("name", "resume"):
+            value = getattr(self, option)
+            if value is not None and (Path(value).name != value or value.startswith(".")):
+                raise ValueError(f"--{option} is {value!r}; it must be a plain name, without slashes")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is tuned: a trainable, its search space in Tune's notation, and what the trials share."""
+
+    experiment: str
+    trainable: type
+    space: dict[str, Any]
+    settings: dict[str, Any]
+    metric: str
+    points_to_evaluate: tuple[dict[str, Any], ...] = ()
+    mode: Literal["min", "max"] = "min"
+    surrogate: str = "fitted"
+    provenance: dict[str, Any] | None = None
+    derived: Callable[[dict[str, Any]], dict[str, float]] = lambda config: {}
+    """further columns that follow from a trial's configuration, as β_norm from β"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a sweep."""
+
+    folder: Path
+    records: list[TrialRecord]
+    interrupted: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0; 130 after Ctrl-C; 1 where no trial reached an epoch."""
+        if self.interrupted:
+            return 130
+        return 0 if any(record.metrics for record in self.records) else 1
+
+
+def resolve(config: SweepConfig, defaults: SweepConfig) -> tuple[SweepConfig, str]:
+    """Return the configuration of a new or of a resumed sweep, and the sweep's id.
+
+    Raises UsageError where the name is taken, where there is nothing to resume, or where a resumed sweep is
+    given other settings than it began with.
+    """
+    if config.resume is None:
+        name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}"
+        if (Path(config.results) / name / "sweep.json").exists():
+            raise UsageError(
+                f"There is a sweep {name!r} in {config.results}/ already: --resume {name} continues it"
+            )
+        return replace(config, name=name), secrets.token_hex(8)
+    path = Path(config.results) / config.resume / "sweep.json"
+    if not path.exists():
+        known = sorted(p.parent.name for p in Path(config.results).glob("*/sweep.json"))
+        raise UsageError(
+            f"There is no sweep {config.resume!r} in {config.results}/; there are: {known or 'none'}"
+        )
+    stored = json.loads(path.read_text())
+    changed = [
+        f.name
+        for f in fields(config)
+        if f.name not in UNKNOWN_TO_RESUME and getattr(config, f.name) != getattr(defaults, f.name)
+    ]
+    refused = [name for name in changed if name not in MAY_CHANGE_ON_RESUME]
+    if refused:
+        flag = "--" + refused[0].replace("_", "-")
+        raise UsageError(f"A resumed sweep keeps the settings it began with: leave out {flag}")
+    config = type(config)(**stored["config"] | {name: getattr(config, name) for name in changed})
+    return replace(config, resume=config.name), stored["sweep_id"]
+
+
+def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console: Console) -> Outcome:
+    """Run a resolved sweep to its end, or until it is interrupted.
+
+    Raises UsageError, ClusterError and the data's and metrics' own errors, before anything has begun.
+    """
+    from ray import tune  # seconds to import: wrong flags are answered at once
+
+    from cluster.connect import connect
+    from searchers.bayesopt import BayesOptSearch
+    from searchers.posterior import PosteriorFigure
+    from searchers.progress import Progress
+    from searchers.recording import Delivery, Recorder, SweepRecord
+
+    folder = (Path(config.results) / config.name).resolve()
+    resumed = (folder / "sweep.json").exists()
+    cluster = connect(config.address, packages=_packages())
+    slots = cluster.slots(config.cpus_per_trial, config.gpus_per_trial)
+    if slots < 1:
+        raise UsageError(
+            f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "
+            f"and the cluster has {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs in all"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sweep.json").write_text(json.dumps({"sweep_id": sweep_id, "config": asdict(config)}, indent=2))
+    console.print(cluster.describe(config.cpus_per_trial, config.gpus_per_trial), highlight=False)
+
+    ledger = Ledger(folder / "ledger.jsonl")
+    recorder = Recorder(ledger, folder, config.epochs)
+    search = BayesOptSearch(
+        points_to_evaluate=list(study.points_to_evaluate),
+        surrogate=study.surrogate,
+        noise_key=f"{study.metric}_std",
+        seed=config.seed,
+    )
+    scheduler = _scheduler(study, config, recorder.records.values())
+    described = about(study, config)
+    record = SweepRecord(
+        sweep_id=sweep_id,
+        name=config.name,
+        experiment=study.experiment,
+        description=described.description,
+        params=described.params,
+        tags=described.tags,
+        trial_params=lambda trial: {**(study.provenance or {}), **study.derived(trial)},
+    )
+    delivery = Delivery(ledger, folder, config.tracking_uri, record)
+    figure = PosteriorFigure(study, search, recorder, delivery)
+    progress = Progress(
+        recorder.records,
+        metric=study.metric,
+        mode=study.mode,
+        dimensions=list(study.space),
+        epochs=config.epochs,
+        num_samples=config.num_samples,
+        console=console,
+    )
+    # Tune's own result files, which the ledger replaces, would slow each report down.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    delivery.start()
+    with progress:
+        tune.run(
+            study.trainable,
+            name="tune",
+            storage_path=str(folder),
+            config={**study.settings, **study.space},
+            metric=study.metric,
+            mode=study.mode,
+            search_alg=search,
+            scheduler=scheduler,
+            stop={"training_iteration": config.epochs},
+            num_samples=config.num_samples,
+            max_concurrent_trials=config.max_concurrent or (slots if cluster.address is None else None),
+            resources_per_trial={"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial},
+            reuse_actors=True,
+            max_failures=3,
+            raise_on_failed_trial=False,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+            callbacks=[recorder, figure, progress],
+            verbose=0,
+            resume_config=tune.ResumeConfig() if resumed and _has_snapshot(folder) else None,
+        )
+    records = list(recorder.records.values())
+    interrupted = len(records) < config.num_samples or any(record.status is None for record in records)
+    figure.draw()
+    ledger.append(
+        "note", status="KILLED" if interrupted else "FINISHED", metrics=_best_scores(study, records)
+    )
+    unsent = delivery.close(timeout=60)
+    console.print(result_table(study, config, records))
+    console.print(
+        closing_words(study, config, records, delivery, unsent, interrupted, command), highlight=False
+    )
+    ledger.close()
+    return Outcome(folder, records, interrupted)
+
+
+def _best_scores(study: Study, records: list[TrialRecord]) -> dict[str, float]:
+    """Return what the parent run says of the winner: its scores and its place in the search space."""
+    best = best_record(records, study.metric, study.mode)
+    if best is None:
+        return {}
+    place = {name: best.config[name] for name in study.space if isinstance(best.config[name], int | float)}
+    return {f"best/{k}": float(v) for k, v in {**best.metrics[best.epoch], **place}.items()}
+
+
+def _packages() -> list:
+    """Return our own packages, which a joined cluster is given."""
+    import cluster
+    import searchers
+    import trainables
+
+    return [trainables, searchers, cluster]
+
+
+def _has_snapshot(folder: Path) -> bool:
+    """Whether Tune had written its state before the sweep was interrupted; if not, it has nothing to lose."""
+    return any((folder / "tune").glob("experiment_state-*.json"))
+
+
+def _scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]):
+    """Return ASHA (Li et al. 2020) with its rungs as they were: Tune does not save them (ray#30838)."""
+    from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
+
+    if config.no_early_stopping:
+        return FIFOScheduler()
+    scheduler = AsyncHyperBandScheduler(
+        max_t=config.epochs, grace_period=min(config.grace_epochs, config.epochs), reduction_factor=3
+    )
+    (bracket,) = scheduler._brackets
+    sign = 1 if study.mode == "max" else -1
+    for record in records:
+        for epoch, metrics in sorted(record.metrics.items()):
+            bracket.on_result(SimpleNamespace(trial_id=record.trial), epoch, sign * metrics[study.metric])
+    return scheduler

@@ -1,0 +1,221 @@
+"""The main job as a person runs it: a real, tiny sweep in a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from searchers.beta_vaegan import FIRST_BETAS
+from searchers.ledger import Ledger
+from searchers.recording import TRIAL_TAG
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    "--dataset-limit 60 --image-size 16 --width 0.1 --batch-size 16 --evaluation-samples 16 --features random"
+)
+METRIC = "fd_random"
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "searchers.beta_vaegan", *arguments]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache of converted images for all runs here."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def environment(cache):
+    return os.environ | {"XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def run(folder, cache, *arguments, timeout=200):
+    return subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def mlflow_runs(folder):
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "beta-vae-gan"]
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if TRIAL_TAG not in run.data.tags]
+    return client, parents, [run for run in runs if TRIAL_TAG in run.data.tags]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache):
+    """A sweep of five trials that ran to its end."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = run(folder, cache, *TINY.split(), "--num-samples", "5", "--epochs", "2", "--name", "tiny")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done
+
+
+def test_a_sweep_ends_with_a_table_a_figure_and_the_next_command(finished):
+    folder, done = finished
+    assert "all trials" in done.stdout
+    assert re.search(r"Best: trial \d, beta = [\d.]+, beta_norm = [\d.]+: fd_random", done.stdout)
+    assert (folder / "results/tiny/posterior.png").exists()
+    assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in done.stdout
+    assert "?workflowType=machine_learning" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_first_trials_are_the_reports_and_the_next_are_proposed(finished):
+    folder, _ = finished
+    betas = [r.config["beta"] for r in Ledger(folder / "results/tiny/ledger.jsonl").trials().values()]
+    assert betas[:4] == list(FIRST_BETAS)
+    assert 1 <= betas[4] <= 150
+    assert betas[4] not in FIRST_BETAS
+
+
+def test_mlflow_holds_what_tune_reported(finished):
+    folder, _ = finished
+    records = Ledger(folder / "results/tiny/ledger.jsonl").trials()
+    client, (parent,), trials = mlflow_runs(folder)
+    assert parent.info.status == "FINISHED"
+    assert {run.data.tags[TRIAL_TAG] for run in trials} == set(records)
+    for run_ in trials:
+        record = records[run_.data.tags[TRIAL_TAG]]
+        history = client.get_metric_history(run_.info.run_id, METRIC)
+        assert {point.step: point.value for point in history} == {
+            e: m[METRIC] for e, m in record.metrics.items()
+        }
+        assert float(run_.data.params["beta_norm"]) == pytest.approx(
+            record.config["beta"] * 128 / (3 * 16 * 16)
+        )
+        assert {"features", "data_hash", "likelihood", "evaluation_samples", "image_size"} <= set(
+            run_.data.params
+        )
+        images = [Path(file.path).name for file in client.list_artifacts(run_.info.run_id, "images")]
+        assert sum(name.endswith(".png") for name in images) == 2 * record.epoch
+    assert parent.data.params["data_hash"]
+    assert parent.data.tags["version.ray"]
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)].count("posterior.png") == 1
+
+
+def test_resume_after_the_driver_was_killed(tmp_path, cache):
+    """SIGKILL in mid-sweep; the resumed sweep ends with every trial once, in MLflow as in the ledger."""
+    arguments = [*TINY.split(), "--num-samples", "6", "--epochs", "3", "--name", "killed"]
+    driver = subprocess.Popen(
+        command(*arguments),
+        cwd=tmp_path,
+        env=environment(cache),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    ledger = tmp_path / "results/killed/ledger.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if ledger.exists() and ledger.read_text().count('"event": "result"') >= 5:
+            break
+        time.sleep(0.1)
+    else:
+        driver.kill()
+        pytest.fail(f"no five results in time: {driver.stderr.read().decode()}")
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    before = Ledger(ledger).trials()
+    resumed = run(tmp_path, cache, "--resume", "killed")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    records = Ledger(ledger).trials()
+    assert set(before) <= set(records)
+    assert len(records) == 6
+    assert all(record.status for record in records.values())
+    for trial, record in before.items():
+        assert all(records[trial].metrics[epoch] == metrics for epoch, metrics in record.metrics.items())
+    _, (parent,), runs = mlflow_runs(tmp_path)
+    assert parent.info.status == "FINISHED"
+    assert sorted(run_.data.tags[TRIAL_TAG] for run_ in runs) == sorted(records)
+    assert all(run_.info.status == "FINISHED" for run_ in runs)
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, cache):
+    arguments = [*TINY.split(), "--num-samples", "6", "--epochs", "3", "--name", "stopped"]
+    driver = subprocess.Popen(
+        command(*arguments),
+        cwd=tmp_path,
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    ledger = tmp_path / "results/stopped/ledger.jsonl"
+    deadline = time.monotonic() + 120
+    while not (ledger.exists() and '"event": "result"' in ledger.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    driver.send_signal(signal.SIGINT)
+    out, err = driver.communicate(timeout=90)
+    assert driver.returncode == 130, out + err
+    assert "python -m searchers.beta_vaegan --resume stopped" in out
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--epochs", "0"], "--epochs is 0; it must be 1 or more"),
+        (["--image-size", "30"], "--image-size is 30; it must be a multiple of 8"),
+        (["--preset", "fast"], "'quick', 'report'"),
+        (["--epocs", "3"], "--epochs"),
+        (["--name", "a/b"], "it must be a plain name"),
+        (["--features", "vgg"], "efficientnet_lite0"),
+        (["--dataset", "nowhere"], "nowhere"),
+        (["--resume", "nowhere"], "There is no sweep 'nowhere'"),
+        (["--cpus-per-trial", "512"], "No trial fits"),
+        (["--inception-weights", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_bad_input_gets_a_sentence_and_exit_code_2(tmp_path, cache, arguments, sentence):
+    done = run(tmp_path, cache, *TINY.split(), *arguments)
+    text = " ".join(re.sub("[│╭╮╰╯─]", " ", done.stdout + done.stderr).split())
+    assert done.returncode == 2, text
+    assert sentence in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("content", ["missing images", "broken images"])
+def test_a_data_set_without_a_readable_image(tmp_path, cache, content):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    if content == "broken images":
+        (folder / "a.png").write_text("no picture")
+    done = run(tmp_path, cache, *TINY.split(), "--dataset", "pictures")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "pictures" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_name_that_is_taken_and_settings_that_cannot_change(finished, cache):
+    folder, _ = finished
+    taken = run(folder, cache, *TINY.split(), "--name", "tiny")
+    assert taken.returncode == 2
+    assert "--resume tiny continues it" in taken.stderr
+    changed = run(folder, cache, "--resume", "tiny", "--epochs", "9")
+    assert changed.returncode == 2
+    assert "leave out --epochs" in changed.stderr
+
+
+def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path, cache):
+    done = run(tmp_path, cache, "--dry-run", "--epochs", "7")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout[: done.stdout.rindex("}") + 1])
+    assert plan["epochs"] == 7
+    assert plan["preset"] == "quick"
+    assert "CPUs" in done.stdout
+    assert list(tmp_path.iterdir()) == []
