@@ -36,6 +36,16 @@ logger = logging.getLogger(__name__)
 
 FANTASIES = 16
 ACQUISITIONS = ("log_ei", "ucb")
+SETTINGS = (
+    "surrogate",
+    "acquisition",
+    "early_stops",
+    "random_starts",
+    "noise",
+    "noise_key",
+    "seed",
+    "time_attr",
+)
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,8 @@ class BayesOptSearch(Searcher):
         points_to_evaluate: configurations to try first; dimensions they leave out are chosen.
         random_starts: trials, those first points among them, before the model proposes; d + 2, if None.
             Nothing ever waits for their results.
-        surrogate: "fitted" (hyperparameters and noise are learned), "report" (RBF, σ_f = 50, ℓ = 30 on the raw
-            axis, fixed) or "matern" (ν = 5/2, ℓ = 1 on the unit cube, fixed).
+        surrogate: "fitted" (hyperparameters and noise are learned), "report" (RBF, σ_f = 50, ℓ = 30 on the
+            raw axis, fixed) or "matern" (ν = 5/2, ℓ = 1 on the unit cube, fixed).
         acquisition: "log_ei" or "ucb".
         early_stops: what a trial teaches that was stopped early: "last_value", "finals_only",
             "highest_rung", "extrapolated".
@@ -104,11 +114,14 @@ class BayesOptSearch(Searcher):
         self.random_starts, self.noise, self.noise_key = random_starts, noise, noise_key
         self.seed, self.time_attr = seed, time_attr
         self.points_to_evaluate = [dict(p) for p in points_to_evaluate or ()]
+        self.first: list[dict[str, Any]] = []  # those points' codes
         self.history = History()
         self.suggested = 0
         self._fit: dict[str, Any] | None = None  # the last fit's hyperparameters and number of rows
         self._waiting: list[tuple[dict, float]] = []  # known values that came before the space was known
         self.space: Space | None = None
+        self._described: list[str] | None = None  # what must be the space
+        self._space_given = space is not None
         if space is not None:
             self._take_space(read_space(space))
         for config, value in warm_start or ():
@@ -119,23 +132,25 @@ class BayesOptSearch(Searcher):
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec) -> bool:
         """Take Tune's metric, mode and space. False where a space is given twice, as Tune expects it."""
         if config and has_dimensions(config):
-            if self.space is not None and self.suggested == 0 and not self.history.trials:
+            if self._space_given:
                 return False
             space = read_space(config)
             self._take_space(Space(space.dimensions))  # Tune itself adds the constants
-        self._metric = metric or self._metric
-        self._mode = mode or self._mode or "max"
+        self._metric, self._mode = metric or self._metric, mode or self._mode
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the next configuration to try, never None."""
         if self.space is None:
             raise SpaceError("There is no search space: give BayesOptSearch(space=…) or Tune's param_space")
+        if self._metric is None or self._mode is None:
+            raise ValueError(
+                f"metric is {self._metric!r} and mode {self._mode!r}: name a reported key, and 'min' or 'max'"
+            )
         rng = np.random.default_rng([self.seed, self.suggested])
         index, self.suggested = self.suggested, self.suggested + 1
-        if index < len(self.points_to_evaluate):
-            given = self.space.encode(self.points_to_evaluate[index], partial=True)
-            codes = {**self.space.codes(self._spread(index)), **given}
+        if index < len(self.first):
+            codes = {**self.space.codes(self._spread(index)), **self.first[index]}
         else:
             codes = self._propose(index, rng)
         self.history.start(trial_id, codes)
@@ -154,7 +169,7 @@ class BayesOptSearch(Searcher):
         self.history.report(trial_id, epoch, [value], [error] if known else None)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """Note a trial's end, finished, stopped by a scheduler or failed: Tune tells no difference but `error`."""
+        """Note a trial's end: finished, stopped or, `error`, failed. Tune tells the first two not apart."""
         if result:
             self.on_trial_result(trial_id, result)
         if trial_id in self.history.trials:
@@ -168,8 +183,10 @@ class BayesOptSearch(Searcher):
         pruned: bool = False,
         intermediate_values: list[float] | None = None,
     ) -> None:
-        """Take in a value known from elsewhere: `pruned`, after as many epochs as there are intermediate values;
-        otherwise, of a fully trained trial. Configurations outside the space are left out."""
+        """Take in a value known from elsewhere; configurations outside the space are left out.
+
+        It is that of a fully trained trial or, `pruned`, of one stopped after so many intermediate values.
+        """
         if self.space is None:
             self._waiting.append((parameters, value))
             return
@@ -188,25 +205,34 @@ class BayesOptSearch(Searcher):
         self.history.end(trial_id, failed=error)
 
     def get_state(self) -> dict[str, Any]:
-        """Return all there is to know, as plain data for JSON."""
+        """Return all there is to know, settings too, as plain data for JSON."""
         return {
             "version": 1,
-            "space": None if self.space is None else self.space.describe(),
+            "space": self._described if self.space is None else self.space.describe(),
             "metric": self._metric,
             "mode": self._mode,
+            "settings": {name: getattr(self, name) for name in SETTINGS},
+            "first": self.first,
             "suggested": self.suggested,
             "fit": self._fit,
             "history": self.history.to_json(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take what `get_state` returned. Raises SpaceError where the space is another one."""
-        mine = None if self.space is None else self.space.describe()
-        if mine is not None and state["space"] is not None and mine != state["space"]:
-            raise SpaceError(f"The saved sweep searched {state['space']}, not {mine}")
+        """Take what `get_state` returned, in place of all that was given or learned before.
+
+        Raises SpaceError where the space is another one.
+        """
+        if state["space"] is not None:  # else it was saved before it knew any space: there is nothing to take
+            if self.space is not None:
+                self._check_space(self.space, state["space"])
+            state = json.loads(json.dumps(state))  # a copy
+            self._described, self.first, self._waiting = state["space"], state["first"], []
+            self._fit, self.history = state["fit"], History.from_json(state["history"])
         self._metric, self._mode = state["metric"], state["mode"]
-        self.suggested, self._fit = state["suggested"], state["fit"]
-        self.history = History.from_json(json.loads(json.dumps(state["history"])))
+        self.suggested = state["suggested"]
+        for name in SETTINGS:
+            setattr(self, name, state["settings"][name])
 
     def save(self, checkpoint_path: str) -> None:
         """Write the state as JSON, whole or not at all."""
@@ -222,7 +248,7 @@ class BayesOptSearch(Searcher):
     # What people and figures ask
 
     def posterior(self, configs: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the model's mean and standard deviation of the noise-free metric at configurations, (m,) each."""
+        """Return the model's mean and standard deviation of the noise-free metric, (m,) each."""
         model = self._need_model()
         mean, variance = model.gp.posterior(self._units(configs))
         return self._sign * model.value(mean), model.scale * np.sqrt(variance)
@@ -246,7 +272,7 @@ class BayesOptSearch(Searcher):
         return seen
 
     def best(self) -> tuple[dict[str, Any], float]:
-        """Return the tried configuration of best posterior mean, not the one of luckiest value, and that mean."""
+        """Return the tried configuration of best posterior mean, not of luckiest value, and that mean."""
         model = self._need_model()
         mean, _ = model.gp.posterior(model.X)
         mean = np.where(model.good, mean, np.inf)
@@ -259,19 +285,30 @@ class BayesOptSearch(Searcher):
     def _sign(self) -> float:
         return -1.0 if self._mode == "max" else 1.0
 
+    @staticmethod
+    def _check_space(space: Space, described: list[str]) -> None:
+        if space.describe() != described:
+            raise SpaceError(f"The saved sweep searched {described}, not {space.describe()}")
+
     def _take_space(self, space: Space) -> None:
+        if self._described is not None:
+            self._check_space(space, self._described)
+            self.space = space
+            return
+        first = []
         for i, point in enumerate(self.points_to_evaluate):
             try:
-                space.encode(point, partial=True)
+                first.append(space.encode(point, partial=True))
             except SpaceError as reason:
                 raise SpaceError(f"points_to_evaluate[{i}]: {reason}") from None
-        self.space = space
+        self.space, self.first = space, first
+        self._described = space.describe()
         waiting, self._waiting = self._waiting, []
         for config, value in waiting:
             self.add_evaluated_point(config, value)
 
     def _adopt(self, trial_id: str, result: dict) -> bool:
-        """Take in a trial whose suggestion was lost, from the configuration that Tune puts into each result."""
+        """Take in a trial whose suggestion was lost, from the configuration that is in each result."""
         config = result.get("config") or {k[7:]: v for k, v in result.items() if k.startswith("config/")}
         try:
             self.history.start(trial_id, self.space.encode(config))

@@ -116,7 +116,7 @@ def Integer(name: str, low: int, high: int, log: bool = False, step: int = 1) ->
 
 @dataclass(frozen=True)
 class Choice:
-    """One of `choices`. `ordered`: near-by choices behave alike; otherwise all differ equally from another."""
+    """One of `choices`. `ordered`: near-by choices behave alike; otherwise all differ equally."""
 
     name: str
     choices: tuple

@@ -64,7 +64,7 @@ def fit_model(
 
 
 def report_hyperparameters(space: Space) -> Hyperparameters:
-    """Return the report's kernel, whose lengthscale is in the raw axis' units. Raises SpaceError elsewhere."""
+    """Return the report's kernel, its lengthscale in the raw axis' units. Raises SpaceError elsewhere."""
     for d in space.dimensions:
         if not isinstance(d, Real) or d.log:
             raise SpaceError(f"surrogate='report' measures distances on raw axes; {d.name} has none")

@@ -1,6 +1,7 @@
 """Ray Tune's notation for search spaces, read into a `Space`."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ray.tune.search.sample import (
@@ -61,8 +62,8 @@ def _dimension(name: str, domain: Domain) -> Dimension:
     sampler, step = domain.get_sampler(), None
     if isinstance(domain, Function):
         raise SpaceError(
-            f"{name}: sample_from makes it depend on other values or on code; conditional dimensions cannot be "
-            "searched here. Give a range that holds for every trial, or run one sweep a branch"
+            f"{name}: sample_from makes it depend on other values or on code; conditional dimensions cannot "
+            "be searched here. Give a range that holds for every trial, or run one sweep a branch"
         )
     if isinstance(sampler, Quantized):
         step, sampler = sampler.q, sampler.sampler
@@ -71,8 +72,8 @@ def _dimension(name: str, domain: Domain) -> Dimension:
             raise SpaceError(f"{name}: grid_search belongs to no searcher; use tune.choice")
         if _holds_domain(domain.categories):
             raise SpaceError(
-                f"{name}: a choice holds ranges of its own; conditional dimensions cannot be searched here. Give "
-                "each range a key of its own, or run one sweep a branch"
+                f"{name}: a choice holds ranges of its own; conditional dimensions cannot be searched here. "
+                "Give each range a key of its own, or run one sweep a branch"
             )
         return Choice(name, tuple(domain.categories), ordered=_rising(domain.categories))
     if isinstance(sampler, Normal):
@@ -97,4 +98,4 @@ def _holds_domain(value: Any) -> bool:
 
 def _rising(choices: Sequence) -> bool:
     numbers = all(isinstance(c, int | float) and not isinstance(c, bool) for c in choices)
-    return numbers and len(choices) > 2 and all(a < b for a, b in zip(choices, choices[1:], strict=False))
+    return numbers and len(choices) > 2 and all(a < b for a, b in pairwise(choices))

@@ -59,22 +59,10 @@ def embedded_ray():
         os.environ["RAY_AUTH_MODE"] = previous
 
 
-def test_sweep_in_tune_and_its_restored_second_half(embedded_ray, tmp_path, monkeypatch):
+def test_sweep_in_tune_under_asha_and_its_searcher_restored(embedded_ray, tmp_path, monkeypatch):
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")
     space = {"beta": tune.uniform(1, 150), "constant": 3, "nested": {"units": tune.randint(1, 5)}}
-
-    class StopAfter(tune.Stopper):
-        """Ends the sweep once six trials are over; the restored one has no such limit."""
-
-        over = 0
-
-        def __call__(self, trial_id, result):
-            StopAfter.over += bool(result.get("done"))
-            return False
-
-        def stop_all(self):
-            return 6 <= StopAfter.over < 100
 
     search = BayesOptSearch(points_to_evaluate=[{"beta": 20.0}], seed=3)
     tuner = tune.Tuner(
