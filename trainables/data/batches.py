@@ -41,8 +41,8 @@ class Batches:
             self.selected = self.selected[np.sort(chosen)]
         if batch_size < 1 or len(self) == 0:
             raise DataError(
-                f"the split {split!r} of {store.name} has {len(self.selected)} images, which gives no batch of "
-                f"{batch_size}; choose a batch size from 1 to {max(1, len(self.selected))}"
+                f"the split {split!r} of {store.name} has {len(self.selected)} images, which gives no batch "
+                f"of {batch_size}; choose a batch size from 1 to {max(1, len(self.selected))}"
             )
         self._resident = self._to_device_memory()
 
@@ -107,6 +107,6 @@ def to_float(images: NDArray[np.uint8] | Tensor, device: str | torch.device | No
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Map float images (B, C, H, W) in [-1, 1] to uint8 (B, H, W, C): clipped and rounded, never stretched."""
+    """Map float images (B, C, H, W) in [-1, 1] to uint8 (B, H, W, C): clipped, rounded, never stretched."""
     levels = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -14,7 +14,7 @@ from trainables.data.store import DIGEST_BYTES, DataError, digest
 
 MAX_PIXELS = 64_000_000  # a picture of more pixels is taken for a decompression bomb
 MIN_SIDE = 8
-# Parts of an image that are kept: left, upper, right, lower. "larsen" on CelebA's 178×218: Larsen et al. 2016.
+# What is kept of an image: left, upper, right, lower. "larsen" on CelebA's 178×218: Larsen et al. 2016.
 CROPS = {"larsen": (15 / 178, 40 / 218, 163 / 178, 188 / 218)}
 CROP_NAMES = ("larsen", "square")
 

@@ -110,6 +110,8 @@ def draw(factors: Mapping[str, NDArray], *, image_size: int = 64) -> NDArray[np.
     n = len(f["skin"])
     images = np.empty((n, image_size, image_size, 3), np.uint8)
     for start in range(0, n, BATCH):
-        where = slice(start, start + BATCH)
-        images[where] = paint({name: value[where] for name, value in f.items()}, image_size)
+        # Always whole batches: the last bits of numpy's functions depend on an array's length.
+        rows = np.arange(start, start + BATCH).clip(max=n - 1)
+        painted = paint({name: value[rows] for name, value in f.items()}, image_size)
+        images[start : start + BATCH] = painted[: n - start]
     return images

@@ -75,7 +75,7 @@ class ImageStore:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over images, labels, factors and splits, whatever the source and the settings were called."""
+        """SHA-256 over images, labels, factors and splits, whatever source and settings were called."""
         return self.manifest["content_hash"]
 
     @cached_property
@@ -160,7 +160,7 @@ def write_store(
 ) -> None:
     """Write a store, whole or not at all; `images` (N, H, W, C) may be a memory map larger than the memory.
 
-    `digests` (N, 16). Counts, shape and hash are added to the manifest. Raises OSError where the disk is full.
+    `digests` (N, 16). Counts, shape and hash are added to the manifest. Raises OSError on a full disk.
     """
     count, size, _, channels = images.shape
     counts = {name: int(np.sum(splits == k)) for k, name in enumerate(SPLITS)}

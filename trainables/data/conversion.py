@@ -1,0 +1,252 @@
+"""From a source to its image store: in parallel, in constant memory, going on where a killed run stopped.
+
+What is done lies in a folder beside the store: `pixels` and `rows`, two files that only grow, and `journal`,
+one line for each chunk that is whole in both. A run that starts again cuts the two files back to the journal.
+"""
+
+import errno
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib.externals.loky import ProcessPoolExecutor
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from trainables.data.decoding import Chunk, Settings, convert_chunk
+from trainables.data.layout import Source, complete_splits
+from trainables.data.readers import Reader
+from trainables.data.store import DIGEST_BYTES, DataError, ImageStore, digest, write_store
+
+CHUNK = 256
+PARALLEL_AFTER = 2.0  # seconds of work left that repay the start of other processes
+NAMED_REJECTS = 1000  # a manifest names no more
+ROW = np.dtype([("digest", "u1", DIGEST_BYTES), ("identity", "<u8"), ("input", "<i8")])
+log = logging.getLogger(__name__)
+
+
+def convert(
+    source: Source,
+    settings: Settings,
+    path: Path,
+    work: Path,
+    *,
+    key: str,
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> ImageStore:
+    """Convert a source to the store `path`, in the folder `work`, which is removed at the end.
+
+    `key` names source and settings: only work done for the same key is gone on with. `workers` processes
+    decode (default: all cores this process may use). `progress` shows a bar on stderr (default: where that is
+    a terminal). Raises DataError where no image can be read or the disk is full.
+    """
+    try:
+        with _Work(work, source, settings, key) as done:
+            if done.inputs < len(source):
+                with _bar(source, settings, done, progress) as advance:
+                    for chunk in _chunks(source.reader, settings, done.inputs, workers or _cores()):
+                        done.append(chunk)
+                        advance(chunk.inputs)
+            store = done.finish(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        row = settings.image_size**2 * settings.channels + ROW.itemsize
+        raise DataError(
+            f"the disk of {work.parent} is full: converting {source.name} takes "
+            f"{2 * row * len(source) / 1e6:.0f} MB there; free some, or name another folder as cache_dir"
+        ) from error
+    shutil.rmtree(work)
+    return store
+
+
+class _Work:
+    """The work done so far on a conversion: `inputs` images looked at, `rows` of them converted."""
+
+    def __init__(self, folder: Path, source: Source, settings: Settings, key: str):
+        self.folder, self.source, self.settings = folder, source, settings
+        self.header = {"key": key, "inputs": len(source), "row": ROW.itemsize}
+        self.width = settings.image_size**2 * settings.channels
+        self.inputs = self.rows = 0
+        self.rejects = [list(reject) for reject in source.rejects]
+
+    def __enter__(self) -> "_Work":
+        lines = self._journal()
+        if not lines or lines[0] != self.header:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            lines = [self.header]
+        sound = self._sound(lines[1:])
+        self._files = {name: (self.folder / name).open("ab") for name in ("pixels", "rows")}
+        self._files["pixels"].truncate(self.rows * self.width)
+        self._files["rows"].truncate(self.rows * ROW.itemsize)
+        self._files["journal"] = (self.folder / "journal").open("wb")
+        for line in (self.header, *sound):
+            self._write("journal", json.dumps(line).encode() + b"\n")
+        return self
+
+    def __exit__(self, *_) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def _journal(self) -> list[Any]:
+        try:
+            lines = (self.folder / "journal").read_bytes().split(b"\n")[:-1]
+            return [json.loads(line) for line in lines]
+        except (OSError, ValueError):
+            return []
+
+    def _sound(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the journal's lines whose pixels and digests agree: after a power cut the last may not."""
+        sound = []
+        for line in lines:
+            try:
+                rows = np.fromfile(self.folder / "rows", ROW, line["rows"], offset=self.rows * ROW.itemsize)
+                pixels = np.fromfile(
+                    self.folder / "pixels", np.uint8, line["rows"] * self.width, offset=self.rows * self.width
+                ).reshape(-1, self.width)
+            except (OSError, ValueError):
+                break
+            if len(rows) != len(pixels) or len(rows) != line["rows"]:
+                break
+            if any(digest(p) != r["digest"].tobytes() for p, r in zip(pixels, rows, strict=True)):
+                break
+            self._count(line)
+            sound.append(line)
+        return sound
+
+    def _count(self, line: dict[str, Any]) -> None:
+        self.rejects += [[self.source.names[self.inputs + i], why] for i, why in line["rejects"]]
+        self.inputs += line["inputs"]
+        self.rows += line["rows"]
+
+    def _write(self, name: str, data: Any) -> None:
+        self._files[name].write(data)
+        self._files[name].flush()
+
+    def append(self, chunk: Chunk) -> None:
+        """Add the next inputs."""
+        rejected = {i for i, _ in chunk.rejects}
+        rows = np.empty(len(chunk.pixels), ROW)
+        rows["digest"], rows["identity"] = chunk.digests, chunk.identities
+        rows["input"] = [self.inputs + i for i in range(chunk.inputs) if i not in rejected]
+        self._write("pixels", np.ascontiguousarray(chunk.pixels).data)
+        self._write("rows", rows.tobytes())
+        line = {"inputs": chunk.inputs, "rows": len(rows), "rejects": chunk.rejects}
+        self._write("journal", json.dumps(line).encode() + b"\n")
+        self._count(line)
+
+    def finish(self, path: Path) -> ImageStore:
+        """Write the store."""
+        source, size = self.source, self.settings.image_size
+        if not self.rows:
+            name, why = self.rejects[0]
+            raise DataError(
+                f"none of the {len(self.rejects)} images of {source.name} can be read ({name}: {why})"
+            )
+        rows = np.fromfile(self.folder / "rows", ROW)
+        splits = complete_splits(
+            None if source.splits is None else source.splits[rows["input"]], rows["identity"]
+        )
+        shape = (self.rows, size, size, self.settings.channels)
+        write_store(
+            path,
+            np.memmap(self.folder / "pixels", np.uint8, "r", shape=shape),
+            np.ascontiguousarray(rows["digest"]),
+            source.labels[rows["input"]],
+            splits,
+            {name: values[rows["input"]] for name, values in source.factors.items()},
+            {
+                "name": source.name,
+                "class_names": list(source.class_names),
+                "rejected": len(self.rejects),
+                "rejects": self.rejects[:NAMED_REJECTS],
+                "settings": asdict(self.settings),
+            },
+        )
+        if self.rejects:
+            (name, why), n = self.rejects[0], len(self.rejects)
+            log.warning(
+                "%s: %d of %d images left out, the first %s: %s", source.name, n, n + self.rows, name, why
+            )
+        return ImageStore(path)
+
+
+def _chunks(reader: Reader, settings: Settings, first: int, workers: int) -> Iterator[Chunk]:
+    """Yield the chunks from input `first` on, in order; other processes help where the rest takes long."""
+    starts = deque(range(first, len(reader), CHUNK))
+
+    def take() -> Reader:
+        start = starts.popleft()
+        return reader.part(range(start, min(start + CHUNK, len(reader))))
+
+    began = time.monotonic()
+    yield convert_chunk(take(), settings)
+    if workers == 1 or (time.monotonic() - began) * len(starts) < PARALLEL_AFTER:
+        while starts:
+            yield convert_chunk(take(), settings)
+        return
+    with ProcessPoolExecutor(min(workers, len(starts))) as pool:
+        waiting = deque()
+        try:
+            while starts or waiting:
+                while starts and len(waiting) < 2 * workers:  # bounds what is in memory
+                    waiting.append(pool.submit(convert_chunk, take(), settings))
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f} images/s" if task.speed else "")
+
+
+class _bar:  # noqa: N801
+    """A progress bar that counts images, or nothing."""
+
+    def __init__(self, source: Source, settings: Settings, done: _Work, progress: bool | None):
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+        )
+        shown = sys.stderr.isatty() if progress is None else progress
+        self._progress = Progress(*columns, console=Console(stderr=True), disable=not shown)
+        size = settings.image_size
+        self._task = self._progress.add_task(
+            f"Converting {source.name} to {size}×{size}", total=len(source), completed=done.inputs
+        )
+
+    def __enter__(self):
+        self._progress.start()
+        return lambda n: self._progress.advance(self._task, n)
+
+    def __exit__(self, *_) -> None:
+        self._progress.stop()
