@@ -143,7 +143,9 @@ class Portrait:
         clothes = hue(f.clothes_hue, np.float32(0.5), 0.12 + 0.7 * f.clothes_lightness)
         shade = 1 + 0.5 * self.light_u * u - 0.15 * u * u
         self.canvas.paint(window, cover(ellipse(u, v - 2.15, 1.45, 1.05) * pixels), clothes, shade)
-        neck = np.minimum(ellipse(u, v - 0.95, 0.40, 0.45), np.maximum(np.abs(u) - 0.36, v - 1.1))
+        neck = np.minimum(
+            ellipse(u, v - 0.95, 0.40, 0.45), np.maximum(np.abs(u) - 0.36, np.abs(v - 0.8) - 0.3)
+        )
         shadow = 0.88 - 0.22 * smooth((1.35 - v) / 0.5) + self.light_u * u
         self.canvas.paint(window, cover(neck * pixels), self.skin, shadow)
 
@@ -202,7 +204,7 @@ class Portrait:
         bottom = top + opening * within
         upper = top - 0.055 * within * (1 + 0.5 * q)
         lower = bottom + (0.085 - 0.02 * t) * within
-        lips = cover(np.maximum(upper - v, v - lower) * pixels)
+        lips = cover(np.maximum(upper - v, v - lower) * pixels) * cover((np.abs(u) - half) * pixels)
         colour = (
             0.45 * ramp(LIPS, self.f.lips)
             + 0.55 * self.skin * np.asarray([0.86, 0.56, 0.54])[:, None, None, None]
@@ -253,7 +255,7 @@ class Portrait:
         self.canvas.paint(window, 0.3 * smooth(1.1 - socket), self.skin * 0.66)
         curve = np.maximum(1 - (side / half) ** 2, np.float32(-0.4))
         upper, lower = -open_ * curve, (0.72 - 0.3 * self.smile) * open_ * curve
-        eye = cover(np.maximum(upper - v, v - lower) * pixels)
+        eye = cover(np.maximum(upper - v, v - lower) * pixels) * cover((np.abs(side) - half) * pixels)
         self.canvas.paint(window, eye, EYE_WHITE, 1 - 0.15 * smooth((upper - v) / 0.05 + 1))
         iris_u, iris_v = inward - 0.055 * f.gaze_x, v + 0.012 - 0.022 * f.gaze_y
         radius = np.sqrt(iris_u * iris_u + iris_v * iris_v)
