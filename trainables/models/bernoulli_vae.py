@@ -1,0 +1,162 @@
+"""The two VAEs of the MNIST comparison, dense and convolutional (seed 002, section 1.1).
+
+Pixels in [0, 1] are taken for probabilities of a Bernoulli, as in Kingma & Welling (2014, app. C.1). At 28×28
+and width 1 the layers are the seed's: 784–400–2, and 1 → 16 → 32 channels, 1568 features, 2 latents.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.models.base import ElboTerms, GenerativeModel
+from trainables.models.losses import kl_divergence, reparameterise
+
+Networks = Literal["dense", "convolutional"]
+
+
+@dataclass(frozen=True)
+class BernoulliVAEConfig:
+    """Hyperparameters of `BernoulliVAE`; the defaults are the seed's.
+
+    hidden: units of the dense networks' one hidden layer. width: multiplies the convolutions' channels.
+    averaging: share of the new weights in their running mean, by which the model is evaluated; 0 for the last
+    step's weights themselves, as in the seed.
+    """
+
+    image_size: int = 28
+    channels: int = 1
+    networks: Networks = "dense"
+    hidden: int = 400
+    width: float = 1.0
+    latent_dim: int = 2
+    averaging: float = 0.0
+    learning_rate: float = 1e-3
+
+
+class BernoulliVAE(GenerativeModel):
+    """Binary cross-entropy + KL, summed over an image, averaged over the batch: the negative ELBO."""
+
+    Config = BernoulliVAEConfig
+    has_encoder = True
+    likelihood = "bernoulli, pixels in [0, 1]"
+
+    def build(self) -> None:
+        """Build encoder and decoder. Raises ValueError where a size is one that the layers can't have."""
+        c = self.config
+        if c.networks not in get_args(Networks):
+            raise ValueError(f"networks is {c.networks!r}; it must be one of {get_args(Networks)}")
+        if not 0 <= c.averaging < 1:
+            raise ValueError(f"averaging is {c.averaging}; 0 ≤ averaging < 1 is expected")
+        encoder, decoder = dense(c) if c.networks == "dense" else convolutional(c)
+        self.networks = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+        self.average = copy.deepcopy(self.networks).requires_grad_(False) if c.averaging else self.networks
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One Adam over both networks."""
+        parameters = self.networks.parameters()
+        return {"autoencoder": torch.optim.Adam(parameters, lr=self.config.learning_rate, fused=True)}
+
+    def training_step(self, x: Tensor) -> dict[str, Tensor]:
+        """Descend the negative ELBO with one posterior sample an image."""
+        self.train()
+        terms = self._elbo(x, self.generator)
+        optimizer = self.optimizers["autoencoder"]
+        optimizer.zero_grad()
+        (-terms.elbo.mean()).backward()
+        optimizer.step()
+        self.steps += 1
+        if self.config.averaging:
+            self._update_average()
+        cross_entropy, kl = -terms.log_likelihood.mean(), terms.kl_divergence.mean()
+        return {"cross_entropy": cross_entropy.detach(), "kl": kl.detach()}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the running mean; at first faster, so that it does not remember where training began."""
+        share = max(self.config.averaging, min(1.0, 10 / (1 + int(self.steps))))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.networks.parameters()), share)
+
+    def _current(self) -> nn.ModuleDict:
+        return self.networks if self.training else self.average
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), each (B, M)."""
+        mean, log_variance = self._current()["encoder"]((x + 1) / 2).chunk(2, 1)
+        return mean, log_variance
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Return the logits of the pixels' probabilities, (B, C, H, W), of latents (B, M)."""
+        return self._current()["decoder"](z)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the mean images of latents (B, M)."""
+        return 2 * torch.sigmoid(self.logits(z)) - 1
+
+    def log_likelihood(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """Return log Bernoulli(x | x̂) of each image, (B,), in nats; `elbo` itself goes by the logits."""
+        return bernoulli_log_likelihood(x, torch.logit((reconstruction + 1) / 2, eps=1e-7))
+
+    @torch.no_grad()
+    def elbo(self, x: Tensor, generator: torch.Generator | None = None) -> ElboTerms:
+        """Bound log p(x) from below with one posterior sample an image, in evaluation mode."""
+        self.eval()
+        return self._elbo(x, generator or self.generator)
+
+    def _elbo(self, x: Tensor, generator: torch.Generator) -> ElboTerms:
+        mean, log_variance = self.encode(x)
+        z = reparameterise(mean, log_variance, generator)
+        log_likelihood = bernoulli_log_likelihood(x, self.logits(z))
+        kl = kl_divergence(mean, log_variance).sum(1)
+        return ElboTerms(log_likelihood - kl, log_likelihood, kl)
+
+
+def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
+    """Σ [p·log σ(l) + (1 − p)·log(1 − σ(l))] of each image in [−1, 1], p = (x + 1)/2. (B, …) -> (B,).
+
+    For grey p it is no normalised density (Loaiza-Ganem & Cunningham 2019): compare
+    it within its family only.
+    """
+    target = (x + 1) / 2
+    return -F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
+
+
+def dense(c: BernoulliVAEConfig) -> tuple[nn.Module, nn.Module]:
+    """Build encoder and decoder of one hidden layer each."""
+    shape = (c.channels, c.image_size, c.image_size)
+    pixels = c.channels * c.image_size**2
+    encoder = nn.Sequential(
+        nn.Flatten(), nn.Linear(pixels, c.hidden), nn.ReLU(), nn.Linear(c.hidden, 2 * c.latent_dim)
+    )
+    decoder = nn.Sequential(
+        nn.Linear(c.latent_dim, c.hidden),
+        nn.ReLU(),
+        nn.Linear(c.hidden, pixels),
+        nn.Unflatten(1, shape),
+    )
+    return encoder, decoder
+
+
+def convolutional(c: BernoulliVAEConfig) -> tuple[nn.Module, nn.Module]:
+    """Build two convolutions, stride 2, and the two transposed ones that mirror them."""
+    if c.image_size % 4:
+        raise ValueError(f"image_size is {c.image_size}; two halvings need a multiple of 4")
+    first, second = (max(1, round(c.width * n)) for n in (16, 32))
+    side = c.image_size // 4
+    features = second * side**2  # 32·7·7 = 1568
+    encoder = nn.Sequential(
+        *(nn.Conv2d(c.channels, first, 3, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(first, second, 3, stride=2, padding=1), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(features, 2 * c.latent_dim)),
+    )
+    double = {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}
+    decoder = nn.Sequential(
+        *(nn.Linear(c.latent_dim, features), nn.ReLU(), nn.Unflatten(1, (second, side, side))),
+        *(nn.ConvTranspose2d(second, first, **double), nn.ReLU()),
+        nn.ConvTranspose2d(first, c.channels, **double),
+    )
+    return encoder, decoder

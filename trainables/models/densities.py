@@ -1,0 +1,228 @@
+"""Densities that are fitted in one go: probabilistic PCA and a Gaussian mixture, both scikit-learn's.
+
+Images come in as everywhere, (B, C, H, W) in [−1, 1]; the density is that of the D pixels in [0, 1], in nats.
+On the seed's scale, 0–255, a log-density is lower by D·ln 255, and a squared error higher by 255².
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture as Mixture
+from torch import Tensor
+
+Covariance = Literal["diag", "full", "tied", "spherical"]
+
+LIKELIHOOD = "gaussian density, pixels in [0, 1]"
+# A grey level is known to ±½, a uniform error of this variance in levels²: narrower peaks say nothing about
+# pictures, and without a floor the density of pixels that never change is infinite.
+LEVEL_VARIANCE = 1 / 12
+
+
+class FittedDensity:
+    """What the two have in common: a configuration, a scikit-learn estimator, and its state as tensors."""
+
+    Config: ClassVar[type]
+    FITTED: ClassVar[tuple[str, ...]]  # the estimator's attributes that make it up
+    has_encoder: ClassVar[bool] = False
+    likelihood = LIKELIHOOD
+
+    def __init__(self, config: Any, *, seed: int = 0):
+        self.config, self.seed = config, seed
+
+    def training_state(self) -> dict[str, Any]:
+        """Return what was fitted, as tensors and plain values."""
+        values = {name: getattr(self.estimator, name) for name in self.FITTED}
+        plain = {
+            k: torch.tensor(v) if isinstance(v, np.ndarray | np.floating) else v for k, v in values.items()
+        }
+        return {"shape": list(self.shape), "estimator": plain}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Restore `training_state`."""
+        self.shape = tuple(state["shape"])
+        self.estimator = self.unfitted()
+        for name, value in state["estimator"].items():
+            setattr(self.estimator, name, value.numpy() if isinstance(value, Tensor) else value)
+
+    def unfitted(self) -> BaseEstimator:
+        """Return the scikit-learn estimator of the configuration."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PPCAConfig:
+    """Hyperparameters of `PPCA`; the seed's q is 2."""
+
+    latent_dim: int = 2
+
+
+class PPCA(FittedDensity):
+    """Probabilistic PCA (Tipping & Bishop 1999): x = Wz + μ + ε, z ~ N(0, I), ε ~ N(0, σ²I)."""
+
+    Config = PPCAConfig
+    FITTED = ("mean_", "components_", "explained_variance_", "noise_variance_", "n_components_")
+    has_encoder = True
+
+    def unfitted(self) -> PCA:
+        """Return scikit-learn's PCA."""
+        return PCA(self.config.latent_dim, svd_solver="covariance_eigh")
+
+    def fit(self, x: Tensor) -> None:
+        """Maximise the likelihood of images. Raises ValueError where q is not below D and their number."""
+        X, q = rows(x), self.config.latent_dim
+        if not 1 <= q < min(X.shape):
+            raise ValueError(
+                f"latent_dim is {q}; {len(X)} images of {X.shape[1]} pixels allow 1 … {min(X.shape) - 1}"
+            )
+        self.shape = tuple(x.shape[1:])
+        self.estimator = self.unfitted().fit(X)
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """Return log N(x | μ, WWᵀ + σ²I) of each image, (B,), float64."""
+        return torch.from_numpy(self.estimator.score_samples(rows(x)))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the posterior mean of z, (B, q) (Tipping & Bishop 1999, sec. 3.3)."""
+        pca = self.estimator
+        return torch.from_numpy(pca.transform(rows(x)) * self._scale / pca.explained_variance_)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the mean images Wz + μ of latents (B, q); pixels may lie outside [−1, 1]."""
+        pca = self.estimator
+        return images(z.double().numpy() * self._scale @ pca.components_ + pca.mean_, self.shape)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return E[Wz + μ | x]."""
+        return self.decode(self.encode(x))
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return the mean images of n latents from the prior, without the pixels' noise ε."""
+        return self.decode(torch.randn(n, self.config.latent_dim, generator=generator, dtype=torch.float64))
+
+    @property
+    def _scale(self) -> NDArray[np.float64]:
+        """√(WᵀW), (q,): the standard deviation of each component beyond the noise's."""
+        pca = self.estimator
+        return np.sqrt(np.maximum(pca.explained_variance_ - pca.noise_variance_, 0.0))
+
+
+@dataclass(frozen=True)
+class GaussianMixtureConfig:
+    """Hyperparameters of `GaussianMixture`.
+
+    subspace: principal axes in which the components differ, all others having one Gaussian; None: all axes.
+    variance_floor: added to each variance, in squared grey levels.
+    """
+
+    components: int = 10
+    covariance: Covariance = "full"
+    subspace: int | None = 50
+    variance_floor: float = LEVEL_VARIANCE
+    max_iterations: int = 100
+
+
+class GaussianMixture(FittedDensity):
+    """A mixture of Gaussians over an image's principal axes, fitted by expectation maximisation.
+
+    The rotation into those axes leaves every density as it is. Along the first of them the components differ;
+    along each of the rest all of them share a mean of 0 and a variance.
+    """
+
+    Config = GaussianMixtureConfig
+    FITTED = ("weights_", "means_", "covariances_", "precisions_cholesky_")
+
+    def __init__(self, config: GaussianMixtureConfig, *, seed: int = 0):
+        if config.covariance not in get_args(Covariance):
+            raise ValueError(f"covariance is {config.covariance!r}; it must be one of {get_args(Covariance)}")
+        super().__init__(config, seed=seed)
+
+    def unfitted(self) -> Mixture:
+        """Return scikit-learn's mixture."""
+        c = self.config
+        return Mixture(
+            c.components,
+            covariance_type=c.covariance,
+            reg_covar=c.variance_floor / 255**2,
+            max_iter=c.max_iterations,
+            init_params="k-means++",
+            random_state=self.seed,
+        )
+
+    def fit(self, x: Tensor) -> None:
+        """Raise the likelihood of images until a step gains less than 1e-3 nats an image.
+
+        Raises ValueError for fewer images than components, and for a subspace of more axes than pixels.
+        """
+        c, X = self.config, rows(x)
+        n, dims = X.shape
+        if not 1 <= c.components <= n:
+            raise ValueError(f"components is {c.components}; {n} images allow 1 … {n}")
+        if c.subspace is not None and not 1 <= c.subspace <= dims:
+            raise ValueError(f"subspace is {c.subspace}; images of {dims} pixels allow 1 … {dims}")
+        self.shape = tuple(x.shape[1:])
+        self.mean = X.mean(0)
+        variances, axes = np.linalg.eigh(np.cov(X.T, bias=True))
+        self.axes = np.ascontiguousarray(axes[:, ::-1])
+        self.rest = np.maximum(variances[::-1][c.subspace or dims :], 0.0) + c.variance_floor / 255**2
+        with warnings.catch_warnings():  # `converged_` says it, and max_iterations is ours to choose
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.estimator = self.unfitted().fit(self._inside(X))
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """Return log p(x) of each image, (B,), float64."""
+        Y = (rows(x) - self.mean) @ self.axes
+        inside = self.estimator.score_samples(Y[:, : self.config.subspace])
+        outside = Y[:, Y.shape[1] - len(self.rest) :]
+        constant = np.log(2 * np.pi * self.rest).sum()
+        return torch.from_numpy(inside - 0.5 * (constant + (outside**2 / self.rest).sum(1)))
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """Return p(component | x), (B, K)."""
+        return torch.from_numpy(self.estimator.predict_proba(self._inside(rows(x))))
+
+    def means(self) -> Tensor:
+        """Return the components' mean images, (K, C, H, W)."""
+        return self._images(self.estimator.means_)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the components' mean images, each with its responsibility for x."""
+        return self._images(self.responsibilities(x).numpy() @ self.estimator.means_)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return n draws; along the axes that all components share, their mean."""
+        self.estimator.set_params(random_state=int(torch.randint(2**31 - 1, (), generator=generator)))
+        return self._images(self.estimator.sample(n)[0])[torch.randperm(n, generator=generator)]
+
+    def training_state(self) -> dict[str, Any]:
+        """Return what was fitted, as tensors and plain values."""
+        arrays = {name: torch.tensor(getattr(self, name)) for name in ("mean", "axes", "rest")}
+        return super().training_state() | arrays
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Restore `training_state`."""
+        super().load_training_state(state)
+        for name in ("mean", "axes", "rest"):
+            setattr(self, name, state[name].numpy())
+
+    def _inside(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (X - self.mean) @ self.axes[:, : self.config.subspace]
+
+    def _images(self, Y: NDArray[np.float64]) -> Tensor:
+        return images(Y @ self.axes[:, : Y.shape[1]].T + self.mean, self.shape)
+
+
+def rows(x: Tensor) -> NDArray[np.float64]:
+    """Return images (B, C, H, W) in [−1, 1] as pixels in [0, 1], (B, D), float64."""
+    return (x.cpu().flatten(1).double().numpy() + 1) / 2
+
+
+def images(X: NDArray[np.float64], shape: tuple[int, ...]) -> Tensor:
+    """Return pixels (B, D) in [0, 1] as images (B, C, H, W) in [−1, 1]: `rows` undone."""
+    return torch.from_numpy(2 * X - 1).reshape(-1, *shape)
