@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from trainables.latent.ensemble import Restriction
-from trainables.latent.pairwise import Assignment
+from trainables.latent.pairwise import Assignment, maximise_pairwise
 
 
 def maximise_leaf_mip(
@@ -31,6 +31,8 @@ def maximise_leaf_mip(
 
     Raises TimeoutError where the limit is reached first, RuntimeError where HiGHS ends otherwise.
     """
+    if not restriction.free:  # a program without columns is none
+        return maximise_pairwise(restriction)
     program = _Program(restriction)
     if radius is not None:
         if centre is None or not radius >= 0:
