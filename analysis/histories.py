@@ -1,0 +1,106 @@
+"""Whole metric histories out of MLflow by the fastest way that its store offers.
+
+MlflowClient reads one metric of one run a call: 12 000 calls for 1 000 trials of 12 metrics. A database is
+asked for many runs at once through MLflow's own tables; a server through the request that its own UI makes.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+COLUMNS = pa.schema(
+    {
+        "run_id": pa.string(),
+        "metric": pa.string(),
+        "epoch": pa.int64(),
+        "value": pa.float64(),
+        "time": pa.timestamp("ms"),
+    }
+)
+RUNS_A_QUERY = 500
+RUNS_A_REQUEST = 100  # MLflow's own limits on its bulk request
+POINTS_A_REQUEST = 25_000
+
+
+def fetch_histories(client: "MlflowClient", runs: list["Run"]) -> pa.Table:
+    """Return all points of all metrics of runs, as COLUMNS, in no particular order."""
+    store = client._tracking_client.store
+    if not runs:
+        return COLUMNS.empty_table()
+    if hasattr(store, "ManagedSessionMaker"):
+        parts = _from_database(store, [run.info.run_id for run in runs])
+    elif hasattr(store, "get_host_creds"):
+        parts = _from_server(store, runs)
+    else:
+        parts = _one_by_one(client, runs)
+    return pa.concat_tables([COLUMNS.empty_table(), *parts])
+
+
+def _from_database(store, run_ids: list[str]) -> Iterator[pa.Table]:
+    """Read columns, not the objects that MLflow would make of each point."""
+    from mlflow.store.tracking.dbmodels.models import SqlMetric as Point
+    from sqlalchemy import select
+
+    columns = (Point.run_uuid, Point.key, Point.step, Point.value, Point.timestamp, Point.is_nan)
+    for chosen in _chunks(run_ids, RUNS_A_QUERY):
+        with store.ManagedSessionMaker() as session:
+            rows = session.execute(select(*columns).where(Point.run_uuid.in_(chosen))).all()
+        if rows:
+            run_id, key, step, value, time, is_nan = zip(*rows, strict=True)
+            yield _table(run_id, key, step, np.where(is_nan, np.nan, value), time)
+
+
+def _from_server(store, runs: list["Run"]) -> Iterator[pa.Table]:
+    """Ask for one metric of many runs at a time; a full answer may be cut off: ask in halves."""
+    from mlflow.utils.rest_utils import http_request_safe
+
+    def request(key: str, run_ids: list[str]) -> Iterator[dict]:
+        answer = http_request_safe(
+            store.get_host_creds(),
+            "/ajax-api/2.0/mlflow/metrics/get-history-bulk",
+            "GET",
+            params={"metric_key": key, "run_id": run_ids, "max_results": POINTS_A_REQUEST},
+        )
+        points = answer.json()["metrics"]
+        if len(points) < POINTS_A_REQUEST or len(run_ids) == 1:
+            yield from points
+        else:
+            half = len(run_ids) // 2
+            yield from request(key, run_ids[:half])
+            yield from request(key, run_ids[half:])
+
+    for key in sorted({key for run in runs for key in run.data.metrics}):
+        having = [run.info.run_id for run in runs if key in run.data.metrics]
+        for chosen in _chunks(having, RUNS_A_REQUEST):
+            points = list(request(key, chosen))
+            fields = ("run_id", "key", "step", "value", "timestamp")
+            columns = [[point[field] for point in points] for field in fields]
+            yield _table(columns[0], columns[1], columns[2], np.array(columns[3], dtype=float), columns[4])
+
+
+def _one_by_one(client: "MlflowClient", runs: list["Run"]) -> Iterator[pa.Table]:
+    for run in runs:
+        for key in run.data.metrics:
+            points = client.get_metric_history(run.info.run_id, key)
+            n = len(points)
+            values = np.array([point.value for point in points], dtype=float)
+            steps, times = [point.step for point in points], [point.timestamp for point in points]
+            yield _table([run.info.run_id] * n, [key] * n, steps, values, times)
+
+
+def _table(run_id, key, step, value: np.ndarray, time) -> pa.Table:
+    # MLflow's stores write ±inf as the largest floats.
+    largest = 0.999 * np.finfo(np.float64).max
+    value = np.where(np.abs(value) >= largest, np.copysign(np.inf, value), value)
+    return pa.table([run_id, key, step, value, pa.array(time, pa.timestamp("ms"))], schema=COLUMNS)
+
+
+def _chunks(values: list[str], size: int) -> Iterator[list[str]]:
+    for first in range(0, len(values), size):
+        yield values[first : first + size]
