@@ -1,0 +1,319 @@
+"""The MLflow tracking server: `python -m cluster.tracking`, without containers.
+
+It keeps runs in SQLite and artefacts in a folder, or in what --backend-store-uri and --artifacts-destination
+name. It is healthy when it says so, ends as a whole, and comes back when its server process dies. Beyond
+loopback it answers only to the user and password in `<folder>/credentials`, made on first use with mode 600.
+"""
+
+import configparser
+import contextlib
+import importlib.util
+import ipaddress
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import tyro
+
+from cluster.background import BackgroundError, Owner, only_one, run_detached
+
+PROGRAM = "python -m cluster.tracking"
+START_SECONDS = 180  # importing MLflow takes 10 s here, and a cold disk several times that
+STOP_SECONDS = 10
+# `ray stop` and `ray up` again take about this long: a server that follows Ray outlives a restart.
+FOLLOW_SECONDS = 15
+RESTART_SECONDS = (1, 2, 5, 10, 30)
+
+
+class TrackingError(RuntimeError):
+    """The server cannot run as asked; the message says why and what would do."""
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Settings of the server. The command line is this class."""
+
+    folder: Path = Path("~/latentune-tracking")
+    """database, artefacts, log and credentials"""
+    host: str = "127.0.0.1"
+    """address to listen on; beyond loopback, users must log in"""
+    port: int = 5000
+    """port to listen on"""
+    backend_store_uri: str | None = None
+    """database, as postgresql://host/name; one with a password goes into MLFLOW_BACKEND_STORE_URI"""
+    artifacts_destination: str | None = None
+    """artefact store, as s3://bucket/folder; a folder beside the database, if not given"""
+    allowed_hosts: tuple[str, ...] = ()
+    """further names by which clients call this server"""
+    detach: bool = False
+    """return once the server is healthy, taking the place of one that already serves the folder"""
+    follow: str | None = None
+    """end when nothing listens at this host:port any more"""
+
+    def __post_init__(self):
+        if not 0 < self.port < 65536:
+            raise TrackingError(f"--port is {self.port}; it must be between 1 and 65535")
+        if self.backend_store_uri and urlsplit(self.backend_store_uri).password:
+            raise TrackingError(
+                "--backend-store-uri holds a password, which every user of this machine could read in the "
+                "process list; set the environment variable MLFLOW_BACKEND_STORE_URI instead"
+            )
+        if self.follow and not self.follow.rpartition(":")[2].isdigit():
+            raise TrackingError(f"--follow is {self.follow!r}; it must be host:port")
+
+    @property
+    def url(self) -> str:
+        """Where clients of this machine reach the server."""
+        everywhere = self.host in ("0.0.0.0", "::")
+        host = "127.0.0.1" if everywhere else self.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines reach the server."""
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
+
+
+class TrackingServer:
+    """One `mlflow server` with all its processes, in `folder`. Raises TrackingError where it cannot start."""
+
+    def __init__(self, config: TrackingConfig):
+        self.config = replace(config, folder=config.folder.expanduser().resolve())
+        self.log = self.config.folder / "server.log"
+        self._process: subprocess.Popen | None = None
+
+    def start(self, owner: Owner, stopping: list) -> None:
+        """Start the server and return when it is healthy, or when `stopping` is no longer empty."""
+        c = self.config
+        _refuse_taken_port(c)
+        command = [sys.executable, "-m", "mlflow", "server", "--host", c.host, "--port", str(c.port)]
+        # One process serves a sweep's single writer; four would take 1.8 GB and a minute to start.
+        command += ["--workers", "1"]
+        command += ["--artifacts-destination", c.artifacts_destination or str(c.folder / "artifacts")]
+        # By environment, not by argument: a database's password is not for the process list.
+        environment = dict(os.environ) | {
+            "MLFLOW_BACKEND_STORE_URI": self.backend_store_uri,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        if c.is_open:
+            command += ["--app-name", "basic-auth", "--allowed-hosts", ",".join(_allowed_hosts(c))]
+            environment |= self._authentication()
+        self.log.touch(mode=0o600)
+        start = self.log.stat().st_size
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=c.folder,
+                start_new_session=True,  # its processes end together
+            )
+        owner.answers_for(self._process.pid)
+        deadline = time.monotonic() + START_SECONDS
+        while not stopping and not is_healthy(c.url):
+            if self._process.poll() is not None:
+                raise TrackingError(f"MLflow's server ended at its start: {_last_error(self.log, start)}")
+            if time.monotonic() > deadline:
+                raise TrackingError(f"MLflow's server is silent after {START_SECONDS} s; see {self.log}")
+            time.sleep(0.2)
+
+    @property
+    def backend_store_uri(self) -> str:
+        """The database: as given, as in the environment, or SQLite in the folder."""
+        given = self.config.backend_store_uri or os.environ.get("MLFLOW_BACKEND_STORE_URI")
+        return given or f"sqlite:///{self.config.folder / 'mlflow.db'}"
+
+    def welcome(self) -> str:
+        """Say where the server is."""
+        c = self.config
+        login = f"; user and password are in {c.folder / 'credentials'}" if c.is_open else ""
+        # Without this parameter MLflow's page opens in a mode that hides the table of runs.
+        page = f"{c.url}/#/experiments?workflowType=machine_learning"
+        return f"MLflow is healthy at {page}{login}"
+
+    def alive(self) -> bool:
+        """Whether the server's process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """End the server with all its processes."""
+        if self._process is None:
+            return
+        for sign, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, sign)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+        self._process = None
+
+    def _authentication(self) -> dict[str, str]:
+        """Return the settings of MLflow's log-in, with an administrator whose password is made once."""
+        if importlib.util.find_spec("flask_wtf") is None:
+            raise TrackingError(
+                f"Beyond loopback (--host {self.config.host}) users must log in, which needs Flask-WTF: "
+                "pip install 'Flask-WTF<2'"
+            )
+        folder = self.config.folder
+        credentials, session_key, settings = (
+            folder / name for name in ("credentials", "session_key", "authentication.ini")
+        )
+        if not credentials.exists():
+            # The format of ~/.mlflow/credentials: a client copies the file there.
+            user = {
+                "mlflow_tracking_username": "admin",
+                "mlflow_tracking_password": secrets.token_urlsafe(24),
+            }
+            _write_private(credentials, {"mlflow": user})
+            session_key.unlink(missing_ok=True)
+        if not session_key.exists():
+            _write_private(session_key, {"mlflow": {"key": secrets.token_hex(32)}})
+        _write_private(
+            settings,
+            {
+                "mlflow": {
+                    "default_permission": "READ",
+                    "database_uri": f"sqlite:///{folder / 'users.db'}",
+                    "admin_username": "admin",
+                    "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+                }
+            },
+        )
+        return {
+            "MLFLOW_AUTH_CONFIG_PATH": str(settings),
+            "MLFLOW_AUTH_ADMIN_PASSWORD": _read(credentials)["mlflow_tracking_password"],
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": _read(session_key)["key"],
+        }
+
+
+def is_healthy(url: str) -> bool:
+    """Whether an MLflow server answers at `url`."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return answer.read().strip() == b"OK"
+    except (OSError, ValueError):
+        return False
+
+
+def serve(server: TrackingServer, owner: Owner, announce: Callable[[str], object]) -> None:
+    """Start the server, announce it, and keep it running until a signal, or the end of what it follows.
+
+    Raises TrackingError where it does not start.
+    """
+    stopping = []
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, lambda *_: stopping.append(True))
+    try:
+        server.start(owner, stopping)
+        if not stopping:
+            announce(server.welcome())
+        follow, seen, attempt = server.config.follow, time.monotonic(), 0
+        while not stopping:
+            time.sleep(0.5)
+            if follow is not None:
+                if _listens(follow):
+                    seen = time.monotonic()
+                elif time.monotonic() - seen > FOLLOW_SECONDS:
+                    return
+            if server.alive():
+                continue
+            server.stop()  # what is left of its processes holds the port
+            time.sleep(RESTART_SECONDS[min(attempt, len(RESTART_SECONDS) - 1)])
+            attempt += 1
+            with contextlib.suppress(TrackingError):
+                server.start(owner, stopping)
+                attempt = 0
+    finally:
+        server.stop()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code (2 where the server cannot run as asked)."""
+    try:
+        config = tyro.cli(TrackingConfig, prog=PROGRAM, args=arguments, description=__doc__.split("\n")[0])
+        server = TrackingServer(config)
+        folder = server.config.folder
+        if config.detach:
+            print(run_detached(folder, server.log, partial(serve, server)))
+        else:
+            with only_one(folder) as owner:
+                serve(server, owner, partial(print, flush=True))
+    except (TrackingError, BackgroundError) as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _allowed_hosts(config: TrackingConfig) -> list[str]:
+    """Return the names in a request's Host header that the server takes for its own."""
+    names = {socket.gethostname(), socket.getfqdn(), "localhost", "127.0.0.1", *config.allowed_hosts}
+    names |= {config.host} - {"0.0.0.0", "::"}
+    # MLflow takes private addresses by itself, but no longer once it is given names.
+    private = ["10.*", "192.168.*", *(f"172.{i}.*" for i in range(16, 32))]
+    return sorted(names | {f"{name}:{config.port}" for name in names}) + private
+
+
+def _refuse_taken_port(config: TrackingConfig) -> None:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            what = "an MLflow server" if is_healthy(config.url) else error.strerror
+            raise TrackingError(
+                f"Cannot listen on {config.host}:{config.port} ({what}); name a free port with --port"
+            ) from error
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _last_error(log: Path, start: int) -> str:
+    """Return the log's last line that says something, without a database's password."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error" in line or "error" in line), f"see {log}")
+
+
+def _write_private(path: Path, sections: dict[str, dict[str, str]]) -> None:
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_dict(sections)
+        parser.write(file)
+
+
+def _read(path: Path) -> dict[str, str]:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(path)
+    return dict(parser["mlflow"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
