@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,15 +50,17 @@ def convert(
     path: Path,
     work: Path,
     *,
+    name: str,
     key: str,
     workers: int | None = None,
     progress: bool | None = None,
 ) -> ImageStore:
     """Convert a source to the store `path`, in the folder `work`, which is removed at the end.
 
-    `key` names source and settings: only work done for the same key is gone on with. `workers` processes
-    decode (default: all cores this process may use). `progress` shows a bar on stderr (default: where that is
-    a terminal). Raises DataError where no image can be read or the disk is full.
+    `name` is the data set's in the manifest. `key` names source and settings: only work done for the same
+    key is gone on with. `workers` processes decode (default: all cores this process may use). `progress`
+    shows a bar on stderr (default: where that is a terminal). Raises DataError where no image can be read,
+    the disk is full, or a decoding process dies.
     """
     try:
         with _Work(work, source, settings, key) as done:
@@ -66,7 +69,12 @@ def convert(
                     for chunk in _chunks(source.reader, settings, done.inputs, workers or _cores()):
                         done.append(chunk)
                         advance(chunk.inputs)
-            store = done.finish(path)
+            store = done.finish(path, name)
+    except BrokenExecutor as error:
+        raise DataError(
+            f"a process that decoded images of {source.name} died, perhaps for want of memory; start again with "
+            "fewer workers: what is done is kept"
+        ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -155,13 +163,13 @@ class _Work:
         self._write("journal", json.dumps(line).encode() + b"\n")
         self._count(line)
 
-    def finish(self, path: Path) -> ImageStore:
+    def finish(self, path: Path, name: str) -> ImageStore:
         """Write the store."""
         source, size = self.source, self.settings.image_size
         if not self.rows:
-            name, why = self.rejects[0]
+            first, why = self.rejects[0]
             raise DataError(
-                f"none of the {len(self.rejects)} images of {source.name} can be read ({name}: {why})"
+                f"none of the {len(self.rejects)} images of {source.name} can be read ({first}: {why})"
             )
         rows = np.fromfile(self.folder / "rows", ROW)
         splits = complete_splits(
@@ -176,18 +184,16 @@ class _Work:
             splits,
             {name: values[rows["input"]] for name, values in source.factors.items()},
             {
-                "name": source.name,
+                "name": name,
                 "class_names": list(source.class_names),
                 "rejected": len(self.rejects),
                 "rejects": self.rejects[:NAMED_REJECTS],
                 "settings": asdict(self.settings),
             },
         )
-        if self.rejects:
-            (name, why), n = self.rejects[0], len(self.rejects)
-            log.warning(
-                "%s: %d of %d images left out, the first %s: %s", source.name, n, n + self.rows, name, why
-            )
+        if n := len(self.rejects):
+            first, why = self.rejects[0]
+            log.warning("%s: %d of %d images left out, the first %s: %s", name, n, n + self.rows, first, why)
         return ImageStore(path)
 
 

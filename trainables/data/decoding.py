@@ -118,11 +118,14 @@ def fit(image: Image.Image, settings: Settings) -> NDArray[np.uint8]:
     box = (0.0, 0.0, float(width), float(height))
     if settings.crop == "square":
         side = min(width, height)
-        left, upper = (width - side) / 2, (height - side) / 2
+        left, upper = (width - side) // 2, (height - side) // 2
         box = (left, upper, left + side, upper + side)
     elif settings.crop is not None:
         left, upper, right, lower = CROPS[settings.crop]
         box = (left * width, upper * height, right * width, lower * height)
+    if all(float(edge).is_integer() for edge in box):  # cropped first, no pixel beyond the box has a weight
+        image = image.crop(tuple(int(edge) for edge in box))
+        box = (0.0, 0.0, float(image.width), float(image.height))
     size = (settings.image_size, settings.image_size)
     image = image.resize(size, Image.Resampling.BILINEAR, box=box)
     return np.asarray(image).reshape(*size, settings.channels)

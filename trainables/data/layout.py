@@ -1,7 +1,7 @@
 """From the names in a folder or an archive to a data set: its images, and what is known of each."""
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trainables.data.celeba import UNKNOWN, describe, is_table
 from trainables.data.containers import Listing
 from trainables.data.readers import Reader
 from trainables.data.store import SPLITS, DataError
 
-UNKNOWN = -1  # the label of an image whose class is not known
-ATTRIBUTES, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
@@ -63,8 +62,10 @@ class Source:
         )
 
 
-def arrange(name: str, listing: Listing) -> Source:
+def arrange(name: str, listing: Listing, tables: Mapping[str, str] | None = None) -> Source:
     """Recognise CelebA's layout, folders of splits and folders of classes; anything else is images alone.
+
+    `tables`: texts of CelebA's tables, by file name, that lie beside an archive of its images.
 
     Raises DataError where there is no image file, or where CelebA's tables can't be read.
     """
@@ -74,16 +75,15 @@ def arrange(name: str, listing: Listing) -> Source:
         found = f"its {len(listing.names)} files have other endings" if listing.names else "it is empty"
         raise DataError(f"{name} holds no images ({found}); images end in .jpg, .png, .webp and the like")
     names = [listing.names[i] for i in rows]
-    tables = {
-        posixpath.basename(n): i
-        for i, n in enumerate(listing.names)
-        if posixpath.basename(n) in (ATTRIBUTES, PARTITION)
+    reader = listing.reader.part(rows)
+    tables = dict(tables or {}) | {
+        n: listing.reader.read(i).decode(errors="replace") for i, n in enumerate(listing.names) if is_table(n)
     }
-    reader, nothing = listing.reader.part(rows), np.full(len(names), UNKNOWN, np.int64)
     if tables:
-        texts = {table: listing.reader.read(i).decode() for table, i in tables.items()}
-        labels, class_names, factors, splits = _celeba(names, texts)
-        return Source(name, reader, names, labels, class_names, factors, splits, listing.rejects)
+        known = describe(names, tables)
+        return Source(
+            name, reader, names, known.labels, known.class_names, known.factors, known.splits, listing.rejects
+        )
     folders = _folders(names)
     splits = None
     if {folder[0] for folder in folders if folder} <= SPLIT_FOLDERS.keys() and all(folders):
@@ -92,7 +92,8 @@ def arrange(name: str, listing: Listing) -> Source:
             splits, folders = np.array(parts, np.uint8), [folder[1:] for folder in folders]
     class_names = sorted({folder[0] for folder in folders if folder})
     if len(class_names) < 2 or not all(folders):
-        return Source(name, reader, names, nothing, splits=splits, rejects=listing.rejects)
+        labels = np.full(len(names), UNKNOWN, np.int64)
+        return Source(name, reader, names, labels, splits=splits, rejects=listing.rejects)
     number = {class_name: k for k, class_name in enumerate(class_names)}
     labels = np.array([number[folder[0]] for folder in folders], np.int64)
     return Source(name, reader, names, labels, class_names, splits=splits, rejects=listing.rejects)
@@ -103,50 +104,6 @@ def _folders(names: Sequence[str]) -> list[list[str]]:
     folders = [n.split("/")[:-1] for n in names]
     shared = len(posixpath.commonprefix(folders))
     return [folder[shared:] for folder in folders]
-
-
-def _celeba(names: Sequence[str], texts: dict[str, str]):
-    """Return labels, class names, factors and splits from CelebA's tables, matched by file name."""
-    place = {posixpath.basename(n): i for i, n in enumerate(names)}
-    labels, class_names, factors = np.full(len(names), UNKNOWN, np.int64), (), {}
-    if ATTRIBUTES in texts:
-        header, values = _table(texts[ATTRIBUTES], ATTRIBUTES, place, header=True)
-        factors = {
-            attribute: np.where(np.isnan(v), v, v > 0) for attribute, v in zip(header, values.T, strict=True)
-        }
-        factors = {attribute: v.astype(np.float32) for attribute, v in factors.items()}
-        if "Smiling" in factors:
-            known = ~np.isnan(factors["Smiling"])
-            labels[known] = factors["Smiling"][known]
-            class_names = ("not smiling", "smiling")
-    if PARTITION not in texts:
-        return labels, class_names, factors, None
-    _, values = _table(texts[PARTITION], PARTITION, place, header=False)
-    if not np.isin(values, (0, 1, 2)).all():
-        missing = names[int(np.flatnonzero(~np.isin(values, (0, 1, 2)).all(1))[0])]
-        raise DataError(f"{PARTITION} gives no split (0, 1 or 2) for {missing}; complete or remove it")
-    return labels, class_names, factors, values[:, 0].astype(np.uint8)
-
-
-def _table(text: str, table: str, place: dict[str, int], *, header: bool):
-    """Return the column names and the values (N, columns), NaN where a file has no line."""
-    lines = text.splitlines()
-    if header and lines and lines[0].strip().isdigit():
-        lines = lines[1:]  # the number of lines that follow
-    columns = lines.pop(0).split() if header and lines else ["split"]
-    values = np.full((len(place), len(columns)), np.nan, np.float32)
-    for number, line in enumerate(lines):
-        file, *cells = line.split()[: len(columns) + 1] or [""]
-        row = place.get(file)
-        if row is not None:
-            try:
-                values[row] = [float(cell) for cell in cells]
-            except ValueError as error:
-                raise DataError(
-                    f"{table} can't be read at its entry {number + 1}, {line[:40]!r}; each line is a file "
-                    f"name and {len(columns)} numbers"
-                ) from error
-    return columns, values
 
 
 @cache

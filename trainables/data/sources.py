@@ -7,36 +7,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from trainables.data import faces
-from trainables.data.containers import list_folder, list_tar, list_zip, walk
+from trainables.data.catalogue import default_cache, find
 from trainables.data.conversion import convert
 from trainables.data.decoding import Settings, decode
-from trainables.data.layout import Source, arrange
-from trainables.data.readers import FacesReader
-from trainables.data.store import FORMAT, SPLITS, DataError, ImageStore
-
-FACES = 20_000  # synthetic faces where no limit is given
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A data set that was found: `fingerprint`, JSON that changes when its content does, and how to open it.
-
-    `open` takes a folder for what has to be unpacked.
-    """
-
-    name: str
-    fingerprint: Any
-    open: Callable[[Path], Source]
+from trainables.data.layout import Source
+from trainables.data.store import FORMAT, DataError, ImageStore
 
 
 def load(
@@ -53,11 +33,11 @@ def load(
 ) -> ImageStore:
     """Return the images of a data set, by name or path, converting it where that was not yet done.
 
-    `dataset`: one of `NAMES`, or the path of a folder of images, of a folder of class folders, of CelebA's
-    layout, of a tar or zip of one of these, or of an image store. `channels`: 3, 1, or None: as the source.
-    `crop`: "larsen", "square" or None: the whole image, squashed. `limit` takes that many images, chosen by
-    their places in the sorted set. Stores lie in `cache_dir` (default: the user's cache folder), named by
-    the source's content and these settings; processes that want the same one wait for the first.
+    `dataset`: a name or a path, as `catalogue.find` takes them, or the path of an image store. `channels`: 3,
+    1, or None: as the source. `crop`: "larsen", "square" or None: the whole image, squashed. `limit` takes
+    that many images, chosen by their places in the sorted set. Stores lie in `cache_dir` (default: the user's
+    cache folder), named by the source's content and these settings; processes that want the same one wait
+    for the first. `workers` and `progress`: see `conversion.convert`.
 
     Raises DataError, with one sentence, where there is no such set, or none of its images can be read.
     """
@@ -88,76 +68,13 @@ def load(
                 Settings(image_size, channels, crop),
                 target,
                 target.with_suffix(".work"),
+                name=origin.name,
                 key=key,
                 workers=workers,
                 progress=progress,
             )
         finally:
             shutil.rmtree(scratch)
-
-
-def find(
-    dataset: str | os.PathLike,
-    *,
-    data_root: Path | None = None,
-    image_size: int = 64,
-    limit: int | None = None,
-) -> Origin:
-    """Look for a data set; raises DataError, naming what there is, where it can't be found."""
-    if dataset == "faces":
-        return _faces(image_size, limit or FACES)
-    path = Path(dataset).expanduser()
-    if path.is_dir():
-        return _folder(path)
-    if path.is_file():
-        return _archive(path)
-    raise DataError(
-        f"there is no data set or path {str(dataset)!r}; choose {', '.join(NAMES)}, or the path of a folder, "
-        "a tar or a zip of images"
-    )
-
-
-def default_cache() -> Path:
-    """Return the folder for image stores where none is named: `latentune` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentune"
-
-
-def _faces(image_size: int, n: int) -> Origin:
-    def open_source(_: Path) -> Source:
-        factors = faces.sample_factors(n)
-        return Source(
-            "faces",
-            FacesReader(image_size, 0, range(n)),
-            [f"face {i}" for i in range(n)],
-            factors["smile_class"].astype(np.int64),
-            faces.SMILE_CLASSES,
-            factors,
-            # By number, so that a face has the same split at each size.
-            np.array([SPLITS.index("train")] * 8 + [1, 2], np.uint8)[np.arange(n) % 10],
-            channels=3,
-        )
-
-    return Origin("faces", n, open_source)
-
-
-def _folder(path: Path) -> Origin:
-    files = sorted((name, status.st_size, status.st_mtime_ns) for name, status in walk(path))
-    name = path.resolve().name or "root"
-    return Origin(name, files, lambda _: arrange(str(path), list_folder(path)))
-
-
-def _archive(path: Path) -> Origin:
-    status = path.stat()
-    is_zip = path.suffix.lower() == ".zip"
-    if not is_zip and not path.name.lower().endswith(TARS):
-        raise DataError(
-            f"{path} is of no kind that can be read; give a folder, a tar ({', '.join(TARS)}) or a .zip"
-        )
-
-    def open_source(scratch: Path) -> Source:
-        return arrange(str(path), list_zip(path) if is_zip else list_tar(path, scratch))
-
-    return Origin(path.name.split(".")[0], [path.name, status.st_size, status.st_mtime_ns], open_source)
 
 
 def _existing(path: Path, image_size: int, channels: int | None) -> ImageStore:
@@ -206,6 +123,3 @@ def _lock(target: Path) -> FileLock:
             f"image stores can't be written to {target.parent} ({error.strerror}); name another folder as "
             "cache_dir"
         ) from error
-
-
-NAMES = ("faces",)

@@ -1,0 +1,188 @@
+"""The data sets that are known by name, and what a path can be: from either to a source.
+
+A named set is looked for in a data root, in the folders where torchvision puts it, and downloaded there where
+the network allows.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.data import faces
+from trainables.data.arrays import CLOTHES, idx_files, open_digits, open_idx, open_npy, open_npz
+from trainables.data.celeba import is_table
+from trainables.data.containers import list_folder, list_tar, list_zip, walk
+from trainables.data.download import download_celeba, download_mnist
+from trainables.data.layout import Source, arrange
+from trainables.data.parquet import open_parquet
+from trainables.data.readers import FacesReader
+from trainables.data.store import SPLITS, DataError, digest
+
+FACES = 20_000  # synthetic faces where no limit is given
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ARCHIVES = (*TARS, ".zip")
+DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A data set that was found: `fingerprint`, JSON that changes when its content does, and how to open it.
+
+    `open` takes a folder for what has to be unpacked.
+    """
+
+    name: str
+    fingerprint: Any
+    open: Callable[[Path], Source]
+
+
+def find(
+    dataset: str | os.PathLike,
+    *,
+    data_root: Path | None = None,
+    image_size: int = 64,
+    limit: int | None = None,
+) -> Origin:
+    """Look for a data set, one of `NAMES` or a path.
+
+    A path is a folder of images, of class folders, of split folders with class folders, or in CelebA's
+    layout; a tar or zip of such a folder; a folder of MNIST's idx files; Parquet files with encoded images; a
+    .npy or .npz file. Raises DataError, naming what there is, where it can't be found.
+    """
+    if dataset in NAMES:
+        root = Path(data_root).expanduser() if data_root else default_cache() / "datasets"
+        return NAMES[dataset](root, image_size, limit)
+    path = Path(dataset).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    if path.is_file():
+        return _file(path)
+    raise DataError(
+        f"there is no data set or path {str(dataset)!r}; choose {', '.join(NAMES)}, or the path of a folder, "
+        "a tar or a zip of images"
+    )
+
+
+def default_cache() -> Path:
+    """Return the folder for image stores where none is named: `latentune` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentune"
+
+
+def _faces(_: Path, image_size: int, limit: int | None) -> Origin:
+    n = limit or FACES
+
+    def open_source(_: Path) -> Source:
+        factors = faces.sample_factors(n)
+        return Source(
+            "faces",
+            FacesReader(image_size, 0, range(n)),
+            [f"face {i}" for i in range(n)],
+            factors["smile_class"].astype(np.int64),
+            faces.SMILE_CLASSES,
+            factors,
+            # By number, so that a face has the same split at each size.
+            np.array([SPLITS.index("train")] * 8 + [1, 2], np.uint8)[np.arange(n) % 10],
+            channels=3,
+        )
+
+    # Stores of faces that an earlier version painted otherwise are not taken for these.
+    painted = digest(faces.render(faces.BATCH, image_size=16)[0]).hex()
+    return Origin("faces", [n, painted], open_source)
+
+
+def _celeba(root: Path, *_) -> Origin:
+    folders = [folder for folder in (root, root / "celeba") if folder.is_dir()]
+    for folder in folders:
+        if origin := _celeba_in(folder):
+            return origin
+    return _celeba_in(download_celeba(root / "celeba"))
+
+
+def _celeba_in(folder: Path) -> Origin | None:
+    """Return CelebA as torchvision lays it out, its images in a folder or an archive, or None."""
+    images = [folder / f"img_align_celeba{suffix}" for suffix in ("", *ARCHIVES)]
+    images = next((path for path in images if path.exists()), None)
+    if images is None:
+        return None
+    tables = sorted(path for path in folder.iterdir() if path.is_file() and is_table(path.name))
+
+    def open_source(scratch: Path) -> Source:
+        texts = {path.name: path.read_text() for path in tables}
+        return arrange("celeba", _listing(images, scratch), texts)
+
+    return Origin("celeba", [_files([images]), _files(tables)], open_source)
+
+
+def _lego(root: Path, *_) -> Origin:
+    for path in (root / "lego", *(root / f"lego{suffix}" for suffix in ARCHIVES)):
+        if path.exists():
+            found = _folder(path) if path.is_dir() else _file(path)
+            return Origin("lego", found.fingerprint, found.open)
+    raise DataError(
+        f"there are no LEGO heads in {root}: put the pictures (the seed's are 128×128) into {root / 'lego'}, "
+        "or a lego.zip beside it, or name the folder above as the data root"
+    )
+
+
+def _mnist(name: str, folders: Sequence[str], class_names: Sequence[str], root: Path, *_) -> Origin:
+    for folder in (root, *(root / folder for folder in folders)):
+        if files := idx_files(folder):
+            break
+    else:
+        files = idx_files(download_mnist(name, root))
+    return Origin(name, _files(files.values()), lambda scratch: open_idx(name, files, class_names, scratch))
+
+
+def _folder(path: Path) -> Origin:
+    name = path.resolve().name or "root"
+    if files := idx_files(path):
+        return Origin(name, _files(files.values()), lambda scratch: open_idx(name, files, DIGITS, scratch))
+    if not (path / "img_align_celeba").is_dir() and (celeba := _celeba_in(path)):
+        return celeba
+    files = sorted((name, status.st_size, status.st_mtime_ns) for name, status in walk(path))
+    if parquet := [path / name for name, *_ in files if name.endswith(".parquet")]:
+        return Origin(name, files, lambda _: open_parquet(name, parquet))
+    return Origin(name, files, lambda _: arrange(str(path), list_folder(path)))
+
+
+def _file(path: Path) -> Origin:
+    endings = {
+        ARCHIVES: lambda scratch: arrange(str(path), _listing(path, scratch)),
+        (".parquet",): lambda _: open_parquet(path.name, [path]),
+        (".npy",): lambda scratch: open_npy(path, scratch),
+        (".npz",): lambda scratch: open_npz(path, scratch),
+    }
+    for ending, open_source in endings.items():
+        if path.name.lower().endswith(ending):
+            return Origin(path.name.split(".")[0], _files([path]), open_source)
+    known = ", ".join(ending for ending in sum(endings, ()))
+    raise DataError(f"{path} is of no kind that can be read; give a folder, or a file ending in {known}")
+
+
+def _listing(path: Path, scratch: Path):
+    if path.is_dir():
+        return list_folder(path)
+    return list_zip(path) if path.name.lower().endswith(".zip") else list_tar(path, scratch)
+
+
+def _files(paths) -> list:
+    """Return what tells these files from later ones; of a folder, of all files below it."""
+    found = []
+    for path in paths:
+        files = walk(path) if path.is_dir() else [(path.name, path.stat())]
+        found += sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
+    return found
+
+
+NAMES: dict[str, Callable[[Path, int, int | None], Origin]] = {
+    "faces": _faces,
+    "celeba": _celeba,
+    "lego": _lego,
+    "mnist": lambda *a: _mnist("mnist", ("mnist", "MNIST/raw"), DIGITS, *a),
+    "fashion-mnist": lambda *a: _mnist("fashion-mnist", ("fashion-mnist", "FashionMNIST/raw"), CLOTHES, *a),
+    "digits": lambda *_: Origin("digits", None, open_digits),
+}
