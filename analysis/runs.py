@@ -122,6 +122,12 @@ class Tables:
             raise AnalysisError(f"No trial of {name!r} has reported {metric}{_yet(self.sweep)}.")
         return scored
 
+    def best_first(self) -> pd.DataFrame:
+        """The scored trials by the sweep's metric at their last epoch. Raises AnalysisError as `scored`."""
+        scored = self.scored()
+        order = (self.sweep.sign * self.objective[scored.index]).sort_values(kind="stable").index
+        return scored.loc[order]
+
     def curves(self, metric: str) -> pd.DataFrame:
         """A metric's history with epochs as rows and trial numbers as columns."""
         chosen = self.history[self.history["metric"] == metric]

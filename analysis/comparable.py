@@ -1,0 +1,57 @@
+"""Which scores may stand in one ranking: those that differ by the model alone.
+
+A Fréchet distance is another number with other features, another number of images or another reference; an
+ELBO with another likelihood family or pixel scale. What a score depends on is recorded with it.
+"""
+
+import pandas as pd
+
+# By the beginning of a metric's name: the columns that must agree.
+IMAGES = ("params.data_hash", "params.image_size")
+DEPENDS_ON = {
+    "fid": ("params.features", "metrics.evaluated_images", "params.reference_images", *IMAGES),
+    "fd_": ("params.features", "metrics.evaluated_images", "params.reference_images", *IMAGES),
+    "kid": ("params.features", "metrics.evaluated_images", "params.reference_images", *IMAGES),
+    "elbo": ("params.likelihood", *IMAGES),
+    "log_likelihood": ("params.likelihood", *IMAGES),
+    "bits_per_dim": ("params.likelihood", *IMAGES),
+    "reconstruction_mse": IMAGES,
+}
+LABELS = {
+    "params.features": "extractor",
+    "metrics.evaluated_images": "generated images",
+    "params.reference_images": "reference images",
+    "params.likelihood": "likelihood",
+    "params.data_hash": "data",
+    "params.image_size": "image size",
+}
+
+
+def provenance(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return what a metric depends on beside the model, for each trial, by label; "unknown" if absent."""
+    columns = next((c for prefix, c in DEPENDS_ON.items() if metric.startswith(prefix)), ())
+    values = {}
+    for column in columns:
+        known = trials.get(column)
+        text = pd.Series("unknown", trials.index) if known is None else known.map(_text)
+        values[LABELS[column]] = text
+    return pd.DataFrame(values, index=trials.index)
+
+
+def groups(trials: pd.DataFrame, metric: str) -> list[tuple[dict[str, str], pd.DataFrame]]:
+    """Split trials into those whose values of a metric may be compared, the largest group first.
+
+    Each comes with what its values depend on.
+    """
+    depends = provenance(trials, metric)
+    if depends.empty or depends.columns.empty:
+        return [({}, trials)]
+    keys = depends.apply(tuple, axis=1)
+    found = [(dict(zip(depends.columns, key, strict=True)), trials[keys == key]) for key in keys.unique()]
+    return sorted(found, key=lambda group: -len(group[1]))
+
+
+def _text(value) -> str:
+    if pd.isna(value):
+        return "unknown"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,137 @@
+"""Weights out of the record, and what they score when evaluated again with other noise."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+
+from analysis.runs import AnalysisError, Tables
+from trainables.data.batches import to_uint8
+from trainables.data.store import ImageStore
+from trainables.metrics.extractor import Extractor
+from trainables.metrics.reference import ReferenceStatistics
+from trainables.metrics.scores import score
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from analysis.champion import TrainedModel
+
+WEIGHTS_FOLDER = "model"  # of a trial's artefacts
+FIRST_SEED = 30_000  # of the noise; the trials' own evaluations take another one
+GENERATED_AT_ONCE = 250
+SEARCHED_FOR_WEIGHTS = 20  # trials; a request each
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What turns a model into scores: the images, the features, the reference's side, how many to draw."""
+
+    store: ImageStore
+    extractor: Extractor
+    reference: ReferenceStatistics
+    samples: int
+
+    @classmethod
+    def of(cls, trial: pd.Series) -> "Evaluation":
+        """Load what a trial was evaluated with.
+
+        Raises AnalysisError where data or features here are not those of the record, DataError and
+        MetricError where they can't be loaded.
+        """
+        import trainables.torchvision_shim  # noqa: F401  before torchvision
+        from trainables.metrics.features import load_extractor
+        from trainables.metrics.reference import reference_statistics
+
+        store = load_images(trial)
+        weights = _given(trial, "feature_weights")
+        extractor = load_extractor(trial["params.features"].split("-")[0], weights=weights and Path(weights))
+        if str(extractor.identity) != trial["params.features"]:
+            raise AnalysisError(
+                f"The extractor here is {extractor.identity}, the record's {trial['params.features']}: "
+                "their scores cannot be compared."
+            )
+        rows = store.split("train")
+        reference = reference_statistics(
+            store.images[rows], extractor, cache_dir=store.path.parent, key=f"{store.content_hash}-train"
+        )
+        return cls(store, extractor, reference, int(trial["metrics.evaluated_images"]))
+
+    def scores(self, model: "TrainedModel", seed: int) -> dict[str, float]:
+        """Score `samples` images generated with this seed, by the keys that trials report."""
+        noise, parts, remaining = model.generator(seed), [], self.samples
+        while remaining:
+            n = min(remaining, GENERATED_AT_ONCE)
+            parts.append(to_uint8(model.network.sample(n, noise)))
+            remaining -= n
+        return score(torch.cat(parts), self.extractor, self.reference)
+
+
+def load_images(trial: pd.Series) -> ImageStore:
+    """Open the images that a trial learnt from; raises AnalysisError where those here are others."""
+    from trainables.data.sources import load
+
+    limit, root, cache = (_given(trial, name) for name in ("dataset_limit", "data_root", "cache_dir"))
+    store = load(
+        trial["params.dataset"],
+        image_size=int(trial["params.image_size"]),
+        channels=int(_given(trial, "channels") or 3),
+        limit=limit and int(float(limit)),
+        data_root=root and Path(root),
+        cache_dir=cache and Path(cache),
+    )
+    recorded = trial.get("params.data_hash")
+    if recorded is not None and store.content_hash != recorded:
+        raise AnalysisError(
+            f"The images of {trial['params.dataset']!r} here have the hash {store.content_hash[:12]}…, the "
+            f"sweep's had {str(recorded)[:12]}…: they are not the same."
+        )
+    return store
+
+
+def _given(trial: pd.Series, name: str) -> str | None:
+    """Return a parameter; None where it was not recorded or is Python's None."""
+    value = trial.get(f"params.{name}")
+    return None if value is None or pd.isna(value) or value == "None" else value
+
+
+def load_trained(client: "MlflowClient", tables: Tables, number: int, folder: Path | None = None):
+    """Return a trial's `TrainedModel` out of the record; files go to `folder`, if given.
+
+    Raises AnalysisError where the record has no weights of this trial, and says which it has.
+    """
+    from analysis.champion import TrainedModel
+
+    with tempfile.TemporaryDirectory() as temporary:
+        path = download_weights(client, tables, number, Path(folder or temporary))
+        try:
+            return TrainedModel.load(path)
+        except (ValueError, KeyError, AttributeError, ImportError) as error:
+            raise AnalysisError(f"The weights of trial {number} cannot be read: {error}.") from error
+
+
+def download_weights(client: "MlflowClient", tables: Tables, number: int, folder: Path) -> Path:
+    """Fetch a trial's weights and description into `folder`; return where they lie.
+
+    Raises AnalysisError as `load_trained`.
+    """
+    trials = tables.trials.set_index("number")
+    if number not in trials.index:
+        raise AnalysisError(f"Sweep {tables.sweep.name!r} has no trial {number}.")
+    run_id = trials.loc[number, "run_id"]
+    if not client.list_artifacts(run_id, WEIGHTS_FOLDER):
+        kept = with_weights(client, tables)
+        there = f"it keeps those of {', '.join(map(str, kept))}" if kept else "it keeps none of this sweep"
+        raise AnalysisError(f"The record has no weights of trial {number} of {tables.sweep.name!r}; {there}.")
+    return Path(client.download_artifacts(run_id, WEIGHTS_FOLDER, str(folder)))
+
+
+def with_weights(client: "MlflowClient", tables: Tables) -> list[int]:
+    """Return the numbers of those of the best trials whose weights the record has, the best first."""
+    likely = tables.best_first().head(SEARCHED_FOR_WEIGHTS)
+    return [
+        int(row.number) for row in likely.itertuples() if client.list_artifacts(row.run_id, WEIGHTS_FOLDER)
+    ]
