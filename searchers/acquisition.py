@@ -241,5 +241,5 @@ def best_of(gp: GaussianProcess, X: np.ndarray) -> np.ndarray:
 
 
 def normals(count: int, p: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `count` quasi-random standard normal vectors, (count, p)."""
+    """Return `count`, a power of two, quasi-random standard normal vectors, (count, p)."""
     return qmc.MultivariateNormalQMC(np.zeros(p), rng=rng, inv_transform=True).random(count)
