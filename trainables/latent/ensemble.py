@@ -27,7 +27,7 @@ class Leaf(NamedTuple):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """base_score + Σ over trees of the leaf that a code of `positions` categories below `categories` reaches."""
+    """base_score + Σ over trees of the leaf that a code, `positions` numbers below `categories`, reaches."""
 
     base_score: float
     trees: list[list[Leaf]]
@@ -48,8 +48,9 @@ class Ensemble:
 class Restriction:
     """An ensemble as a function of t free positions: constant + Σ over trees of the leaf reached.
 
-    Variable i is position `free[i]`; its labels are the classes `classes[i]`, arrays of categories that no leaf
-    tells apart. Leaves' masks are over labels. `excluded` holds the assignments, (n, t), that are not allowed.
+    Variable i is position `free[i]`; its labels are the classes `classes[i]`, arrays of categories that no
+    leaf tells apart. Leaves' masks are over labels. `excluded` holds the assignments, (n, t), that are not
+    allowed.
     """
 
     free: tuple[int, ...]
@@ -187,8 +188,8 @@ def _merge(
 ) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
     """Return, per variable, the class of each category and the members of each class.
 
-    Two categories are equivalent if every leaf's mask has both or neither; the columns of `apart`, (n, t), list
-    categories to keep to themselves.
+    Two categories are equivalent if every leaf's mask has both or neither; the columns of `apart`, (n, t),
+    list categories to keep to themselves.
     """
     masks: list[dict[bytes, np.ndarray]] = [{} for _ in range(variables)]
     for tree in trees:
