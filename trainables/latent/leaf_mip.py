@@ -3,7 +3,7 @@
     maximise   constant + Σ_leaf value · y_leaf
     with       Σ_a x_ia = 1                              one label for each variable
                Σ_{leaf of tree} y_leaf = 1               one leaf in each tree
-               Σ_{leaf: M_i(leaf) ⊆ M} y_leaf ≤ Σ_{a ∈ M} x_ia     for each tree, variable i, mask M in the tree
+               Σ_{leaf: M_i(leaf) ⊆ M} y_leaf ≤ Σ_{a ∈ M} x_ia    for each tree, variable i, mask M there
                x binary, 0 ≤ y
 
 (Mišić 2020, eq. 2, with splits by sets of categories.) An excluded assignment is a no-good cut
@@ -27,7 +27,8 @@ def maximise_leaf_mip(
 ) -> Assignment | None:
     """Return a best assignment, proven, among those not excluded; None where there is none.
 
-    With `centre`, (t,), and `radius`, at most `radius` variables differ from the centre. `time_limit` in seconds.
+    With `centre`, (t,), and `radius`, at most `radius` variables differ from the centre. `time_limit` is in
+    seconds.
 
     Raises TimeoutError where the limit is reached first, RuntimeError where HiGHS ends otherwise.
     """

@@ -5,8 +5,8 @@
 A reparametrisation moves value between the θ without changing the sum; Σ max θ_i + Σ max θ_ij bounds it from
 above. Sequential block-coordinate descent on that bound (Kolmogorov 2006, TRW-S; in the explicit form of
 Kolmogorov 2015, SRMP) makes the bound tight where the linear relaxation is. On the way, after a variable has
-pulled the value out of its edges, the bound given x_i = a is the bound less max θ_i − θ_i(a): a label whose bound
-does not exceed the best assignment known is deleted. What remains open is branched on.
+pulled the value out of its edges, the bound given x_i = a is the bound less max θ_i − θ_i(a): a label whose
+bound does not exceed the best assignment known is deleted. What remains open is branched on.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ class Assignment:
 
 
 def tables(restriction: Restriction) -> tuple[list[np.ndarray], dict[tuple[int, int], np.ndarray]]:
-    """Return θ_i, (n_i,), and θ_ij for i < j, (n_i, n_j), of a restriction with leaves of two variables at most.
+    """Return θ_i, (n_i,), and θ_ij, i < j, (n_i, n_j), where no leaf has more than two variables.
 
     Raises ValueError where a leaf depends on three or more.
     """

@@ -1,0 +1,205 @@
+"""The continuous baseline: expected improvement under DNGO, near the data by a Gaussian mixture, by SLSQP.
+
+DNGO (Snoek et al. 2015): a network of 3×50 tanh units is fitted to the scores; a Bayesian linear regression
+on its last layer gives mean and variance. The mixture (Ghosh et al. 2020) is fitted to the latents; a point
+must be as dense as all but the `excluded_share` least dense of them.
+"""
+
+import math
+import time
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import BayesianRidge
+from sklearn.mixture import GaussianMixture
+from torch import Tensor, nn
+
+from trainables.latent.discrete import Proposal
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class ContinuousSettings:
+    """Settings of `ContinuousSearch`. `epochs` are of the network at a round's start, then `refit_epochs`."""
+
+    units: int = 50
+    epochs: int = 40
+    refit_epochs: int = 2
+    learning_rate: float = 3e-3
+    components: int = 10
+    excluded_share: float = 0.05
+    starts: int = 6
+    iterations: int = 60
+
+
+class ContinuousSearch:
+    """Proposes latents (M,), given latents and their scores; the methods are `DiscreteSearch`'s."""
+
+    def __init__(self, settings: ContinuousSettings):
+        self.settings = settings
+
+    def begin(self, latents: NDArray, scores: NDArray, tried: NDArray, rng: np.random.Generator) -> None:
+        """Take the round's data, latents (n, M) and scores (n,); fit the density and a new network.
+
+        What was tried, (m, M), needs no exclusion among vectors of real numbers.
+        """
+        start = time.perf_counter()
+        self.latents = np.asarray(latents, dtype=np.float64)
+        self.scores = np.asarray(scores, dtype=np.float64)
+        self.rng = rng
+        components = min(self.settings.components, max(1, len(latents) // (2 * latents.shape[1])))
+        mixture = GaussianMixture(components, reg_covar=1e-4, random_state=int(rng.integers(2**31)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            mixture.fit(self.latents)
+        self.density = _Density(mixture)
+        self.threshold = float(np.quantile(mixture.score_samples(self.latents), self.settings.excluded_share))
+        self.offset, self.scale = self.latents.mean(0), self.latents.std(0) + 1e-8
+        units, inputs = self.settings.units, self.latents.shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**31)))
+            self.features = nn.Sequential(
+                *(layer for n in (inputs, units, units) for layer in (nn.Linear(n, units), nn.Tanh()))
+            ).double()
+            self.output = nn.Linear(units, 1).double()
+        parameters = [*self.features.parameters(), *self.output.parameters()]
+        self.optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate)
+        self._train(self.settings.epochs)
+        self.stale = True
+        self.begin_seconds = time.perf_counter() - start
+
+    def add(self, latent: NDArray, score: float) -> None:
+        """Take a query into the data."""
+        self.latents = np.vstack([self.latents, latent])
+        self.scores = np.append(self.scores, score)
+        self._train(self.settings.refit_epochs)
+        self.stale = True
+
+    def propose(self, base: NDArray) -> Proposal:
+        """Return the point of the highest expected improvement that SLSQP finds, `base` among its starts."""
+        start = time.perf_counter()
+        if self.stale:
+            self._fit_head()
+            self.stale = False
+        fitted = time.perf_counter()
+        candidates = np.vstack([self.latents, base])
+        feasible = candidates[self._density(candidates) >= self.threshold]
+        values = self._log_improvement(torch.from_numpy(feasible)).detach().numpy()
+        top = np.argsort(-values)[: self.settings.starts - self.settings.starts // 2]
+        drawn = self.rng.integers(len(feasible), size=self.settings.starts // 2)
+        best, best_value = feasible[top[0]], values[top[0]]
+        for origin in feasible[np.concatenate([top, drawn])]:
+            found = self._climb(origin)
+            inside = self._density(found[None])[0] >= self.threshold - 1e-6
+            value = (
+                float(self._log_improvement(torch.from_numpy(found[None])).detach()) if inside else -np.inf
+            )
+            if value > best_value:
+                best, best_value = found, value
+        mean, _ = self.predict(torch.from_numpy(best[None]))
+        seconds = time.perf_counter() - fitted
+        return Proposal(best, float(mean.detach()), math.nan, 0, fitted - start, seconds)
+
+    def predict(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of the scores at latents (n, M), noise included: each (n,)."""
+        basis = self._basis(z)
+        mean = basis @ self.weights
+        variance = ((basis @ self.covariance) * basis).sum(1) + self.noise
+        return mean * self.score_std + self.score_mean, variance.sqrt() * self.score_std
+
+    def _basis(self, z: Tensor) -> Tensor:
+        h = self.features((z - torch.from_numpy(self.offset)) / torch.from_numpy(self.scale))
+        return torch.cat([h, torch.ones_like(h[:, :1])], 1)
+
+    def _train(self, epochs: int) -> None:
+        self.score_mean, self.score_std = self.scores.mean(), self.scores.std() + 1e-8
+        z = torch.from_numpy((self.latents - self.offset) / self.scale)
+        y = torch.from_numpy((self.scores - self.score_mean) / self.score_std)
+        for _ in range(epochs):
+            order = torch.from_numpy(self.rng.permutation(len(z)))
+            for part in order.split(BATCH):
+                loss = (self.output(self.features(z[part])).squeeze(1) - y[part]).square().mean()
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+
+    def _fit_head(self) -> None:
+        with torch.no_grad():
+            basis = self._basis(torch.from_numpy(self.latents)).numpy()
+        head = BayesianRidge(fit_intercept=False).fit(basis, (self.scores - self.score_mean) / self.score_std)
+        self.weights, self.covariance = torch.from_numpy(head.coef_), torch.from_numpy(head.sigma_)
+        self.noise = 1 / float(head.alpha_)
+        self.best = float(self.scores.max())
+
+    def _log_improvement(self, z: Tensor) -> Tensor:
+        """Log of expected improvement over the best score, (n, M) -> (n,): EI's maximiser, no underflow."""
+        mean, std = self.predict(z)
+        return std.log() + _log_h((mean - self.best) / std)
+
+    def _climb(self, origin: NDArray) -> NDArray[np.float64]:
+        def with_gradient(function, x):
+            z = torch.from_numpy(x[None].copy()).requires_grad_()
+            value = function(z).sum()
+            (gradient,) = torch.autograd.grad(value, z)
+            return float(value.detach()), gradient[0].numpy()
+
+        def objective(x):
+            value, gradient = with_gradient(self._log_improvement, x)
+            return -value, -gradient
+
+        near_the_data = {
+            "type": "ineq",
+            "fun": lambda x: with_gradient(self.density, x)[0] - self.threshold,
+            "jac": lambda x: with_gradient(self.density, x)[1],
+        }
+        options = {"maxiter": self.settings.iterations}
+        found = minimize(
+            objective, origin, jac=True, method="SLSQP", constraints=near_the_data, options=options
+        )
+        return found.x if np.isfinite(found.x).all() else origin
+
+    def _density(self, z: NDArray) -> NDArray[np.float64]:
+        with torch.no_grad():
+            return self.density(torch.from_numpy(np.asarray(z, dtype=np.float64))).numpy()
+
+
+class _Density:
+    """A fitted mixture's log-density as a differentiable function, (n, M) -> (n,)."""
+
+    def __init__(self, mixture: GaussianMixture):
+        self.log_weights = torch.from_numpy(np.log(mixture.weights_))
+        self.means = torch.from_numpy(mixture.means_)
+        self.factors = torch.from_numpy(mixture.precisions_cholesky_)  # Σ⁻¹ = F Fᵀ
+        self.log_determinants = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        whitened = torch.einsum("nkm,kml->nkl", z[:, None] - self.means, self.factors)
+        dims = z.shape[1]
+        log_normal = (
+            self.log_determinants - 0.5 * whitened.square().sum(2) - 0.5 * dims * math.log(2 * math.pi)
+        )
+        return torch.logsumexp(self.log_weights + log_normal, 1)
+
+
+def _log_h(u: Tensor) -> Tensor:
+    """Log of φ(u) + u·Φ(u); below −20 by its asymptote φ(u)/u²·(1 − 3/u²), above 30 by u itself."""
+    safe = u.clamp(-20.0, 30.0)
+    log_phi = -0.5 * safe.square() - 0.5 * math.log(2 * math.pi)
+    # φ + uΦ = φ·(1 + u·Φ/φ), and Φ/φ does not underflow as Φ does
+    ratio = (torch.special.log_ndtr(safe) - log_phi).exp()
+    direct = log_phi + (1 + safe * ratio).clamp_min(1e-300).log()
+    far = u.clamp_max(-20.0)
+    asymptote = (
+        -0.5 * far.square()
+        - 0.5 * math.log(2 * math.pi)
+        - 2 * far.abs().log()
+        + torch.log1p(-3 / far.square())
+    )
+    direct = torch.where(u < 30.0, direct, u.clamp_min(30.0).log())
+    return torch.where(u > -20.0, direct, asymptote)

@@ -1,0 +1,124 @@
+"""What the runs of a sweep share: images, held-out statistics, the model trained before any query."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from trainables.data.batches import to_float
+from trainables.data.sources import load
+from trainables.data.store import DataError, ImageStore
+from trainables.latent.scorer import smile_degrees
+from trainables.latent.settings import LatentConfig
+from trainables.metrics.extractor import Extractor
+from trainables.metrics.reference import ReferenceStatistics, reference_statistics
+from trainables.models.base import GenerativeModel
+from trainables.models.convvae import ConvVAE
+from trainables.models.vqvae import VQVAE
+
+
+def load_images(c: LatentConfig) -> ImageStore:
+    """Open the data set's image store, converting it first where this machine has not done so yet."""
+    return load(
+        c.dataset,
+        image_size=c.image_size,
+        channels=3,
+        limit=c.dataset_limit,
+        data_root=c.data_root and Path(c.data_root),
+        cache_dir=c.cache_dir and Path(c.cache_dir),
+    )
+
+
+def training_rows(store: ImageStore, max_degree: float) -> NDArray[np.int64]:
+    """Return the rows of the training split up to a smile degree: all that the generators see.
+
+    Raises DataError where there are fewer than 50, or no image above the degree.
+    """
+    degrees = smile_degrees(store)
+    rows = store.split("train")
+    rows = rows[degrees[rows] <= max_degree]
+    above = int((degrees > max_degree).sum())
+    if len(rows) < 50 or above < 2:
+        raise DataError(
+            f"{store.name} has {len(rows)} training images of smile degree {max_degree:g} or less and "
+            f"{above} above; at least 50 and 2 are needed"
+        )
+    return rows
+
+
+def held_out_references(
+    store: ImageStore, c: LatentConfig, extractor: Extractor
+) -> dict[str, ReferenceStatistics]:
+    """Return the features' statistics of all images above `max_degree` ("") and of each degree there.
+
+    At most `reference_images` of a group, chosen at random, are taken. Computed by the first who asks.
+    """
+    degrees = smile_degrees(store)
+    groups = {"": degrees > c.max_degree}
+    for degree in np.unique(degrees[groups[""]]):
+        groups[f"_degree_{degree:g}"] = degrees == degree
+    references = {}
+    for name, chosen in groups.items():
+        rows = np.random.default_rng(0).permutation(np.flatnonzero(chosen))[: c.reference_images]
+        if len(rows) < 2:
+            continue
+        key = f"{store.content_hash}-above{c.max_degree:g}{name}-{len(rows)}"
+        cache = Path(c.cache_dir) if c.cache_dir else store.path.parent
+        references[name] = reference_statistics(
+            store.images[np.sort(rows)], extractor, cache_dir=cache, key=key
+        )
+    return references
+
+
+def pretrained(
+    store: ImageStore, rows: NDArray[np.int64], c: LatentConfig, device: torch.device
+) -> GenerativeModel:
+    """Return the method's model, trained on the rows; a machine trains it once for all its trials.
+
+    Raises FloatingPointError where the training diverges.
+    """
+    if c.method == "vae-retrained":
+        model_class: type[GenerativeModel] = ConvVAE
+        values: dict[str, Any] = {"latent_dim": c.latent_dim, "learning_rate": c.vae_learning_rate}
+        values |= {"beta_warm_up": c.beta_warm_up, "beta_every": c.beta_every}
+        epochs, batch = c.vae_epochs, c.vae_batch_size
+    else:
+        model_class = VQVAE
+        values = {"codes": c.codes, "embedding_dim": c.embedding_dim, "codebook": c.codebook}
+        values |= {"learning_rate": c.vqvae_learning_rate}
+        epochs, batch = c.vqvae_epochs, c.vqvae_batch_size
+    values |= {"image_size": c.image_size, "channels": store.manifest["channels"], "width": c.width}
+    model = model_class(model_class.configure(values), device=device, seed=0)
+    identity = [model_class.__name__, values, store.content_hash, c.max_degree, epochs, batch]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    folder = Path(c.cache_dir) if c.cache_dir else store.path.parent
+    path = folder / f"pretrained-{model_class.__name__}-{digest}.pt"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            _train(model, store, rows, epochs, min(batch, len(rows)))
+            partial = path.with_suffix(".partial")
+            torch.save(model.training_state(), partial)
+            partial.replace(path)
+    model.load_training_state(torch.load(path, map_location=device, weights_only=True))
+    return model
+
+
+def _train(
+    model: GenerativeModel, store: ImageStore, rows: NDArray[np.int64], epochs: int, batch: int
+) -> None:
+    rng = np.random.default_rng(0)
+    for epoch in range(epochs):
+        order = rng.permutation(rows)
+        for first in range(0, len(rows) - batch + 1, batch):
+            x = to_float(store.images[order[first : first + batch]], model.device)
+            losses = model.training_step(x)
+        if not all(torch.isfinite(value) for value in losses.values()):
+            raise FloatingPointError(
+                f"{type(model).__name__} diverged in epoch {epoch + 1} of {epochs}: "
+                f"{ {name: float(value) for name, value in losses.items()} }; lower its learning rate"
+            )

@@ -1,0 +1,178 @@
+"""The objective: how much a face smiles, as a classifier's probability-weighted mean over degrees 0 to 5."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from trainables.data.batches import to_float
+from trainables.data.store import DataError, ImageStore
+
+BATCH = 64
+FORMAT = 1  # of the cached files; raise it where the same data would give another scorer
+DEGREES_OF_SMILES = {"not smiling": 0.0, "not_smiling": 0.0, "smiling": 5.0}
+
+
+@dataclass(frozen=True)
+class ScorerQuality:
+    """How good a scorer is on the validation split: share of right classes, Spearman's ρ of the degrees."""
+
+    accuracy: float
+    rank_correlation: float
+    images: int
+
+
+class SmileScorer(nn.Module):
+    """Four strided convolutions and a linear classifier over `degrees`; images of any size from 16 on."""
+
+    def __init__(self, channels: int, degrees: Sequence[float]):
+        super().__init__()
+        self.channels, self.degrees = channels, tuple(float(d) for d in degrees)
+        widths = [channels, 32, 64, 128, 128]
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            convolution = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+        self.trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.classify = nn.Sequential(nn.Dropout(0.3), nn.Linear(4 * widths[-1], len(self.degrees)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of images in [−1, 1]: (B, C, H, W) -> (B, degrees)."""
+        return self.classify(self.trunk(x))
+
+    @torch.no_grad()
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return each image's distribution over `degrees`: (n, H, W, C) -> (n, degrees)."""
+        self.eval()
+        device = next(self.parameters()).device
+        slabs = (images[first : first + 256] for first in range(0, len(images), 256))
+        logits = [self(to_float(np.ascontiguousarray(slab), device)).double().cpu() for slab in slabs]
+        return torch.cat(logits).softmax(1).numpy()
+
+    def score(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the expected degree of each image: uint8 (n, H, W, C) -> (n,)."""
+        return self.probabilities(images) @ np.array(self.degrees)
+
+    def to_bytes(self, quality: ScorerQuality) -> bytes:
+        """Return the scorer and its quality as a safetensors file."""
+        about = {"channels": self.channels, "degrees": self.degrees, "quality": vars(quality)}
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        return save_tensors(tensors, {"latentune-scorer": json.dumps(about)})
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> tuple["SmileScorer", ScorerQuality]:
+        """Read `to_bytes`' file. Raises ValueError where it is none."""
+        try:
+            size = int.from_bytes(content[:8], "little")
+            about = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["latentune-scorer"])
+            scorer = cls(about["channels"], about["degrees"])
+            scorer.load_state_dict(load_tensors(content))
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ValueError(f"no smile scorer's file ({str(error).splitlines()[0]})") from error
+        return scorer.eval(), ScorerQuality(**about["quality"])
+
+
+def smile_degrees(store: ImageStore) -> NDArray[np.float64]:
+    """Return the smile degree of each image, (N,), NaN where unknown.
+
+    Classes named by numbers are degrees (the synthetic faces, CelebA-Dialog); "not smiling" and "smiling"
+    (CelebA's attribute, class folders) are 0 and 5. Raises DataError where the data set has neither.
+    """
+    names = list(store.manifest["class_names"])
+    if names and all(name in DEGREES_OF_SMILES for name in names):
+        degrees = [DEGREES_OF_SMILES[name] for name in names]
+    elif names and all(name.isdigit() for name in names):
+        degrees = [float(name) for name in names]
+    else:
+        raise DataError(
+            f"{store.name} has the classes {names or 'none'}; smile degrees are classes named 0 to 5, or "
+            "'not smiling' and 'smiling'"
+        )
+    return np.array([*degrees, np.nan])[store.labels]  # the label −1 is unknown
+
+
+def train_scorer(store: ImageStore, *, epochs: int, seed: int = 0) -> tuple[SmileScorer, ScorerQuality]:
+    """Train on the training split, all degrees, by cross-entropy with mirrored images; judge on validation.
+
+    Raises DataError where the splits hold fewer than two degrees.
+    """
+    degrees = smile_degrees(store)
+    known = np.flatnonzero(~np.isnan(degrees))
+    levels, classes = np.unique(degrees[known], return_inverse=True)
+    split = {name: np.isin(known, store.split(name)) for name in ("train", "validation")}
+    for name, chosen in split.items():
+        if len(np.unique(classes[chosen])) < 2:
+            raise DataError(
+                f"the split {name!r} of {store.name} has {len(np.unique(classes[chosen]))} smile degrees; "
+                "a scorer needs two or more, in training and in validation"
+            )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rng = np.random.default_rng([seed, 7])
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        scorer = SmileScorer(store.manifest["channels"], levels).to(device)
+        optimizer = torch.optim.Adam(scorer.parameters(), lr=2e-3)
+        rows, targets = known[split["train"]], classes[split["train"]]
+        batches = max(1, len(rows) // BATCH)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs * batches)
+        for _ in range(epochs):
+            scorer.train()
+            order = rng.permutation(len(rows))
+            for part in np.array_split(order, batches):
+                x = to_float(store.images[rows[part]], device)
+                mirrored = torch.from_numpy(rng.random(len(part)) < 0.5).to(device)
+                x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+                loss = nn.functional.cross_entropy(scorer(x), torch.from_numpy(targets[part]).to(device))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    held_out = known[split["validation"]]
+    probabilities = scorer.probabilities(store.images[held_out])
+    quality = ScorerQuality(
+        accuracy=float((probabilities.argmax(1) == classes[split["validation"]]).mean()),
+        rank_correlation=float(spearmanr(probabilities @ levels, degrees[held_out]).statistic),
+        images=len(held_out),
+    )
+    return scorer.cpu().eval(), quality
+
+
+def load_scorer(
+    store: ImageStore, *, weights: Path | None = None, cache_dir: Path | None = None, epochs: int = 8
+) -> bytes:
+    """Return a scorer's file: that at `weights`, else one trained on the store, from the cache where it is.
+
+    Raises DataError where the file is none, or is for images of another number of channels.
+    """
+    if weights is not None:
+        try:
+            content = weights.read_bytes()
+            scorer, _ = SmileScorer.from_bytes(content)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{weights} can't be used as the scorer: {error}") from error
+        if scorer.channels != store.manifest["channels"]:
+            raise DataError(
+                f"the scorer {weights} takes images of {scorer.channels} channels; {store.name} has "
+                f"{store.manifest['channels']}"
+            )
+        return content
+    folder = cache_dir or store.path.parent
+    path = folder / f"scorer-{store.content_hash[:16]}-{epochs}-{FORMAT}.safetensors"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            scorer, quality = train_scorer(store, epochs=epochs)
+            partial = path.with_suffix(".partial")
+            partial.write_bytes(scorer.to_bytes(quality))
+            partial.replace(path)
+    return path.read_bytes()
