@@ -33,6 +33,12 @@ SWEEP_TAG, TRIAL_TAG, STATUS_TAG = "latentune.sweep", "latentune.trial", "latent
 NUMBER_TAG, NODE_TAG = "latentune.number", "latentune.node"
 FINISHED, STOPPED, DIVERGED, FAILED, RUNNING = "finished", "stopped", "diverged", "failed", "running"
 PAGE = 1000
+# A server that is away is said to be away at once; bars for files of milliseconds are noise.
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 FORMAT = 1  # of the cached files; raise it where their meaning changes
 
 
@@ -149,8 +155,8 @@ def connect(tracking_uri: str | None = None) -> "MlflowClient":
         path = Path(uri.removeprefix("sqlite:///"))
         if not path.is_file():
             raise AnalysisError(f"There is no MLflow database at {path}; --tracking-uri names another one.")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     from mlflow import MlflowClient  # seconds to import: wrong flags are answered at once
     from mlflow.exceptions import MlflowException
 

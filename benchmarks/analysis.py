@@ -1,8 +1,9 @@
 """How long the record of a large sweep takes to load: `python -m benchmarks.analysis`.
 
-The sweep's trials and scores are made up; they go through the project's own recorder into SQLite, 50 epochs a
-request instead of one, which leaves the same rows. The peer is what a user would write with MlflowClient:
-`search_runs`, then `get_metric_history` of each metric of each trial, on a sample of the trials.
+The sweep's trials and scores are made up; they go through the project's own recorder into SQLite, the points
+of a trial in one insertion, which leaves the rows that a sweep leaves. The peer is what a user would write
+with MlflowClient: `get_metric_history` of each metric of each trial, on a sample of the trials; the two must
+find equally many points.
 """
 
 import argparse
@@ -17,23 +18,27 @@ from tests.analysis.recorded import Imagined, record
 SAMPLE = 20  # trials that the peer reads
 
 
-class BatchedDelivery(Delivery):
-    """Sends a trial's whole history when it ends."""
+class DirectDelivery(Delivery):
+    """Writes a trial's whole history when it ends, into the tables that `log_batch` writes to."""
 
     def _send_result(self, event):
         self.waiting = getattr(self, "waiting", {})
         self.waiting.setdefault(event["trial"], []).append(event)
 
     def _send_end(self, event):
-        from mlflow.entities import Metric
+        from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric
+        from sqlalchemy import insert
 
+        results = self.waiting.pop(event["trial"])
         points = [
-            Metric(key, value, result["time"], result["epoch"])
-            for result in self.waiting.pop(event["trial"])
+            {"run_uuid": self.run_ids[event["trial"]], "key": key, "value": value, "is_nan": False}
+            | {"timestamp": result["time"], "step": result["epoch"]}
+            for result in results
             for key, value in result["metrics"].items()
         ]
-        for first in range(0, len(points), 1000):
-            self.client.log_batch(self.run_ids[event["trial"]], metrics=points[first : first + 1000])
+        with self.client._tracking_client.store.ManagedSessionMaker() as session:
+            session.execute(insert(SqlMetric), points)
+            session.execute(insert(SqlLatestMetric), points[-len(results[-1]["metrics"]) :])
         super()._send_end(event)
 
 
@@ -42,7 +47,7 @@ def make(folder: Path, trials: int, epochs: int) -> str:
     uri = f"sqlite:///{folder}/mlflow.db"
     if not (folder / "done").exists():
         imagined = Imagined("large", trials, epochs, 3, images=False, stopping=False)
-        record(imagined, folder, uri, BatchedDelivery)
+        record(imagined, folder, uri, DirectDelivery)
         (folder / "done").touch()
     return uri
 
