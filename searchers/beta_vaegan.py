@@ -6,7 +6,9 @@ does not keep up.
 
 import sys
 
-from searchers.command import main_of
+from rich.console import Console
+
+from searchers.command import main_of, tune_study
 from searchers.sweep import Study, SweepConfig
 
 PROGRAM = "python -m searchers.beta_vaegan"
@@ -54,14 +56,18 @@ def study(config: SweepConfig, shared: dict, metric: str, provenance: dict) -> S
         points_to_evaluate=tuple({"beta": beta} for beta in FIRST_BETAS),
         settings={**shared, "latent_dim": LATENT_DIM},
         metric=metric,
-        provenance=provenance,
+        provenance={**provenance, "likelihood": BetaVAEGAN.model_class.likelihood},
         derived=lambda trial: {"beta_norm": normalised_beta(trial["beta"], LATENT_DIM, image_dims)},
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    return main_of(PROGRAM, PRESETS, study, arguments)
+
+    def work(config: SweepConfig, sweep_id: str, console: Console) -> int:
+        return tune_study(PROGRAM, study, config, sweep_id, console).exit_code
+
+    return main_of(PROGRAM, PRESETS, work, arguments)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,20 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from searchers.sweep import Study, SweepConfig, UsageError, resolve, run
+from searchers.sweep import Outcome, Study, SweepConfig, UsageError, resolve, run
 
+Work = Callable[[SweepConfig, str, Console], int]
 StudyOf = Callable[[SweepConfig, dict[str, Any], str, dict[str, Any]], Study]
 
 
 def main_of(
-    program: str, presets: dict[str, SweepConfig], study: StudyOf, arguments: list[str] | None = None
+    program: str, presets: dict[str, SweepConfig], work: Work, arguments: list[str] | None = None
 ) -> int:
-    """Parse, prepare and run a sweep; return the exit code (2 for bad input, 130 after Ctrl-C)."""
-    from trainables.data.store import DataError
+    """Parse the flags, resolve the configuration and do `work` with it, the sweep's id and the console.
 
+    Returns the exit code: `work`'s, 2 for bad input, which is told in one sentence, or 130 after Ctrl-C.
+    """
+    from trainables.data.store import DataError
     from trainables.metrics.errors import MetricError
 
     console, errors = Console(), Console(stderr=True)
@@ -34,9 +37,7 @@ def main_of(
         if config.dry_run:
             print_plan(config, console)
             return 0
-        shared, metric, provenance = prepare(config, console)
-        outcome = run(study(config, shared, metric, provenance), config, sweep_id, program, console)
-        return outcome.exit_code
+        return work(config, sweep_id, console)
     except (UsageError, DataError, MetricError, ClusterError) as error:
         errors.print(f"{program}: {error}", highlight=False, soft_wrap=True, markup=False)
         return 2
@@ -53,45 +54,57 @@ def parse(program: str, presets: dict[str, SweepConfig], arguments: list[str]) -
     first.add_argument("--preset", default="report" if torch.cuda.is_available() else "quick")
     preset = first.parse_known_args(arguments)[0].preset
     default = presets.get(preset, presets["quick"])  # tyro itself refuses an unknown one
-    return tyro.cli(SweepConfig, prog=program, args=arguments, default=default, description="")
+    return tyro.cli(type(default), prog=program, args=arguments, default=default, description="")
 
 
-def prepare(config: SweepConfig, console: Console) -> tuple[dict[str, Any], str, dict[str, Any]]:
+def tune_study(
+    program: str, study: StudyOf, config: SweepConfig, sweep_id: str, console: Console, channels: int = 3
+) -> Outcome:
+    """Prepare data and reference, then run the study that `study` makes of the configuration.
+
+    Raises UsageError, DataError, MetricError and ClusterError with one sentence each.
+    """
+    shared, metric, provenance = prepare(config, console, channels)
+    return run(study(config, shared, metric, provenance), config, sweep_id, program, console)
+
+
+def prepare(
+    config: SweepConfig, console: Console, channels: int = 3
+) -> tuple[dict[str, Any], str | None, dict[str, Any]]:
     """Convert the data and measure the reference once; return what trials share, the metric, the provenance.
 
-    Raises DataError and MetricError with one sentence each.
+    With `features` "none" there is no reference and no metric. Raises DataError and MetricError with one
+    sentence each.
     """
     from trainables.metrics.features import load_extractor
     from trainables.trainable import TrainingConfig, load_reference, load_store
 
     path = Path(config.dataset).expanduser()
     weights = config.inception_weights and str(Path(config.inception_weights).expanduser().resolve())
-    extractor = load_extractor(config.features, weights=weights and Path(weights))
-    console.print(extractor.reason, highlight=False)
+    extractor = None
+    if config.features != "none":
+        extractor = load_extractor(config.features, weights=weights and Path(weights))
+        console.print(extractor.reason, highlight=False)
     training = TrainingConfig(
         dataset=str(path.resolve()) if path.exists() else config.dataset,
         dataset_limit=config.dataset_limit,
         data_root=config.data_root and str(Path(config.data_root).expanduser().resolve()),
         batch_size=config.batch_size,
-        features=extractor.name,
+        features=extractor.name if extractor else "none",
         feature_weights=weights,
         evaluation_samples=config.evaluation_samples,
         images=True,
         seed=config.seed,
     )
-    store = load_store(training, config.image_size, channels=3)
-    console.print(
-        f"Data: {store.manifest['name']}, {len(store)} images, {config.image_size}×{config.image_size}"
-    )
-    reference = load_reference(training, store, extractor)
-    provenance = {
-        "features": str(extractor.identity),
-        "reference_images": reference.n,
-        "data_hash": store.content_hash,
-        "likelihood": "gaussian, identity covariance, pixels in [-1, 1]",
-    }
+    store = load_store(training, config.image_size, channels)
+    size = f"{config.image_size}×{config.image_size}"
+    console.print(f"Data: {store.manifest['name']}, {len(store)} images, {size}")
+    provenance = {"data_hash": store.content_hash}
+    if extractor:
+        reference = load_reference(training, store, extractor)
+        provenance |= {"features": str(extractor.identity), "reference_images": reference.n}
     shared = {**asdict(training), "image_size": config.image_size, "width": config.width}
-    return shared, extractor.metric, provenance
+    return shared, extractor.metric if extractor else None, provenance
 
 
 def print_plan(config: SweepConfig, console: Console) -> None:

@@ -4,8 +4,9 @@ Tune snapshots its state now and then, MLflow may be away for an hour, and a dri
 ledger is one JSON line an event, on disk before the event is acted on. From it a resumed sweep rebuilds what
 Tune does not keep (ASHA's rungs), and MLflow receives what it has missed.
 
-Events: `trial` (trial, number, config), `result` (trial, epoch, metrics, images), `end` (trial, status),
-`figure` (path), `note` (tags, metrics, status of the sweep). Each has `time`, milliseconds since 1970.
+Events: `trial` (trial, number, config), `result` (trial, epoch, metrics, images, node), `end` (trial,
+status), `model` (trial, path), `figure` (path), `note` (tags, metrics, status of the sweep). Each has `time`,
+milliseconds since 1970.
 """
 
 import errno

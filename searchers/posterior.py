@@ -4,6 +4,7 @@ The Gaussian process's mean ± 2σ with the trials on it, and below it the expec
 the next one. Spaces of more dimensions have no such figure.
 """
 
+import json
 import math
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from searchers.recording import Delivery, Recorder
     from searchers.sweep import Study
 
-FIGURE = "posterior.png"
+FIGURE, TABLE = "posterior.png", "posterior.json"
 SYMBOLS = {"beta": "β"}
 MARKERS = (  # Okabe and Ito's colours: told apart by colour-blind readers
     ("finished", "o", "#009E73"),
@@ -34,7 +35,9 @@ GRID = 400
 class PosteriorFigure(tune.Callback):
     """Redraws the figure as trials end and hands it to the record."""
 
-    def __init__(self, study: "Study", search: "BayesOptSearch", recorder: "Recorder", delivery: "Delivery"):
+    def __init__(
+        self, study: "Study", search: "BayesOptSearch | None", recorder: "Recorder", delivery: "Delivery"
+    ):
         self.study, self.search, self.recorder, self.delivery = study, search, recorder, delivery
         self.drawn = -math.inf
 
@@ -44,19 +47,25 @@ class PosteriorFigure(tune.Callback):
             self.draw()
 
     def draw(self) -> None:
-        """Draw what is known now; nothing before the second trial or with several dimensions."""
+        """Draw what is known now, where there are a model, one dimension and two values at least."""
         seen = [r for r in self.recorder.records.values() if math.isfinite(r.last(self.study.metric))]
-        if len(self.study.space) != 1 or len(seen) < 2:
+        if self.search is None or len(self.study.space) != 1 or len(seen) < 2:
+            return
+        ((name, domain),) = self.study.space.items()
+        if not hasattr(domain, "lower"):
             return
         self.drawn = time.monotonic()
-        ((name, domain),) = self.study.space.items()
         grid = np.linspace(domain.lower, domain.upper, GRID)
         configs = [{name: float(x)} for x in grid]
         mean, std = self.search.posterior(configs)
         improvement = self.search.expected_improvement(configs)
         path = self.recorder.folder / FIGURE
         draw_posterior(path, name, self.study.metric, grid, mean, std, improvement, seen)
-        self.recorder.ledger.append("figure", path=FIGURE)
+        curves = {"grid": grid, "mean": mean, "std": std, "expected_improvement": improvement}
+        table = {"name": name, "metric": self.study.metric, **{k: v.tolist() for k, v in curves.items()}}
+        (self.recorder.folder / TABLE).write_text(json.dumps(table))
+        for file in (FIGURE, TABLE):
+            self.recorder.ledger.append("figure", path=file)
         self.delivery.wake()
 
 

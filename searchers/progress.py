@@ -1,5 +1,6 @@
 """What a person sees while a sweep runs: one live table in a terminal, a line a trial elsewhere."""
 
+import math
 import time
 from typing import Any
 
@@ -113,14 +114,19 @@ class Progress(tune.Callback):
         return f"about {duration(left * seconds / done)} left" if left else "done"
 
 
-def best_record(records: list[TrialRecord], metric: str, mode: str) -> TrialRecord | None:
-    """Return the trial whose last value of the metric is best; None before the first finite value.
+def ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
+    """Return the trials with a finite last value of the metric, the best first.
 
-    A trial that went all the way is preferred to none; an early one counts with the value it reached.
+    A trial that was stopped early counts with the value it reached.
     """
-    finite = [record for record in records if record.last(metric) == record.last(metric)]
     sign = 1 if mode == "min" else -1
-    return min(finite, key=lambda record: sign * record.last(metric), default=None)
+    finite = [record for record in records if math.isfinite(record.last(metric))]
+    return sorted(finite, key=lambda record: sign * record.last(metric))
+
+
+def best_record(records: list[TrialRecord], metric: str, mode: str) -> TrialRecord | None:
+    """Return the first of `ranked`; None before the first finite value."""
+    return next(iter(ranked(records, metric, mode)), None)
 
 
 def number(value: Any) -> str:

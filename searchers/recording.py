@@ -24,7 +24,7 @@ from ray.tune.utils import flatten_dict
 from searchers.ledger import DIVERGED, FAILED, FINISHED, STOPPED, Ledger, TrialRecord
 
 SWEEP_TAG, TRIAL_TAG = "latentune.sweep", "latentune.trial"
-STATUS_TAG = "latentune.status"
+STATUS_TAG, NUMBER_TAG, NODE_TAG = "latentune.status", "latentune.number", "latentune.node"
 # A dead server is asked again by us, in the background, not by MLflow's client for minutes within a call.
 HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 RETRY_SECONDS = (1, 2, 5, 10, 30)
@@ -79,7 +79,14 @@ class Recorder(tune.Callback):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(png)
             paths[key] = str(path.relative_to(self.folder))
-        self.ledger.append("result", trial=trial.trial_id, epoch=epoch, metrics=metrics, images=paths)
+        self.ledger.append(
+            "result",
+            trial=trial.trial_id,
+            epoch=epoch,
+            metrics=metrics,
+            images=paths,
+            node=result.get("node_ip"),
+        )
         record.metrics[epoch] = metrics
 
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
@@ -202,6 +209,7 @@ class Delivery(threading.Thread):
             tags = {
                 SWEEP_TAG: self.sweep.sweep_id,
                 TRIAL_TAG: event["trial"],
+                NUMBER_TAG: str(event["number"]),
                 "mlflow.parentRunId": self.parent_run_id,
             }
             name = f"{self.sweep.name}-{event['number']:03d}"
@@ -211,11 +219,12 @@ class Delivery(threading.Thread):
         self._log_params(self.run_ids[event["trial"]], params)
 
     def _send_result(self, event: dict[str, Any]) -> None:
-        from mlflow.entities import Metric
+        from mlflow.entities import Metric, RunTag
 
         run_id, epoch = self.run_ids[event["trial"]], event["epoch"]
         metrics = [Metric(key, value, event["time"], epoch) for key, value in event["metrics"].items()]
-        self.client.log_batch(run_id, metrics=metrics)
+        tags = [RunTag(NODE_TAG, event["node"])] if event.get("node") else []
+        self.client.log_batch(run_id, metrics=metrics, tags=tags)
         if not event["images"]:
             return
         there = self.client.list_artifacts(run_id, "images") if self.half_sent else []
@@ -233,6 +242,9 @@ class Delivery(threading.Thread):
         self.client.set_terminated(
             run_id, "FAILED" if event["status"] == FAILED else "FINISHED", end_time=event["time"]
         )
+
+    def _send_model(self, event: dict[str, Any]) -> None:
+        self.client.log_artifacts(self.run_ids[event["trial"]], str(self.folder / event["path"]), "model")
 
     def _send_figure(self, event: dict[str, Any]) -> None:
         self.client.log_artifact(self.parent_run_id, str(self.folder / event["path"]))

@@ -1,8 +1,12 @@
 """What a sweep says of itself: its provenance before it starts, its table and closing words at the end."""
 
+import json
+import math
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,11 +16,13 @@ from rich.table import Table
 
 from searchers.ledger import FAILED, STOPPED, TrialRecord
 from searchers.progress import best_record, number
+from searchers.space import Real
 
 if TYPE_CHECKING:
     from searchers.recording import Delivery
     from searchers.sweep import Study, SweepConfig
 
+REDUCTION_FACTOR = 3  # of ASHA: a third of the trials that reach a rung go on
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")
 
 
@@ -29,7 +35,7 @@ class About:
     tags: dict[str, str]
 
 
-def about(study: "Study", config: "SweepConfig") -> About:
+def about(study: "Study", config: "SweepConfig", program: str) -> About:
     """Describe the sweep: its settings, the code and the packages that ran it, and what the scores mean."""
     stopping = "no early stopping" if config.no_early_stopping else "ASHA"
     description = (
@@ -41,14 +47,42 @@ def about(study: "Study", config: "SweepConfig") -> About:
     params = {
         **asdict(config),
         **(study.provenance or {}),
-        **{f"space/{k}": str(v) for k, v in study.space.items()},
+        **{f"space/{name}": json.dumps(extent) for name, extent in extents(study.space).items()},
+        "reduction_factor": REDUCTION_FACTOR,
     }
     tags = {f"version.{package}": version(package) for package in PACKAGES}
     tags |= {"python": platform.python_version(), "metric": study.metric, "mode": study.mode}
+    model = study.trainable.model_class
+    tags |= {
+        "latentune.program": program.removeprefix("python -m "),
+        "latentune.command": shlex.join([*program.split(), *sys.argv[1:]]),
+        "latentune.model": f"{model.__module__}:{model.__qualname__}",
+    }
+    if config.points and (retrained := json.loads(Path(config.points).read_text())) and "of" in retrained:
+        tags["latentune.retrains"] = retrained["of"]
     commit = git_commit()
     if commit:
         tags["mlflow.source.git.commit"] = commit
     return About(description, params, tags)
+
+
+def extents(space: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each dimension's range or choices as plain data; both bounds are included."""
+    from searchers.tune_space import read_space  # imports Ray
+
+    described = {}
+    for dimension in read_space(space).dimensions:
+        if isinstance(dimension, Real):
+            kind = "int" if dimension.integer else "float"
+            described[dimension.name] = {
+                "type": kind,
+                "lower": dimension.low,
+                "upper": dimension.high,
+                "log": dimension.log,
+            }
+        else:
+            described[dimension.name] = {"type": "categorical", "choices": list(dimension.choices)}
+    return described
 
 
 def git_commit() -> str | None:
@@ -75,7 +109,9 @@ def result_table(study: "Study", config: "SweepConfig", records: list[TrialRecor
     ordered = sorted(records, key=lambda r: (not r.metrics, sign * r.last(study.metric)))
     derived = list(study.derived(records[0].config)) if records else []
     table = Table(title=f"{config.name}: all trials", title_justify="left", title_style="bold")
-    for name in ("trial", *study.space, *derived, "epoch", study.metric, "±"):
+    deviation = f"{study.metric}_std"
+    noisy = any(math.isfinite(record.last(deviation)) for record in records)
+    for name in ("trial", *study.space, *derived, "epoch", study.metric, *(["±"] if noisy else [])):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for record in ordered:
@@ -86,7 +122,7 @@ def result_table(study: "Study", config: "SweepConfig", records: list[TrialRecor
             *(number(values[name]) for name in derived),
             f"{record.epoch}/{config.epochs}",
             number(record.last(study.metric)) if record.metrics else "–",
-            number(record.last(f"{study.metric}_std")) if record.metrics else "–",
+            *([number(record.last(deviation)) if record.metrics else "–"] if noisy else []),
             record.status or "unfinished",
             style="bold green" if record is best else None,
         )

@@ -19,9 +19,10 @@ from typing import Any, Literal
 from rich.console import Console
 
 from searchers.ledger import Ledger, TrialRecord
-from searchers.progress import best_record
-from searchers.summary import about, closing_words, result_table
+from searchers.progress import best_record, ranked
+from searchers.summary import REDUCTION_FACTOR, about, closing_words, result_table
 
+EXPORTED = 3  # the best trials' weights go into the record
 UNKNOWN_TO_RESUME = ("preset", "resume", "dry_run", "name")
 MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root")
 
@@ -53,7 +54,7 @@ class SweepConfig:
     evaluation_samples: int = 1000
     """images that each evaluation generates"""
     features: str = "auto"
-    """extractor of the Fréchet distance: auto, inception, efficientnet_lite0"""
+    """extractor of the Fréchet distance: auto, inception, efficientnet_lite0, dinov2"""
     inception_weights: str | None = None
     """file of pytorch-fid's Inception weights"""
     num_samples: int = 20
@@ -62,6 +63,10 @@ class SweepConfig:
     """no trial is stopped before this many epochs"""
     no_early_stopping: bool = False
     """train every trial to its last epoch, without ASHA"""
+    surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
+    """Gaussian process of the search: hyperparameters learned, the seed's own, fixed Matérn, drawn by NUTS"""
+    points: str | None = None
+    """JSON file with a list of settings to train to the end instead of searching"""
     cpus_per_trial: float = 1.0
     """CPU cores a trial gets"""
     gpus_per_trial: float = 0.0
@@ -97,8 +102,8 @@ class SweepConfig:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
         if self.evaluation_samples < 10:
             raise ValueError(f"--evaluation-samples is {self.evaluation_samples}; it must be 10 or more")
-        if self.image_size % 8 or self.image_size < 16:
-            raise ValueError(f"--image-size is {self.image_size}; it must be a multiple of 8, 16 or more")
+        if self.image_size < 8:
+            raise ValueError(f"--image-size is {self.image_size}; it must be 8 or more")
         for name in ("width", "cpus_per_trial"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
@@ -121,7 +126,7 @@ class Study:
     metric: str
     points_to_evaluate: tuple[dict[str, Any], ...] = ()
     mode: Literal["min", "max"] = "min"
-    surrogate: str = "fitted"
+    random_starts: int | None = None
     provenance: dict[str, Any] | None = None
     derived: Callable[[dict[str, Any]], dict[str, float]] = lambda config: {}
     """further columns that follow from a trial's configuration, as β_norm from β"""
@@ -177,7 +182,7 @@ def resolve(config: SweepConfig, defaults: SweepConfig) -> tuple[SweepConfig, st
 
 
 def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console: Console) -> Outcome:
-    """Run a resolved sweep to its end, or until it is interrupted.
+    """Run a resolved sweep to its end, or until it is interrupted. `command` is what is typed to go on.
 
     Raises UsageError, ClusterError and the data's and metrics' own errors, before anything has begun.
     """
@@ -185,10 +190,18 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
 
     from cluster.connect import connect
     from searchers.bayesopt import BayesOptSearch
+    from searchers.points import GivenPoints, read_points
     from searchers.posterior import PosteriorFigure
     from searchers.progress import Progress
     from searchers.recording import Delivery, Recorder, SweepRecord
 
+    points = None
+    if config.points:
+        try:
+            points = read_points(Path(config.points), {*study.space, *study.settings})
+        except ValueError as error:
+            raise UsageError(f"--points: {error}") from error
+        config = replace(config, num_samples=len(points), no_early_stopping=True)
     folder = (Path(config.results) / config.name).resolve()
     resumed = (folder / "sweep.json").exists()
     cluster = connect(config.address, packages=_packages())
@@ -204,14 +217,18 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
 
     ledger = Ledger(folder / "ledger.jsonl")
     recorder = Recorder(ledger, folder, config.epochs)
-    search = BayesOptSearch(
-        points_to_evaluate=list(study.points_to_evaluate),
-        surrogate=study.surrogate,
-        noise_key=f"{study.metric}_std",
-        seed=config.seed,
-    )
+    if points is None:
+        search = BayesOptSearch(
+            points_to_evaluate=list(study.points_to_evaluate),
+            random_starts=study.random_starts,
+            surrogate=config.surrogate,
+            noise_key=f"{study.metric}_std",
+            seed=config.seed,
+        )
+    else:
+        search = GivenPoints(points, study.metric, study.mode)
     scheduler = _scheduler(study, config, recorder.records.values())
-    described = about(study, config)
+    described = about(study, config, command)
     record = SweepRecord(
         sweep_id=sweep_id,
         name=config.name,
@@ -222,7 +239,7 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
         trial_params=lambda trial: {**(study.provenance or {}), **study.derived(trial)},
     )
     delivery = Delivery(ledger, folder, config.tracking_uri, record)
-    figure = PosteriorFigure(study, search, recorder, delivery)
+    figure = PosteriorFigure(study, None if points else search, recorder, delivery)
     progress = Progress(
         recorder.records,
         metric=study.metric,
@@ -232,13 +249,14 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
         num_samples=config.num_samples,
         console=console,
     )
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes heed no verbosity
     # Tune's own result files, which the ledger replaces, would slow each report down.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     delivery.start()
     with progress:
-        tune.run(
+        analysis = tune.run(
             study.trainable,
             name="tune",
             storage_path=str(folder),
@@ -262,6 +280,7 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
     records = list(recorder.records.values())
     interrupted = len(records) < config.num_samples or any(record.status is None for record in records)
     figure.draw()
+    _export(study, records, analysis.trials, folder, ledger)
     ledger.append(
         "note", status="KILLED" if interrupted else "FINISHED", metrics=_best_scores(study, records)
     )
@@ -281,6 +300,19 @@ def _best_scores(study: Study, records: list[TrialRecord]) -> dict[str, float]:
         return {}
     place = {name: best.config[name] for name in study.space if isinstance(best.config[name], int | float)}
     return {f"best/{k}": float(v) for k, v in {**best.metrics[best.epoch], **place}.items()}
+
+
+def _export(study: Study, records: list[TrialRecord], trials: list, folder: Path, ledger: Ledger) -> None:
+    """Write the best trials' models beside the ledger, for the record and for who has no checkpoints."""
+    from trainables.trainable import export_model
+
+    checkpoints = {trial.trial_id: trial.checkpoint for trial in trials if trial.checkpoint}
+    for record in ranked(records, study.metric, study.mode)[:EXPORTED]:
+        if record.trial in checkpoints:
+            path = Path("models") / record.trial
+            with checkpoints[record.trial].as_directory() as directory:
+                export_model(study.trainable, record.config, Path(directory), folder / path)
+            ledger.append("model", trial=record.trial, path=str(path))
 
 
 def _packages() -> list:
@@ -304,7 +336,9 @@ def _scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]
     if config.no_early_stopping:
         return FIFOScheduler()
     scheduler = AsyncHyperBandScheduler(
-        max_t=config.epochs, grace_period=min(config.grace_epochs, config.epochs), reduction_factor=3
+        max_t=config.epochs,
+        grace_period=min(config.grace_epochs, config.epochs),
+        reduction_factor=REDUCTION_FACTOR,
     )
     (bracket,) = scheduler._brackets
     sign = 1 if study.mode == "max" else -1

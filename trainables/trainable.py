@@ -3,7 +3,7 @@
 import io
 import math
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,8 +25,11 @@ from trainables.metrics.reference import ReferenceStatistics, reference_statisti
 from trainables.metrics.scores import score
 from trainables.models import gan, vae, vaegan
 from trainables.models.base import GenerativeModel
+from trainables.models.storage import save_model
 
 EVALUATION_SEED = 20_200  # the same noise for every trial and epoch: scores differ by the model alone
+EVALUATION_BATCH = 250
+GRID_IMAGES = 64
 CHECKPOINT = "state.pt"
 
 
@@ -43,7 +46,7 @@ class TrainingConfig:
     cache_dir: str | None = None
     batch_size: int = 256
     flip: bool = False
-    features: str = "auto"
+    features: str = "auto"  # an extractor's name, or "none": no samples are scored
     feature_weights: str | None = None
     evaluation_samples: int = 1000
     images: bool = False  # send grids of samples and reconstructions, PNG, under `images` with each result
@@ -59,6 +62,7 @@ class GenerativeTrainable(tune.Trainable):
     """
 
     model_class: ClassVar[type[GenerativeModel]]
+    objective: ClassVar[str] = "elbo"  # the score that counts where no features are extracted
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the threads the trial was given; then as `reset_config`.
@@ -96,9 +100,12 @@ class GenerativeTrainable(tune.Trainable):
     def _load_evaluation(self) -> None:
         t, threads = self.training, torch.get_num_threads()
         self.store = load_store(t, self.model_config.image_size, self.model_config.channels)
-        weights = t.feature_weights and Path(t.feature_weights)
-        self.extractor = load_extractor(t.features, weights=weights, device=self.device, threads=threads)
-        self.reference = load_reference(t, self.store, self.extractor)
+        self.extractor = self.reference = None
+        if t.features != "none":
+            weights = t.feature_weights and Path(t.feature_weights)
+            self.extractor = load_extractor(t.features, weights=weights, device=self.device, threads=threads)
+            self.reference = load_reference(t, self.store, self.extractor)
+        self.metric = self.extractor.metric if self.extractor else self.objective
         self.held_out = self.store.split("validation")[: t.evaluation_samples]
 
     def step(self) -> dict[str, Any]:
@@ -118,7 +125,7 @@ class GenerativeTrainable(tune.Trainable):
             "diverged": not all(math.isfinite(value) for value in means.values()),
         }
         if result["diverged"]:
-            return result | {self.extractor.metric: math.nan, "done": True}
+            return result | {self.metric: math.nan, "done": True}
         start = time.monotonic()
         result |= self.evaluate()
         result["evaluation_seconds"] = time.monotonic() - start
@@ -127,34 +134,34 @@ class GenerativeTrainable(tune.Trainable):
     def evaluate(self) -> dict[str, Any]:
         """Score `evaluation_samples` generated images, and the held-out ones where there is an encoder."""
         noise = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
-        samples = self._generate(noise)
-        result: dict[str, Any] = score(samples, self.extractor, self.reference)
+        result: dict[str, Any] = {}
+        if self.extractor:
+            samples = self._generate(noise, self.training.evaluation_samples)
+            result |= score(samples, self.extractor, self.reference)
+        else:
+            samples = self._generate(noise, GRID_IMAGES)
         if self.model.has_encoder:
             result |= self._evaluate_encoder(noise)
         if self.training.images:
-            result["images"] = {"samples": png_grid(samples[:64])}
+            result["images"] = {"samples": png_grid(samples[:GRID_IMAGES])}
             if self.model.has_encoder:
-                originals = self._held_out_batch(slice(0, 32))
+                originals = self._held_out_batch(slice(0, GRID_IMAGES // 2))
                 pairs = torch.stack([originals, self.model.reconstruct(originals)], 1).flatten(0, 1)
                 result["images"]["reconstructions"] = png_grid(to_uint8(pairs))
         return result
 
-    def _generate(self, noise: torch.Generator) -> Tensor:
-        """Return `evaluation_samples` images, uint8, (n, H, W, C)."""
-        remaining, parts = self.training.evaluation_samples, []
-        while remaining:
-            n = min(remaining, 250)
-            parts.append(to_uint8(self.model.sample(n, noise)))
-            remaining -= n
-        return torch.cat(parts)
+    def _generate(self, noise: torch.Generator, count: int) -> Tensor:
+        """Return `count` generated images, uint8, (count, H, W, C)."""
+        sizes = [min(EVALUATION_BATCH, count - i) for i in range(0, count, EVALUATION_BATCH)]
+        return torch.cat([to_uint8(self.model.sample(n, noise)) for n in sizes])
 
     def _held_out_batch(self, where: slice) -> Tensor:
         return to_float(self.store.images[self.held_out[where]], self.device)
 
     def _evaluate_encoder(self, noise: torch.Generator) -> dict[str, float]:
         sums = {"elbo": 0.0, "kl": 0.0, "reconstruction_mse": 0.0}
-        for first in range(0, len(self.held_out), 250):
-            x = self._held_out_batch(slice(first, first + 250))
+        for first in range(0, len(self.held_out), EVALUATION_BATCH):
+            x = self._held_out_batch(slice(first, first + EVALUATION_BATCH))
             terms = self.model.elbo(x, noise)
             error = (x - self.model.reconstruct(x)).square().flatten(1).mean(1) / 4  # [−1, 1] to [0, 1]
             sums["elbo"] += float(terms.elbo.sum())
@@ -173,6 +180,16 @@ class GenerativeTrainable(tune.Trainable):
         self.model.load_training_state(state["model"])
         self.epoch = state["epoch"]
         torch.set_rng_state(state["rng"].cpu())
+
+
+def export_model(
+    trainable: type[GenerativeTrainable], config: dict[str, Any], checkpoint_dir: Path, folder: Path
+) -> None:
+    """Write the model of a trial's checkpoint as `trainables.models.storage.load_model` reads it."""
+    model_class = trainable.model_class
+    _, hyperparameters = split_config(model_class, config)
+    state = torch.load(checkpoint_dir / CHECKPOINT, map_location="cpu", weights_only=True)
+    save_model(folder, model_class, asdict(hyperparameters), state["model"]["networks"], epoch=state["epoch"])
 
 
 def split_config(model_class: type[GenerativeModel], config: dict[str, Any]) -> tuple[TrainingConfig, Any]:

@@ -38,8 +38,12 @@ def plain_losses(model, x):
     gan = binary_cross_entropy(real_logits, real) + binary_cross_entropy(generated_logits, fake)
     if c.reconstructions_are_fake:
         gan = gan + binary_cross_entropy(reconstruction_logits, fake)
+    fooled = binary_cross_entropy(generated_logits, torch.ones(()))
+    if c.reconstructions_are_fake:
+        fooled = fooled + binary_cross_entropy(reconstruction_logits, torch.ones(()))
     kl = kl_divergence(mean, log_variance).sum(1).mean()
-    return {"kl": kl, "feature": squared_error(real_features, features).mean(), "gan": gan}
+    feature = squared_error(real_features, features).mean()
+    return {"kl": kl, "feature": feature, "gan": gan, "fooled": fooled}
 
 
 def gradients(loss, network):
@@ -74,6 +78,48 @@ def test_each_network_gets_its_own_losses_alone(recipe, network, monkeypatch):
         expected = terms if expected is None else [a + b for a, b in zip(expected, terms, strict=True)]
     for parameter, wanted in zip(getattr(model, network).parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, wanted, atol=1e-9, rtol=1e-7)
+
+
+@pytest.mark.parametrize("reconstructions_are_fake", [True, False])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_non_saturating_loss_is_the_decoders_alone(network, reconstructions_are_fake, monkeypatch):
+    changes = {"gamma": 0.3, "label_swap": 0.5, "reconstructions_are_fake": reconstructions_are_fake}
+    model = build(VAEGAN, dtype=torch.float64, gan_loss="non_saturating", **changes)
+    reference = build(VAEGAN, dtype=torch.float64, **changes)
+    for optimizer in model.optimizers.values():
+        monkeypatch.setattr(optimizer, "step", lambda: None)
+    model.training_step(images().double())
+    losses = plain_losses(reference, images().double())
+    total = {
+        "encoder": losses["kl"] + losses["feature"],
+        "decoder": 0.3 * losses["feature"] + losses["fooled"],
+        "discriminator": losses["gan"],
+    }[network]
+    expected = gradients(total, getattr(reference, network))
+    for parameter, wanted in zip(getattr(model, network).parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, wanted, atol=1e-9, rtol=1e-7)
+
+
+@pytest.mark.parametrize("model_class", [VAEGAN, GAN])
+def test_images_come_from_the_running_mean_of_the_decoder(model_class):
+    model = build(model_class, ema_decay=0.75)
+    expected = None
+    for step in range(3):
+        model.training_step(images(seed=step))
+        now = {name: value.clone() for name, value in model.decoder.state_dict().items()}
+        expected = expected or now
+        expected = {name: 0.75 * expected[name] + 0.25 * now[name] for name in now}
+    averaged = model.averaged_decoder.module.state_dict()
+    for name in expected:
+        if averaged[name].is_floating_point():
+            torch.testing.assert_close(averaged[name], expected[name], msg=name)
+    plain = build(model_class)
+    plain.decoder.load_state_dict(averaged)
+    noise = [torch.Generator().manual_seed(5) for _ in range(2)]
+    torch.testing.assert_close(model.sample(4, noise[0]), plain.sample(4, noise[1]))
+    assert not any(p.requires_grad for p in model.averaged_decoder.parameters())
+    with pytest.raises(ValueError, match=r"ema_decay is 1\.0; it must lie between 0 and 1"):
+        build(model_class, ema_decay=1.0)
 
 
 @pytest.mark.parametrize("loss", ["kl", "feature", "gan"])
@@ -154,7 +200,9 @@ def test_larsens_equilibrium_rests_the_network_that_is_ahead(real, fake, updated
     assert set(model._updated(torch.tensor(real), [torch.tensor(fake)])) == updated
 
 
-@pytest.mark.parametrize("changes", [{}, {"recipe": "larsen"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"recipe": "larsen"}, {"gan_loss": "non_saturating", "ema_decay": 0.9}]
+)
 def test_vaegan_restores_bit_equal(changes):
     assert_restores_exactly(VAEGAN, **changes)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainables.models.base import GenerativeModel
 from trainables.models.losses import binary_cross_entropy
-from trainables.models.networks import Decoder, Discriminator, initialise
+from trainables.models.networks import Decoder, Discriminator, initialise, running_mean
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class GANConfig:
     real_label: float = 0.95
     fake_label: float = 0.05
     label_swap: float = 0.05
+    ema_decay: float | None = None  # None: images come from the generator as it is, not from its running mean
 
 
 class GAN(GenerativeModel):
@@ -36,6 +37,7 @@ class GAN(GenerativeModel):
         self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
         self.discriminator = Discriminator(c.image_size, c.channels, c.width, "fully_connected")
         initialise(self)
+        self.averaged_decoder = running_mean(self.decoder, c.ema_decay)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One Adam a network."""
@@ -64,6 +66,8 @@ class GAN(GenerativeModel):
         generated.backward(image_gradient)
         for optimizer in self.optimizers.values():
             optimizer.step()
+        if self.averaged_decoder is not None:
+            self.averaged_decoder.update_parameters(self.decoder)
         return {
             "gan": gan.detach(),
             "generator": generator_loss.detach(),
@@ -71,8 +75,9 @@ class GAN(GenerativeModel):
         }
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the images of latents (B, M)."""
-        return self.decoder(z)
+        """Return the images of latents (B, M); in evaluation mode, from the decoder's running mean."""
+        averaged = None if self.training else self.averaged_decoder
+        return (averaged or self.decoder)(z)
 
 
 def discriminator_labels(config, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 FeatureLayer = Literal["fully_connected", "convolution"]
 
 
 def channels_at(width: float, channels: int) -> int:
-    """Scale a channel count, never below 8."""
-    return max(8, round(width * channels))
+    """Scale a channel count, never below 16: a CPU is as long over a convolution of 8 channels."""
+    return max(16, round(width * channels))
 
 
 def check_image_size(image_size: int) -> None:
@@ -133,6 +134,20 @@ class Discriminator(nn.Module):
         h = self.head(raw)
         features = raw.flatten(1) if self.feature_layer == "convolution" else h
         return features, self.logit(h).squeeze(1)
+
+
+def running_mean(network: nn.Module, decay: float | None) -> AveragedModel | None:
+    """Return the exponential moving average of a network's parameters and buffers; None without a decay.
+
+    An adversarial generator circles around what its running mean reaches (Yazıcı et al. 2019, "The Unusual
+    Effectiveness of Averaging in GAN Training"). Raises ValueError unless 0 < decay < 1.
+    """
+    if decay is None:
+        return None
+    if not 0 < decay < 1:
+        raise ValueError(f"ema_decay is {decay}; it must lie between 0 and 1")
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return averaged.requires_grad_(False)
 
 
 @torch.no_grad()

@@ -7,7 +7,9 @@ Who gets which gradient:
     discriminator  L_GAN
 
 with L_feature = ½‖Dis_l(x) − Dis_l(x̃)‖² (seed eq. 12) and L_GAN the discriminator's binary cross-entropy
-(eq. 9), x̃ a reconstruction and x_p the image of a prior sample.
+(eq. 9), x̃ a reconstruction and x_p the image of a prior sample. With `gan_loss="non_saturating"` the decoder
+gets −log D(x̃) − log D(x_p) instead of −L_GAN, whose gradient does not vanish where the discriminator is sure
+(Goodfellow et al. 2014, sec. 3).
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 from trainables.models.base import GenerativeModel
 from trainables.models.gan import discriminator_accuracy, discriminator_labels
 from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterise, squared_error
-from trainables.models.networks import Decoder, Discriminator, Encoder, FeatureLayer, initialise
+from trainables.models.networks import Decoder, Discriminator, Encoder, FeatureLayer, initialise, running_mean
 
 # What Larsen's code does otherwise than the seed's report (andersbll/autoencoding_beyond_pixels).
 LARSEN: dict[str, Any] = {
@@ -49,6 +51,7 @@ class VAEGANConfig:
     latent_dim: int = 128
     beta: float = 1.0
     gamma: float = 1.0
+    gan_loss: Literal["minimax", "non_saturating"] = "minimax"
     feature_layer: FeatureLayer = "fully_connected"
     reconstructions_are_fake: bool = True
     equilibrium: bool = False
@@ -58,6 +61,7 @@ class VAEGANConfig:
     optimizer: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = 3e-4
     adam_beta1: float = 0.5
+    ema_decay: float | None = None  # None: images come from the decoder as it is, not from its running mean
 
 
 class VAEGAN(GenerativeModel):
@@ -75,6 +79,7 @@ class VAEGAN(GenerativeModel):
         self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
         self.discriminator = Discriminator(c.image_size, c.channels, c.width, c.feature_layer)
         initialise(self)
+        self.averaged_decoder = running_mean(self.decoder, c.ema_decay)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One optimiser a network."""
@@ -97,7 +102,8 @@ class VAEGAN(GenerativeModel):
             L_GAN       ← D(x), D(x̃), D(x_p)   ← G(z), G(z_p)
         Three separate losses would cost two more passes back through D and two through E. G(z) is passed
         through twice because the encoder and the decoder get different gradients there. With Larsen's recipe
-        D(x̃) goes up to the feature layer only, and G(z) and G(z_p) still are two batches.
+        D(x̃) goes up to the feature layer only, and G(z) and G(z_p) still are two batches. The non-saturating
+        loss adds ←x D(x̃), D(x_p): its gradient is another one.
         """
         c = self.config
         self.train()
@@ -130,19 +136,28 @@ class VAEGAN(GenerativeModel):
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         (feature_gradient,) = torch.autograd.grad(feature_loss, reconstruction_leaf, retain_graph=True)
-        gan.backward()  # the discriminator's parameters, and both leaves
+        leaves, fake_logits = [generated_leaf], [generated_logits]
+        if c.reconstructions_are_fake:
+            leaves, fake_logits = [*leaves, reconstruction_leaf], [*fake_logits, reconstruction_logits]
+        if c.gan_loss == "minimax":
+            gan.backward()  # the discriminator's parameters, and the leaves
+            image_gradients = [-leaf.grad for leaf in leaves]
+        else:
+            fooled = sum(binary_cross_entropy(logits, torch.ones_like(real)) for logits in fake_logits)
+            image_gradients = torch.autograd.grad(fooled, leaves, retain_graph=True)
+            gan.backward(inputs=list(self.discriminator.parameters()))
         (z_gradient,) = torch.autograd.grad(reconstruction, z_leaf, feature_gradient, retain_graph=True)
         torch.autograd.backward([c.beta * kl, z], [None, z_gradient])
-        reconstruction_gradient = c.gamma * feature_gradient
-        if c.reconstructions_are_fake:
-            reconstruction_gradient = reconstruction_gradient - reconstruction_leaf.grad
+        reconstruction_gradient = sum(image_gradients[1:], c.gamma * feature_gradient)
         torch.autograd.backward(
             [reconstruction, generated],
-            [reconstruction_gradient, -generated_leaf.grad],
+            [reconstruction_gradient, image_gradients[0]],
             inputs=list(self.decoder.parameters()),
         )
         for name in self._updated(gan_real, gan_fakes):
             self.optimizers[name].step()
+        if self.averaged_decoder is not None:
+            self.averaged_decoder.update_parameters(self.decoder)
 
         return {
             "feature": feature_loss.detach(),
@@ -172,5 +187,6 @@ class VAEGAN(GenerativeModel):
         return self.encoder(x)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the images of latents (B, M)."""
-        return self.decoder(z)
+        """Return the images of latents (B, M); in evaluation mode, from the decoder's running mean."""
+        averaged = None if self.training else self.averaged_decoder
+        return (averaged or self.decoder)(z)

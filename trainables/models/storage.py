@@ -1,0 +1,56 @@
+"""A trained model as two files: weights (safetensors), and what rebuilds the networks (JSON)."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainables.models.base import GenerativeModel
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+def save_model(
+    folder: Path,
+    model_class: type[GenerativeModel],
+    hyperparameters: dict[str, Any],
+    networks: dict[str, Tensor],
+    **about: Any,
+) -> None:
+    """Write `networks`, a state_dict, and the class and hyperparameters that it belongs to, into `folder`.
+
+    `about` goes into the description, too. Raises OSError where the folder can't be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in networks.items()}
+    save_file(tensors, folder / WEIGHTS)
+    description = {
+        "model": f"{model_class.__module__}:{model_class.__qualname__}",
+        "config": hyperparameters,
+        "likelihood": model_class.likelihood,
+        **about,
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> GenerativeModel:
+    """Rebuild what `save_model` wrote, in evaluation mode.
+
+    Raises ValueError where the description names no model of this package or the weights don't fit it, and
+    FileNotFoundError where a file is missing.
+    """
+    description = json.loads((folder / DESCRIPTION).read_text())
+    module, _, name = description["model"].partition(":")
+    if not module.startswith("trainables."):  # a description is data: it may not import whatever it names
+        raise ValueError(f"{folder / DESCRIPTION} names {description['model']!r}, which is no model of ours")
+    model_class = getattr(importlib.import_module(module), name)
+    model = model_class(model_class.configure(description["config"]), device=device)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise ValueError(f"{folder / WEIGHTS} doesn't fit {description['model']}: {error}") from error
+    return model.eval()
