@@ -89,6 +89,10 @@ def list_tar(path: Path, scratch: Path) -> Listing:
         return _list_plain_tar(path)
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path} can't be read as a tar ({error}); is the file whole?") from error
+    except OSError as error:
+        if error.errno is not None:  # the system's; those without a number are bzip2's and gzip's
+            raise
+        raise DataError(f"{path} can't be decompressed ({error}); is the file whole?") from error
 
 
 def _list_plain_tar(path: Path) -> Listing:

@@ -4,7 +4,6 @@ What is done lies in a folder beside the store: `pixels` and `rows`, two files t
 one line for each chunk that is whole in both. A run that starts again cuts the two files back to the journal.
 """
 
-import errno
 import json
 import logging
 import os
@@ -60,10 +59,13 @@ def convert(
     `name` is the data set's in the manifest. `key` names source and settings: only work done for the same
     key is gone on with. `workers` processes decode (default: all cores this process may use). `progress`
     shows a bar on stderr (default: where that is a terminal). Raises DataError where no image can be read,
-    the disk is full, or a decoding process dies.
+    the disk has no room, or a decoding process dies.
     """
     try:
         with _Work(work, source, settings, key) as done:
+            _check_room(
+                work.parent, 2 * (done.width + ROW.itemsize) * (len(source) - done.inputs), source.name
+            )
             if done.inputs < len(source):
                 with _bar(source, settings, done, progress) as advance:
                     for chunk in _chunks(source.reader, settings, done.inputs, workers or _cores()):
@@ -72,16 +74,8 @@ def convert(
             store = done.finish(path, name)
     except BrokenExecutor as error:
         raise DataError(
-            f"a process that decoded images of {source.name} died, perhaps for want of memory; start again with "
-            "fewer workers: what is done is kept"
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        row = settings.image_size**2 * settings.channels + ROW.itemsize
-        raise DataError(
-            f"the disk of {work.parent} is full: converting {source.name} takes "
-            f"{2 * row * len(source) / 1e6:.0f} MB there; free some, or name another folder as cache_dir"
+            f"a process that decoded images of {source.name} died, perhaps for want of memory; start again "
+            "with fewer workers: what is done is kept"
         ) from error
     shutil.rmtree(work)
     return store
@@ -221,6 +215,15 @@ def _chunks(reader: Reader, settings: Settings, first: int, workers: int) -> Ite
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _check_room(folder: Path, needed: int, name: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"converting {name} takes {needed / 1e6:.0f} MB in {folder}, where {free / 1e6:.0f} MB are free; "
+            "free some, or name another folder as cache_dir"
+        )
 
 
 def _cores() -> int:

@@ -3,6 +3,7 @@
 `load` is all that the rest of the project needs.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -73,6 +74,13 @@ def load(
                 workers=workers,
                 progress=progress,
             )
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise DataError(
+                f"the disk of {cache} became full while {origin.name} was converted; free some space and "
+                "start again, what is done is kept, or name another folder as cache_dir"
+            ) from error
         finally:
             shutil.rmtree(scratch)
 
