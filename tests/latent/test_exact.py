@@ -170,7 +170,7 @@ def test_both_maximisers_agree_on_more_positions_than_can_be_listed():
 def test_what_cannot_be_taken_apart_says_why():
     booster, codes = fit(0, depth=4)
     ensemble = parse(booster, CATEGORIES)
-    with pytest.raises(ValueError, match="a leaf depends on [34] free positions; here 2 at most"):
+    with pytest.raises(ValueError, match=r"a leaf depends on [34] free positions; here 2 at most"):
         tables(restrict(ensemble, codes[0], range(POSITIONS)))
     with pytest.raises(ValueError, match="the booster splits on category 7; there are 4"):
         parse(booster, 4)
