@@ -1,67 +1,220 @@
 """Join a running Ray cluster, or start an embedded one with what this machine has."""
 
+import importlib.metadata
 import logging
 import os
+import platform
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
 import ray
+import yaml
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-logger = logging.getLogger(__name__)
+PROBE_SECONDS = 60
+# What a trial computes with: two nodes that differ here do not give one sweep's numbers.
+COMPARED = ("ray", "torch", "torchvision", "numpy", "scipy", "pyarrow", "safetensors")
+# Written by `ray up` on the head: the node types that its autoscaler may start.
+AUTOSCALING_CONFIG = Path("~/ray_bootstrap_config.yaml")
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot be joined, or can never run what is asked of it."""
+    """The cluster cannot be joined, or can never run what is asked of it; the message says what would do."""
+
+
+class Node(NamedTuple):
+    """What trials can use of one machine."""
+
+    cpus: float
+    gpus: float
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What was joined: its address, or None for an embedded one, and what it has in all."""
+    """What was joined: its address, or None for an embedded one; its nodes, and those it may grow to."""
 
     address: str | None
-    nodes: int
-    cpus: float
-    gpus: float
+    present: tuple[Node, ...]
+    promised: tuple[Node, ...] = ()
+
+    @property
+    def nodes(self) -> int:
+        """Nodes there are."""
+        return len(self.present)
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of all nodes there are."""
+        return sum(node.cpus for node in self.present)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all nodes there are."""
+        return sum(node.gpus for node in self.present)
 
     def describe(self, cpus_per_trial: float, gpus_per_trial: float) -> str:
         """Say in one line what was joined and what a trial gets."""
         where = f"Ray cluster at {self.address}" if self.address else "Embedded Ray on this machine"
-        trial = f"{cpus_per_trial:g} CPU" + (f" and {gpus_per_trial:g} GPU" if gpus_per_trial else "")
-        slots = self.slots(cpus_per_trial, gpus_per_trial)
+        grows = f" (up to {len(self.promised)} as trials wait)" if len(self.promised) > self.nodes else ""
+        trial = _count(cpus_per_trial, "CPU")
+        if gpus_per_trial:
+            trial += f" and {_count(gpus_per_trial, 'GPU')}"
         return (
-            f"{where}: {self.nodes} node{'s' * (self.nodes > 1)}, {self.cpus:g} CPUs, {self.gpus:g} GPUs; "
-            f"a trial gets {trial}, {slots} run side by side"
+            f"{where}: {_count(self.nodes, 'node')}{grows}, {_count(self.cpus, 'CPU')}, "
+            f"{_count(self.gpus, 'GPU')}; a trial gets {trial}, "
+            f"{self.slots(cpus_per_trial, gpus_per_trial)} run side by side"
         )
 
     def slots(self, cpus_per_trial: float, gpus_per_trial: float) -> int:
-        """How many trials fit at once, as far as totals tell."""
-        by_cpu = self.cpus // cpus_per_trial if cpus_per_trial else float("inf")
-        by_gpu = self.gpus // gpus_per_trial if gpus_per_trial else float("inf")
-        return int(min(by_cpu, by_gpu))
+        """How many trials fit at once. A trial fits on one node or not at all."""
+
+        def fit(nodes: tuple[Node, ...]) -> int:
+            return sum(_times(node, cpus_per_trial, gpus_per_trial) for node in nodes)
+
+        return max(fit(self.present), fit(self.promised))
 
 
 def connect(address: str | None = None, packages: list[ModuleType] | None = None) -> Cluster:
     """Join the cluster at `address` or RAY_ADDRESS, else start an embedded one.
 
-    A joined cluster gets the code of `packages` (its nodes need the pinned environment, not this checkout).
-    Raises ClusterError where nothing answers at the address.
+    A joined cluster's workers get the code of `packages` as it is here; beside it they need the pinned
+    environment. Raises ClusterError where nothing answers at the address, where the token is refused, and
+    where a node has other versions than this machine.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    # Tune's and Ray's own chatter: what a person needs to know, the sweep says.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Tune's and Ray's own chatter: what a person needs to know, the sweep says.
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
     if address is None or address == "local":
         ray.init(address="local", include_dashboard=False, **quiet)
-        address = None
-    else:
-        runtime_env = {"py_modules": packages} if packages else None
+        return Cluster(None, _present())
+    _refuse_silent(address)
+    try:
+        ray.init(address=address, runtime_env={"py_modules": packages} if packages else None, **quiet)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise ClusterError(f"Cannot join the Ray cluster at {address}: {_reason(error)}") from error
+    _refuse_other_versions()
+    return Cluster(ray.get_runtime_context().gcs_address, _present(), _promised())
+
+
+def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """Return the answer of `question(*arguments)`, run once on each node, by the node's name.
+
+    A node that goes away meanwhile gives no answer. Raises ClusterError where one cannot run anything.
+    """
+    ask = ray.remote(num_cpus=0, max_retries=0)(question)
+    asked = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            name = node["NodeManagerHostname"]
+            name = f"{name} ({node['NodeManagerAddress']})" if name in asked else name
+            asked[name] = ask.options(scheduling_strategy=here).remote(*arguments)
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=PROBE_SECONDS)
+    answers = {}
+    for name, answer in asked.items():
         try:
-            ray.init(address=address, runtime_env=runtime_env, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ClusterError(f"No Ray cluster answers at {address!r} ({reason})") from error
-    resources = ray.cluster_resources()
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    return Cluster(address, nodes, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+            answers[name] = ray.get(answer, timeout=1)
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.TaskUnschedulableError):
+            continue
+        except ray.exceptions.GetTimeoutError as error:
+            raise ClusterError(f"{name} did not start a process within {PROBE_SECONDS} s") from error
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"{name} cannot run this code: {_reason(error)}") from error
+    return answers
+
+
+def _refuse_silent(address: str) -> None:
+    """Ask the port first: Ray itself takes half a minute, and its words point elsewhere."""
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"{address} is a Ray Client address, which Ray Tune does not support: run this on the cluster "
+            "(ray exec ray_cluster.yaml '…'), or give the address host:6379"
+        )
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ClusterError(
+            f"The Ray cluster's address is {address!r}; it must be host:port, as 10.0.0.1:6379"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ClusterError(
+            f"No Ray cluster answers at {address} ({error.strerror or error}): start one with "
+            "`ray up ray_cluster.yaml`, or leave --address and RAY_ADDRESS out to use this machine alone"
+        ) from error
+
+
+def _refuse_other_versions() -> None:
+    def versions(names: tuple[str, ...]) -> dict[str, str]:
+        def of(name: str) -> str:
+            try:
+                # torch 2.13.0+cpu and 2.13.0+cu130 are the same code for different machines.
+                return importlib.metadata.version(name).partition("+")[0]
+            except importlib.metadata.PackageNotFoundError:
+                return "none"
+
+        return {"Python": platform.python_version()} | {name: of(name) for name in names}
+
+    mine = versions(COMPARED)
+    for node, theirs in ask_nodes(versions, COMPARED).items():
+        other = [name for name in mine if theirs[name] != mine[name]]
+        if other:
+            differences = ", ".join(f"{name} {theirs[name]} (here {mine[name]})" for name in other)
+            raise ClusterError(
+                f"{node} has {differences}: `ray up ray_cluster.yaml` again sets each node up from "
+                "requirements.lock"
+            )
+
+
+def _present() -> tuple[Node, ...]:
+    resources = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    return tuple(Node(r.get("CPU", 0.0), r.get("GPU", 0.0)) for r in resources)
+
+
+def _promised() -> tuple[Node, ...]:
+    """Return all nodes that the autoscaler may start, where this is the head of a cluster with one."""
+    path = AUTOSCALING_CONFIG.expanduser()
+    if not path.exists():
+        return ()
+    config = yaml.safe_load(path.read_text())
+    if config["provider"]["type"] == "local":
+        return ()  # these machines do not grow; those that are off now are no promise
+    head = config.get("head_node_type")
+    nodes = []
+    for name, kind in config["available_node_types"].items():
+        resources = kind.get("resources", {})
+        count = 1 if name == head else kind.get("max_workers", config["max_workers"])
+        nodes += [Node(float(resources.get("CPU", 0)), float(resources.get("GPU", 0)))] * count
+    return tuple(nodes)
+
+
+def _times(node: Node, cpus: float, gpus: float) -> int:
+    """How often (cpus, gpus) fit into a node. Ray counts in ten-thousandths; so does this."""
+    shares = [
+        round(has * 10_000) // round(wants * 10_000)
+        for has, wants in ((node.cpus, cpus), (node.gpus, gpus))
+        if wants
+    ]
+    return min(shares, default=0)
+
+
+def _count(number: float, noun: str) -> str:
+    return f"{number:g} {noun}{'s' * (number > 1 or number == 0)}"
+
+
+def _reason(error: Exception) -> str:
+    """Return the line of an error that says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "Version mismatch" in str(error):
+        return "; ".join(lines[:6])
+    token = next((line for line in lines if "token" in line.lower()), None)
+    return token or (lines[0] if lines else type(error).__name__)

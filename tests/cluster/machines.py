@@ -1,9 +1,11 @@
-"""Several "machines" on this one: each a set of Linux namespaces with its own sshd, home, /tmp and processes.
+"""Several "machines" on this one: Linux namespaces, each with its own sshd, home, /tmp and processes.
 
-A machine is a network, mount, PID, UTS and IPC namespace, joined to a bridge in a namespace of its own, where the
-"laptop" lives. Nothing has a name outside: when the leading processes die, the kernel takes all the rest along.
+A machine is a network, mount, PID, UTS and IPC namespace, joined to a bridge in a namespace of its own,
+where the "laptop" lives. Nothing has a name outside: when the leading processes die, the kernel takes all the
+rest along.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,6 +16,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INTERPRETER = Path(os.path.realpath(sys.executable)).parents[1]
+# What `ray up` ships.
+PACKAGES = ("cluster", "trainables", "searchers", "analysis")
 SUBNET = "10.77.0"
 NEEDED = ("unshare", "nsenter", "setpriv", "ip", "ssh", "rsync", "/usr/sbin/sshd")
 
@@ -107,10 +111,8 @@ class Namespace:
         """End all that is inside at once, as a power cut does."""
         if self._unshare is not None:
             if self.leader is not None:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(self.leader, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
             self._unshare.wait(timeout=30)
             self._unshare = self.leader = None
 

@@ -1,0 +1,91 @@
+"""Where trials' checkpoints and Tune's snapshots go: a folder, one that all nodes share, or a bucket."""
+
+import secrets
+from pathlib import Path
+
+import pyarrow.fs
+
+from cluster.connect import Cluster, ClusterError, ask_nodes
+
+ADVICE = "name a folder that all nodes share (NFS), s3://bucket/folder or gs://bucket/folder with --storage"
+NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "cifs",
+    "smb",
+    "ceph",
+    "lustre",
+    "gluster",
+    "beegfs",
+    "gpfs",
+    "afs",
+    "9p",
+    "fuse",
+)
+
+
+def resolve(storage: str | None, folder: Path, cluster: Cluster) -> str:
+    """Return where a sweep keeps its checkpoints: `<storage>/<name>`, or `folder` where no storage is given.
+
+    Raises ClusterError, before anything has begun, where nothing can be written there, and where not every
+    node sees what this one writes: a trial that moves would not find its checkpoint.
+    """
+    storage = storage and storage.removeprefix("file://")
+    if storage and "://" in storage:
+        uri = f"{storage.rstrip('/')}/{folder.name}"
+        _try_bucket(uri)
+        return uri
+    path = (Path(storage).expanduser() / folder.name if storage else folder).resolve()
+    marker = path / f".seen-by-all-{secrets.token_hex(4)}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+    except OSError as error:
+        raise ClusterError(f"Nothing can be written in {path} ({error.strerror})") from error
+    try:
+        _refuse_unshared(marker, cluster)
+    finally:
+        marker.unlink()
+    return str(path)
+
+
+def _refuse_unshared(marker: Path, cluster: Cluster) -> None:
+    path = marker.parent
+    if cluster.nodes > 1:
+
+        def sees(folder: str, name: str) -> bool:
+            import os
+
+            return name in os.listdir(folder) if os.path.isdir(folder) else False  # listing: NFS looks anew
+
+        blind = [node for node, seen in ask_nodes(sees, str(path), marker.name).items() if not seen]
+        if blind:
+            verb = "does" if len(blind) == 1 else "do"
+            raise ClusterError(
+                f"Trials run on {cluster.nodes} nodes, and {', '.join(blind)} {verb} not see {path}: {ADVICE}"
+            )
+    elif len(cluster.promised) > 1 and not _file_system(path).startswith(NETWORK_FILE_SYSTEMS):
+        raise ClusterError(f"Nodes that join later will not see {path}, a folder of this machine: {ADVICE}")
+
+
+def _file_system(path: Path) -> str:
+    """Return the type of the file system that holds a path; 'unknown' where the machine does not tell."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return "unknown"
+    holding = [(point, kind) for point, kind in mounts if path.is_relative_to(point)]
+    return max(holding, key=lambda mount: len(mount[0]), default=("", "unknown"))[1]
+
+
+def _try_bucket(uri: str) -> None:
+    """Write an object, read it, delete it."""
+    try:
+        file_system, path = pyarrow.fs.FileSystem.from_uri(uri)
+        file_system.create_dir(path)
+        name = f"{path}/.can-be-written-{secrets.token_hex(4)}"
+        with file_system.open_output_stream(name) as stream:
+            stream.write(b"x")
+        file_system.delete_file(name)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise ClusterError(f"Nothing can be written at {uri} ({reason})") from error

@@ -1,0 +1,60 @@
+"""Where checkpoints go is settled before a sweep begins, or refused in a sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster import storage
+from cluster.connect import Cluster, ClusterError, Node
+from cluster.storage import resolve
+
+ALONE = Cluster(None, (Node(2, 0),))
+GROWING = Cluster("10.0.0.1:6379", (Node(4, 0),), (Node(4, 0), Node(8, 1)))
+
+
+def test_one_machine_keeps_checkpoints_with_the_sweep(tmp_path):
+    assert resolve(None, tmp_path / "mine", ALONE) == str(tmp_path / "mine")
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_storage_holds_a_folder_a_sweep(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve("nfs", tmp_path / "results/mine", ALONE) == str(
+        tmp_path / "nfs/mine"
+    )  # Ray wants it absolute
+
+
+def test_what_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ClusterError, match=r"Nothing can be written in .*file/mine .Not a directory"):
+        resolve(str(tmp_path / "file"), tmp_path / "mine", ALONE)
+
+
+def test_nodes_that_join_later_need_a_network_s_folder(tmp_path, monkeypatch):
+    with pytest.raises(
+        ClusterError, match=r"Nodes that join later will not see .*mine, a folder of this machine"
+    ):
+        resolve(None, tmp_path / "mine", GROWING)
+    monkeypatch.setattr(storage, "_file_system", lambda path: "nfs4")
+    assert resolve(None, tmp_path / "mine", GROWING) == str(tmp_path / "mine")
+
+
+def test_the_innermost_mount_tells_the_file_system(tmp_path):
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    kinds = {line.split()[1]: line.split()[2] for line in mounts}
+    assert storage._file_system(Path("/proc/self")) == "proc"
+    assert storage._file_system(Path("/")) == kinds["/"]
+
+
+def test_a_bucket_is_written_to_before_anything_begins(tmp_path):
+    with pytest.raises(ClusterError, match=r"written at nosuch://bucket/mine .*Unrecognized filesystem type"):
+        resolve("nosuch://bucket/", tmp_path / "mine", GROWING)
+
+
+def test_a_bucket_serves_nodes_that_join_later(tmp_path):
+    assert resolve("mock://bucket", tmp_path / "mine", GROWING) == "mock://bucket/mine"
+
+
+def test_a_folder_written_as_an_address_is_a_folder(tmp_path):
+    with pytest.raises(ClusterError, match="Nodes that join later will not see"):
+        resolve(f"file://{tmp_path}", tmp_path / "mine", GROWING)
