@@ -1,0 +1,199 @@
+"""The sweep of `searchers.happy_people`: Tune over the grid, recorded as any; then figures and tables."""
+
+import hashlib
+import json
+import os
+import platform
+import signal
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from searchers.ledger import FAILED, Ledger
+from searchers.summary import PACKAGES, git_commit, ui_command
+
+if TYPE_CHECKING:
+    from searchers.happy_people import HappyPeopleConfig
+
+METRIC = "top10"
+
+
+def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
+    """Run a resolved sweep to its end, or until it is interrupted; return the exit code.
+
+    Raises UsageError, DataError, MetricError and ClusterError before anything has begun.
+    """
+    from ray import tune  # seconds to import: wrong flags are answered at once
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+
+    from cluster.connect import connect
+    from searchers.happy_people import PROGRAM, points
+    from searchers.happy_people_report import report
+    from searchers.progress import Progress
+    from searchers.recording import Delivery, Recorder, SweepRecord
+    from searchers.sweep import UsageError
+    from trainables.latent.trainable import LatentOptimizationTrainable
+
+    settings, scorer, provenance = prepare(config, console)
+    folder = (Path(config.results) / config.name).resolve()
+    cluster = connect(config.address, packages=_packages())
+    slots = cluster.slots(config.cpus_per_trial, config.gpus_per_trial)
+    if slots < 1:
+        raise UsageError(
+            f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "
+            f"and the cluster has {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs in all"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sweep.json").write_text(json.dumps({"sweep_id": sweep_id, "config": asdict(config)}, indent=2))
+    console.print(cluster.describe(config.cpus_per_trial, config.gpus_per_trial), highlight=False)
+
+    grid = points(config)
+    ledger = Ledger(folder / "ledger.jsonl")
+    recorder = Recorder(ledger, folder, config.rounds)
+    description = (
+        f"**{config.name}**: {', '.join(config.methods)} × t of {', '.join(map(str, config.free))} × "
+        f"{config.seeds} seeds, {config.queries} queries each.\n\nEach child run is one optimisation "
+        f"run; its steps are rounds of five queries. Sort the runs table by `{METRIC}`."
+    )
+    tags = {f"version.{package}": version(package) for package in (*PACKAGES, "xgboost", "highspy")}
+    tags |= {"python": platform.python_version(), "metric": METRIC, "mode": "max"}
+    if commit := git_commit():
+        tags["mlflow.source.git.commit"] = commit
+    record = SweepRecord(
+        sweep_id=sweep_id,
+        name=config.name,
+        experiment="happy-people",
+        description=description,
+        params={**asdict(config), **provenance},
+        tags=tags,
+        trial_params=lambda trial: provenance,
+    )
+    delivery = Delivery(ledger, folder, config.tracking_uri, record)
+    progress = Progress(
+        recorder.records,
+        metric=METRIC,
+        mode="max",
+        dimensions=["method", "free", "seed"],
+        epochs=config.rounds,
+        num_samples=len(grid),
+        console=console,
+    )
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    snapshot = any((folder / "tune").glob("experiment_state-*.json"))
+    delivery.start()
+    with progress:
+        tune.run(
+            tune.with_parameters(LatentOptimizationTrainable, scorer=scorer),
+            name="tune",
+            storage_path=str(folder),
+            config={**settings, **{key: tune.choice([p[key] for p in grid]) for key in grid[0]}},
+            search_alg=BasicVariantGenerator(
+                points_to_evaluate=grid,
+                max_concurrent=config.max_concurrent or (slots if cluster.address is None else 0),
+            ),
+            stop={"training_iteration": config.rounds},
+            num_samples=len(grid),
+            resources_per_trial={"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial},
+            reuse_actors=True,
+            max_failures=3,
+            raise_on_failed_trial=False,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+            callbacks=[recorder, progress],
+            verbose=0,
+            resume_config=tune.ResumeConfig() if snapshot else None,
+        )
+    records = list(recorder.records.values())
+    interrupted = len(records) < len(grid) or any(r.status is None for r in records)
+    metrics = report(config, settings, records, folder, ledger, console)
+    ledger.append("note", status="KILLED" if interrupted else "FINISHED", metrics=metrics)
+    unsent = delivery.close(timeout=60)
+    failed = [str(r.number) for r in records if r.status == FAILED]
+    if failed:
+        console.print(f"Failed: trial {', '.join(failed)}; the errors are in {folder}/tune/*/error.txt.")
+    if unsent:
+        console.print(
+            f"{unsent} events have not reached MLflow at {config.tracking_uri} "
+            f"({delivery.error or 'still sending'}); nothing is lost: --resume {config.name} sends them.",
+            highlight=False,
+        )
+    console.print(f"Compare the runs in MLflow: {ui_command(config.tracking_uri)}", highlight=False)
+    if interrupted:
+        console.print(f"Interrupted. Go on with: {PROGRAM} --resume {config.name}", highlight=False)
+    ledger.close()
+    if interrupted:
+        return 130
+    return 0 if any(r.metrics for r in records) else 1
+
+
+def prepare(config: "HappyPeopleConfig", console: Console) -> tuple[dict[str, Any], bytes, dict[str, Any]]:
+    """Convert the data, load or train the scorer; return what trials share, the scorer's file, provenance.
+
+    Raises DataError and MetricError with one sentence each.
+    """
+    from searchers.happy_people import SETTINGS
+    from trainables.latent.problem import held_out_references, load_images, training_rows
+    from trainables.latent.scorer import SmileScorer, load_scorer
+    from trainables.latent.settings import parse_config
+    from trainables.metrics.features import load_extractor
+
+    def absolute(path: str | None) -> str | None:
+        return path and str(Path(path).expanduser().resolve())
+
+    weights = absolute(config.inception_weights)
+    extractor = load_extractor(config.features, weights=weights and Path(weights))
+    console.print(extractor.reason, highlight=False)
+    is_path = Path(config.dataset).expanduser().exists()
+    settings = {
+        **SETTINGS[config.preset],
+        "dataset": absolute(config.dataset) if is_path else config.dataset,
+        "dataset_limit": config.dataset_limit,
+        "data_root": absolute(config.data_root),
+        "image_size": config.image_size,
+        "width": config.width,
+        "max_degree": config.max_degree,
+        "rounds": config.rounds,
+        "scorer_weights": absolute(config.scorer_weights),
+        "features": extractor.name,
+        "feature_weights": weights,
+    }
+    resolved = parse_config(settings)
+    store = load_images(resolved)
+    rows = training_rows(store, config.max_degree)
+    console.print(
+        f"Data: {store.name}, {len(store)} images, {config.image_size}×{config.image_size}; "
+        f"the generators see {len(rows)} of smile degree {config.max_degree:g} or less",
+        highlight=False,
+    )
+    chosen = config.scorer_weights and Path(settings["scorer_weights"])
+    content = load_scorer(store, weights=chosen, epochs=resolved.scorer_epochs)
+    _, quality = SmileScorer.from_bytes(content)
+    console.print(
+        f"Scorer: accuracy {quality.accuracy:.3f}, rank correlation {quality.rank_correlation:.3f} "
+        f"on {quality.images} held-out images",
+        highlight=False,
+    )
+    references = held_out_references(store, resolved, extractor)
+    provenance = {
+        "features": str(extractor.identity),
+        "data_hash": store.content_hash,
+        "training_images": len(rows),
+        "reference_images": references[""].n,
+        "scorer_hash": hashlib.sha256(content).hexdigest()[:16],
+        "scorer_accuracy": quality.accuracy,
+        "scorer_rank_correlation": quality.rank_correlation,
+    }
+    return settings, content, provenance
+
+
+def _packages() -> list:
+    import cluster
+    import searchers
+    import trainables
+
+    return [trainables, searchers, cluster]
