@@ -5,6 +5,7 @@ does not keep up.
 """
 
 import sys
+from typing import Any
 
 from rich.console import Console
 
@@ -14,6 +15,10 @@ from searchers.sweep import Study, SweepConfig
 PROGRAM = "python -m searchers.beta_vaegan"
 FIRST_BETAS = (1.0, 50.0, 100.0, 150.0)
 LATENT_DIM = 128
+
+# What makes the report's recipe show faces after two thousand small steps instead of forty thousand: features
+# of a convolution (Larsen's layer), a decoder whose gradient does not vanish, and its running mean.
+QUICK = {"feature_layer": "convolution", "gan_loss": "non_saturating", "ema_decay": 0.99}
 
 PRESETS = {
     "quick": SweepConfig(
@@ -41,6 +46,11 @@ PRESETS = {
 }
 
 
+def model_settings(config: SweepConfig) -> dict[str, Any]:
+    """Return what all trials' networks share: the report's recipe, or the quick preset's changes to it."""
+    return {"latent_dim": LATENT_DIM, **(QUICK if config.preset == "quick" else {})}
+
+
 def study(config: SweepConfig, shared: dict, metric: str, provenance: dict) -> Study:
     """Return the search space and the first points."""
     from ray import tune
@@ -54,7 +64,7 @@ def study(config: SweepConfig, shared: dict, metric: str, provenance: dict) -> S
         trainable=BetaVAEGAN,
         space={"beta": tune.uniform(1.0, 150.0)},
         points_to_evaluate=tuple({"beta": beta} for beta in FIRST_BETAS),
-        settings={**shared, "latent_dim": LATENT_DIM},
+        settings={**shared, **model_settings(config)},
         metric=metric,
         provenance={**provenance, "likelihood": BetaVAEGAN.model_class.likelihood},
         derived=lambda trial: {"beta_norm": normalised_beta(trial["beta"], LATENT_DIM, image_dims)},

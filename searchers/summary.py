@@ -52,12 +52,13 @@ def about(study: "Study", config: "SweepConfig", program: str) -> About:
     }
     tags = {f"version.{package}": version(package) for package in PACKAGES}
     tags |= {"python": platform.python_version(), "metric": study.metric, "mode": study.mode}
-    model = study.trainable.model_class
     tags |= {
         "latentune.program": program.removeprefix("python -m "),
         "latentune.command": shlex.join([*program.split(), *sys.argv[1:]]),
-        "latentune.model": f"{model.__module__}:{model.__qualname__}",
     }
+    model = getattr(study.trainable, "model_class", None)
+    if model is not None:
+        tags["latentune.model"] = f"{model.__module__}:{model.__qualname__}"
     if config.points and (retrained := json.loads(Path(config.points).read_text())) and "of" in retrained:
         tags["latentune.retrains"] = retrained["of"]
     commit = git_commit()

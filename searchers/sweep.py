@@ -127,6 +127,8 @@ class Study:
     points_to_evaluate: tuple[dict[str, Any], ...] = ()
     mode: Literal["min", "max"] = "min"
     random_starts: int | None = None
+    points: tuple[dict[str, Any], ...] | None = None
+    """settings to train to the end, where there is nothing to search"""
     provenance: dict[str, Any] | None = None
     derived: Callable[[dict[str, Any]], dict[str, float]] = lambda config: {}
     """further columns that follow from a trial's configuration, as β_norm from β"""
@@ -136,6 +138,7 @@ class Study:
 class Outcome:
     """What came of a sweep."""
 
+    study: Study
     folder: Path
     records: list[TrialRecord]
     interrupted: bool
@@ -190,17 +193,13 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
 
     from cluster.connect import connect
     from searchers.bayesopt import BayesOptSearch
-    from searchers.points import GivenPoints, read_points
+    from searchers.points import GivenPoints
     from searchers.posterior import PosteriorFigure
     from searchers.progress import Progress
     from searchers.recording import Delivery, Recorder, SweepRecord
 
-    points = None
-    if config.points:
-        try:
-            points = read_points(Path(config.points), {*study.space, *study.settings})
-        except ValueError as error:
-            raise UsageError(f"--points: {error}") from error
+    points = _points(study, config)
+    if points:
         config = replace(config, num_samples=len(points), no_early_stopping=True)
     folder = (Path(config.results) / config.name).resolve()
     resumed = (folder / "sweep.json").exists()
@@ -217,7 +216,9 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
 
     ledger = Ledger(folder / "ledger.jsonl")
     recorder = Recorder(ledger, folder, config.epochs)
-    if points is None:
+    if points:
+        search = GivenPoints(points, study.metric, study.mode)
+    else:
         search = BayesOptSearch(
             points_to_evaluate=list(study.points_to_evaluate),
             random_starts=study.random_starts,
@@ -225,8 +226,6 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
             noise_key=f"{study.metric}_std",
             seed=config.seed,
         )
-    else:
-        search = GivenPoints(points, study.metric, study.mode)
     scheduler = _scheduler(study, config, recorder.records.values())
     described = about(study, config, command)
     record = SweepRecord(
@@ -290,7 +289,7 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
         closing_words(study, config, records, delivery, unsent, interrupted, command), highlight=False
     )
     ledger.close()
-    return Outcome(folder, records, interrupted)
+    return Outcome(study, folder, records, interrupted)
 
 
 def _best_scores(study: Study, records: list[TrialRecord]) -> dict[str, float]:
@@ -300,6 +299,18 @@ def _best_scores(study: Study, records: list[TrialRecord]) -> dict[str, float]:
         return {}
     place = {name: best.config[name] for name in study.space if isinstance(best.config[name], int | float)}
     return {f"best/{k}": float(v) for k, v in {**best.metrics[best.epoch], **place}.items()}
+
+
+def _points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | None:
+    """Return the settings to train instead of searching, from the study or from a file; None to search."""
+    from searchers.points import read_points
+
+    if not config.points:
+        return study.points and list(study.points)
+    try:
+        return read_points(Path(config.points), {*study.space, *study.settings})
+    except ValueError as error:
+        raise UsageError(f"--points: {error}") from error
 
 
 def _export(study: Study, records: list[TrialRecord], trials: list, folder: Path, ledger: Ledger) -> None:

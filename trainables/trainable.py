@@ -64,6 +64,11 @@ class GenerativeTrainable(tune.Trainable):
     model_class: ClassVar[type[GenerativeModel]]
     objective: ClassVar[str] = "elbo"  # the score that counts where no features are extracted
 
+    @classmethod
+    def model_of(cls, config: dict[str, Any]) -> tuple[type[GenerativeModel], dict[str, Any]]:
+        """Return the model that a configuration trains, and what counts of the configuration."""
+        return cls.model_class, config
+
     def setup(self, config: dict[str, Any]) -> None:
         """Take the threads the trial was given; then as `reset_config`.
 
@@ -77,7 +82,8 @@ class GenerativeTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial; what it shares with the last one (images, features) stays in memory."""
-        training, self.model_config = split_config(self.model_class, new_config)
+        self.model_class, settings = self.model_of(new_config)
+        training, self.model_config = split_config(self.model_class, settings)
         previous, self.training = self.training, training
         # Seed and batch size aside, trials of a sweep see the same images through the same features.
         if previous is None or replace(previous, seed=0, batch_size=1) != replace(
@@ -186,8 +192,8 @@ def export_model(
     trainable: type[GenerativeTrainable], config: dict[str, Any], checkpoint_dir: Path, folder: Path
 ) -> None:
     """Write the model of a trial's checkpoint as `trainables.models.storage.load_model` reads it."""
-    model_class = trainable.model_class
-    _, hyperparameters = split_config(model_class, config)
+    model_class, settings = trainable.model_of(config)
+    _, hyperparameters = split_config(model_class, settings)
     state = torch.load(checkpoint_dir / CHECKPOINT, map_location="cpu", weights_only=True)
     save_model(folder, model_class, asdict(hyperparameters), state["model"]["networks"], epoch=state["epoch"])
 

@@ -1,0 +1,132 @@
+"""The seed's baselines: GAN, VAE, VAE-GAN and β-VAE-GAN at a given β, each on several seeds.
+
+Ends with the seed's Figure 3 (Fréchet distance over epochs, a band over the seeds) and with its Tables 2
+and 4 beside what was reached here.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from searchers import beta_vaegan
+from searchers.command import main_of, tune_study
+from searchers.ledger import TrialRecord
+from searchers.progress import number
+from searchers.sweep import Study, SweepConfig
+
+PROGRAM = "python -m searchers.baselines"
+FIGURE = "baselines.png"
+PAPER = {"GAN": 196.00, "VAE": 209.00, "VAE-GAN": 139.33, "beta-VAE-GAN": 126.75}  # FID, Tables 2 and 4
+COLOURS = {"GAN": "#D55E00", "VAE": "#0072B2", "VAE-GAN": "#009E73", "beta-VAE-GAN": "#CC79A7"}
+
+
+@dataclass(frozen=True)
+class BaselinesConfig(SweepConfig):
+    """Settings of one run; the command line is this class."""
+
+    beta: float = 75.0
+    """β of the β-VAE-GAN"""
+    seeds: int = 3
+    """trainings of each model"""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.seeds < 1:
+            raise ValueError(f"--seeds is {self.seeds}; it must be 1 or more")
+        if not self.beta >= 0:
+            raise ValueError(f"--beta is {self.beta}; it must be 0 or more")
+
+
+PRESETS = {name: BaselinesConfig(**asdict(preset)) for name, preset in beta_vaegan.PRESETS.items()}
+
+
+def study(config: BaselinesConfig, shared: dict, metric: str, provenance: dict) -> Study:
+    """Return each model on each seed; nothing is searched."""
+    from ray import tune
+
+    from trainables.baselines import MODELS, Baseline
+
+    seeds = [config.seed + i for i in range(config.seeds)]
+    return Study(
+        experiment="baselines",
+        trainable=Baseline,
+        space={"model": tune.choice(list(MODELS)), "seed": tune.choice(seeds)},
+        points=tuple({"model": model, "seed": seed} for seed in seeds for model in MODELS),
+        settings={**shared, **beta_vaegan.model_settings(config), "beta": config.beta},
+        metric=metric,
+        provenance=provenance,
+    )
+
+
+def by_model(records: Sequence[TrialRecord], metric: str) -> dict[str, list[dict[int, float]]]:
+    """Return the metric by epoch of every training, by model."""
+    histories: dict[str, list[dict[int, float]]] = {}
+    for record in records:
+        curve = {epoch: metrics[metric] for epoch, metrics in sorted(record.metrics.items())}
+        if curve:
+            histories.setdefault(record.config["model"], []).append(curve)
+    return histories
+
+
+def draw(path: Path, histories: dict[str, list[dict[int, float]]], metric: str) -> None:
+    """Draw the mean over seeds of each model's metric over epochs, with a band of one standard deviation."""
+    from matplotlib.figure import Figure  # no pyplot: no global state, no display
+
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for model, curves in histories.items():
+        epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
+        values = np.array([[curve[epoch] for epoch in epochs] for curve in curves])
+        mean, std = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(len(epochs))
+        label = f"{model}, {len(curves)} seed{'s' * (len(curves) > 1)}"
+        axes.plot(epochs, mean, marker="o", markersize=4, color=COLOURS[model], label=label)
+        axes.fill_between(epochs, mean - std, mean + std, color=COLOURS[model], alpha=0.2, linewidth=0)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{metric} (lower is better)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def table(histories: dict[str, list[dict[int, float]]], metric: str, beta: float) -> Table:
+    """Return mean and standard deviation over seeds at the last epoch, beside the seed's numbers.
+
+    The seed's are FIDs of another extractor's features, of 64×64 images: an order to compare, not a scale.
+    """
+    result = Table(title="After the last epoch, over seeds", title_justify="left", title_style="bold")
+    for heading in ("model", f"{metric}", "±", "seeds", "the seed's FID (CelebA, 64×64)"):
+        result.add_column(heading, justify="left" if heading == "model" else "right")
+    for model, curves in histories.items():
+        last = np.array([curve[max(curve)] for curve in curves])
+        spread = number(float(last.std(ddof=1))) if len(last) > 1 else "–"
+        # Table 4 has the best β only where it was 75.
+        paper = f"{PAPER[model]:.2f}" if model != "beta-VAE-GAN" or beta == 75 else "–"
+        name = f"{model}, beta = {beta:g}" if model == "beta-VAE-GAN" else model
+        result.add_row(name, number(float(last.mean())), spread, str(len(last)), paper)
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+
+    def work(config: BaselinesConfig, sweep_id: str, console: Console) -> int:
+        outcome = tune_study(PROGRAM, study, config, sweep_id, console)
+        metric = outcome.study.metric
+        histories = by_model(outcome.records, metric)
+        if histories:
+            console.print(table(histories, metric, config.beta))
+            draw(outcome.folder / FIGURE, histories, metric)
+            console.print(f"Figure: {Path(config.results) / config.name / FIGURE}", highlight=False)
+        return outcome.exit_code
+
+    return main_of(PROGRAM, PRESETS, work, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
