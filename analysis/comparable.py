@@ -4,6 +4,8 @@ A Fréchet distance is another number with other features, another number of ima
 ELBO with another likelihood family or pixel scale. What a score depends on is recorded with it.
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 # By the beginning of a metric's name: the columns that must agree.
@@ -15,35 +17,42 @@ DEPENDS_ON = {
     "elbo": ("params.likelihood", *IMAGES),
     "log_likelihood": ("params.likelihood", *IMAGES),
     "bits_per_dim": ("params.likelihood", *IMAGES),
+    "nats_per_image": ("params.likelihood", *IMAGES),
+    "validation_loss": ("params.likelihood", *IMAGES),
     "reconstruction_mse": IMAGES,
+    "top": ("params.scorer_weights", "metrics.queries", *IMAGES),
 }
 LABELS = {
     "params.features": "extractor",
     "metrics.evaluated_images": "generated images",
     "params.reference_images": "reference images",
     "params.likelihood": "likelihood",
+    "params.scorer_weights": "scorer",
+    "metrics.queries": "queries",
     "params.data_hash": "data",
     "params.image_size": "image size",
 }
 
 
-def provenance(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
+def provenance(trials: pd.DataFrame, metric: str, further: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return what a metric depends on beside the model, for each trial, by label; "unknown" if absent."""
     columns = next((c for prefix, c in DEPENDS_ON.items() if metric.startswith(prefix)), ())
-    values = {}
-    for column in columns:
+    values, labels = {}, LABELS | dict(further or {})
+    for column in (*columns, *(further or ())):
         known = trials.get(column)
         text = pd.Series("unknown", trials.index) if known is None else known.map(_text)
-        values[LABELS[column]] = text
+        values[labels[column]] = text
     return pd.DataFrame(values, index=trials.index)
 
 
-def groups(trials: pd.DataFrame, metric: str) -> list[tuple[dict[str, str], pd.DataFrame]]:
+def groups(
+    trials: pd.DataFrame, metric: str, further: Mapping[str, str] | None = None
+) -> list[tuple[dict[str, str], pd.DataFrame]]:
     """Split trials into those whose values of a metric may be compared, the largest group first.
 
-    Each comes with what its values depend on.
+    Each comes with what its values depend on. further: more columns that must agree, with their labels.
     """
-    depends = provenance(trials, metric)
+    depends = provenance(trials, metric, further)
     if depends.empty or depends.columns.empty:
         return [({}, trials)]
     keys = depends.apply(tuple, axis=1)

@@ -19,10 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from analysis.histories import COLUMNS, fetch_histories
+from analysis.histories import load_histories
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +37,6 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-FORMAT = 1  # of the cached files; raise it where their meaning changes
 
 
 class AnalysisError(ValueError):
@@ -203,12 +200,11 @@ def load(client: "MlflowClient", sweep: Sweep | str, *, cache: Path | None = Non
     """
     if isinstance(sweep, str):
         sweep = find(client, sweep)
-    mine = f"tags.`{SWEEP_TAG}` = '{sweep.sweep_id}' AND tags.`{TRIAL_TAG}` IS NOT NULL"
-    runs = list(_paged(client.search_runs, [sweep.experiment_id], mine, max_results=PAGE))
+    runs = _trial_runs(client, sweep)
     trials = _trials(runs, sweep)
     folder = cache_folder() if cache is None else cache
     key = hashlib.sha256(f"{client.tracking_uri}\n{sweep.sweep_id}".encode()).hexdigest()[:20]
-    table = _histories(client, runs, folder / f"{key}.parquet")
+    table = load_histories(client, runs, folder / f"{key}.parquet")
     history = table.to_pandas(strings_to_categorical=True)
     numbers = pd.Series(trials["number"].to_numpy(), index=trials["run_id"].to_numpy())
     history.insert(0, "number", history.pop("run_id").map(numbers).astype(int))
@@ -218,10 +214,20 @@ def load(client: "MlflowClient", sweep: Sweep | str, *, cache: Path | None = Non
     return Tables(sweep, trials, history)
 
 
+def load_trials(client: "MlflowClient", sweep: Sweep) -> pd.DataFrame:
+    """Return a sweep's trials without their histories, one row each, as `Tables.trials`."""
+    return _trials(_trial_runs(client, sweep), sweep)
+
+
 def cache_folder() -> Path:
     """Return where histories are kept: XDG_CACHE_HOME/latentune/analysis."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "latentune" / "analysis"
+
+
+def _trial_runs(client: "MlflowClient", sweep: Sweep) -> list["Run"]:
+    mine = f"tags.`{SWEEP_TAG}` = '{sweep.sweep_id}' AND tags.`{TRIAL_TAG}` IS NOT NULL"
+    return list(_paged(client.search_runs, [sweep.experiment_id], mine, max_results=PAGE))
 
 
 def _paged(search: Callable, *arguments: Any, **options: Any) -> Iterable[Any]:
@@ -304,36 +310,3 @@ def _finite_or_infinite(values: pd.Series) -> pd.Series:
     """MLflow's stores write ±inf as the largest floats; undo that."""
     largest = np.finfo(np.float64).max
     return values.mask(values >= 0.999 * largest, np.inf).mask(values <= -0.999 * largest, -np.inf)
-
-
-def _state(run: "Run") -> str:
-    """Name what is recorded of a trial: another text where a history has grown."""
-    points = sorted((p.key, p.step, p.timestamp, str(p.value)) for p in run.data._metric_objs)
-    return hashlib.sha256(repr((FORMAT, points)).encode()).hexdigest()[:16]
-
-
-def _histories(client: "MlflowClient", runs: list["Run"], path: Path) -> pa.Table:
-    """Return the histories of runs, (run_id, metric, epoch, value, time); fetch what the file lacks."""
-    states = {run.info.run_id: _state(run) for run in runs}
-    kept, table = {}, None
-    if path.is_file():
-        try:
-            table = pq.read_table(path)
-            kept = json.loads(table.schema.metadata[b"states"])
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowInvalid):
-            table, kept = None, {}  # damaged, or of another format: read anew
-    stale = [run for run in runs if kept.get(run.info.run_id) != states[run.info.run_id]]
-    if table is not None and not stale and kept.keys() == states.keys():
-        return table
-    fresh = fetch_histories(client, stale)
-    if table is not None:
-        good = states.keys() - {run.info.run_id for run in stale}
-        mask = pa.compute.is_in(table["run_id"], pa.array(sorted(good), pa.string()))
-        old = table.filter(mask).replace_schema_metadata(None).cast(COLUMNS)
-        fresh = pa.concat_tables([old, fresh])
-    table = fresh.replace_schema_metadata({"states": json.dumps(states)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
-    return table

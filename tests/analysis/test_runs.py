@@ -78,11 +78,13 @@ def _runs(client):
 def test_the_cache_is_read_again_only_where_a_trial_has_grown(folder, client, monkeypatch, tmp_path):
     fetched = []
 
+    original = histories.fetch_histories
+
     def counted(client, chosen):
         fetched.append([run.info.run_name for run in chosen])
-        return histories.fetch_histories(client, chosen)
+        return original(client, chosen)
 
-    monkeypatch.setattr(runs, "fetch_histories", counted)
+    monkeypatch.setattr(histories, "fetch_histories", counted)
     record(Imagined("growing", trials=3, images=False, seed=9), folder / "growing", client.tracking_uri)
     before = load(client, "growing")
     assert [len(names) for names in fetched] == [3]

@@ -1,0 +1,397 @@
+"""What a tuner looks at: curves, the search over time, slices, importance, pairs, workers, trade-offs.
+
+Each function draws one figure of a sweep's tables, or raises AnalysisError with the reason why it can't.
+"""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.runs import AnalysisError, Tables
+from analysis.style import (
+    BLUE,
+    CYCLE,
+    GREY,
+    SCALE,
+    STATUS,
+    VERMILION,
+    canvas,
+    label,
+    legend_above,
+    objective_label,
+    unit,
+    use_scale,
+)
+
+PAIRS = 4  # dimensions of the contour figure; the most important ones
+MARGIN = 0.05
+
+
+def learning_curves(tables: Tables) -> Figure:
+    """The objective over epochs, a line a trial, coloured by what became of it; ASHA's rungs as verticals."""
+    sweep, scored = tables.sweep, tables.scored()
+    curves = tables.curves(sweep.metric)
+    figure, axes = canvas(7.5, 4.5)
+    best = tables.best_first()["number"].iloc[0]
+    for row in scored.itertuples():
+        colour, marker, line = STATUS[row.status]
+        curve = curves[row.number].dropna()
+        width, alpha = (2.5, 1.0) if row.number == best else (1.0, 0.6)
+        axes.plot(curve.index, curve, line, color=colour, linewidth=width, alpha=alpha, label=row.status)
+        axes.plot(curve.index[-1], curve.iloc[-1], marker, color=colour, markersize=5)
+    last = curves[best].dropna()
+    axes.annotate(f" trial {best}", (last.index[-1], last.iloc[-1]), fontsize=8, va="center")
+    for rung in rungs(tables):
+        axes.axvline(rung, color=GREY, linewidth=0.8, linestyle=":", label="rung of ASHA")
+    axes.set(xlabel="epoch", ylabel=objective_label(sweep))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    legend_above(axes)
+    return figure
+
+
+def rungs(tables: Tables) -> list[int]:
+    """Return the epochs at which ASHA decides; none where the sweep had no early stopping."""
+    params = tables.sweep.params
+    if params.get("no_early_stopping") != "False" or "grace_epochs" not in params:
+        return []
+    epochs, rung = tables.sweep.epochs or 0, int(params["grace_epochs"])
+    factor, found = int(params.get("reduction_factor", 3)), []
+    while rung < epochs:
+        found.append(rung)
+        rung *= factor
+    return found
+
+
+def seed_bands(sets: list[tuple[str, Tables]]) -> Figure:
+    """The objective over epochs, mean ± one standard deviation over the trials that share a setting.
+
+    sets: tables with the name of each; a setting is named by the set and by its place in the space.
+    """
+    first = sets[0][1].sweep
+    figure, axes = canvas(7.5, 4.5)
+    count = 0
+    for name, tables in sets:
+        if tables.sweep.metric != first.metric:
+            raise AnalysisError(f"{name!r} is measured by {tables.sweep.metric}, not by {first.metric}.")
+        curves = tables.curves(first.metric)
+        scored = tables.scored()
+        dimensions = [d for d in tables.sweep.space if f"params.{d}" in scored]
+        keys = scored[[f"params.{d}" for d in dimensions]].apply(tuple, axis=1)
+        for key in keys.unique():
+            numbers = scored["number"][keys == key]
+            if len(numbers) < 2:
+                continue
+            chosen = curves[numbers]
+            mean, std = chosen.mean(axis=1), chosen.std(axis=1, ddof=1)
+            setting = ", ".join(f"{label(d)} = {v:.4g}" for d, v in zip(dimensions, key, strict=True))
+            colour, line = CYCLE[count % len(CYCLE)], ("-", "--", "-.", ":")[count // len(CYCLE) % 4]
+            axes.plot(mean.index, mean, line, color=colour, label=f"{name}, {setting} (n = {len(numbers)})")
+            axes.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+            count += 1
+    if not count:
+        raise AnalysisError(
+            "No setting was trained with two seeds or more; python -m analysis.winners --retrain-seeds does that."
+        )
+    axes.set(xlabel="epoch", ylabel=objective_label(first))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    legend_above(axes, columns=1)
+    return figure
+
+
+def evolution(tables: Tables) -> Figure:
+    """The search in the order of its trials: the objective with the best so far, then each dimension."""
+    sweep, scored = tables.sweep, tables.scored()
+    space = dimensions_of(tables)
+    figure, axes = canvas(7.5, 2.6 + 1.5 * len(space), 1 + len(space), 1, sharex=True, squeeze=False)
+    axes = axes[:, 0]
+    values = tables.objective[scored.index]
+    _scatter(axes[0], scored, scored["number"], values)
+    running = values.cummin() if sweep.mode == "min" else values.cummax()
+    axes[0].step(scored["number"], running, where="post", color="black", linewidth=1, label="best so far")
+    axes[0].set_ylabel(objective_label(sweep).replace(", ", ",\n"))
+    legend_above(axes[0], 6)
+    for ax, (name, domain) in zip(axes[1:], space.items(), strict=True):
+        points = ax.scatter(scored["number"], _plotted(scored, name, domain), c=values, cmap=SCALE, s=24)
+        _name_axis(ax, name, domain, "y")
+    if len(space):
+        figure.colorbar(points, ax=axes[1:], label=label(sweep.metric))
+    axes[-1].set_xlabel("trial")
+    return figure
+
+
+def slices(tables: Tables) -> Figure:
+    """The objective over each dimension alone."""
+    scored, space = tables.scored(), dimensions_of(tables)
+    width = min(4, len(space))
+    rows = -(-len(space) // width)
+    figure, axes = canvas(1 + 3.2 * width, 0.8 + 3 * rows, rows, width, sharey=True, squeeze=False)
+    for ax, (name, domain) in zip(axes.flat, space.items(), strict=False):
+        _scatter(ax, scored, _plotted(scored, name, domain), tables.objective[scored.index])
+        _name_axis(ax, name, domain, "x")
+    for ax in axes.flat[len(space) :]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(objective_label(tables.sweep).replace(", ", ",\n"))
+    legend_above(axes[0, 0], 3)
+    return figure
+
+
+def importance(tables: Tables) -> Figure:
+    """How much of the objective's variance each dimension explains (fANOVA, Hutter et al. 2014)."""
+    shares = importances(tables)
+    figure, axes = canvas(6, 1.2 + 0.45 * len(shares))
+    names = list(shares)[::-1]
+    axes.barh([label(name) for name in names], [shares[name] for name in names], color=BLUE)
+    for k, name in enumerate(names):
+        axes.annotate(f" {shares[name]:.0%}", (shares[name], k), va="center", fontsize=9)
+    axes.set_xlim(0, 1.12)
+    axes.set_xlabel(f"share of the variance of {label(tables.sweep.metric)}")
+    return figure
+
+
+def importances(tables: Tables) -> dict[str, float]:
+    """Return the share of the variance by dimension, the largest first: optuna's fANOVA of our trials.
+
+    Raises AnalysisError for spaces of one dimension and below eight trials.
+    """
+    scored, space = tables.scored(), dimensions_of(tables)
+    if len(space) < 2 or len(scored) < 8:
+        raise AnalysisError(
+            f"Importance needs two dimensions and eight scored trials; {tables.sweep.name!r} has "
+            f"{len(space)} and {len(scored)}."
+        )
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="minimize" if tables.sweep.mode == "min" else "maximize")
+    distributions = {name: optuna.distributions.FloatDistribution(-1e-9, 1 + 1e-9) for name in space}
+    coordinates = {name: unit(scored[f"params.{name}"], domain) for name, domain in space.items()}
+    values = tables.objective[scored.index]
+    for k, value in enumerate(values):
+        params = {name: float(np.clip(x[k], 0, 1)) for name, x in coordinates.items()}
+        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=float(value)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+
+def pairs(tables: Tables) -> Figure:
+    """The objective over pairs of dimensions, interpolated between the trials; the most important ones."""
+    scored, space = tables.scored(), dimensions_of(tables)
+    if len(space) < 2 or len(scored) < 4:
+        raise AnalysisError(
+            f"Pairs need two dimensions and four scored trials; {tables.sweep.name!r} has "
+            f"{len(space)} and {len(scored)}."
+        )
+    names = list(space)
+    if len(names) > 2 and len(scored) >= 8:
+        names = list(importances(tables))
+    names = names[:PAIRS]
+    n = len(names) - 1
+    figure, axes = canvas(1.6 + 2.9 * n, 0.8 + 2.6 * n, n, n, sharex="col", sharey="row", squeeze=False)
+    values = tables.objective[scored.index].to_numpy()
+    levels = np.linspace(*np.quantile(values, [0, 0.95]), 12)
+    for row in range(n):
+        for column in range(n):
+            ax, x_name, y_name = axes[row, column], names[column], names[row + 1]
+            if column > row:
+                ax.set_visible(False)
+                continue
+            x, y = (unit(scored[f"params.{name}"], space[name]) for name in (x_name, y_name))
+            try:
+                filled = ax.tricontourf(x, y, values, levels=levels, cmap=SCALE, extend="both")
+            except (RuntimeError, ValueError):  # trials on a line span no area
+                filled = None
+            ax.scatter(x, y, c=values, cmap=SCALE, vmin=levels[0], vmax=levels[-1], s=18, edgecolor="white")
+            _unit_ticks(ax, space[x_name], "x")
+            _unit_ticks(ax, space[y_name], "y")
+            if row == n - 1:
+                ax.set_xlabel(label(x_name))
+            if column == 0:
+                ax.set_ylabel(label(y_name))
+    if filled is not None:
+        figure.colorbar(filled, ax=axes, label=objective_label(tables.sweep), shrink=0.8)
+    return figure
+
+
+def parallel_coordinates(tables: Tables) -> Figure:
+    """A line a trial through its settings to its score; the better, the darker and the further in front."""
+    sweep, scored, space = tables.sweep, tables.scored(), dimensions_of(tables)
+    values = tables.objective[scored.index]
+    ranks = (sweep.sign * values).rank(pct=True).to_numpy()
+    low, high = values.min(), values.max()
+    columns = [unit(scored[f"params.{name}"], domain) for name, domain in space.items()]
+    columns.append(((values - low) / ((high - low) or 1)).to_numpy())
+    figure, axes = canvas(2 + 1.6 * len(columns), 4.2)
+    x = np.arange(len(columns))
+    lines = np.stack(columns, axis=1)
+    colours = np.array([0, 0.45, 0.70, 1.0])
+    for k in np.argsort(-ranks):
+        shade = (*(colours[1:3] * 0 + 0.75), 0.5) if ranks[k] > 0.25 else None
+        best = ranks[k] == ranks.min()
+        colour = VERMILION if best else shade or BLUE
+        axes.plot(
+            x, lines[k], color=colour, linewidth=2.5 if best else 1.0, alpha=0.9 if ranks[k] <= 0.25 else 0.6
+        )
+    for k, (name, domain) in enumerate(space.items()):
+        for place, text in _ends(domain, scored[f"params.{name}"]):
+            axes.annotate(text, (k, place), xytext=(3, -3), textcoords="offset points", fontsize=8)
+    for place, value in ((0, low), (1, high)):
+        axes.annotate(f"{value:.4g}", (x[-1], place), xytext=(3, -3), textcoords="offset points", fontsize=8)
+    for k in x:
+        axes.axvline(k, color="black", linewidth=0.8)
+    axes.set_xticks(x, [*(label(name) for name in space), label(sweep.metric)])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.set_xlim(-0.2, x[-1] + 0.5)
+    handles = [
+        Line2D([], [], color=VERMILION, linewidth=2.5, label="best"),
+        Line2D([], [], color=BLUE, label="best quarter"),
+        Line2D([], [], color="0.75", label="others"),
+    ]
+    axes.legend(handles=handles, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8)
+    return figure
+
+
+def gantt(tables: Tables) -> Figure:
+    """Which trial ran where and when; a row a worker's slot."""
+    trials, sweep = tables.trials, tables.sweep
+    if trials.empty:
+        raise AnalysisError(f"Sweep {sweep.name!r} has no trial.")
+    begin = trials["start"].min()
+    seconds = (trials["end"].max() - begin).total_seconds()
+    scale, unit_name = next((s, u) for s, u, most in TIME_UNITS if seconds < most)
+    rows, names = lanes(trials)
+    figure, axes = canvas(8, 1.2 + 0.4 * len(names))
+    for row, lane in zip(trials.itertuples(), rows, strict=True):
+        left = (row.start - begin).total_seconds() / scale
+        width = (row.end - row.start).total_seconds() / scale
+        colour = STATUS[row.status][0]
+        axes.barh(lane, width, left=left, height=0.7, color=colour, edgecolor="white", label=row.status)
+        if width > 0.025 * seconds / scale:
+            axes.annotate(
+                row.number, (left + width / 2, lane), ha="center", va="center", fontsize=7, color="w"
+            )
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{unit_name} since the first trial began")
+    legend_above(axes)
+    return figure
+
+
+TIME_UNITS = ((1, "seconds", 180), (60, "minutes", 3 * 3600), (3600, "hours", float("inf")))
+
+
+def lanes(trials: pd.DataFrame) -> tuple[list[int], list[str]]:
+    """Place trials on rows so that none overlap: by node where it is recorded; return rows and their names."""
+    free: dict[str, list[pd.Timestamp]] = {}
+    placed = []
+    for row in trials.sort_values("start").itertuples():
+        node = row.node if isinstance(row.node, str) else "worker"
+        slots = free.setdefault(node, [])
+        k = next((k for k, until in enumerate(slots) if until <= row.start), len(slots))
+        slots[k : k + 1] = [row.end]
+        placed.append((row.Index, node, k))
+    order = {(node, k): None for node in sorted(free) for k in range(len(free[node]))}
+    order = {slot: k for k, slot in enumerate(order)}
+    by_index = {index: order[node, k] for index, node, k in placed}
+    names = [f"{node} · {k + 1}" if len(free[node]) > 1 else node for node, k in order]
+    return [by_index[index] for index in trials.index], names
+
+
+def pareto(tables: Tables, other: str = "reconstruction_mse", other_sign: int = 1) -> Figure:
+    """The objective against another metric, with the trials that no other one beats in both."""
+    sweep, scored = tables.sweep, tables.scored()
+    second = tables.metric(other)[scored.index]
+    scored = scored[np.isfinite(second)]
+    if scored.empty:
+        raise AnalysisError(f"No trial of {sweep.name!r} has reported {other}.")
+    first, second = tables.objective[scored.index], second[scored.index]
+    figure, axes = canvas(6, 4.5)
+    _scatter(axes, scored, first, second)
+    front = pareto_front(sweep.sign * first.to_numpy(), other_sign * second.to_numpy())
+    chosen = scored.index[front][np.argsort(first.to_numpy()[front])]
+    axes.step(
+        first[chosen],
+        second[chosen],
+        where="post" if sweep.sign == other_sign == 1 else "pre",
+        color="black",
+        linewidth=1,
+        label="Pareto front",
+    )
+    for index in chosen:
+        axes.annotate(
+            scored["number"][index],
+            (first[index], second[index]),
+            fontsize=8,
+            xytext=(4, 4),
+            textcoords="offset points",
+        )
+    direction = "lower" if other_sign == 1 else "higher"
+    axes.set(xlabel=objective_label(sweep), ylabel=f"{label(other)}, {direction} is better")
+    legend_above(axes)
+    return figure
+
+
+def pareto_front(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return which points no other one is at least as good as in both and better in one; lower is better."""
+    worse_somewhere = (first[:, None] >= first) & (second[:, None] >= second)
+    strictly = (first[:, None] > first) | (second[:, None] > second)
+    return np.flatnonzero(~(worse_somewhere & strictly).any(1))
+
+
+def dimensions_of(tables: Tables) -> dict[str, dict]:
+    """Return the search space's dimensions that trials have recorded; raises AnalysisError without any."""
+    space = {n: d for n, d in tables.sweep.space.items() if f"params.{n}" in tables.trials}
+    if not space:
+        raise AnalysisError(f"The record of {tables.sweep.name!r} names no dimension of its search space.")
+    return space
+
+
+def _scatter(axes, trials: pd.DataFrame, x, y) -> None:
+    for status, (colour, marker, _) in STATUS.items():
+        chosen = trials["status"] == status
+        if chosen.any():
+            axes.plot(x[chosen], y[chosen], marker, color=colour, markersize=5, alpha=0.85, label=status)
+
+
+def _plotted(trials: pd.DataFrame, name: str, domain: dict) -> pd.Series:
+    if domain.get("type") == "categorical":
+        return pd.Series(
+            unit(trials[f"params.{name}"], domain) * max(1, len(domain["choices"]) - 1), trials.index
+        )
+    return trials[f"params.{name}"]
+
+
+def _name_axis(axes, name: str, domain: dict, which: str) -> None:
+    (axes.set_xlabel if which == "x" else axes.set_ylabel)(label(name))
+    use_scale(axes, domain, which)
+    if domain.get("type") == "categorical":
+        choices = [str(choice) for choice in domain["choices"]]
+        (axes.set_xticks if which == "x" else axes.set_yticks)(range(len(choices)), choices)
+
+
+def _ends(domain: dict, values: pd.Series) -> list[tuple[float, str]]:
+    if domain.get("type") == "categorical":
+        n = len(domain["choices"])
+        return [(k / max(1, n - 1), str(choice)) for k, choice in enumerate(domain["choices"])]
+    low, high = domain.get("lower", values.min()), domain.get("upper", values.max())
+    return [(0, f"{low:.4g}"), (1, f"{high:.4g}")]
+
+
+def _unit_ticks(axes, domain: dict, which: str) -> None:
+    """Label an axis over [0, 1] with the dimension's own values."""
+    set_ticks = axes.set_xticks if which == "x" else axes.set_yticks
+    (axes.set_xlim if which == "x" else axes.set_ylim)(-MARGIN, 1 + MARGIN)
+    if domain.get("type") == "categorical" or "lower" not in domain:
+        ends = _ends(domain, pd.Series([0.0, 1.0]))
+        set_ticks([place for place, _ in ends], [text for _, text in ends])
+        return
+    places = np.linspace(0, 1, 3)
+    low, high = domain["lower"], domain["upper"]
+    values = low * (high / low) ** places if domain.get("log") else low + places * (high - low)
+    set_ticks(places, [f"{value:.3g}" for value in values])

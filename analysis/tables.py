@@ -1,0 +1,245 @@
+"""The seeds' tables with our numbers beside the paper's.
+
+    python -m analysis.tables [--only vaegan-beta] [--sweep NAME …] [--form markdown] [--output FILE]
+
+Our numbers stand in as many columns as there are conditions under which they were measured: what another
+extractor, number of images, likelihood, data set, width or number of epochs has scored is never in the same
+column, nor ranked with it.
+"""
+
+import io
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis import comparable
+from analysis.command import number, run_command
+from analysis.papers import TABLES, Column, PaperTable, Row
+from analysis.runs import FINISHED, AnalysisError, connect, find, load_trials, sweeps
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PROGRAM = "python -m analysis.tables"
+BUDGET = {"epoch": "epochs", "params.width": "width"}  # not what a score means, but what it was given
+Form = Literal["terminal", "markdown", "csv", "latex"]
+
+
+@dataclass(frozen=True)
+class TablesConfig:
+    """Options of `analysis.tables`."""
+
+    sweep: tuple[str, ...] = ()
+    """names of the sweeps to take numbers from; all, if none is given"""
+    only: str | None = None
+    """key of one table; all, if not given"""
+    form: Form = "terminal"
+    """how to write them"""
+    output: Path | None = None
+    """file to write to; the terminal, if not given"""
+    tracking_uri: str | None = None
+    """MLflow's database or server; MLFLOW_TRACKING_URI or sqlite:///mlflow.db, if not given"""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A table with numbers: `cells` by row and column, `best` where a cell is its column's, `notes` below."""
+
+    paper: PaperTable
+    cells: pd.DataFrame
+    best: pd.DataFrame
+    notes: list[str]
+
+
+def tables(config: TablesConfig, console: Console) -> int:
+    """Print the seeds' tables with our numbers beside the paper's."""
+    known = [table.key for table in TABLES]
+    if config.only is not None and config.only not in known:
+        raise AnalysisError(f"There is no table {config.only!r}; there are: {', '.join(known)}.")
+    client = connect(config.tracking_uri)
+    trials = all_trials(client, config.sweep)
+    chosen = [table for table in TABLES if config.only in (None, table.key)]
+    filled = [fill(table, trials) for table in chosen]
+    ours = [table for table in filled if table.notes]
+    if config.only is None:
+        filled = ours
+    if not filled:
+        raise AnalysisError("No finished trial of these sweeps belongs into a table of the seeds.")
+    if config.form == "terminal" and config.output is None:
+        for table in filled:
+            show(table, console)
+        return 0
+    text = "\n".join(write(table, config.form) for table in filled)
+    if config.output is None:
+        print(text, end="")
+    else:
+        config.output.write_text(text)
+        console.print(f"Wrote {config.output}", highlight=False)
+    return 0
+
+
+def all_trials(client: "MlflowClient", names: tuple[str, ...]) -> pd.DataFrame:
+    """Return the finished trials of sweeps in one table, with `model` and `sweep`."""
+    chosen = [find(client, name) for name in names] or sweeps(client)
+    parts = []
+    for sweep in chosen:
+        trials = load_trials(client, sweep)
+        parts.append(trials.assign(model=sweep.tags.get("latentune.model", ""), sweep=sweep.name))
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        raise AnalysisError("The record has no trial yet.")
+    trials = pd.concat(parts, ignore_index=True)
+    return trials[trials["status"] == FINISHED]
+
+
+def fill(table: PaperTable, trials: pd.DataFrame) -> Filled:
+    """Put our numbers beside the paper's."""
+    labels = [row.label for row in table.rows]
+    values, texts, notes = pd.DataFrame(index=labels), pd.DataFrame(index=labels), []
+    signs = {}
+    for column in table.columns:
+        published = [row.published.get(column.label) for row in table.rows]
+        if any(value is not None for value in published):
+            name = f"{column.label}, paper"
+            texts[name] = [_published(value) for value in published]
+            values[name] = [np.nan if value is None else np.ravel(value)[0] for value in published]
+            signs[name] = column.sign
+        for metric in _metrics(column, trials):
+            scored = matching(trials, table.match)
+            scored = scored[np.isfinite(scored[f"metrics.{metric}"].astype(float))]
+            for depends, group in comparable.groups(scored, metric, BUDGET) if len(scored) else ():
+                cells = [cell(row, group, metric, column.sign) for row in table.rows]
+                if all(value is None for value, _ in cells):
+                    continue
+                name = f"{column.label}, ours [{len(notes) + 1}]"
+                texts[name] = [text for _, text in cells]
+                values[name] = [np.nan if value is None else value for value, _ in cells]
+                signs[name] = column.sign
+                said = "; ".join(f"{label}: {value}" for label, value in depends.items())
+                notes.append(f"[{len(notes) + 1}] {metric}; {said}")
+    best = pd.DataFrame({name: signs[name] * values[name] for name in values})
+    best = best.eq(best.min()) & (best.notna().sum() > 1)
+    return Filled(table, texts, best, notes)
+
+
+def matching(trials: pd.DataFrame, match: dict[str, object]) -> pd.DataFrame:
+    """Return the trials whose columns are as `match` says; numbers may differ by rounding."""
+    for column, wanted in match.items():
+        if column == "best":
+            continue
+        if column not in trials:
+            return trials.iloc[:0]
+        if column == "model":
+            trials = trials[trials["model"].str.endswith(str(wanted))]
+        elif isinstance(wanted, int | float):
+            found = pd.to_numeric(trials[column], errors="coerce")
+            trials = trials[np.isclose(found, wanted, rtol=1e-6)]
+        else:
+            trials = trials[trials[column].astype(str) == wanted]
+    return trials
+
+
+def cell(row: Row, group: pd.DataFrame, metric: str, sign: int) -> tuple[float | None, str]:
+    """Return a row's value in a group of comparable trials, and how it is written.
+
+    Several trials of one setting: mean ± standard deviation and their number. The best one of a search: its
+    value ± the recorded deviation and its place.
+    """
+    found = matching(group, row.match)
+    if found.empty:
+        return None, "–"
+    values = found[f"metrics.{metric}"].astype(float)
+    if "best" in row.match:
+        best = found.loc[(sign * values).idxmin()]
+        place = str(row.match["best"])
+        where = f" ({place.removeprefix('params.')} = {number(best[place])})"
+        return float(values[best.name]), _with_std(best, metric) + where
+    if len(found) == 1:
+        return float(values.iloc[0]), _with_std(found.iloc[0], metric)
+    return float(values.mean()), f"{number(values.mean())} ± {number(values.std(ddof=1))} (n = {len(found)})"
+
+
+def _with_std(trial: pd.Series, metric: str) -> str:
+    std = trial.get(f"metrics.{metric}_std", np.nan)
+    return number(float(trial[f"metrics.{metric}"])) + ("" if pd.isna(std) else f" ± {number(float(std))}")
+
+
+def _published(value: float | tuple[float, float] | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value[0]:g} ± {value[1]:g}" if isinstance(value, tuple) else f"{value:.6g}"
+
+
+def _metrics(column: Column, trials: pd.DataFrame) -> list[str]:
+    """Return our keys of a column; `f*d*` is `fid` and every `fd_<extractor>`."""
+    keys = [c.removeprefix("metrics.") for c in trials.columns if c.startswith("metrics.")]
+    if column.metric == "f*d*":
+        return [k for k in keys if k == "fid" or (k.startswith("fd_") and not k.endswith("_std"))]
+    return [key for key in keys if fnmatch(key, column.metric)]
+
+
+def show(filled: Filled, console: Console) -> None:
+    """Print a table."""
+    table = Table(title=filled.paper.title, title_justify="left")
+    table.add_column("")
+    for name in filled.cells:
+        table.add_column(name, justify="right")
+    for label in filled.cells.index:
+        cells = [
+            Text(filled.cells.loc[label, name], style="bold" if filled.best.loc[label, name] else "")
+            for name in filled.cells
+        ]
+        table.add_row(label, *cells)
+    console.print(table)
+    for line in footnotes(filled):
+        console.print(line, style="dim", highlight=False, markup=False)
+    console.print()
+
+
+def footnotes(filled: Filled) -> list[str]:
+    """Return what stands below a table."""
+    lines = [f"paper: {filled.paper.conditions}", *filled.notes]
+    return lines + [filled.paper.note] * bool(filled.paper.note)
+
+
+def write(filled: Filled, form: Form) -> str:
+    """Return a table as Markdown, CSV or LaTeX; bold is the best of a column."""
+    cells, title = filled.cells, filled.paper.title
+    if form == "csv":
+        file = io.StringIO()
+        cells.rename_axis(title).to_csv(file)
+        return file.getvalue() + "".join(f"# {line}\n" for line in footnotes(filled))
+    if form == "latex":
+        styled = cells.map(_latex).where(~filled.best, "\\textbf{" + cells.map(_latex) + "}")
+        styled.index = [_latex(label) for label in cells.index]
+        styled.columns = [_latex(name) for name in cells.columns]
+        body = styled.to_latex(column_format="l" + "r" * cells.shape[1], escape=False)
+        return f"% {title}\n{body}" + "".join(f"% {line}\n" for line in footnotes(filled)) + "\n"
+    bold = cells.where(~filled.best, "**" + cells + "**")
+    lines = [f"### {title}", "", "| | " + " | ".join(cells.columns) + " |"]
+    lines.append("|---|" + "---:|" * cells.shape[1])
+    lines += [f"| {label} | " + " | ".join(bold.loc[label]) + " |" for label in cells.index]
+    return "\n".join([*lines, "", *(f"{line}  " for line in footnotes(filled)), ""]) + "\n"
+
+
+def _latex(text: str) -> str:
+    for plain, escaped in (("_", "\\_"), ("%", "\\%"), ("β", "$\\beta$"), ("±", "$\\pm$"), ("–", "--")):
+        text = text.replace(plain, escaped)
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    return run_command(PROGRAM, TablesConfig, tables, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
