@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -19,20 +18,10 @@ from typing import Any
 
 import numpy as np
 from joblib.externals.loky import ProcessPoolExecutor
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from trainables.data.decoding import Chunk, Settings, convert_chunk
 from trainables.data.layout import Source, complete_splits
+from trainables.data.progress import image_bar
 from trainables.data.readers import Reader
 from trainables.data.store import DIGEST_BYTES, DataError, ImageStore, digest, write_store
 
@@ -67,7 +56,9 @@ def convert(
                 work.parent, 2 * (done.width + ROW.itemsize) * (len(source) - done.inputs), source.name
             )
             if done.inputs < len(source):
-                with _bar(source, settings, done, progress) as advance:
+                size = settings.image_size
+                title = f"Converting {name} to {size}×{size}"
+                with image_bar(title, len(source), done.inputs, progress) as advance:
                     for chunk in _chunks(source.reader, settings, done.inputs, workers or _cores()):
                         done.append(chunk)
                         advance(chunk.inputs)
@@ -228,34 +219,3 @@ def _check_room(folder: Path, needed: int, name: str) -> None:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.0f} images/s" if task.speed else "")
-
-
-class _bar:  # noqa: N801
-    """A progress bar that counts images, or nothing."""
-
-    def __init__(self, source: Source, settings: Settings, done: _Work, progress: bool | None):
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-        )
-        shown = sys.stderr.isatty() if progress is None else progress
-        self._progress = Progress(*columns, console=Console(stderr=True), disable=not shown)
-        size = settings.image_size
-        self._task = self._progress.add_task(
-            f"Converting {source.name} to {size}×{size}", total=len(source), completed=done.inputs
-        )
-
-    def __enter__(self):
-        self._progress.start()
-        return lambda n: self._progress.advance(self._task, n)
-
-    def __exit__(self, *_) -> None:
-        self._progress.stop()

@@ -18,6 +18,7 @@ from trainables.data.conversion import convert
 from trainables.data.decoding import Settings, decode
 from trainables.data.layout import Source
 from trainables.data.store import FORMAT, DataError, ImageStore
+from trainables.data.transfer import fetch, is_uri
 
 
 def load(
@@ -34,7 +35,8 @@ def load(
 ) -> ImageStore:
     """Return the images of a data set, by name or path, converting it where that was not yet done.
 
-    `dataset`: a name or a path, as `catalogue.find` takes them, or the path of an image store. `channels`: 3,
+    `dataset`: a name or a path, as `catalogue.find` takes them, the path of an image store, or the URI of a
+    store or an archive, of which each machine keeps a copy (`transfer.fetch`). `channels`: 3,
     1, or None: as the source. `crop`: "larsen", "square" or None: the whole image, squashed. `limit` takes
     that many images, chosen by their places in the sorted set. Stores lie in `cache_dir` (default: the user's
     cache folder), named by the source's content and these settings; processes that want the same one wait
@@ -45,11 +47,13 @@ def load(
     if limit is not None and limit < 1:
         raise DataError(f"the limit of images is {limit}; choose 1 or more, or none")
     Settings(image_size, channels or 3, crop)
+    cache = Path(cache_dir).expanduser() if cache_dir else default_cache()
+    if is_uri(dataset):
+        dataset = fetch(os.fspath(dataset), cache, progress=progress)
     path = Path(dataset).expanduser()
     if path.suffix == ".arrow" and path.is_file():
         return _existing(path, image_size, channels)
     origin = find(dataset, data_root=data_root, image_size=image_size, limit=limit)
-    cache = Path(cache_dir) if cache_dir else default_cache()
     settings = {"image_size": image_size, "channels": channels, "crop": crop, "limit": limit}
     identity = [FORMAT, origin.name, origin.fingerprint, settings]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
