@@ -152,7 +152,7 @@ TABLES = (
         "MNIST test images, pixels in [0, 1]",
         note=(
             "The paper's are of pixels in 0–255: +784·ln 255 nats, MSE / 255². Its GMM's is a sum over "
-            "10 000 images. A Bernoulli's ELBO is a density of something else and stands in a table of its own."
+            "10 000 images. A Bernoulli's ELBO is a density of something else and has a table of its own."
         ),
     ),
 )
