@@ -14,6 +14,7 @@ from analysis.style import (
     SCALE,
     STATUS,
     canvas,
+    in_lines,
     label,
     legend_above,
     objective_label,
@@ -24,11 +25,10 @@ from analysis.style import (
 
 def learning_curves(tables: Tables) -> Figure:
     """The objective over epochs, a line a trial, coloured by what became of it; ASHA's rungs as verticals."""
-    sweep, scored = tables.sweep, tables.scored()
-    curves = tables.curves(sweep.metric)
+    sweep, best = tables.sweep, tables.best_first()["number"].iloc[0]
+    curves = tables.curves(sweep.metric).replace([np.inf, -np.inf], np.nan).dropna(axis=1, how="all")
     figure, axes = canvas(7.5, 4.5)
-    best = tables.best_first()["number"].iloc[0]
-    for row in scored.itertuples():
+    for row in tables.trials[tables.trials["number"].isin(curves.columns)].itertuples():
         colour, marker, line = STATUS[row.status]
         curve = curves[row.number].dropna()
         width, alpha = (2.5, 1.0) if row.number == best else (1.0, 0.6)
@@ -103,7 +103,7 @@ def evolution(tables: Tables) -> Figure:
     _scatter(axes[0], scored, scored["number"], values)
     running = values.cummin() if sweep.mode == "min" else values.cummax()
     axes[0].step(scored["number"], running, where="post", color="black", linewidth=1, label="best so far")
-    axes[0].set_ylabel(objective_label(sweep).replace(", ", ",\n"))
+    axes[0].set_ylabel(in_lines(objective_label(sweep)))
     legend_above(axes[0], 6)
     for ax, (name, domain) in zip(axes[1:], space.items(), strict=True):
         points = ax.scatter(scored["number"], _plotted(scored, name, domain), c=values, cmap=SCALE, s=24)
@@ -126,7 +126,7 @@ def slices(tables: Tables) -> Figure:
     for ax in axes.flat[len(space) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
-        ax.set_ylabel(objective_label(tables.sweep).replace(", ", ",\n"))
+        ax.set_ylabel(in_lines(objective_label(tables.sweep)))
     legend_above(axes[0, 0], 3)
     return figure
 

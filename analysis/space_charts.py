@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from analysis.charts import dimensions_of
 from analysis.runs import AnalysisError, Tables
@@ -74,7 +75,7 @@ def pairs(tables: Tables) -> Figure:
     n = len(names) - 1
     figure, axes = canvas(1.6 + 2.9 * n, 0.8 + 2.6 * n, n, n, sharex="col", sharey="row", squeeze=False)
     values = tables.objective[scored.index].to_numpy()
-    levels = np.linspace(*np.quantile(values, [0, 0.95]), 12)
+    levels = MaxNLocator(10).tick_values(*np.quantile(values, [0, 0.95]))
     for row in range(n):
         for column in range(n):
             ax, x_name, y_name = axes[row, column], names[column], names[row + 1]
@@ -129,7 +130,9 @@ def parallel_coordinates(tables: Tables) -> Figure:
         Line2D([], [], color=BLUE, label="best quarter"),
         Line2D([], [], color="0.75", label="others"),
     ]
-    axes.legend(handles=handles, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8)
+    axes.legend(
+        handles=handles, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8, frameon=False
+    )
     return figure
 
 

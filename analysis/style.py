@@ -43,7 +43,6 @@ RC = {
     "axes.spines.right": False,
     "axes.titlesize": "medium",
     "axes.titlelocation": "left",
-    "legend.frameon": False,
     "savefig.dpi": 140,
 }
 
@@ -69,6 +68,11 @@ def objective_label(sweep: "Sweep") -> str:
     return f"{label(sweep.metric)}, {'lower' if sweep.mode == 'min' else 'higher'} is better"
 
 
+def in_lines(text: str) -> str:
+    """Break a label for a low axis."""
+    return text.replace(" (", "\n(").replace(", ", ",\n")
+
+
 def legend_above(axes: Axes, columns: int = 5) -> None:
     """Put the legend over the axes, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
@@ -81,6 +85,7 @@ def legend_above(axes: Axes, columns: int = 5) -> None:
             loc="lower left",
             bbox_to_anchor=(0, 1.0),
             fontsize=8,
+            frameon=False,
         )
 
 
