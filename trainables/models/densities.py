@@ -36,6 +36,11 @@ class FittedDensity:
     def __init__(self, config: Any, *, seed: int = 0):
         self.config, self.seed = config, seed
 
+    @classmethod
+    def configure(cls, values: dict[str, Any]) -> Any:
+        """Return the Config of these values."""
+        return cls.Config(**values)
+
     def training_state(self) -> dict[str, Any]:
         """Return what was fitted, as tensors and plain values."""
         values = {name: getattr(self.estimator, name) for name in self.FITTED}

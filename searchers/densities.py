@@ -1,0 +1,148 @@
+"""Four densities of digits, each tuned by itself: VAE, convolutional VAE, PPCA, Gaussian mixture.
+
+Each has a sweep of its own, since a Bernoulli's likelihood and a Gaussian's are not comparable; the first
+trial is the seed's setting. At the end the seed's setting and the best one of each are fitted to all images
+that are not for testing, and the test images give the table and the figures.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from searchers.command import main_of, prepare
+from searchers.progress import best_record
+from searchers.sweep import Study, SweepConfig, run
+
+PROGRAM = "python -m searchers.densities"
+METRIC = "nats_per_image"
+Model = Literal["vae", "conv_vae", "ppca", "mixture"]
+FITTED = ("ppca", "mixture")  # in one step
+TITLES = {"vae": "VAE", "conv_vae": "ConvVAE", "ppca": "PPCA", "mixture": "Gaussian mixture"}
+
+
+@dataclass(frozen=True)
+class DensityConfig(SweepConfig):
+    """Settings of one run of the density comparison; `num_samples` are the trials of each model."""
+
+    models: tuple[Model, ...] = ("vae", "conv_vae", "ppca", "mixture")
+    """which of the models to tune"""
+
+
+PRESETS = {
+    "quick": DensityConfig(
+        preset="quick",
+        dataset="digits",
+        image_size=8,
+        batch_size=32,
+        epochs=20,
+        grace_epochs=5,
+        num_samples=8,
+        evaluation_samples=1000,
+        features="none",
+    ),
+    "report": DensityConfig(
+        preset="report",
+        dataset="mnist",
+        image_size=28,
+        batch_size=128,
+        epochs=25,
+        grace_epochs=3,
+        num_samples=20,
+        evaluation_samples=5000,
+        features="none",
+    ),
+}
+
+
+def study(model: Model, config: DensityConfig, shared: dict[str, Any], provenance: dict[str, Any]) -> Study:
+    """Return one model's sweep; its first trial is the seed's setting."""
+    from ray import tune
+
+    from trainables import densities
+
+    pixels = config.image_size**2
+    latent = tune.randint(2, min(65, pixels))
+    image = {"channels": 1}
+    trainable, space, settings, first = {
+        "vae": (
+            densities.BernoulliVAE,
+            {"hidden": tune.randint(64, 1025), "latent_dim": latent},
+            {"networks": "dense"},
+            {"hidden": 400, "latent_dim": 2},
+        ),
+        "conv_vae": (
+            densities.BernoulliVAE,
+            {"width": tune.uniform(0.25, 2.0), "latent_dim": latent},
+            {"networks": "convolutional"},
+            {"width": 1.0, "latent_dim": 2},
+        ),
+        "ppca": (
+            densities.PPCA,
+            {"latent_dim": tune.randint(1, min(513, pixels - 1))},
+            {},
+            {"latent_dim": 2},
+        ),
+        "mixture": (
+            densities.GaussianMixture,
+            {"components": tune.randint(1, 101)},
+            {"subspace": min(50, pixels)},
+            {"components": 10},
+        ),
+    }[model]
+    if model in FITTED:
+        shared = {name: value for name, value in shared.items() if name != "width"}
+    return Study(
+        experiment="densities",
+        trainable=trainable,
+        space=space,
+        settings={**shared, **image, **settings},
+        metric=METRIC,
+        mode="max",
+        points_to_evaluate=(first,),
+        provenance={
+            **provenance,
+            "density_model": TITLES[model],
+            "likelihood": trainable.model_class.likelihood,
+            "pixel_scale": "[0, 1]",
+        },
+    )
+
+
+def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
+    """Tune each model, then fit the seed's settings and the best ones for the table; return the exit code."""
+    from searchers.density_report import Row, write_report
+
+    folder = Path(config.results) / config.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sweep.json").write_text(json.dumps({"sweep_id": sweep_id, "config": asdict(config)}, indent=2))
+    shared, _, provenance = prepare(config, console, channels=1)
+    rows = []
+    for model in config.models:
+        tuned = study(model, config, shared, provenance)
+        part = replace(config, name=f"{config.name}-{model}")
+        if model in FITTED:
+            part = replace(part, epochs=1, grace_epochs=1, no_early_stopping=True)
+        console.print(f"\n[bold]{TITLES[model]}[/bold]: {', '.join(tuned.space)}", highlight=False)
+        outcome = run(tuned, part, f"{sweep_id}-{model}", PROGRAM, console)
+        if outcome.exit_code:
+            return outcome.exit_code
+        best = best_record(outcome.records, METRIC, "max")
+        first = tuned.points_to_evaluate[0]
+        chosen = {name: best.config[name] for name in tuned.space}
+        rows.append(Row(model, "seed's setting", tuned, first))
+        rows.append(Row(model, "best of the sweep", tuned, chosen))
+    write_report(rows, config, folder, console)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    return main_of(PROGRAM, PRESETS, work, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

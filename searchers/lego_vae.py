@@ -1,0 +1,133 @@
+"""The slides' LEGO-face VAE: Bayesian optimisation of hidden and latent size, then the winner, then morphs.
+
+First the sweep: each trial trains for up to 50 epochs at a constant learning rate, scored by its validation
+loss. Then the best sizes are trained for 400 epochs with a decaying one, as a sweep of one trial, and the
+model draws faces, rebuilds faces it has not seen, and turns one face into another.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.console import Console
+
+from searchers.command import main_of, prepare
+from searchers.progress import best_record
+from searchers.sweep import Study, SweepConfig, run
+
+PROGRAM = "python -m searchers.lego_vae"
+METRIC = "validation_loss_last3"
+
+
+@dataclass(frozen=True)
+class LegoConfig(SweepConfig):
+    """Settings of one run of the LEGO-face sweep."""
+
+    random_starts: int = 10
+    """trials at random sizes before the model proposes"""
+    final_epochs: int = 400
+    """epochs that the winner is trained for afterwards; 0 leaves that out"""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.random_starts < 1:
+            raise ValueError(f"--random-starts is {self.random_starts}; it must be 1 or more")
+        if self.final_epochs < 0:
+            raise ValueError(f"--final-epochs is {self.final_epochs}; it must be 0 or more")
+
+
+PRESETS = {
+    "quick": LegoConfig(
+        preset="quick",
+        dataset="faces",
+        dataset_limit=1500,
+        image_size=32,
+        width=0.5,
+        batch_size=64,
+        epochs=12,
+        grace_epochs=2,
+        num_samples=16,
+        random_starts=4,
+        evaluation_samples=150,
+        features="none",
+        final_epochs=40,
+    ),
+    "report": LegoConfig(
+        preset="report",
+        dataset="lego",
+        image_size=128,
+        width=1.0,
+        batch_size=64,
+        epochs=50,
+        grace_epochs=5,
+        num_samples=100,
+        random_starts=10,
+        evaluation_samples=1000,
+        features="none",
+        final_epochs=400,
+        gpus_per_trial=0.5,
+    ),
+}
+
+
+def study(config: LegoConfig, shared: dict[str, Any], provenance: dict[str, Any]) -> Study:
+    """Return the sweep over the two sizes."""
+    from ray import tune
+
+    from trainables.lego_vae import LegoVAE
+
+    return Study(
+        experiment="lego-vae",
+        trainable=LegoVAE,
+        space={"hidden": tune.randint(128, 2049), "latent_dim": tune.randint(8, 65)},
+        settings=shared,
+        metric=METRIC,
+        random_starts=config.random_starts,
+        provenance={**provenance, "likelihood": LegoVAE.model_class.likelihood},
+    )
+
+
+def final_study(sweep: Study, config: LegoConfig, winner: dict[str, Any], steps_per_epoch: int) -> Study:
+    """Return the winner's training: one trial, with the learning rate falling to its last epoch."""
+    return replace(
+        sweep,
+        settings={**sweep.settings, "decay_steps": config.final_epochs * steps_per_epoch},
+        points=({name: winner[name] for name in sweep.space},),
+    )
+
+
+def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
+    """Sweep, train the winner, draw; return the exit code."""
+    from searchers.face_figures import draw_faces
+    from trainables.data.batches import Batches
+    from trainables.models.storage import load_model
+    from trainables.trainable import load_store, split_config
+
+    shared, _, provenance = prepare(config, console)
+    sweep = study(config, shared, provenance)
+    outcome = run(sweep, config, sweep_id, PROGRAM, console)
+    best = best_record(outcome.records, METRIC, "min")
+    if outcome.exit_code or best is None or not config.final_epochs:
+        return outcome.exit_code
+    training, model_config = split_config(sweep.trainable.model_class, shared)
+    store = load_store(training, model_config.image_size, model_config.channels)
+    steps = len(Batches(store, "train", config.batch_size))
+    once = replace(config, name=f"{config.name}-final", epochs=config.final_epochs, points=None)
+    console.print(f"\nThe best sizes, for {config.final_epochs} epochs with a falling learning rate:")
+    final = run(final_study(sweep, config, best.config, steps), once, f"{sweep_id}-final", PROGRAM, console)
+    if final.exit_code:
+        return final.exit_code
+    (record,) = final.records
+    model = load_model(final.folder / "models" / record.trial)
+    for path in draw_faces(model, store, outcome.folder / "figures"):
+        console.print(f"Figure: {path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    return main_of(PROGRAM, PRESETS, work, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

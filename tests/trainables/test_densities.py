@@ -1,0 +1,99 @@
+"""The four densities' trainables report the same scores, each true to its own model."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.data.batches import to_float
+from trainables.densities import (
+    PPCA,
+    BernoulliVAE,
+    GaussianMixture,
+    likelihood_scores,
+    score,
+    settings_of,
+    train,
+)
+from trainables.models import bernoulli_vae, densities
+
+SETTINGS = {
+    "dataset": "digits",
+    "image_size": 8,
+    "channels": 1,
+    "batch_size": 64,
+    "features": "none",
+    "evaluation_samples": 50,
+    "images": True,
+}
+KEYS = {"nats_per_image", "bits_per_dim", "reconstruction_mse"}
+CASES = [
+    (BernoulliVAE, {"networks": "dense", "hidden": 20}),
+    (BernoulliVAE, {"networks": "convolutional", "width": 0.25}),
+    (PPCA, {"latent_dim": 3}),
+    (GaussianMixture, {"components": 2, "subspace": 10}),
+]
+
+
+@pytest.fixture
+def settings(tmp_path_factory):
+    return SETTINGS | {"cache_dir": str(tmp_path_factory.getbasetemp() / "images")}
+
+
+@pytest.mark.parametrize(("trainable_class", "model"), CASES)
+def test_every_model_reports_the_same_scores(settings, tmp_path, trainable_class, model):
+    trainable = trainable_class(settings | model)
+    result = trainable.train()
+    assert set(result) >= KEYS
+    assert all(math.isfinite(result[key]) for key in KEYS)
+    assert set(result["images"]) == {"samples", "reconstructions"}
+    held_out = to_float(trainable.store.images[trainable.store.split("validation")[:50]])
+    direct = score(trainable.model, held_out)
+    assert direct["reconstruction_mse"] == pytest.approx(result["reconstruction_mse"], rel=1e-4)
+    assert direct["nats_per_image"] == pytest.approx(result["nats_per_image"], rel=0.05)
+    trainable.save_checkpoint(str(tmp_path))
+    restored = trainable_class(settings | model)
+    restored.load_checkpoint(str(tmp_path))
+    noise = [torch.Generator().manual_seed(0) for _ in range(2)]
+    assert torch.equal(trainable.model.sample(3, noise[0]), restored.model.sample(3, noise[1]))
+
+
+def test_a_fitted_density_is_done_after_one_step_and_is_fitted_to_the_training_images(settings):
+    trainable = PPCA(settings | {"latent_dim": 3})
+    result = trainable.train()
+    assert result["done"]
+    assert result["epoch"] == 1
+    store = trainable.store
+    by_hand = densities.PPCA(densities.PPCAConfig(3))
+    by_hand.fit(to_float(store.images[store.split("train")]))
+    held_out = to_float(store.images[store.split("validation")[:50]])
+    assert result["nats_per_image"] == pytest.approx(float(by_hand.log_likelihood(held_out).mean()))
+
+
+def test_bits_are_of_grey_levels_for_a_gaussian_and_of_binary_pixels_for_a_bernoulli():
+    # A uniform density on [0, 1] is one of 8 bits a level (255 steps); a fair coin has one bit a pixel.
+    gaussian = likelihood_scores(0.0, 10, densities.LIKELIHOOD)
+    assert gaussian["bits_per_dim"] == pytest.approx(math.log2(255))
+    coin = likelihood_scores(-10 * math.log(2), 10, bernoulli_vae.BernoulliVAE.likelihood)
+    assert coin["bits_per_dim"] == pytest.approx(1.0)
+    assert coin["nats_per_image"] == -10 * math.log(2)
+
+
+def test_training_takes_every_image_once_an_epoch(monkeypatch):
+    model = bernoulli_vae.BernoulliVAE(bernoulli_vae.BernoulliVAE.configure({"image_size": 4}))
+    seen = []
+    monkeypatch.setattr(model, "training_step", lambda x: seen.append(x))
+    images = np.arange(11, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    train(model, images, epochs=2, batch_size=4, seed=0)
+    assert [len(x) for x in seen] == [4, 4, 3] * 2
+    first, second = (torch.cat(seen[i : i + 3])[:, 0, 0, 0] for i in (0, 3))
+    assert torch.equal(first.sort().values, to_float(images)[:, 0, 0, 0])
+    assert not torch.equal(first, second)
+
+
+def test_unknown_settings_are_named_with_the_known_ones(settings):
+    with pytest.raises(ValueError, match=r"'laten_dim' is no setting of PPCA; its settings: .*latent_dim"):
+        settings_of(PPCA, settings | {"laten_dim": 3})
+    with pytest.raises(ValueError, match="'components' is no setting of BernoulliVAE"):
+        settings_of(BernoulliVAE, settings | {"components": 3})
