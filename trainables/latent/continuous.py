@@ -20,13 +20,19 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from trainables.latent.discrete import Proposal
+from trainables.metrics.neighbours import nearest_neighbours
 
 BATCH = 256
 
 
 @dataclass(frozen=True)
 class ContinuousSettings:
-    """Settings of `ContinuousSearch`. `epochs` are of the network at a round's start, then `refit_epochs`."""
+    """Settings of `ContinuousSearch`.
+
+    The network trains for `epochs` at a round's start and for `refit_epochs` after a query. A proposal keeps
+    `spacing` from all tried ones, root mean squared in standard deviations of the latents: one score hardly
+    changes the surrogate, whose maximum would be asked again and again.
+    """
 
     units: int = 50
     epochs: int = 40
@@ -36,6 +42,7 @@ class ContinuousSettings:
     excluded_share: float = 0.05
     starts: int = 6
     iterations: int = 60
+    spacing: float = 0.1
 
 
 class ContinuousSearch:
@@ -45,12 +52,10 @@ class ContinuousSearch:
         self.settings = settings
 
     def begin(self, latents: NDArray, scores: NDArray, tried: NDArray, rng: np.random.Generator) -> None:
-        """Take the round's data, latents (n, M) and scores (n,); fit the density and a new network.
-
-        What was tried, (m, M), needs no exclusion among vectors of real numbers.
-        """
+        """Take the round's data, latents (n, M), scores (n,) and what was tried (m, M); fit anew."""
         start = time.perf_counter()
         self.latents = np.asarray(latents, dtype=np.float64)
+        self.tried = np.asarray(tried, dtype=np.float64).reshape(-1, latents.shape[1])
         self.scores = np.asarray(scores, dtype=np.float64)
         self.rng = rng
         components = min(self.settings.components, max(1, len(latents) // (2 * latents.shape[1])))
@@ -72,14 +77,17 @@ class ContinuousSearch:
         self.optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate)
         self._train(self.settings.epochs)
         self.stale = True
-        self.begin_seconds = time.perf_counter() - start
+        self.training_seconds = time.perf_counter() - start
 
     def add(self, latent: NDArray, score: float) -> None:
         """Take a query into the data."""
+        start = time.perf_counter()
         self.latents = np.vstack([self.latents, latent])
         self.scores = np.append(self.scores, score)
+        self.tried = np.vstack([self.tried, latent])
         self._train(self.settings.refit_epochs)
         self.stale = True
+        self.training_seconds += time.perf_counter() - start
 
     def propose(self, base: NDArray) -> Proposal:
         """Return the point of the highest expected improvement that SLSQP finds, `base` among its starts."""
@@ -88,23 +96,28 @@ class ContinuousSearch:
             self._fit_head()
             self.stale = False
         fitted = time.perf_counter()
+        fit_seconds, self.training_seconds = fitted - start + self.training_seconds, 0.0
         candidates = np.vstack([self.latents, base])
         feasible = candidates[self._density(candidates) >= self.threshold]
         values = self._log_improvement(torch.from_numpy(feasible)).detach().numpy()
         top = np.argsort(-values)[: self.settings.starts - self.settings.starts // 2]
         drawn = self.rng.integers(len(feasible), size=self.settings.starts // 2)
-        best, best_value = feasible[top[0]], values[top[0]]
-        for origin in feasible[np.concatenate([top, drawn])]:
-            found = self._climb(origin)
-            inside = self._density(found[None])[0] >= self.threshold - 1e-6
-            value = (
-                float(self._log_improvement(torch.from_numpy(found[None])).detach()) if inside else -np.inf
-            )
-            if value > best_value:
-                best, best_value = found, value
+        found = np.array([self._climb(origin) for origin in feasible[np.concatenate([top, drawn])]])
+        found = found[self._density(found) >= self.threshold - 1e-6]
+        candidates = np.vstack([found, feasible])
+        values = self._log_improvement(torch.from_numpy(candidates)).detach().numpy()
+        values[~self._apart(candidates)] = -np.inf
+        best = candidates[values.argmax()]
         mean, _ = self.predict(torch.from_numpy(best[None]))
         seconds = time.perf_counter() - fitted
-        return Proposal(best, float(mean.detach()), math.nan, 0, fitted - start, seconds)
+        return Proposal(best, float(mean.detach()), math.nan, 0, fit_seconds, seconds)
+
+    def _apart(self, z: NDArray) -> NDArray[np.bool_]:
+        """Tell which of z, (n, M), keep their distance from all that was tried."""
+        if not len(self.tried):
+            return np.ones(len(z), dtype=bool)
+        nearest = nearest_neighbours(z / self.scale, self.tried / self.scale).distances[:, 0]
+        return nearest >= self.settings.spacing * math.sqrt(z.shape[1])
 
     def predict(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of the scores at latents (n, M), noise included: each (n,)."""
