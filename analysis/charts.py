@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.command import number
 from analysis.runs import AnalysisError, Tables
 from analysis.style import (
     CYCLE,
@@ -70,7 +71,7 @@ def seed_bands(sets: list[tuple[str, Tables]]) -> Figure:
             raise AnalysisError(f"{name!r} is measured by {tables.sweep.metric}, not by {first.metric}.")
         curves = tables.curves(first.metric)
         scored = tables.scored()
-        dimensions = [d for d in tables.sweep.space if f"params.{d}" in scored]
+        dimensions = [d for d in tables.space if d != "seed"]
         keys = scored[[f"params.{d}" for d in dimensions]].apply(tuple, axis=1)
         for key in keys.unique():
             numbers = scored["number"][keys == key]
@@ -78,7 +79,7 @@ def seed_bands(sets: list[tuple[str, Tables]]) -> Figure:
                 continue
             chosen = curves[numbers]
             mean, std = chosen.mean(axis=1), chosen.std(axis=1, ddof=1)
-            setting = ", ".join(f"{label(d)} = {v:.4g}" for d, v in zip(dimensions, key, strict=True))
+            setting = ", ".join(f"{label(d)} = {number(v)}" for d, v in zip(dimensions, key, strict=True))
             colour, line = CYCLE[count % len(CYCLE)], ("-", "--", "-.", ":")[count // len(CYCLE) % 4]
             axes.plot(mean.index, mean, line, color=colour, label=f"{name}, {setting} (n = {len(numbers)})")
             axes.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
@@ -220,10 +221,9 @@ def pareto_front(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def dimensions_of(tables: Tables) -> dict[str, dict]:
     """Return the search space's dimensions that trials have recorded; raises AnalysisError without any."""
-    space = {n: d for n, d in tables.sweep.space.items() if f"params.{n}" in tables.trials}
-    if not space:
+    if not tables.space:
         raise AnalysisError(f"The record of {tables.sweep.name!r} names no dimension of its search space.")
-    return space
+    return tables.space
 
 
 def _scatter(axes, trials: pd.DataFrame, x, y) -> None:

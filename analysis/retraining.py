@@ -89,4 +89,4 @@ def seeds_of(client: "MlflowClient", tables: Tables) -> pd.DataFrame | None:
 
 def key_of(trial: pd.Series, sweep: Sweep) -> tuple:
     """Name a setting; trials of one setting that differ by their seed have one name."""
-    return tuple(str(trial.get(f"params.{name}")) for name in sweep.space)
+    return tuple(str(trial.get(f"params.{name}")) for name in sweep.space if name != "seed")

@@ -99,6 +99,18 @@ class Tables:
     trials: pd.DataFrame
     history: pd.DataFrame
 
+    @cached_property
+    def space(self) -> dict[str, dict[str, Any]]:
+        """The search space that trials have recorded; without one, the parameters in which trials differ."""
+        space = {n: d for n, d in self.sweep.space.items() if f"params.{n}" in self.trials}
+        if space or self.trials.empty:
+            return space
+        return {
+            column.removeprefix("params."): _observed(self.trials[column])
+            for column in self.trials
+            if column.startswith("params.") and self.trials[column].nunique() > 1
+        }
+
     @property
     def objective(self) -> pd.Series:
         """The sweep's metric of each trial at its last epoch; NaN where there is none."""
@@ -262,6 +274,12 @@ def _domain(text: str) -> dict[str, Any]:
     except json.JSONDecodeError:
         return {}
     return domain if isinstance(domain, dict) else {}
+
+
+def _observed(values: pd.Series) -> dict[str, Any]:
+    if pd.api.types.is_numeric_dtype(values):
+        return {"type": "float", "lower": values.min(), "upper": values.max(), "log": False}
+    return {"type": "categorical", "choices": sorted(values.dropna().astype(str).unique())}
 
 
 def _trials(runs: list["Run"], sweep: Sweep) -> pd.DataFrame:

@@ -138,7 +138,9 @@ def matching(trials: pd.DataFrame, match: dict[str, object]) -> pd.DataFrame:
         if column not in trials:
             return trials.iloc[:0]
         if column == "model":
-            trials = trials[trials["model"].str.endswith(str(wanted))]
+            # A sweep that compares models names each trial's itself.
+            of_sweep = trials["model"].str.endswith(str(wanted))
+            trials = trials[of_sweep & trials.get("params.model", pd.Series(index=trials.index)).isna()]
         elif isinstance(wanted, int | float):
             found = pd.to_numeric(trials[column], errors="coerce")
             trials = trials[np.isclose(found, wanted, rtol=1e-6)]
@@ -154,6 +156,8 @@ def cell(row: Row, group: pd.DataFrame, metric: str, sign: int) -> tuple[float |
     value ± the recorded deviation and its place.
     """
     found = matching(group, row.match)
+    if row.or_match is not None:
+        found = group.loc[found.index.union(matching(group, row.or_match).index)]
     if found.empty:
         return None, "–"
     values = found[f"metrics.{metric}"].astype(float)

@@ -99,7 +99,7 @@ def show_ranking(
 ) -> None:
     """Print a ranking and what it says in words."""
     sweep, ranked = tables.sweep, ranking_of(tables, trials)
-    names = [name for name in sweep.space if f"params.{name}" in ranked]
+    names = list(tables.space)
     table = Table(title=f"{sweep.name}: {sweep.metric}, {direction(sweep)}", title_justify="left")
     for name in ("trial", *names, "epoch", sweep.metric, "best with"):
         table.add_column(name, justify="right", no_wrap=True)
