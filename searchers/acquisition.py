@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.spatial import cKDTree
 from scipy.special import erfcx, log_ndtr, logsumexp, ndtr
 from scipy.stats import qmc
 
@@ -17,6 +18,8 @@ from searchers.space import Space
 
 CANDIDATES = 512
 POLISHED = 4
+SAME = 1e-6  # coordinates that differ by less are equal
+MOST_APART = 0.02  # a wider ban on replicates would keep proposals from an optimum
 EXHAUSTIVE = 32  # discrete dimensions of at most so many values are tried one by one
 
 
@@ -107,8 +110,13 @@ def sobol(m: int, d: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def candidates(space: Space, around: np.ndarray, rng: np.random.Generator, m: int = CANDIDATES) -> np.ndarray:
-    """Return m points that fill the space and m near the points `around` (a, d), at scales 0.3 … 0.001."""
+    """Return m points that fill the space and m near the points `around` (a, d), at scales 0.3 … 0.001.
+
+    Spaces of at most m points are returned whole.
+    """
     d = len(space)
+    if space.size <= m:
+        return space.every()
     spread = space.fill(sobol(m, d, rng))
     if not len(around):
         return spread
@@ -130,12 +138,14 @@ def maximise(
     *,
     polished: int = POLISHED,
     taken: np.ndarray | None = None,
+    radius: float | np.ndarray = SAME,
 ) -> np.ndarray:
     """Return the point of the space, (d,), where the acquisition is highest.
 
     Candidates everywhere and near `around` (promising points, (a, d)); the best ones and some far from them
     are moved by gradient in the continuous dimensions, in turn with each discrete dimension's other values,
-    until neither helps. Points of `taken` (t, d) are not returned, unless nothing else is left.
+    until neither helps. Points within `radius` (d,) of `taken` (t, d) are not returned, unless nothing else
+    is left.
     """
     U = candidates(space, around, rng)
     values = acquisition.values(U)
@@ -145,7 +155,7 @@ def maximise(
     pool = np.vstack([ends, U])
     scores = np.concatenate([[v for _, v in found], values])
     if taken is not None and len(taken):
-        pool_free = ~_contains(taken, pool)
+        pool_free = ~contains(taken, pool, radius)
         if not pool_free.any():
             return pool[int(np.argmax(scores))]
         scores = np.where(pool_free, scores, -np.inf)
@@ -229,9 +239,22 @@ def _try_neighbours(acquisition, space, u, value):
     return u, value
 
 
-def _contains(taken: np.ndarray, U: np.ndarray) -> np.ndarray:
-    """Whether each row of U (m, d) is a row of `taken` (t, d) to 1e-6."""
-    return np.array([bool((np.abs(taken - u).max(axis=1) < 1e-6).any()) for u in U])
+def contains(taken: np.ndarray, U: np.ndarray, radius: float | np.ndarray = SAME) -> np.ndarray:
+    """Return whether each row of U (m, d) is within `radius` (d,) of a row of `taken` (t, d), (m,)."""
+    nearest, _ = cKDTree(taken / radius).query(U / radius, p=np.inf, distance_upper_bound=1.0)
+    return np.isfinite(nearest)
+
+
+def replicate_radius(gp: GaussianProcess, space: Space) -> np.ndarray:
+    """Return within what distance of a tried point another one would only replicate it, (d,).
+
+    There f differs by less than a tenth of the noise: 2 (k(0) − k(r)) ≈ (5/3) scale (r/w)² < noise/100 for
+    Matérn's kernel. Without noise nothing is a replicate but the point itself; discrete values stay apart.
+    """
+    noise = gp.hyper.noise + float(np.median(gp.noise))
+    radius = gp.hyper.lengthscales * math.sqrt(0.006 * noise / gp.hyper.scale)
+    continuum = np.array([grid is None for grid in space.grids])
+    return np.where(continuum, np.clip(radius, SAME, MOST_APART), SAME)
 
 
 def best_of(gp: GaussianProcess, X: np.ndarray) -> np.ndarray:

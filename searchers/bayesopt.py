@@ -1,9 +1,7 @@
 """Bayesian optimisation as a Ray Tune searcher: right about noise, waiting trials and early stops.
 
-Each proposal: the history's rows (`history.py`) train a Gaussian process on the unit cube (`space.py`,
-`gp.py`); trials that still run are taken in as joint draws of what they may yield; the point of highest
-acquisition (`acquisition.py`) is proposed. Whatever is in `get_state` is all there is: a restored searcher
-proposes what the unrestored one would.
+How a proposal comes about is in `proposal.py`; here is what Tune calls, and the state. Whatever is in
+`get_state` is all there is: a restored searcher proposes what the unrestored one would.
 """
 
 import json
@@ -11,52 +9,37 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from ray.tune.search import Searcher
-from scipy.stats import qmc
 
-from searchers.acquisition import (
-    LogEI,
-    LowerConfidenceBound,
-    best_of,
-    expected_improvement,
-    maximise,
-    normals,
-)
-from searchers.history import EARLY_STOPS, ENDED, FAILED, RUNNING, WHOLE, History, Rows
+from searchers.acquisition import best_of, expected_improvement
+from searchers.history import ENDED, FAILED, RUNNING, WHOLE, History
+from searchers.proposal import Settings, model_of, propose, spread
 from searchers.space import Dimension, Space, SpaceError
-from searchers.surrogate import SURROGATES, Model, fit_model
+from searchers.surrogate import Model
 from searchers.tune_space import has_dimensions, read_space
 
 logger = logging.getLogger(__name__)
-
-FANTASIES = 16
-ACQUISITIONS = ("log_ei", "ucb")
-SETTINGS = (
-    "surrogate",
-    "acquisition",
-    "early_stops",
-    "random_starts",
-    "noise",
-    "noise_key",
-    "seed",
-    "time_attr",
-)
+MODES = ("min", "max")
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A trial as the searcher sees it: the value is the last one, in the metric's own units."""
+    """A trial as the searcher sees it: the value is the last one, in the metric's own units.
+
+    `others`: the further objectives' values, in the order they were named.
+    """
 
     trial_id: str
     config: dict[str, Any]
     value: float
     epoch: int
     state: Literal["running", "stopped", "finished", "failed"]
+    others: tuple[float, ...] = ()
 
 
 class BayesOptSearch(Searcher):
@@ -70,13 +53,15 @@ class BayesOptSearch(Searcher):
             Nothing ever waits for their results.
         surrogate: "fitted" (hyperparameters and noise are learned), "report" (RBF, σ_f = 50, ℓ = 30 on the
             raw axis, fixed) or "matern" (ν = 5/2, ℓ = 1 on the unit cube, fixed).
-        acquisition: "log_ei" or "ucb".
+        acquisition: "log_ei", "noisy_ei" (f is drawn at noisy rows, too) or "ucb".
         early_stops: what a trial teaches that was stopped early: "last_value", "finals_only",
             "highest_rung", "extrapolated".
         noise: standard deviation of the metric's own sampling noise, where it is known.
         noise_key: reported key that holds it for each result; results without the key take `noise`.
         seed: of everything random.
-        warm_start: pairs (configuration, value) from an earlier sweep. Those outside the space are left out.
+        warm_start: pairs (configuration, value) from an earlier sweep; of a trial that was stopped early, a
+            list of values, epoch by epoch. Those outside the space are left out. See `warm_start.py`.
+        objectives: further reported keys and their modes; proposals then look for the whole Pareto front.
         time_attr: the reported key that counts epochs.
 
     Raises SpaceError for a space or a first point that cannot be used, ValueError for an unknown setting.
@@ -96,36 +81,32 @@ class BayesOptSearch(Searcher):
         noise: float | None = None,
         noise_key: str | None = None,
         seed: int = 0,
-        warm_start: Sequence[tuple[Mapping[str, Any], float]] | None = None,
+        warm_start: Sequence[tuple[Mapping[str, Any], float | Sequence[float]]] | None = None,
+        objectives: Mapping[str, Literal["min", "max"]] | None = None,
         time_attr: str = "training_iteration",
     ):
-        for name, value, valid in (
-            ("surrogate", surrogate, SURROGATES),
-            ("acquisition", acquisition, ACQUISITIONS),
-            ("early_stops", early_stops, tuple(EARLY_STOPS)),
-            ("mode", mode, (None, "min", "max")),
-        ):
-            if value not in valid:
-                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, valid))}")
-        if noise is not None and not noise >= 0:
-            raise ValueError(f"noise is {noise}; it must be a standard deviation, 0 or more")
+        self.objectives = dict(objectives or {})
+        for name, value in (("mode", mode or "min"), *self.objectives.items()):
+            if value not in MODES:
+                raise ValueError(f"{name} is {value!r}; it must be one of 'min', 'max'")
         super().__init__(metric=metric, mode=mode)
-        self.surrogate, self.acquisition, self.early_stops = surrogate, acquisition, early_stops
-        self.random_starts, self.noise, self.noise_key = random_starts, noise, noise_key
-        self.seed, self.time_attr = seed, time_attr
+        self.settings = Settings(
+            surrogate, acquisition, early_stops, random_starts, noise, noise_key, seed, time_attr
+        )
         self.points_to_evaluate = [dict(p) for p in points_to_evaluate or ()]
         self.first: list[dict[str, Any]] = []  # those points' codes
         self.history = History()
         self.suggested = 0
         self._fit: dict[str, Any] | None = None  # the last fit's hyperparameters and number of rows
-        self._waiting: list[tuple[dict, float]] = []  # known values that came before the space was known
+        self._waiting: list[tuple] = []  # what was known before the space was
         self.space: Space | None = None
         self._described: list[str] | None = None  # what must be the space
         self._space_given = space is not None
         if space is not None:
             self._take_space(read_space(space))
         for config, value in warm_start or ():
-            self.add_evaluated_point(dict(config), value)
+            curve = [float(v) for v in value] if isinstance(value, Sequence) else []
+            self.add_evaluated_point(dict(config), curve[-1] if curve else value, False, bool(curve), curve)
 
     # What Tune calls
 
@@ -147,12 +128,12 @@ class BayesOptSearch(Searcher):
             raise ValueError(
                 f"metric is {self._metric!r} and mode {self._mode!r}: name a reported key, and 'min' or 'max'"
             )
-        rng = np.random.default_rng([self.seed, self.suggested])
         index, self.suggested = self.suggested, self.suggested + 1
         if index < len(self.first):
-            codes = {**self.space.codes(self._spread(index)), **self.first[index]}
+            u = spread(self.space, self.history, self.settings.seed, index)
+            codes = {**self.space.codes(u), **self.first[index]}
         else:
-            codes = self._propose(index, rng)
+            codes, self._fit = propose(self.space, self.history, self.settings, self._signs, self._fit, index)
         self.history.start(trial_id, codes)
         return self.space.configuration(codes)
 
@@ -160,13 +141,15 @@ class BayesOptSearch(Searcher):
         """Note a row. A trial that is not known (its searcher was rolled back) is taken in."""
         if trial_id not in self.history.trials and not self._adopt(trial_id, result):
             return
-        if self._metric not in result:
+        names = [self._metric, *self.objectives]
+        if any(name not in result for name in names):
             return
-        value = float(result[self._metric])
-        error = result.get(self.noise_key) if self.noise_key else None
+        noise_key = self.settings.noise_key
+        error = result.get(noise_key) if noise_key else None
         known = error is not None and math.isfinite(error) and error >= 0
-        epoch = result.get(self.time_attr) or self.history.trials[trial_id].epoch + 1
-        self.history.report(trial_id, epoch, [value], [error] if known else None)
+        epoch = result.get(self.settings.time_attr) or self.history.trials[trial_id].epoch + 1
+        errors = [error] + [0.0] * len(self.objectives) if known else None
+        self.history.report(trial_id, epoch, [float(result[name]) for name in names], errors)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Note a trial's end: finished, stopped or, `error`, failed. Tune tells the first two not apart."""
@@ -188,14 +171,16 @@ class BayesOptSearch(Searcher):
         It is that of a fully trained trial or, `pruned`, of one stopped after so many intermediate values.
         """
         if self.space is None:
-            self._waiting.append((parameters, value))
+            self._waiting.append((parameters, value, error, pruned, intermediate_values))
             return
         try:
             codes = self.space.encode(parameters)
         except SpaceError as reason:
             logger.warning("A known value is left out: %s", reason)
             return
-        trial_id = f"known-{len(self.history.trials)}"
+        number = len(self.history.trials)
+        while (trial_id := f"known-{number}") in self.history.trials:
+            number += 1
         self.history.start(trial_id, codes)
         for epoch, intermediate in enumerate(intermediate_values or (), start=1):
             self.history.report(trial_id, epoch, [intermediate], None)
@@ -211,7 +196,8 @@ class BayesOptSearch(Searcher):
             "space": self._described if self.space is None else self.space.describe(),
             "metric": self._metric,
             "mode": self._mode,
-            "settings": {name: getattr(self, name) for name in SETTINGS},
+            "objectives": self.objectives,
+            "settings": asdict(self.settings),
             "first": self.first,
             "suggested": self.suggested,
             "fit": self._fit,
@@ -231,8 +217,7 @@ class BayesOptSearch(Searcher):
             self._fit, self.history = state["fit"], History.from_json(state["history"])
         self._metric, self._mode = state["metric"], state["mode"]
         self.suggested = state["suggested"]
-        for name in SETTINGS:
-            setattr(self, name, state["settings"][name])
+        self.objectives, self.settings = dict(state["objectives"]), Settings(**state["settings"])
 
     def save(self, checkpoint_path: str) -> None:
         """Write the state as JSON, whole or not at all."""
@@ -251,7 +236,7 @@ class BayesOptSearch(Searcher):
         """Return the model's mean and standard deviation of the noise-free metric, (m,) each."""
         model = self._need_model()
         mean, variance = model.gp.posterior(self._units(configs))
-        return self._sign * model.value(mean), model.scale * np.sqrt(variance)
+        return self._signs[0] * model.value(mean), model.scale * np.sqrt(variance)
 
     def expected_improvement(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Return the expected improvement on the incumbent, (m,), in the metric's units; nothing pending."""
@@ -267,8 +252,10 @@ class BayesOptSearch(Searcher):
             if trial.rows:
                 whole = trial.epoch in (final, WHOLE)
                 names = {RUNNING: "running", FAILED: "failed", ENDED: "finished" if whole else "stopped"}
-                config = self.space.configuration(trial.codes)
-                seen.append(Observation(trial_id, config, trial.last[0], trial.epoch, names[trial.state]))
+                config, (value, *others) = self.space.configuration(trial.codes), trial.last
+                seen.append(
+                    Observation(trial_id, config, value, trial.epoch, names[trial.state], tuple(others))
+                )
         return seen
 
     def best(self) -> tuple[dict[str, Any], float]:
@@ -277,13 +264,20 @@ class BayesOptSearch(Searcher):
         mean, _ = model.gp.posterior(model.X)
         mean = np.where(model.good, mean, np.inf)
         at = int(np.argmin(mean))
-        return self.space.configuration(model.trials[at].codes), float(self._sign * model.value(mean[at]))
+        return self.space.configuration(model.trials[at].codes), float(self._signs[0] * model.value(mean[at]))
+
+    def pareto_front(self) -> list[Observation]:
+        """Return the trials that no other one is better than in one objective and as good as in the rest."""
+        ended = [o for o in self.observations() if o.state in ("stopped", "finished")]
+        values = np.array([(o.value, *o.others) for o in ended]).reshape(len(ended), -1) * self._signs
+        beaten = [((values <= v).all(axis=1) & (values < v).any(axis=1)).any() for v in values]
+        return [o for o, worse in zip(ended, beaten, strict=True) if not worse]
 
     # How it is done
 
     @property
-    def _sign(self) -> float:
-        return -1.0 if self._mode == "max" else 1.0
+    def _signs(self) -> np.ndarray:
+        return np.array([-1.0 if mode == "max" else 1.0 for mode in (self._mode, *self.objectives.values())])
 
     @staticmethod
     def _check_space(space: Space, described: list[str]) -> None:
@@ -304,8 +298,8 @@ class BayesOptSearch(Searcher):
         self.space, self.first = space, first
         self._described = space.describe()
         waiting, self._waiting = self._waiting, []
-        for config, value in waiting:
-            self.add_evaluated_point(config, value)
+        for known in waiting:
+            self.add_evaluated_point(*known)
 
     def _adopt(self, trial_id: str, result: dict) -> bool:
         """Take in a trial whose suggestion was lost, from the configuration that is in each result."""
@@ -319,44 +313,10 @@ class BayesOptSearch(Searcher):
     def _units(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
         return np.array([self.space.unit(self.space.encode(c)) for c in configs])
 
-    def _spread(self, index: int) -> np.ndarray:
-        """Return the `index`-th point of a scrambled Sobol sequence, (d,)."""
-        engine = qmc.Sobol(len(self.space), rng=np.random.default_rng(self.seed))
-        return self.space.fill(engine.fast_forward(index).random(1) if index else engine.random(1))[0]
-
-    def _rows(self) -> Rows:
-        return EARLY_STOPS[self.early_stops](self.history, None if self.noise is None else [self.noise])
-
-    def _model(self, commit: bool) -> Model | None:
-        """Return the surrogate of what is known; None before the first value. `commit` keeps the fit."""
-        failed = [t for t in self.history.trials.values() if t.state == FAILED]
-        rows = self._rows()
-        if not len(rows):
-            return None
-        model, fit = fit_model(self.surrogate, self.space, rows, failed, self._sign, self._fit)
-        if commit:
-            self._fit = fit
-        return model
-
     def _need_model(self) -> Model:
-        model = self._model(commit=False) if self.space is not None else None
+        model = None
+        if self.space is not None:
+            model, _ = model_of(self.space, self.history, self.settings, self._signs, self._fit)
         if model is None:
             raise ValueError("The searcher has no model before a trial has reported a finite value")
         return model
-
-    def _propose(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        starts = len(self.space) + 2 if self.random_starts is None else self.random_starts
-        model = self._model(commit=True) if index >= starts or self._fit else None
-        if model is None:
-            return self.space.codes(self._spread(index))
-        pending = self.history.pending()
-        gp, taken = model.gp, model.X
-        if pending:
-            P = np.array([self.space.unit(t.codes) for t in pending])
-            taken = np.vstack([taken, P])
-            gp = gp.fantasise(P, normals(FANTASIES, len(P), rng))
-        best = best_of(gp, taken)
-        acquisition = LogEI(gp, best) if self.acquisition == "log_ei" else LowerConfidenceBound(gp)
-        mean, _ = model.gp.posterior(model.X)
-        around = model.X[np.argsort(mean, kind="stable")[:5]]
-        return self.space.codes(maximise(acquisition, self.space, around, rng, taken=taken))

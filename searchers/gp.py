@@ -163,11 +163,6 @@ class GaussianProcess:
         variance_gradient[ordered] = -2.0 * (dk.T @ projected)
         return k @ alpha, float(variance), mean_gradient, variance_gradient
 
-    def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return each row's predicted mean and variance of y from all others (R&W 2006, eq. 5.12), (n,)."""
-        diagonal = np.diag(self.inverse)
-        return self.y - self.alpha / diagonal, 1.0 / diagonal
-
     def fantasise(self, P: np.ndarray, normals: np.ndarray) -> "GaussianProcess":
         """Return this GP with joint draws of noisy values at pending points P (p, d) taken as observed.
 
@@ -179,6 +174,20 @@ class GaussianProcess:
         y = np.vstack([np.repeat(self.y[:, None], len(normals), axis=1), draws.T])
         noise = np.concatenate([self.noise, np.zeros(len(P))])
         return GaussianProcess(np.vstack([self.X, P]), y, noise, self.hyper, self.levels, self.kind)
+
+    def draw(self, points: np.ndarray, normals: np.ndarray) -> "GaussianProcess":
+        """Return the GP of joint draws of f itself, free of noise, at points (p, d), taken as observed.
+
+        `normals` (S, p) are standard normal numbers; y comes to (p, S). As f at the rows is drawn too, there
+        is an incumbent in each draw (Letham et al. 2019, "Constrained Bayesian Optimization with Noisy
+        Experiments", eq. 5).
+        """
+        mean, covariance = self.covariance(points)
+        still = 1e-6 * self.hyper.scale
+        covariance[np.diag_indices_from(covariance)] += still
+        y = (mean + normals @ cholesky(covariance, lower=True).T).T
+        hyper = replace(self.hyper, noise=still)
+        return GaussianProcess(points, y, np.zeros(len(points)), hyper, self.levels, self.kind)
 
 
 def squared_distances(A: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -263,11 +272,6 @@ def fit(
             best = found
     values = np.exp(best.x)
     return Hyperparameters(values[:d], float(values[d]), float(values[d + 1]), mean), -float(best.fun)
-
-
-def with_noise(hyper: Hyperparameters, noise: float) -> Hyperparameters:
-    """Return the hyperparameters with another learned noise variance."""
-    return replace(hyper, noise=noise)
 
 
 def _inverse(L: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ Python float, int or one of the choices); a *configuration* is a (nested) dictio
 Pure: no Ray here. `tune_space.py` reads Tune's own notation.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -249,6 +250,10 @@ class Space:
                     low, high = grid[above - 1], grid[above]
                     U[:, j] = np.where(U[:, j] - low <= high - U[:, j], low, high)
         return U
+
+    def every(self) -> np.ndarray:
+        """Return all points of a discrete space, (size, d)."""
+        return np.array(list(itertools.product(*self.grids)))
 
     def fill(self, U: np.ndarray) -> np.ndarray:
         """Return points of the space that are as uniform as the points U of the cube, shape (n, d).

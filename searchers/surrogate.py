@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from searchers.gp import GaussianProcess, Hyperparameters, fit
-from searchers.history import Rows, Trial
+from searchers.history import Trial
 from searchers.space import Real, Space, SpaceError
 
 SURROGATES = ("fitted", "report", "matern")
@@ -32,24 +32,42 @@ class Model:
         return self.centre + self.scale * y
 
 
+def scalarise(
+    values: np.ndarray, variances: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return one value to be minimised, (n,), of several, (n, objectives), and its known error variance.
+
+    Objectives are scaled to [0, 1]: z; max_k w_k z_k + 0.05 Σ_k w_k z_k (Knowles 2006, "ParEGO", eq. 2).
+    """
+    low = values.min(axis=0)
+    width = np.where(np.ptp(values, axis=0) > 0, np.ptp(values, axis=0), 1.0)
+    z = weights * (values - low) / width
+    largest = np.argmax(z, axis=1)
+    share = 0.05 + (np.arange(values.shape[1]) == largest[:, None])
+    return z.max(axis=1) + 0.05 * z.sum(axis=1), np.sum(variances * (share * weights / width) ** 2, axis=1)
+
+
 def fit_model(
     surrogate: str,
     space: Space,
-    rows: Rows,
+    seen: list[Trial],
     failed: list[Trial],
-    sign: float,
+    y: np.ndarray,
+    variances: np.ndarray,
     last_fit: dict[str, Any] | None,
 ) -> tuple[Model, dict[str, Any]]:
-    """Return the model of the rows and of the failed trials, and the fit's state for the next call."""
-    trials = rows.trials + failed
+    """Return the model of trials that were seen, with values y (n,), and of failed ones, and the fit's state.
+
+    A failed trial counts as bad as the worst that was seen.
+    """
+    trials = seen + failed
     X = np.array([space.unit(t.codes) for t in trials])
-    y = sign * rows.values[:, 0]
     centre = float(y.mean())
-    scale = float(y.std()) if surrogate != "report" and len(y) > 1 and y.std() > 0 else 1.0
+    spread = float(y.std())
+    scale = spread if surrogate != "report" and spread > 1e-12 * max(1.0, abs(centre)) else 1.0
     standard = (y - centre) / scale
-    # A failed trial counts as bad as the worst that was seen.
     standard = np.concatenate([standard, np.full(len(failed), standard.max())])
-    noise = np.concatenate([rows.variances[:, 0] / scale**2, np.zeros(len(failed))])
+    noise = np.concatenate([variances / scale**2, np.zeros(len(failed))])
     levels = np.array([d.size if d.categorical else 0 for d in space.dimensions])
     kind = "rbf" if surrogate == "report" else "matern"
     if surrogate == "report":
@@ -58,7 +76,7 @@ def fit_model(
         hyper, state = Hyperparameters(np.ones(len(space)), 1.0, 1e-6), {}
     else:
         hyper, state = _refit(X, standard, noise, levels, kind, last_fit)
-    good = np.arange(len(trials)) < len(rows)
+    good = np.arange(len(trials)) < len(seen)
     gp = GaussianProcess(X, standard, noise, hyper, levels, kind)
     return Model(gp, X, trials, good, centre, scale), state
 

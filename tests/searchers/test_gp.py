@@ -140,16 +140,6 @@ def test_categories_are_equally_far_apart():
     np.testing.assert_allclose(K, expected + (1 - expected) * np.eye(4), atol=1e-12)
 
 
-def test_leave_one_out_is_leaving_one_out():
-    X, y, noise = rows()
-    mean, variance = GaussianProcess(X, y, noise, HYPER, np.zeros(3, int)).leave_one_out()
-    for i in range(len(y)):
-        rest = np.arange(len(y)) != i
-        m, s = reference(X[rest], y[rest], noise[rest]).predict(X[i : i + 1], return_std=True)
-        assert mean[i] == pytest.approx(m[0], abs=1e-6)
-        assert variance[i] == pytest.approx(s[0] ** 2 + noise[i] + HYPER.noise, rel=1e-5)
-
-
 def test_fantasies_are_joint_draws_that_leave_the_mean_as_it_is():
     X, y, noise = rows()
     gp = GaussianProcess(X, y, noise, HYPER, np.zeros(3, int))
@@ -171,6 +161,19 @@ def test_fantasies_are_joint_draws_that_leave_the_mean_as_it_is():
     np.testing.assert_allclose(mean[:, 7], expected_mean, atol=1e-6)
     np.testing.assert_allclose(variance, expected_std**2, atol=1e-6)
     assert (variance <= gp.posterior(U)[1] + 1e-9).all()
+
+
+def test_draws_of_f_are_its_posterior_and_are_held_without_noise():
+    X, y, noise = rows()
+    gp = GaussianProcess(X, y, noise, HYPER, np.zeros(3, int))
+    points = np.random.default_rng(2).random((4, 3))
+    drawn = gp.draw(points, np.random.default_rng(3).standard_normal((4000, 4)))
+    mean, covariance = reference(X, y, noise).predict(points, return_cov=True)
+    np.testing.assert_allclose(drawn.y.mean(1), mean, atol=0.05)
+    np.testing.assert_allclose(np.cov(drawn.y), covariance, atol=0.05)
+    held, variance = drawn.posterior(points)
+    np.testing.assert_allclose(held, drawn.y, atol=1e-3)
+    assert (variance < 1e-5).all()
 
 
 def test_fit_learns_the_noise_and_which_dimension_matters():
