@@ -33,6 +33,15 @@ def missing() -> str | None:
     return "the kernel refuses to make namespaces" if trial.returncode else None
 
 
+# A machine knows its own name; there is no name server, and nobody waits for its answer.
+_NAMES = """
+            mkdir -p /tmp/.etc
+            echo "127.0.0.1 localhost $(hostname)" > /tmp/.etc/hosts
+            : > /tmp/.etc/resolv.conf
+            for file in hosts resolv.conf; do mount --bind /tmp/.etc/$file /etc/$file; done
+"""
+
+
 class Namespace:
     """A leading process in namespaces of its own; commands run inside; its death ends all that is inside."""
 
@@ -177,6 +186,7 @@ class Machine(Namespace):
             mkdir /mnt/shared
             mount --bind /mnt/stage/shared /mnt/shared
             mount --bind /mnt/stage/tmp /tmp
+            {_NAMES}
             ip link set lo up
             read -r _
             ip link set eth0 up
@@ -229,6 +239,7 @@ class Network:
                 mount --bind /mnt/home /root
                 {interpreter}
                 mount --bind /mnt/tmp /tmp
+                {_NAMES}
                 mkdir -p {REPOSITORY}
                 mount --bind /mnt/repository {REPOSITORY}
                 read -r _

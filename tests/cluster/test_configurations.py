@@ -1,0 +1,161 @@
+"""The cluster files: valid by Ray's own schema, alike where they should be, closed where they must be."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FILES = ["ray_cluster.yaml", "cluster/aws.yaml", "cluster/gcp.yaml"]
+
+
+def read(name: str) -> dict:
+    return yaml.safe_load((REPOSITORY / name).read_text())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_ray_s_schema_accepts(name):
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = read(name)
+    validate_config(config)
+    validate_config(prepare_config(config))
+
+
+def test_the_schema_refuses_a_misspelt_key():
+    from ray.autoscaler._private.util import validate_config
+
+    with pytest.raises(Exception, match="setup_command"):
+        validate_config(read("ray_cluster.yaml") | {"setup_command": []})
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_shipped_exists(name):
+    for target, source in read(name)["file_mounts"].items():
+        assert (REPOSITORY / source).exists()
+        assert target == f"~/latentune/{source}"
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_clouds_are_set_up_as_own_machines_are(name):
+    own, cloud = read("ray_cluster.yaml"), read(name)
+    for key in ("file_mounts", "rsync_exclude", "cluster_synced_files", "worker_start_ray_commands"):
+        assert cloud[key] == own[key]
+    assert cloud["head_start_ray_commands"][-1] == own["head_start_ray_commands"][-1]
+    assert "RAY_enable_autoscaler_v2=0" not in (REPOSITORY / name).read_text()  # only the local provider's
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_start_command_has_the_token_and_loopback(name):
+    config = read(name)
+    commands = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
+    assert all(command.startswith("source ~/latentune/cluster/environment.sh && ") for command in commands)
+    assert "export RAY_AUTH_MODE=token" in (REPOSITORY / "cluster/environment.sh").read_text()
+    (start,) = [command for command in commands if "ray start --head" in command]
+    assert "--dashboard-host=127.0.0.1" in start
+    assert not re.search(r"0\.0\.0\.0", (REPOSITORY / name).read_text())
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_cloud_workers_are_spot_gpus_and_the_head_runs_no_trial(name):
+    config = read(name)
+    types = config["available_node_types"]
+    assert types[config["head_node_type"]]["resources"] == {"CPU": 0, "GPU": 0}
+    assert types["gpu"]["min_workers"] == 0 < types["gpu"]["max_workers"] == config["max_workers"]
+    assert "spot" in str(types["gpu"]["node_config"]).lower()
+
+
+def test_kubernetes_gets_what_ray_cluster_asks_for():
+    claim, cluster = yaml.safe_load_all((REPOSITORY / "cluster/kuberay.yaml").read_text())
+    assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
+    spec = cluster["spec"]
+    assert spec["authOptions"] == {"mode": "token"}
+    pinned = re.search(r"^ray(?:\[tune\])?==(.*)$", (REPOSITORY / "requirements.lock").read_text(), re.M)
+    assert spec["rayVersion"] == pinned[1]
+    pods = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    for pod in pods:
+        assert all(
+            isinstance(value, str) for value in pod["rayStartParams"].values()
+        )  # the CRD's map of strings
+        template = pod["template"]["spec"]
+        volumes = {volume["name"] for volume in template["volumes"]}
+        for container in template["containers"]:
+            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+            assert "memory" in container["resources"]["limits"]
+    assert claim["metadata"]["name"] in str(pods)
+    worker = spec["workerGroupSpecs"][0]
+    assert worker["minReplicas"] <= worker["replicas"] <= worker["maxReplicas"]
+
+
+@pytest.fixture
+def ec2(tmp_path, monkeypatch):
+    """A pretended EC2 on this machine."""
+    pytest.importorskip("moto", reason="needs moto[server] and boto3 (pip install 'moto[ec2,server]' boto3)")
+    pytest.importorskip("boto3")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (tmp_path / "moto.log").open("wb")
+    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=log, stderr=log)
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-west-2",
+        "HOME": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(name, value)
+    deadline = time.monotonic() + 60
+    while socket.socket().connect_ex(("127.0.0.1", port)):
+        assert time.monotonic() < deadline, (tmp_path / "moto.log").read_text()
+        time.sleep(0.1)
+    yield
+    server.terminate()
+    server.wait(timeout=20)
+
+
+def test_ec2_gives_the_nodes_of_aws_yaml(ec2):
+    import boto3
+    from ray.autoscaler._private.commands import _bootstrap_config
+    from ray.autoscaler._private.providers import _get_node_provider
+    from ray.autoscaler._private.util import prepare_config
+
+    config = read("cluster/aws.yaml")
+    client = boto3.client("ec2")
+    image = client.describe_images(Filters=[{"Name": "architecture", "Values": ["x86_64"]}])["Images"][0][
+        "ImageId"
+    ]
+    iam = boto3.client("iam")
+    for kind in config["available_node_types"].values():
+        kind["node_config"]["ImageId"] = image
+        iam.create_instance_profile(InstanceProfileName=kind["node_config"]["IamInstanceProfile"]["Name"])
+    config = _bootstrap_config(prepare_config(config), no_config_cache=True)
+    gpu = config["available_node_types"]["gpu"]
+    assert gpu["resources"].items() >= {"CPU": 8, "GPU": 1, "accelerator_type:A10G": 1}.items()
+
+    provider = _get_node_provider(config["provider"], config["cluster_name"])
+    for name, kind in config["available_node_types"].items():
+        role = "head" if name == config["head_node_type"] else "worker"
+        tags = {"ray-node-type": role, "ray-node-name": f"ray-latentune-{role}", "ray-user-node-type": name}
+        provider.create_node(kind["node_config"], tags, 1)
+    instances = [i for r in client.describe_instances()["Reservations"] for i in r["Instances"]]
+    found = sorted((i["InstanceType"], i.get("InstanceLifecycle", "on demand")) for i in instances)
+    assert found == [("g5.2xlarge", "spot"), ("m7i.large", "on demand")]
+    ports = [
+        (rule["IpProtocol"], rule.get("FromPort"), rule["IpRanges"])
+        for group in client.describe_security_groups(GroupNames=["ray-autoscaler-latentune"])[
+            "SecurityGroups"
+        ]
+        for rule in group["IpPermissions"]
+    ]
+    open_to_all = [port for _, port, ranges in ports if any(r["CidrIp"] == "0.0.0.0/0" for r in ranges)]
+    assert open_to_all == [22]
+    provider.terminate_nodes(provider.non_terminated_nodes({}))
+    assert provider.non_terminated_nodes({}) == []
+    assert os.listdir(Path.home() / ".ssh")  # the key that ray up made to reach them
