@@ -92,7 +92,7 @@ def final_study(sweep: Study, config: LegoConfig, winner: dict[str, Any], steps_
     return replace(
         sweep,
         settings={**sweep.settings, "decay_steps": config.final_epochs * steps_per_epoch},
-        points=({name: winner[name] for name in sweep.space},),
+        points_to_evaluate=({name: winner[name] for name in sweep.space},),
     )
 
 
@@ -112,7 +112,14 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     training, model_config = split_config(sweep.trainable.model_class, shared)
     store = load_store(training, model_config.image_size, model_config.channels)
     steps = len(Batches(store, "train", config.batch_size))
-    once = replace(config, name=f"{config.name}-final", epochs=config.final_epochs, points=None)
+    once = replace(
+        config,
+        name=f"{config.name}-final",
+        epochs=config.final_epochs,
+        num_samples=1,
+        no_early_stopping=True,
+        points=None,
+    )
     console.print(f"\nThe best sizes, for {config.final_epochs} epochs with a falling learning rate:")
     final = run(final_study(sweep, config, best.config, steps), once, f"{sweep_id}-final", PROGRAM, console)
     if final.exit_code:
