@@ -1,0 +1,130 @@
+"""Happy People as a person runs it: a real, tiny sweep in a process of its own, killed and resumed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from searchers.happy_people import PRESETS, HappyPeopleConfig, points
+from searchers.ledger import Ledger
+from searchers.recording import TRIAL_TAG
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    "--dataset-limit 200 --image-size 16 --width 0.1 --features random --seeds 1 --free 4 --max-concurrent 1"
+)
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "searchers.happy_people", *arguments]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """One cache of converted images, scorer and models for all runs here."""
+    cache = tmp_path_factory.mktemp("cache")
+    paths = {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
+    return os.environ | paths | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def run(folder, environment, *arguments, timeout=280):
+    return subprocess.run(
+        command(*arguments), cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, environment):
+    """A sweep of the three methods that ran to its end."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = run(folder, environment, *TINY.split(), "--queries", "10", "--name", "tiny")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done
+
+
+def test_it_ends_with_the_papers_table_and_figures(finished):
+    folder, done = finished
+    assert re.search(
+        r"Scorer: accuracy 0\.\d+, rank correlation -?[\d.nan]+ on 20 held-out images", done.stdout
+    )
+    for method, paper in (("vqvae-retrained", "42.69"), ("vae-retrained", "50.51")):
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"│ {method}")]
+        assert f"({paper})" in line
+    assert (folder / "results/tiny/figure3.png").stat().st_size > 10_000
+    assert (folder / "results/tiny/figure1.png").stat().st_size > 10_000
+    assert done.stderr == ""
+
+
+def test_every_round_is_in_mlflow_with_its_provenance_and_images(finished):
+    folder, _ = finished
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "happy-people"]
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if TRIAL_TAG not in run.data.tags]
+    children = [run for run in runs if TRIAL_TAG in run.data.tags]
+    assert sorted(run.data.params["method"] for run in children) == [
+        "vae-retrained",
+        "vqvae",
+        "vqvae-retrained",
+    ]
+    for run_ in children:
+        history = client.get_metric_history(run_.info.run_id, "score")
+        assert [point.step for point in history] == [1, 2]
+        assert {"fd_random", "fd_random_degree_3", "novelty", "fit_seconds"} <= set(run_.data.metrics)
+        assert {"scorer_hash", "scorer_accuracy", "features", "data_hash"} <= set(run_.data.params)
+        assert len(client.list_artifacts(run_.info.run_id, "images")) >= 2
+        if run_.data.params["method"] != "vae-retrained":
+            assert run_.data.metrics["gap_max"] < 1e-6
+    assert parent.info.status == "FINISHED"
+    assert "vqvae/t4/fd_random" in parent.data.metrics
+    assert {"figure1.png", "figure3.png"} <= {a.path for a in client.list_artifacts(parent.info.run_id)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path, environment):
+    arguments = [*TINY.split(), "--queries", "15", "--name", "killed"]
+    first = subprocess.Popen(
+        command(*arguments), cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    ledger = tmp_path / "results/killed/ledger.jsonl"
+    deadline = time.monotonic() + 400
+    try:
+        while not (ledger.exists() and ledger.read_text().count('"result"') >= 4):
+            assert time.monotonic() < deadline, "the sweep did not get to its fourth round"
+            time.sleep(0.2)
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    before = Ledger(ledger).trials()
+    done = run(tmp_path, environment, "--resume", "killed", timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = Ledger(ledger).trials()
+    assert [record.epoch for record in after.values()] == [3, 3, 3]
+    for trial, record in before.items():
+        for epoch, metrics in record.metrics.items():
+            assert after[trial].metrics[epoch] == metrics
+
+
+def test_wrong_flags_are_answered_in_a_sentence(tmp_path, environment):
+    wrong = run(tmp_path, environment, "--dataset", "nowhere")
+    assert wrong.returncode == 2
+    assert "there is no data set or path 'nowhere'" in wrong.stderr
+    with pytest.raises(ValueError, match="--queries is 7; it must be a multiple of 5"):
+        HappyPeopleConfig(queries=7)
+    with pytest.raises(ValueError, match="t from 1 to 64"):
+        HappyPeopleConfig(free=(0,))
+
+
+def test_the_report_is_the_papers_grid():
+    config = PRESETS["report"]
+    grid = points(config)
+    assert (config.queries, config.seeds, config.free) == (500, 20, (4, 8, 16))
+    assert len(grid) == 20 * (3 + 3 + 1)
+    assert {"method": "vae-retrained", "free": 0, "seed": 19} in grid
