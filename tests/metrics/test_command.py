@@ -25,7 +25,7 @@ def write_folder(folder, images):
 def values(output):
     """The report's numbers by name."""
     lines = [line.split() for line in output.splitlines() if "  " in line]
-    return {line[0]: float(line[1]) for line in lines if line[0] != "…"}
+    return {line[0]: float(line[1]) for line in lines if line[0] not in ("…", "near")}
 
 
 @pytest.fixture
@@ -50,12 +50,16 @@ def test_folders_stores_and_statistics_give_one_value(tmp_path, folders, capsys)
     assert f"± {expected.std:.4g}" in output
     assert "40 real images against the others" in output
     assert {"kid_random", "precision", "recall", "density", "coverage"} <= set(found)
+    assert "near copies                         0 " in output
 
     for path in (statistics, write_store(tmp_path / "real.arrow", random_images(90, seed=1))):
         assert main([str(generated), str(path), *arguments]) == 0
         again = values(capsys.readouterr().out)
         assert again["fd_random"] == pytest.approx(found["fd_random"], rel=1e-5)
         assert again["kid_random"] == pytest.approx(found["kid_random"], abs=1e-6)
+
+    assert main([str(real), str(statistics), "--features", "random"]) == 0
+    assert "near copies                         1 " in capsys.readouterr().out
 
     peers = tmp_path / "peer.npz"
     np.savez(peers, mu=features.mean(0), sigma=np.cov(features, rowvar=False))

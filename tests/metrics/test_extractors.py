@@ -14,7 +14,7 @@ from trainables.metrics.dinov2 import DinoV2
 from trainables.metrics.errors import WeightsError
 from trainables.metrics.extractor import Resize
 from trainables.metrics.features import load_extractor
-from trainables.metrics.frechet import frechet_distance
+from trainables.metrics.frechet import frechet_distance, real_floor
 from trainables.metrics.reference import reference_statistics
 from trainables.metrics.scores import score
 
@@ -299,6 +299,9 @@ def test_scores_have_the_names_of_their_extractor():
     extractor = load_extractor("random")
     reference = reference_statistics(noise(100, 8, 8), extractor, cache_dir=None, key="x")
     scores = score(noise(40, 8, 8, seed=1), extractor, reference)
-    assert list(scores) == ["fd_random", "fd_random_std", "kid_random", "kid_random_std", "evaluated_images"]
+    keys = ["fd_random", "fd_random_std", "kid_random", "kid_random_std", "evaluated_images"]
+    assert list(scores) == [*keys, "real_fd_random"]
     assert scores["evaluated_images"] == 40
+    assert scores["real_fd_random"] == real_floor(reference, 40)
+    assert list(score(noise(60, 8, 8), extractor, reference)) == keys  # 60 of 100 leave fewer than 60
     assert all(math.isfinite(value) for value in scores.values())

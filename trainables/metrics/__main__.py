@@ -18,6 +18,7 @@ from trainables.metrics.frechet import (
     ReferenceStatistics,
     estimate_frechet_distance,
     frechet_distance,
+    has_real_floor,
     real_floor,
     reference_statistics,
 )
@@ -25,6 +26,7 @@ from trainables.metrics.images import folder_images, store_images
 from trainables.metrics.infinity import MINIMUM, frechet_distance_infinity
 from trainables.metrics.kid import kernel_inception_distance
 from trainables.metrics.manifold import manifold_scores
+from trainables.metrics.neighbours import near_copy_share
 from trainables.metrics.threads import thread_limit
 
 PROGRAM = "python -m trainables.metrics"
@@ -93,13 +95,15 @@ def scores(args: Arguments) -> Iterator[str]:
         yield _line(extractor.metric, frechet_distance(features, real, identity=identity), note=of)
         return
     yield _line(extractor.metric, *estimate_frechet_distance(features, real, identity=identity), note=of)
-    if real.features is not None and len(real.features) >= n and real.n >= 2 * n:
+    if has_real_floor(real, n):
         yield _line("… of real images", real_floor(real, n), note=f"{n} real images against the others")
     if n >= MINIMUM:
         infinite = frechet_distance_infinity(features, real, identity=identity)
         yield _line("… of infinitely many", infinite, note="extrapolated")
     if real.features is not None:
         yield _line(extractor.kid_metric, *kernel_inception_distance(features, real, identity=identity))
+        copies = near_copy_share(features, real.features)
+        yield _line("near copies", copies, note=f"share of images, of {len(real.features)} real ones")
     if args.manifold:
         if real.features is None:
             raise MetricError(f"{args.real} holds no features; precision and recall need the images")

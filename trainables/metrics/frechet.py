@@ -7,6 +7,7 @@ one below n = d; their roots are that matrix's singular values. No ε is added t
 moves the value by −0.24.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "ReferenceStatistics",
     "estimate_frechet_distance",
     "frechet_distance",
+    "has_real_floor",
     "real_floor",
     "reference_statistics",
 ]
@@ -161,17 +163,26 @@ def estimate_frechet_distance(
     return Estimate(value, float(np.sqrt((groups - 1) * np.var(values))))
 
 
+def _kept(reference: ReferenceStatistics) -> int:
+    return 0 if reference.features is None else len(reference.features)
+
+
+def has_real_floor(reference: ReferenceStatistics, n: int) -> bool:
+    """Return whether the reference kept n features and has as many images again beside them."""
+    return reference.n is not None and reference.n >= 2 * n and _kept(reference) >= n
+
+
+@lru_cache(maxsize=1)  # the same in every evaluation of a trial
 def real_floor(reference: ReferenceStatistics, n: int) -> float:
     """Return the distance of n real images to the other real images of the reference.
 
     No model that is scored with n samples can be expected below it; it is not 0, since n is finite. Raises
-    MetricError where the reference kept fewer than n features or would be left with fewer than n images.
+    MetricError where not `has_real_floor`.
     """
-    kept = 0 if reference.features is None else len(reference.features)
-    if reference.n is None or n > kept or reference.n < 2 * n:
+    if not has_real_floor(reference, n):
         raise MetricError(
             f"a floor at n = {n} needs {n} kept features and {2 * n} images; "
-            f"this reference has {kept} of {reference.n}"
+            f"this reference has {_kept(reference)} of {reference.n}"
         )
     held_out = as_features(reference.features[:n])
     # The others' mean and covariance: the merge of two parts, solved for one of them.

@@ -37,12 +37,14 @@ def kernel_inception_distance(
     if not 2 <= groups <= n // 2:
         raise MetricError(f"{groups} groups of {n} images; between 2 and {n // 2} are possible")
 
-    XX = polynomial_kernel(X, X)
-    np.fill_diagonal(XX, 0.0)
     starts = np.arange(groups) * n // groups
-    inner = np.add.reduceat(np.add.reduceat(XX, starts, 0), starts, 1)
-    outer = np.add.reduceat(polynomial_kernel(X, Y).mean(1), starts)
     sizes = np.diff(np.append(starts, n))
+    inner, outer = np.empty((groups, groups)), np.empty(groups)
+    for g, (start, size) in enumerate(zip(starts, sizes, strict=True)):  # never n × n kernels at once
+        rows = X[start : start + size]
+        inner[g] = np.add.reduceat(polynomial_kernel(rows, X).sum(0), starts)
+        inner[g, g] -= ((np.square(rows).sum(1) / rows.shape[1] + 1.0) ** 3).sum()  # pairs of one image
+        outer[g] = polynomial_kernel(rows, Y).mean(1).sum()
 
     def distance(inner_sum: float, outer_sum: float, count: int) -> float:
         return float(inner_sum / (count * (count - 1)) + reference.kernel_mean - 2 * outer_sum / count)
