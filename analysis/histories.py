@@ -83,14 +83,16 @@ def fetch_histories(client: "MlflowClient", runs: list["Run"]) -> pa.Table:
 
 
 def _from_database(store, run_ids: list[str]) -> Iterator[pa.Table]:
-    """Read columns, not the objects that MLflow would make of each point."""
-    from mlflow.store.tracking.dbmodels.models import SqlMetric as Point
+    """Read plain rows from the driver, not the objects that MLflow and SQLAlchemy make of each point."""
+    from mlflow.store.tracking.dbmodels.models import SqlMetric
     from sqlalchemy import select
 
-    columns = (Point.run_uuid, Point.key, Point.step, Point.value, Point.timestamp, Point.is_nan)
+    point = SqlMetric.__table__.c
+    columns = (point.run_uuid, point.key, point.step, point.value, point.timestamp, point.is_nan)
     for chosen in _chunks(run_ids, RUNS_A_QUERY):
         with store.ManagedSessionMaker() as session:
-            rows = session.execute(select(*columns).where(Point.run_uuid.in_(chosen))).all()
+            query = select(*columns).where(point.run_uuid.in_(chosen))
+            rows = session.connection().execute(query).cursor.fetchall()
         if rows:
             run_id, key, step, value, time, is_nan = zip(*rows, strict=True)
             yield _table(run_id, key, step, np.where(is_nan, np.nan, value), time)

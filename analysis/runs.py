@@ -278,7 +278,7 @@ def _domain(text: str) -> dict[str, Any]:
 
 def _observed(values: pd.Series) -> dict[str, Any]:
     if pd.api.types.is_numeric_dtype(values):
-        return {"type": "float", "lower": values.min(), "upper": values.max(), "log": False}
+        return {"type": "float", "lower": float(values.min()), "upper": float(values.max()), "log": False}
     return {"type": "categorical", "choices": sorted(values.dropna().astype(str).unique())}
 
 

@@ -1,0 +1,261 @@
+"""A sweep as one HTML file that a person sends to a colleague: no network, no server.
+
+    python -m analysis.report --sweep NAME [--output NAME.html]
+
+The page is `report.html` beside this file, with the data as JSON in it: the question, the answer and how sure
+it is, curves and points that respond, each trial's images, settings and provenance, and the commands.
+"""
+
+import base64
+import io
+import json
+import math
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from PIL import Image
+from rich.console import Console
+
+from analysis import comparable
+from analysis.command import Record, run_command
+from analysis.figures import FiguresConfig, chart_functions
+from analysis.runs import AnalysisError, Sweep, Tables, connect, load
+from analysis.style import STATUS, label
+from analysis.winners import ranking_of, verdict
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PROGRAM = "python -m analysis.report"
+IMAGE_BYTES = 9_000_000  # of all trials' images together; base64 adds a third
+# MLflow's own name of an image: key, "step", epoch, "timestamp", …; its separator depends on the version.
+IMAGE_NAME = re.compile(r"(?P<key>.+?)[+%]step[+%](?P<epoch>\d+)[+%].*\.png")
+CAPTIONS = {
+    "posterior": "What the searcher believed at the end: mean ± 2σ, and where it would look next.",
+    "importance": "How much of the score's variance each setting explains (fANOVA).",
+    "pairs": "The score over pairs of settings, interpolated between the trials.",
+    "parallel": "Each trial's settings and score.",
+    "evolution": "The search in the order of its trials.",
+    "gantt": "Which trial ran where and when.",
+    "pareto": "The score against the reconstructions' error.",
+}
+
+
+@dataclass(frozen=True)
+class ReportConfig(Record):
+    """Options of `analysis.report`."""
+
+    output: Path | None = None
+    """file to write; NAME.html, if not given"""
+
+
+def report(config: ReportConfig, console: Console) -> int:
+    """Write a sweep's report."""
+    client = connect(config.tracking_uri)
+    tables = load(client, config.sweep)
+    output = config.output or Path(f"{tables.sweep.name}.html")
+    page = render(client, tables, config.tracking_uri)
+    output.write_text(page, encoding="utf-8")
+    console.print(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB)", highlight=False)
+    return 0
+
+
+def render(client: "MlflowClient", tables: Tables, tracking_uri: str | None = None) -> str:
+    """Return the page of a sweep. Raises AnalysisError where no trial has a score."""
+    data = json.dumps(content(client, tables, tracking_uri), ensure_ascii=False, allow_nan=False)
+    template = (files("analysis") / "report.html").read_text(encoding="utf-8")
+    # No "</script>" of a value may end the element that holds them.
+    return template.replace("/*DATA*/", data.replace("<", "\\u003c"))
+
+
+def content(client: "MlflowClient", tables: Tables, tracking_uri: str | None) -> dict[str, Any]:
+    """Return all that the page shows."""
+    sweep, metric = tables.sweep, tables.sweep.metric
+    groups = comparable.groups(tables.scored(), metric)
+    ranked = ranking_of(tables, groups[0][1])
+    named = {status: colour for status, (colour, _, _) in STATUS.items()}
+    return {
+        "name": sweep.name,
+        "metric": metric,
+        "question": question(tables),
+        "answer": verdict(ranked, metric, list(ranked["number"])),
+        "caveats": list(caveats(tables, len(groups))),
+        "story": story(tables),
+        "space": tables.space,
+        "status_colours": named,
+        "winner": int(ranked.iloc[0]["number"]),
+        "trials": trials_of(client, tables, ranked),
+        "figures": list(figures_of(client, tables)),
+        "provenance": provenance(sweep),
+        "commands": commands(sweep, tracking_uri),
+    }
+
+
+def question(tables: Tables) -> str:
+    """Say what was asked."""
+    sweep = tables.sweep
+    names = [label(name) for name in tables.space] or ["settings"]
+    which = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    model = sweep.tags.get("latentune.model", "").rpartition(":")[2] or "the model"
+    extreme = "lowest" if sweep.mode == "min" else "highest"
+    return f"Which {which} of {model} gives the {extreme} {label(sweep.metric)}?"
+
+
+def caveats(tables: Tables, groups: int) -> Iterator[str]:
+    """Say what limits the answer."""
+    sweep = tables.sweep
+    if sweep.state != "finished":
+        state = "still running" if sweep.state == "running" else "interrupted"
+        yield f"The sweep is {state}: this is its state now."
+    if groups > 1:
+        yield f"{sweep.metric} is of {groups} kinds here that cannot be compared; this is the largest one."
+    if sweep.metric.startswith("fd_"):
+        yield (
+            f"{label(sweep.metric)} is no FID: its features are another network's, and its values compare "
+            "with its own kind only."
+        )
+    if tables.metric(f"{sweep.metric}_std").notna().any():
+        yield (
+            "± is the chance of the images that were drawn. Another training seed moves a score, too; "
+            "analysis.winners --retrain-seeds measures by how much."
+        )
+
+
+def story(tables: Tables) -> str:
+    """Say how the answer was found."""
+    sweep, counts = tables.sweep, tables.trials["status"].value_counts()
+    parts = [f"{count} {status}" for status, count in counts.items()]
+    words = re.sub(r"[*`]", "", sweep.tags.get("mlflow.note.content", "")).split("\n\n")[0]
+    seconds = (tables.trials["end"].max() - tables.trials["start"].min()).total_seconds()
+    length = f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes"
+    return f"{words} {len(tables.trials)} trials in {length}: {', '.join(parts)}."
+
+
+def trials_of(client: "MlflowClient", tables: Tables, ranked: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return what the page knows of each trial."""
+    metric = tables.sweep.metric
+    curves = tables.curves(metric)
+    places = {int(n): k + 1 for k, n in enumerate(ranked["number"])}
+    by_number = ranked.set_index("number")
+    images = images_of(client, tables, list(places))
+    rows = []
+    for row in tables.trials.to_dict("records"):
+        n = int(row["number"])
+        standing = by_number.loc[n] if n in places else {}
+        curve = curves[n].dropna() if n in curves else pd.Series(dtype=float)
+        rows.append(
+            {
+                "number": n,
+                "rank": places.get(n),
+                "status": row["status"],
+                "epoch": int(row["epoch"]),
+                "value": plain(row.get(f"metrics.{metric}")),
+                "std": plain(row.get(f"metrics.{metric}_std")),
+                "p_best": plain(standing.get("p_best")),
+                "tied": bool(standing["tied"]) if n in places and standing["tied"] is not None else False,
+                "curve": [[int(e), v] for e, value in curve.items() if (v := plain(value)) is not None],
+                "params": {k[7:]: plain(v) for k, v in row.items() if k.startswith("params.")},
+                "metrics": {k[8:]: plain(v) for k, v in row.items() if k.startswith("metrics.")},
+                "images": images.get(n, {}),
+            }
+        )
+    return rows
+
+
+def images_of(
+    client: "MlflowClient", tables: Tables, best_first: list[int]
+) -> dict[int, dict[str, dict[int, str]]]:
+    """Return images by trial, key and epoch as data URIs: every trial's last, then the best ones' earlier.
+
+    WebP, until IMAGE_BYTES are spent.
+    """
+    run_ids = dict(zip(tables.trials["number"], tables.trials["run_id"], strict=True))
+    order = best_first + [n for n in run_ids if n not in best_first]
+    wanted: list[tuple[bool, int, int, str, str]] = []
+    for place, n in enumerate(order):
+        found = [file.path for file in client.list_artifacts(run_ids[n], "images")]
+        names = [(match, path) for path in found if (match := IMAGE_NAME.fullmatch(Path(path).name))]
+        last = max((int(match["epoch"]) for match, _ in names), default=0)
+        for match, path in names:
+            earlier = int(match["epoch"]) < last
+            wanted.append((earlier, place, -int(match["epoch"]), match["key"], path))
+    images: dict[int, dict[str, dict[int, str]]] = {}
+    left = IMAGE_BYTES
+    with tempfile.TemporaryDirectory() as folder:
+        for _, place, epoch, key, path in sorted(wanted):
+            local = client.download_artifacts(run_ids[order[place]], path, folder)
+            uri, size = webp(Path(local))
+            left -= size
+            if left < 0:
+                break
+            images.setdefault(order[place], {}).setdefault(key, {})[-epoch] = uri
+    return images
+
+
+def webp(path: Path) -> tuple[str, int]:
+    """Return an image as a data URI, and how many bytes it has."""
+    file = io.BytesIO()
+    with Image.open(path) as image:
+        image.save(file, "WEBP", quality=82, method=4)
+    encoded = base64.b64encode(file.getvalue()).decode()
+    return f"data:image/webp;base64,{encoded}", len(file.getvalue())
+
+
+def figures_of(client: "MlflowClient", tables: Tables) -> Iterator[dict[str, str]]:
+    """Return those figures that the sweep has data for."""
+    draw = chart_functions(client, FiguresConfig(sweep=tables.sweep.name))
+    for name, caption in CAPTIONS.items():
+        try:
+            figure = draw[name](tables)
+        except AnalysisError:
+            continue
+        file = io.BytesIO()
+        figure.savefig(file, format="svg")
+        encoded = base64.b64encode(file.getvalue()).decode()
+        yield {"name": name, "caption": caption, "image": f"data:image/svg+xml;base64,{encoded}"}
+
+
+def provenance(sweep: Sweep) -> dict[str, str]:
+    """Return where the numbers come from: code, packages, data, settings."""
+    facts = {"sweep": f"{sweep.name} ({sweep.sweep_id})", "begun (UTC)": f"{sweep.started:%Y-%m-%d %H:%M}"}
+    tags = {k: v for k, v in sweep.tags.items() if k.startswith("version.") or k == "python"}
+    if commit := sweep.tags.get("mlflow.source.git.commit"):
+        facts["commit"] = commit
+    return facts | tags | {k: v for k, v in sorted(sweep.params.items()) if v != "None"}
+
+
+def commands(sweep: Sweep, tracking_uri: str | None) -> list[str]:
+    """Return what to type to do it again, and to go on."""
+    where = f" --tracking-uri {tracking_uri}" if tracking_uri else ""
+    again = sweep.tags.get("latentune.command")
+    return [
+        *([again] if again else []),
+        f"python -m analysis.winners --sweep {sweep.name}{where} --repeats 5 --promote",
+        f"python -m analysis.figures --sweep {sweep.name}{where}",
+        f"{PROGRAM} --sweep {sweep.name}{where}",
+    ]
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it; what is not finite as null."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if hasattr(value, "item"):
+        value = value.item()
+    return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    return run_command(PROGRAM, ReportConfig, report, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

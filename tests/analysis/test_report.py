@@ -1,0 +1,138 @@
+"""The report: whole, self-contained, honest about what it knows; driven in a real browser if there is one."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from analysis import report
+from analysis.runs import load
+from tests.analysis.recorded import METRIC
+
+ARTEFACTS = Path(__file__).parents[1] / "artefacts"
+
+
+@pytest.fixture(scope="module")
+def page(client, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "one.html"
+    assert report.main(["--sweep", "one", "--tracking-uri", client.tracking_uri, "--output", str(path)]) == 0
+    return path
+
+
+def embedded(path):
+    text = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_every_trial_is_there_with_its_last_images(client, page):
+    data, tables = embedded(page), load(client, "one")
+    assert [trial["number"] for trial in data["trials"]] == list(tables.trials["number"])
+    for trial, row in zip(data["trials"], tables.trials.itertuples(), strict=True):
+        assert trial["status"] == row.status and trial["epoch"] == row.epoch
+        assert [epoch for epoch, _ in trial["curve"]] == list(
+            tables.curves(METRIC)[row.number].dropna().index
+        )
+        assert set(trial["images"]) == {"samples", "reconstructions"}
+        last = "9" if row.status == "finished" else "1"
+        assert last in trial["images"]["samples"]
+        assert trial["images"]["samples"][last].startswith("data:image/webp;base64,")
+    best = min((t for t in data["trials"] if t["value"] is not None), key=lambda t: t["value"])
+    assert best["rank"] == 1 and data["winner"] == best["number"]
+
+
+def test_the_page_needs_no_network(page):
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r'(?:src|href)="(?!data:)', text)
+    fetched = [url for url in re.findall(r"https?://[^\s\"'<>\\]+", text) if "w3.org" not in url]
+    assert not fetched
+
+
+def test_the_answer_says_what_is_not_known(page):
+    data = embedded(page)
+    assert "It cannot be told apart from" in data["answer"]
+    assert any("is no FID" in caveat for caveat in data["caveats"])
+    assert any("Another training seed" in caveat for caveat in data["caveats"])
+    assert data["commands"][0] == "python -m searchers.beta_vaegan --name one"
+
+
+def test_a_value_cannot_end_the_data(client, monkeypatch):
+    tables = load(client, "one")
+    tables.sweep.params["note"] = "</script><script>alert(1)</script>"
+    assert "</script><script>alert" not in report.render(client, tables)
+
+
+def test_the_images_stay_within_their_budget(client, monkeypatch):
+    monkeypatch.setattr(report, "IMAGE_BYTES", 20_000)
+    images = report.images_of(client, load(client, "one"), [3, 1])
+    shown = [(n, epoch) for n, keys in images.items() for epochs in keys.values() for epoch in epochs]
+    assert 0 < sum(len(uri) for k in images.values() for e in k.values() for uri in e.values()) < 28_000
+    assert shown[0][0] == 3  # the best first
+
+
+def test_a_sweep_without_images_or_scores(client, tmp_path, capsys):
+    assert report.main(["--sweep", "empty", "--tracking-uri", client.tracking_uri]) == 2
+    assert "Sweep 'empty' has no trial." in capsys.readouterr().err
+    path = tmp_path / "three.html"
+    assert (
+        report.main(["--sweep", "three", "--tracking-uri", client.tracking_uri, "--output", str(path)]) == 0
+    )
+    assert all(trial["images"] == {} for trial in embedded(path)["trials"])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the package selenium")
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in (
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "window-size=1280,1600",
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"), log_output=subprocess.DEVNULL)
+    driver = webdriver.Chrome(options=options, service=service)
+    ARTEFACTS.mkdir(exist_ok=True)
+    yield driver
+    driver.quit()
+
+
+def test_a_person_selects_trials_and_sees_their_images_side_by_side(browser, page):
+    begin = time.perf_counter()
+    browser.get(page.as_uri())
+    print(f"opened in {time.perf_counter() - begin:.2f} s")
+    data = embedded(page)
+    cards = browser.find_elements("css selector", "[data-card]")
+    assert [card.get_attribute("data-card") for card in cards] == [str(data["winner"])]
+    other = next(trial["number"] for trial in data["trials"] if trial["number"] != data["winner"])
+    browser.find_element("css selector", f"[data-row='{other}']").click()
+    cards = browser.find_elements("css selector", "[data-card]")
+    assert [card.get_attribute("data-card") for card in cards] == [str(data["winner"]), str(other)]
+    shown = cards[1].find_element("css selector", "img")
+    assert shown.get_attribute("src") == data["trials"][other - 1]["images"]["samples"]["9"]
+    assert browser.execute_script("return arguments[0].naturalWidth", shown) > 0
+    slider = cards[1].find_element("css selector", "input[type=range]")
+    script = "arguments[0].value = 0; arguments[0].dispatchEvent(new Event('input'))"
+    browser.execute_script(script, slider)
+    assert shown.get_attribute("src") == data["trials"][other - 1]["images"]["samples"]["1"]
+    browser.save_screenshot(str(ARTEFACTS / "report.png"))
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_a_person_points_at_a_curve_and_reads_its_settings(browser, page):
+    from selenium.webdriver import ActionChains
+
+    browser.get(page.as_uri())
+    point = browser.find_element("css selector", "#scatter [data-trial='2'] circle")
+    ActionChains(browser).move_to_element(point).perform()
+    tip = browser.find_element("id", "tip")
+    assert tip.is_displayed() and "trial 2, finished" in tip.text and "beta = " in tip.text

@@ -1,0 +1,114 @@
+"""The papers' numbers as reproduction notes have them, and ours in the right cells and in no wrong column."""
+
+import pandas as pd
+import pytest
+
+from analysis import tables
+from analysis.papers import TABLES
+from tests.analysis.recorded import METRIC
+
+BY_KEY = {table.key: table for table in TABLES}
+
+
+def trials(**columns):
+    """Finished β-VAE-GAN trials, all under the same conditions unless `columns` say otherwise."""
+    n = max(len(values) for values in columns.values())
+    fixed = {
+        "model": "trainables.models.vaegan:VAEGAN",
+        "status": "finished",
+        "epoch": 9,
+        "params.features": "efficientnet_lite0-579344248a93-antialias64",
+        "params.reference_images": 3600,
+        "params.data_hash": "0123",
+        "params.image_size": 32,
+        "params.width": 0.25,
+        "metrics.evaluated_images": 500.0,
+    }
+    renamed = {name.replace("__", "."): values for name, values in columns.items()}
+    frame = pd.DataFrame({name: [value] * n for name, value in fixed.items()})
+    return frame.assign(**renamed)
+
+
+def ours(filled, label):
+    names = [name for name in filled.cells if "ours" in name]
+    return [filled.cells.loc[label, name] for name in names]
+
+
+def test_published_numbers_on_our_scale():
+    gaussian = {row.label: row.published for row in BY_KEY["densities-gaussian"].rows}
+    assert gaussian["PPCA"]["log-likelihood, nats an image"] == pytest.approx(14.70, abs=0.01)
+    assert gaussian["PPCA"]["MSE"] == pytest.approx(3629.250732 / 65025)
+    fid = {row.label: row.published.get("FID") for row in BY_KEY["vaegan-beta"].rows}
+    assert fid["β-VAE-GAN, β = 75"] == 126.75 and fid["β-VAE-GAN, β = 150"] == 151.08
+
+
+def test_a_setting_finds_its_row_and_seeds_are_averaged():
+    found = trials(params__beta=[75.0, 75.0, 50.0], **{f"metrics.{METRIC}": [10.0, 14.0, 20.0]})
+    filled = tables.fill(BY_KEY["vaegan-beta"], found)
+    assert ours(filled, "β-VAE-GAN, β = 75") == ["12 ± 2.828 (n = 2)"]
+    assert ours(filled, "β-VAE-GAN, β = 50") == ["20"]
+    assert ours(filled, "β-VAE-GAN, β = 100") == ["–"]
+    assert ours(filled, "β found by the search") == ["10 (beta = 75)"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("params.features", ["inception-6726-plain299", "efficientnet_lite0-5793-antialias64"]),
+        ("metrics.evaluated_images", [500.0, 1000.0]),
+        ("params.data_hash", ["0123", "4567"]),
+        ("params.image_size", [32, 64]),
+        ("epoch", [9, 10]),
+        ("params.width", [0.25, 1.0]),
+    ],
+)
+def test_other_conditions_are_another_column(column, values):
+    found = trials(params__beta=[75.0, 75.0], **{f"metrics.{METRIC}": [10.0, 14.0]}).assign(
+        **{column: values}
+    )
+    filled = tables.fill(BY_KEY["vaegan-beta"], found)
+    assert sorted(ours(filled, "β-VAE-GAN, β = 75")) == ["10", "14"]
+    assert len(filled.notes) == 2
+
+
+def test_two_extractors_are_two_columns():
+    found = trials(params__beta=[75.0, 75.0], metrics__fid=[10.0, None], metrics__fd_dinov2=[None, 3.0])
+    filled = tables.fill(BY_KEY["vaegan-beta"], found)
+    assert ours(filled, "β-VAE-GAN, β = 75") == ["3", "10"] or ours(filled, "β-VAE-GAN, β = 75") == [
+        "10",
+        "3",
+    ]
+
+
+def test_no_likelihood_stands_beside_another_family():
+    for table in TABLES:
+        families = {row.match.get("model", "").rpartition(":")[2] for row in table.rows}
+        assert not (families & {"BernoulliVAE"} and families & {"PPCA", "GaussianMixture"})
+
+
+def test_a_comparison_of_models_names_them_itself():
+    """There the sweep's model is not the trial's."""
+    found = trials(
+        **{"params.model": ["GAN", "VAE-GAN"], "params.beta": [75.0, 75.0], f"metrics.{METRIC}": [5.0, 6.0]}
+    )
+    filled = tables.fill(BY_KEY["vaegan-baselines"], found)
+    assert ours(filled, "GAN") == ["5"] and ours(filled, "VAE-GAN") == ["6"] and ours(filled, "VAE") == ["–"]
+    assert ours(tables.fill(BY_KEY["vaegan-beta"], found), "β-VAE-GAN, β = 75") == []
+
+
+def test_the_best_of_a_column_is_marked_and_no_other():
+    found = trials(params__beta=[50.0, 75.0], **{f"metrics.{METRIC}": [20.0, 10.0]})
+    filled = tables.fill(BY_KEY["vaegan-beta"], found)
+    assert filled.best["FID, paper"].sum() == 1 and filled.best.loc["β-VAE-GAN, β = 75", "FID, paper"]
+    assert "**126.75**" in tables.write(filled, "markdown")
+    assert "\\textbf{126.75}" in tables.write(filled, "latex")
+    assert '"β-VAE-GAN, β = 50",147.92' in tables.write(filled, "csv")
+
+
+def test_the_command_writes_what_was_recorded(client, tmp_path, capsys):
+    path = tmp_path / "tables.md"
+    arguments = ["--tracking-uri", client.tracking_uri, "--sweep", "one", "--form", "markdown"]
+    assert tables.main([*arguments, "--output", str(path)]) == 0
+    assert "β found by the search" in path.read_text() and f"[1] {METRIC}; extractor: " in path.read_text()
+    assert tables.main([*arguments, "--only", "nonesuch"]) == 2
+    assert "There is no table 'nonesuch'; there are: vaegan-baselines" in capsys.readouterr().err
