@@ -205,7 +205,7 @@ class TrackingServer:
 def is_healthy(url: str) -> bool:
     """Whether an MLflow server answers at `url`."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
             return answer.read().strip() == b"OK"
     except (OSError, ValueError):
         return False

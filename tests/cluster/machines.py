@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -84,16 +85,19 @@ class Namespace:
         inside = ["--net", "--mount", "--pid", "--uts", "--ipc"]
         return ["nsenter", "--target", str(self.leader), *inside, "--wd=/", *arguments]
 
-    def run(self, script: str, *, timeout: float = 60, check: bool = True) -> subprocess.CompletedProcess:
+    def run(self, script: str, *, timeout: float = 120, check: bool = True) -> subprocess.CompletedProcess:
         """Run a shell script inside; return what it printed (both streams together)."""
-        done = subprocess.run(
-            self.command("env", "-i", *self.environment(), "bash", "-c", script),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-        )
+        # Into a file, not a pipe: what ssh leaves in the background would hold a pipe open.
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(
+                self.command("env", "-i", *self.environment(), "bash", "-c", script),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=timeout,
+            )
+            output.seek(0)
+            done.stdout = output.read()
         if check and done.returncode:
             raise AssertionError(f"{self.name}: `{script}` exited with {done.returncode}:\n{done.stdout}")
         return done
