@@ -163,7 +163,7 @@ def trials_of(client: "MlflowClient", tables: Tables, ranked: pd.DataFrame) -> l
                 "curve": [[int(e), v] for e, value in curve.items() if (v := plain(value)) is not None],
                 "params": {k[7:]: plain(v) for k, v in row.items() if k.startswith("params.")},
                 "metrics": {k[8:]: plain(v) for k, v in row.items() if k.startswith("metrics.")},
-                "images": images.get(n, {}),
+                "images": dict(sorted(images.get(n, {}).items(), key=lambda kept: kept[0] != "samples")),
             }
         )
     return rows
