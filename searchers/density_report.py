@@ -49,13 +49,13 @@ def seed_figures(model: str, dims: int) -> tuple[float, float]:
 def write_report(rows: list[Row], config: "DensityConfig", folder: Path, console: Console) -> None:
     """Fit each row to all but the test images, score those, print the table, write it and the figures."""
     from trainables.data.batches import to_float
-    from trainables.densities import score, settings_of, train
-    from trainables.trainable import load_store
+    from trainables.densities import score, train
+    from trainables.trainable import load_store, split_config
 
     results = []
     for row in rows:
         settings = {**row.study.settings, **row.values}
-        training, hyperparameters = settings_of(row.study.trainable, settings)
+        training, hyperparameters = split_config(row.study.trainable.model_class, settings)
         store = load_store(training, config.image_size, channels=1)
         known, test = np.setdiff1d(np.arange(len(store)), store.split("test")), store.split("test")
         console.print(f"Fitting {row.model}, {row.label}, to {len(known)} images.", highlight=False)

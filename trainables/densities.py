@@ -23,14 +23,12 @@ from trainables.trainable import (
     CHECKPOINT,
     EVALUATION_SEED,
     GenerativeTrainable,
-    TrainingConfig,
     load_store,
     png_grid,
     split_config,
 )
 
 OBJECTIVE = "nats_per_image"
-IMAGE = ("image_size", "channels")  # keys that a fitted density's own configuration does not have
 SLAB = 1000  # images scored at a time
 
 
@@ -122,8 +120,8 @@ class FittedTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial. Raises ValueError, with the valid names, for an unknown key."""
-        self.training, model_config = settings_of(type(self), new_config)
-        self.store = load_store(self.training, *(new_config[key] for key in IMAGE))
+        self.training, model_config = split_config(self.model_class, new_config)
+        self.store = load_store(self.training, model_config.image_size, model_config.channels)
         self.model = self.model_class(model_config, seed=self.training.seed)
         return True
 
@@ -144,20 +142,13 @@ class FittedTrainable(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write what was fitted."""
-        torch.save(self.model.training_state(), Path(checkpoint_dir) / CHECKPOINT)
+        state = {"model": self.model.training_state(), "epoch": 1}
+        torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Restore `save_checkpoint`'s state."""
-        self.model.load_training_state(torch.load(Path(checkpoint_dir) / CHECKPOINT, weights_only=True))
-
-
-def settings_of(
-    trainable: type[BernoulliVAE | FittedTrainable], config: dict[str, Any]
-) -> tuple[TrainingConfig, Any]:
-    """Split Tune's flat configuration into the training's and the model's, as `split_config` does."""
-    if issubclass(trainable, FittedTrainable):  # it takes the images' shape from the images
-        config = {key: value for key, value in config.items() if key not in IMAGE}
-    return split_config(trainable.model_class, config)
+        state = torch.load(Path(checkpoint_dir) / CHECKPOINT, weights_only=True)
+        self.model.load_training_state(state["model"])
 
 
 class PPCA(FittedTrainable):

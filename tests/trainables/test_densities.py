@@ -13,7 +13,6 @@ from trainables.densities import (
     GaussianMixture,
     likelihood_scores,
     score,
-    settings_of,
     train,
 )
 from trainables.models import bernoulli_vae, densities
@@ -56,7 +55,7 @@ def test_every_model_reports_the_same_scores(settings, tmp_path, trainable_class
     restored = trainable_class(settings | model)
     restored.load_checkpoint(str(tmp_path))
     noise = [torch.Generator().manual_seed(0) for _ in range(2)]
-    assert torch.equal(trainable.model.sample(3, noise[0]), restored.model.sample(3, noise[1]))
+    torch.testing.assert_close(trainable.model.sample(3, noise[0]), restored.model.sample(3, noise[1]))
 
 
 def test_a_fitted_density_is_done_after_one_step_and_is_fitted_to_the_training_images(settings):
@@ -65,7 +64,7 @@ def test_a_fitted_density_is_done_after_one_step_and_is_fitted_to_the_training_i
     assert result["done"]
     assert result["epoch"] == 1
     store = trainable.store
-    by_hand = densities.PPCA(densities.PPCAConfig(3))
+    by_hand = densities.PPCA(densities.PPCAConfig(image_size=8, latent_dim=3))
     by_hand.fit(to_float(store.images[store.split("train")]))
     held_out = to_float(store.images[store.split("validation")[:50]])
     assert result["nats_per_image"] == pytest.approx(float(by_hand.log_likelihood(held_out).mean()))
@@ -94,6 +93,6 @@ def test_training_takes_every_image_once_an_epoch(monkeypatch):
 
 def test_unknown_settings_are_named_with_the_known_ones(settings):
     with pytest.raises(ValueError, match=r"'laten_dim' is no setting of PPCA; its settings: .*latent_dim"):
-        settings_of(PPCA, settings | {"laten_dim": 3})
+        PPCA(settings | {"laten_dim": 3})
     with pytest.raises(ValueError, match="'components' is no setting of BernoulliVAE"):
-        settings_of(BernoulliVAE, settings | {"components": 3})
+        BernoulliVAE(settings | {"components": 3})

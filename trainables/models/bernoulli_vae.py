@@ -53,7 +53,7 @@ class BernoulliVAE(GenerativeModel):
             raise ValueError(f"averaging is {c.averaging}; 0 ≤ averaging < 1 is expected")
         encoder, decoder = dense(c) if c.networks == "dense" else convolutional(c)
         self.networks = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
-        self.average = copy.deepcopy(self.networks).requires_grad_(False) if c.averaging else self.networks
+        self.average = copy.deepcopy(self.networks).requires_grad_(False) if c.averaging else None
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -70,7 +70,7 @@ class BernoulliVAE(GenerativeModel):
         (-terms.elbo.mean()).backward()
         optimizer.step()
         self.steps += 1
-        if self.config.averaging:
+        if self.average is not None:
             self._update_average()
         cross_entropy, kl = -terms.log_likelihood.mean(), terms.kl_divergence.mean()
         return {"cross_entropy": cross_entropy.detach(), "kl": kl.detach()}
@@ -82,7 +82,7 @@ class BernoulliVAE(GenerativeModel):
         torch._foreach_lerp_(list(self.average.parameters()), list(self.networks.parameters()), share)
 
     def _current(self) -> nn.ModuleDict:
-        return self.networks if self.training else self.average
+        return self.networks if self.training or self.average is None else self.average
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x), each (B, M)."""

@@ -23,38 +23,51 @@ LIKELIHOOD = "gaussian density, pixels in [0, 1]"
 # A grey level is known to ±½, a uniform error of this variance in levels²: narrower peaks say nothing about
 # pictures, and without a floor the density of pixels that never change is infinite.
 LEVEL_VARIANCE = 1 / 12
+AXES = ("mean", "axes", "rest")  # what a mixture has beside its estimator
 
 
 class FittedDensity:
-    """What the two have in common: a configuration, a scikit-learn estimator, and its state as tensors."""
+    """What the two have in common: a configuration, a scikit-learn estimator, and what was fitted as tensors.
+
+    It is built, saved and loaded as a `GenerativeModel` is, and has no training steps.
+    """
 
     Config: ClassVar[type]
     FITTED: ClassVar[tuple[str, ...]]  # the estimator's attributes that make it up
     has_encoder: ClassVar[bool] = False
     likelihood = LIKELIHOOD
 
-    def __init__(self, config: Any, *, seed: int = 0):
+    def __init__(self, config: Any, *, device: torch.device | str = "cpu", seed: int = 0):
         self.config, self.seed = config, seed
+        self.shape = (config.channels, config.image_size, config.image_size)
 
     @classmethod
     def configure(cls, values: dict[str, Any]) -> Any:
         """Return the Config of these values."""
         return cls.Config(**values)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what was fitted."""
+        return {name: torch.tensor(getattr(self.estimator, name)) for name in self.FITTED}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict`."""
+        self.estimator = self.unfitted()
+        for name in self.FITTED:
+            value = state[name].numpy()
+            setattr(self.estimator, name, value if value.ndim else value.item())
+
     def training_state(self) -> dict[str, Any]:
-        """Return what was fitted, as tensors and plain values."""
-        values = {name: getattr(self.estimator, name) for name in self.FITTED}
-        plain = {
-            k: torch.tensor(v) if isinstance(v, np.ndarray | np.floating) else v for k, v in values.items()
-        }
-        return {"shape": list(self.shape), "estimator": plain}
+        """Return what was fitted, as a `GenerativeModel` does."""
+        return {"networks": self.state_dict()}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Restore `training_state`."""
-        self.shape = tuple(state["shape"])
-        self.estimator = self.unfitted()
-        for name, value in state["estimator"].items():
-            setattr(self.estimator, name, value.numpy() if isinstance(value, Tensor) else value)
+        self.load_state_dict(state["networks"])
+
+    def eval(self) -> "FittedDensity":
+        """Return itself: nothing differs between training and evaluation."""
+        return self
 
     def unfitted(self) -> BaseEstimator:
         """Return the scikit-learn estimator of the configuration."""
@@ -65,6 +78,8 @@ class FittedDensity:
 class PPCAConfig:
     """Hyperparameters of `PPCA`; the seed's q is 2."""
 
+    image_size: int = 28
+    channels: int = 1
     latent_dim: int = 2
 
 
@@ -86,7 +101,6 @@ class PPCA(FittedDensity):
             raise ValueError(
                 f"latent_dim is {q}; {len(X)} images of {X.shape[1]} pixels allow 1 … {min(X.shape) - 1}"
             )
-        self.shape = tuple(x.shape[1:])
         self.estimator = self.unfitted().fit(X)
 
     def log_likelihood(self, x: Tensor) -> Tensor:
@@ -126,6 +140,8 @@ class GaussianMixtureConfig:
     variance_floor: added to each variance, in squared grey levels.
     """
 
+    image_size: int = 28
+    channels: int = 1
     components: int = 10
     covariance: Covariance = "full"
     subspace: int | None = 50
@@ -143,10 +159,10 @@ class GaussianMixture(FittedDensity):
     Config = GaussianMixtureConfig
     FITTED = ("weights_", "means_", "covariances_", "precisions_cholesky_")
 
-    def __init__(self, config: GaussianMixtureConfig, *, seed: int = 0):
+    def __init__(self, config: GaussianMixtureConfig, *, device: torch.device | str = "cpu", seed: int = 0):
         if config.covariance not in get_args(Covariance):
             raise ValueError(f"covariance is {config.covariance!r}; it must be one of {get_args(Covariance)}")
-        super().__init__(config, seed=seed)
+        super().__init__(config, device=device, seed=seed)
 
     def unfitted(self) -> Mixture:
         """Return scikit-learn's mixture."""
@@ -171,7 +187,6 @@ class GaussianMixture(FittedDensity):
             raise ValueError(f"components is {c.components}; {n} images allow 1 … {n}")
         if c.subspace is not None and not 1 <= c.subspace <= dims:
             raise ValueError(f"subspace is {c.subspace}; images of {dims} pixels allow 1 … {dims}")
-        self.shape = tuple(x.shape[1:])
         self.mean = X.mean(0)
         variances, axes = np.linalg.eigh(np.cov(X.T, bias=True))
         self.axes = np.ascontiguousarray(axes[:, ::-1])
@@ -205,15 +220,14 @@ class GaussianMixture(FittedDensity):
         self.estimator.set_params(random_state=int(torch.randint(2**31 - 1, (), generator=generator)))
         return self._images(self.estimator.sample(n)[0])[torch.randperm(n, generator=generator)]
 
-    def training_state(self) -> dict[str, Any]:
-        """Return what was fitted, as tensors and plain values."""
-        arrays = {name: torch.tensor(getattr(self, name)) for name in ("mean", "axes", "rest")}
-        return super().training_state() | arrays
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what was fitted."""
+        return super().state_dict() | {name: torch.tensor(getattr(self, name)) for name in AXES}
 
-    def load_training_state(self, state: dict[str, Any]) -> None:
-        """Restore `training_state`."""
-        super().load_training_state(state)
-        for name in ("mean", "axes", "rest"):
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict`."""
+        super().load_state_dict(state)
+        for name in AXES:
             setattr(self, name, state[name].numpy())
 
     def _inside(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
