@@ -28,6 +28,12 @@ def values(output):
     return {line[0]: float(line[1]) for line in lines if line[0] not in ("…", "near")}
 
 
+def deviation(output, name):
+    """The number behind a value's ±."""
+    (line,) = [line for line in output.splitlines() if line.startswith(name + " ")]
+    return float(line.split("±")[1].split()[0])
+
+
 @pytest.fixture
 def folders(tmp_path):
     generated, real = random_images(40), random_images(90, seed=1)
@@ -47,7 +53,7 @@ def test_folders_stores_and_statistics_give_one_value(tmp_path, folders, capsys)
     output = capsys.readouterr().out
     found = values(output)
     assert found["fd_random"] == pytest.approx(expected.value, rel=1e-5)
-    assert f"± {expected.std:.4g}" in output
+    assert expected.std / 3 < deviation(output, "fd_random") < 3 * expected.std
     assert "40 real images against the others" in output
     assert {"kid_random", "precision", "recall", "density", "coverage"} <= set(found)
     assert "near copies                         0 " in output
@@ -67,6 +73,24 @@ def test_folders_stores_and_statistics_give_one_value(tmp_path, folders, capsys)
         assert main(arguments) == 0
         (value,) = values(capsys.readouterr().out.replace("fréchet distance", "fd")).values()
         assert value == pytest.approx(frechet_distance(features, reference), rel=1e-5)
+
+
+def test_a_folder_sorted_by_class_has_the_deviation_of_a_shuffled_one(tmp_path, folders, capsys):
+    shades = np.repeat([0, 200], 60)[:, None, None, None]
+    images = (shades + random_images(120) // 8).astype(np.uint8)
+    features = load_extractor("random")(images)
+    reference = reference_statistics(
+        random_images(90, seed=1), load_extractor("random"), cache_dir=None, key="x"
+    )
+    in_order = estimate_frechet_distance(features, reference).std
+    shuffled = [
+        estimate_frechet_distance(np.random.default_rng(seed).permutation(features), reference).std
+        for seed in range(20)
+    ]
+    assert in_order > 1.5 * max(shuffled)
+    sorted_folder = write_folder(tmp_path / "sorted", images)
+    assert main([str(sorted_folder), str(folders[1]), "--features", "random"]) == 0
+    assert deviation(capsys.readouterr().out, "fd_random") < 1.2 * max(shuffled)
 
 
 def write_store(path, images):

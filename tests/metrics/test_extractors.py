@@ -223,7 +223,8 @@ def test_a_users_network_is_read_from_an_export(tmp_path):
         load_extractor(f"classifier:{tmp_path / 'absent.pt2'}")
 
 
-def test_wrong_weights_are_refused(tmp_path):
+def test_wrong_weights_and_settings_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     path = tmp_path / "weights.pth"
     torch.save(networks.RandomNetwork().state_dict(), path)
     with pytest.raises(WeightsError, match="other weights than those of Inception3: Missing key"):
@@ -243,6 +244,8 @@ def test_wrong_weights_are_refused(tmp_path):
         load_extractor("inception", weights=tmp_path / "absent.pth")
     with pytest.raises(ValueError, match="takes no file of weights"):
         load_extractor("efficientnet_lite0", weights=path)
+    with pytest.raises(ValueError, match="device is cuda:7, but torch finds no CUDA GPU"):
+        load_extractor("random", device="cuda:7")
     with pytest.raises(ValueError, match="no feature extractor 'vgg'; there are: auto, inception"):
         load_extractor("vgg")
 
@@ -276,6 +279,16 @@ def test_batches_threads_channels_and_containers_change_nothing():
     assert expected.dtype == np.float64
     with pytest.raises(ValueError, match="threads is 0"):
         load_extractor("random", threads=0)
+
+
+def test_convolutions_keep_their_digits_on_a_gpu():
+    extractor = load_extractor("random")
+    allowed = []
+    extractor._network.register_forward_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
+    before = torch.backends.cudnn.allow_tf32
+    extractor(noise(2, 8, 8))
+    assert allowed == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_bad_images_are_refused():

@@ -23,6 +23,8 @@ from sklearn.metrics import mutual_info_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from trainables.metrics.errors import MetricError
+
 BINS = 20
 HELD_OUT = 1 / 3
 # Codes of n images that share one value of the factor of this index, or of images at random for None.
@@ -90,7 +92,7 @@ def discretise(values: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
 def mutual_information_gap(codes: ArrayLike, factors: ArrayLike, bins: int = BINS) -> float:
     """MIG: the mean over factors of (I_first − I_second)/H(factor) (Chen et al. 2018, eq. 6).
 
-    Raises ValueError where there is one unit alone, or a factor that does not vary.
+    Raises MetricError where there is one unit alone, or a factor that does not vary.
     """
     codes, factors = _checked(codes, factors)
     information = _mutual_information(discretise(codes, bins), factors)
@@ -214,11 +216,11 @@ def resampler(codes: ArrayLike, factors: ArrayLike, *, seed: int = 0) -> CodeSam
 def modularity(codes: ArrayLike, factors: ArrayLike, bins: int = BINS) -> float:
     """Mean over units of 1 − Σ_{k≠best} I²/(I²_best (K − 1)) (Ridgeway & Mozer 2018, sec. 3).
 
-    A unit that tells nothing of any factor counts 0, as in disentanglement_lib. Raises ValueError for K = 1.
+    A unit that tells nothing of any factor counts 0, as in disentanglement_lib. Raises MetricError for K = 1.
     """
     codes, factors = _checked(codes, factors)
     if factors.shape[1] < 2:
-        raise ValueError("there is 1 factor; modularity compares at least 2")
+        raise MetricError("there is 1 factor; modularity compares at least 2")
     squared = _mutual_information(discretise(codes, bins), factors) ** 2
     best = squared.max(1)
     rest = (squared.sum(1) - best) / (np.where(best > 0, best, 1.0) * (factors.shape[1] - 1))
@@ -277,7 +279,7 @@ def _mutual_information(codes: NDArray, factors: NDArray) -> NDArray[np.float64]
 def _gap(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the best row's lead over the second of each column. (M, K) -> (K,)."""
     if len(scores) < 2:
-        raise ValueError("there is 1 latent unit; the gap to the second best needs at least 2")
+        raise MetricError("there is 1 latent unit; the gap to the second best needs at least 2")
     second, best = np.sort(scores, axis=0)[-2:]
     return best - second
 
@@ -290,17 +292,17 @@ def _split(n: int) -> tuple[slice, slice]:
 def _matrix(values: ArrayLike, name: str) -> NDArray[np.float64]:
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or 0 in values.shape:
-        raise ValueError(f"{name} have shape {values.shape}; (images, columns) is expected, both ≥ 1")
+        raise MetricError(f"{name} have shape {values.shape}; (images, columns) is expected, both ≥ 1")
     if not np.isfinite(values).all():
-        raise ValueError(f"{name} hold {np.count_nonzero(~np.isfinite(values))} values that are not finite")
+        raise MetricError(f"{name} hold {np.count_nonzero(~np.isfinite(values))} values that are not finite")
     return values
 
 
 def _checked(codes: ArrayLike, factors: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     codes, factors = _matrix(codes, "codes"), _matrix(factors, "factors")
     if len(codes) != len(factors):
-        raise ValueError(f"there are codes of {len(codes)} images and factors of {len(factors)}")
+        raise MetricError(f"there are codes of {len(codes)} images and factors of {len(factors)}")
     for k, column in enumerate(factors.T):
         if np.ptp(column) == 0:
-            raise ValueError(f"factor {k} has the one value {column[0]:g}; it must vary")
+            raise MetricError(f"factor {k} has the one value {column[0]:g}; it must vary")
     return codes, factors

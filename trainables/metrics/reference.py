@@ -141,17 +141,21 @@ def reference_statistics(
     directory = Path(cache_dir)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{slug}-{extractor.identity.extractor}-{digest}.npz"
-    if not path.is_file():
+    reference = _load_if_sound(path)
+    if reference is None:
         with FileLock(f"{path}.lock"):
-            if not path.is_file():
-                _compute(images, extractor).save(path)
+            reference = _load_if_sound(path)  # another process may have been first
+            if reference is None:
+                reference = _compute(images, extractor)
+                reference.save(path)
+    return reference
+
+
+def _load_if_sound(path: Path) -> ReferenceStatistics | None:
     try:
         return ReferenceStatistics.load(path)
-    except MetricError:
-        with FileLock(f"{path}.lock"):
-            reference = _compute(images, extractor)
-            reference.save(path)
-        return reference
+    except (FileNotFoundError, MetricError):
+        return None
 
 
 def _compute(
