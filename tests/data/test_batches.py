@@ -81,6 +81,18 @@ def test_a_batch_size_that_gives_no_batch_is_refused(store, batch_size):
         Batches(store, "train", batch_size)
 
 
+def test_a_batch_stays_what_it_is_while_anything_refers_to_it(store):
+    epoch = Batches(store, "train", 3).epoch(0)
+    batch = next(epoch)
+    kept, copy = batch[1:, :, 2:], batch[1:, :, 2:].clone()
+    address = batch.data_ptr()
+    del batch
+    others = {x.data_ptr() for x in epoch}
+    assert torch.equal(kept, copy)
+    assert address not in others
+    assert len(others) <= 2  # memory is used again, or each batch would pay for fresh pages
+
+
 def test_levels_survive_the_way_to_float_and_back():
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1)
     x = to_float(levels)

@@ -1,5 +1,6 @@
 """Batches for training: a gather from the store, then one conversion to float on the device."""
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -44,6 +45,7 @@ class Batches:
                 f"the split {split!r} of {store.name} has {len(self.selected)} images, which gives no batch "
                 f"of {batch_size}; choose a batch size from 1 to {max(1, len(self.selected))}"
             )
+        self._memory = _Memory()
         self._resident = self._to_device_memory()
 
     def __len__(self) -> int:
@@ -62,9 +64,10 @@ class Batches:
         for places in self._places(epoch):
             images = self._gather(places)
             if self.flip:
-                mirrored = torch.from_numpy(flips.random(len(places)) < 0.5).to(images.device)
-                images = torch.where(mirrored[:, None, None, None], images.flip(2), images)
-            yield to_float(images, self.device)
+                mirrored = np.flatnonzero(flips.random(len(places)) < 0.5)
+                mirrored = torch.from_numpy(mirrored).to(images.device)
+                images[mirrored] = images[mirrored].flip(2)
+            yield self._to_float(images)
 
     def labelled(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of an epoch with their labels, int64 (B,), on the device."""
@@ -81,6 +84,11 @@ class Batches:
             return self._resident.index_select(0, torch.from_numpy(places).to(self.device))
         return torch.from_numpy(self.store.images[self.selected[places]])
 
+    def _to_float(self, images: Tensor) -> Tensor:
+        if self.device.type != "cpu":
+            return to_float(images, self.device)
+        return to_float(images, out=torch.from_numpy(self._memory.take(tuple(images.shape))))
+
     def _to_device_memory(self) -> Tensor | None:
         if self.device.type != "cuda":
             return None
@@ -95,15 +103,41 @@ class Batches:
         return resident
 
 
-def to_float(images: NDArray[np.uint8] | Tensor, device: str | torch.device | None = None) -> Tensor:
+class _Memory:
+    """Memory for batches, taken again once no tensor refers to it: fresh pages cost more than the conversion.
+
+    A tensor made with from_numpy, and each view of it, holds a reference to the array.
+    """
+
+    def __init__(self, kept: int = 4):
+        self.kept, self._arrays = kept, []
+
+    def take(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return an array of this shape that nobody uses."""
+        for array in self._arrays:
+            if array.shape == shape and sys.getrefcount(array) == _UNUSED:
+                return array
+        array = np.empty(shape, np.float32)
+        self._arrays = [array, *self._arrays][: self.kept]
+        return array
+
+
+_UNUSED = 3  # references to an array: the list, the loop's name, getrefcount's argument
+
+
+def to_float(
+    images: NDArray[np.uint8] | Tensor, device: str | torch.device | None = None, *, out: Tensor | None = None
+) -> Tensor:
     """Map uint8 images (B, H, W, C) to float32 (B, C, H, W) in [-1, 1], x/127.5 - 1, on the device.
 
-    The result keeps the images' order in memory, which is torch's channels_last format.
+    The result keeps the images' order in memory, which is torch's channels_last format. It is written to
+    `out`, float32 (B, H, W, C), where that is given.
     """
     if not isinstance(images, Tensor):
         images = torch.from_numpy(images if images.flags.writeable else images.copy())
-    x = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
-    return x.to(torch.float32).sub_(127.5).div_(127.5)
+    images = images.to(device, non_blocking=True)
+    x = images.to(torch.float32) if out is None else out.copy_(images)
+    return x.sub_(127.5).div_(127.5).permute(0, 3, 1, 2)
 
 
 def to_uint8(images: Tensor) -> Tensor:

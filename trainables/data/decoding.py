@@ -53,25 +53,23 @@ class Chunk:
 
 def convert_chunk(reader: Reader, settings: Settings) -> Chunk:
     """Decode all of a reader's images; one that can't be read becomes a reject, never an error."""
-    pixels, digests, identities, rejects = [], [], [], []
-    for i in range(len(reader)):
-        try:
-            encoded = reader.read(i)
-            image = fit(decode(encoded), settings)
-        except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, …
-            rejects.append((i, reason(error)))
-            continue
-        pixels.append(image)
-        digests.append(np.frombuffer(digest(image), np.uint8))
-        identities.append(identity(encoded))
-    shape = (len(pixels), settings.image_size, settings.image_size, settings.channels)
-    return Chunk(
-        len(reader),
-        np.stack(pixels) if pixels else np.empty(shape, np.uint8),
-        np.stack(digests) if digests else np.empty((0, DIGEST_BYTES), np.uint8),
-        np.asarray(identities, np.uint64),
-        rejects,
-    )
+    n, size = len(reader), settings.image_size
+    pixels = np.empty((n, size, size, settings.channels), np.uint8)
+    digests, identities = np.empty((n, DIGEST_BYTES), np.uint8), np.empty(n, np.uint64)
+    done, rejects = 0, []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bombs and odd metadata: what matters is checked here
+        for i in range(n):
+            try:
+                encoded = reader.read(i)
+                pixels[done] = fit(decode(encoded), settings)
+            except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, …
+                rejects.append((i, reason(error)))
+                continue
+            digests[done] = np.frombuffer(digest(pixels[done]), np.uint8)
+            identities[done] = identity(encoded)
+            done += 1
+    return Chunk(n, pixels[:done], digests[:done], identities[:done], rejects)
 
 
 def decode(encoded: bytes | NDArray[np.uint8]) -> Image.Image:
@@ -83,16 +81,15 @@ def decode(encoded: bytes | NDArray[np.uint8]) -> Image.Image:
         return Image.fromarray(encoded.squeeze(-1) if encoded.shape[2:] == (1,) else encoded)
     if not encoded:
         raise ValueError("the file is empty")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # bombs and odd metadata: what matters is checked here
-        image = Image.open(io.BytesIO(encoded))
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"{width}×{height} pixels, more than {MAX_PIXELS // 10**6} million")
-        if min(width, height) < MIN_SIDE:
-            raise ValueError(f"{width}×{height} pixels, smaller than {MIN_SIDE}×{MIN_SIDE}")
-        image.load()
-        return _eight_bits(ImageOps.exif_transpose(image))
+    image = Image.open(io.BytesIO(encoded))
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}×{height} pixels, more than {MAX_PIXELS // 10**6} million")
+    if min(width, height) < MIN_SIDE:
+        raise ValueError(f"{width}×{height} pixels, smaller than {MIN_SIDE}×{MIN_SIDE}")
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return _eight_bits(image)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -113,22 +110,27 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def fit(image: Image.Image, settings: Settings) -> NDArray[np.uint8]:
     """Crop, convert and resize (bilinear over the whole footprint, as torchvision does); (H, W, C)."""
-    image = image.convert("RGB" if settings.channels == 3 else "L")
-    width, height = image.size
-    box = (0.0, 0.0, float(width), float(height))
-    if settings.crop == "square":
-        side = min(width, height)
-        left, upper = (width - side) // 2, (height - side) // 2
-        box = (left, upper, left + side, upper + side)
-    elif settings.crop is not None:
-        left, upper, right, lower = CROPS[settings.crop]
-        box = (left * width, upper * height, right * width, lower * height)
-    if all(float(edge).is_integer() for edge in box):  # cropped first, no pixel beyond the box has a weight
-        image = image.crop(tuple(int(edge) for edge in box))
-        box = (0.0, 0.0, float(image.width), float(image.height))
-    size = (settings.image_size, settings.image_size)
+    mode = "RGB" if settings.channels == 3 else "L"
+    if image.mode != mode:
+        image = image.convert(mode)
+    size, box = (settings.image_size, settings.image_size), _box(image.size, settings.crop)
+    if box is not None and all(edge.is_integer() for edge in box):
+        image, box = image.crop(tuple(int(edge) for edge in box)), None  # no weight for pixels beyond the box
     image = image.resize(size, Image.Resampling.BILINEAR, box=box)
     return np.asarray(image).reshape(*size, settings.channels)
+
+
+def _box(size: tuple[int, int], crop: str | None) -> tuple[float, ...] | None:
+    """Return the part to keep, (left, upper, right, lower) in pixels, or None: all."""
+    width, height = size
+    if crop is None:
+        return None
+    if crop == "square":
+        side = min(width, height)
+        left, upper = float((width - side) // 2), float((height - side) // 2)
+        return left, upper, left + side, upper + side
+    left, upper, right, lower = CROPS[crop]
+    return left * width, upper * height, right * width, lower * height
 
 
 def identity(encoded: bytes | NDArray[np.uint8]) -> int:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from trainables.data import faces
@@ -44,7 +43,8 @@ class FileReader:
 
     def read(self, i: int) -> bytes:
         """Return the file's bytes."""
-        return (self.root / self.names[i]).read_bytes()
+        with open(f"{self.root}/{self.names[i]}", "rb", buffering=0) as file:
+            return file.read()
 
     def part(self, rows: Sequence[int]) -> "FileReader":
         """Return a reader of these files."""
@@ -181,7 +181,9 @@ def _array(path: Path) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=1)
 def _row_group(path: Path, group: int, column: str):
-    return pq.ParquetFile(path).read_row_group(group, columns=[column]).column(column)
+    from pyarrow.parquet import ParquetFile  # slow to import, and few decoding processes need it
+
+    return ParquetFile(path).read_row_group(group, columns=[column]).column(column)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,253 @@
+"""The input pipeline against torchvision's: `python -m benchmarks.data [serving] [memory] [conversion]`.
+
+The same images for both sides, side by side in one run: 10 000 CelebA faces of `../shared/data/celeba10k.tar`
+where it is there, else as many synthetic faces; as they are, and enlarged to CelebA's own 178×218. Ratios are
+medians over rounds in which both sides take turns. Needs nothing that the project does not install.
+"""
+
+import argparse
+import io
+import multiprocessing
+import os
+import statistics
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+import trainables.torchvision_shim  # noqa: F401
+
+# isort: split
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+
+from trainables.data import faces
+from trainables.data.batches import Batches, to_float
+from trainables.data.sources import load
+from trainables.data.store import ImageStore
+
+ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "celeba10k.tar"
+CELEBA_SIZE = (178, 218)
+SIZE, BATCH, COPIES = 64, 256, 4
+CORES = len(os.sched_getaffinity(0))
+
+
+def image_folder(root: Path, size: tuple[int, int] | None) -> Path:
+    """Write the images as JPEG files into root/all, of `size` where it is given; return root."""
+    (root / "all").mkdir(parents=True)
+    for i, (data, image) in enumerate(encoded()):
+        path = root / "all" / f"{i:06}.jpg"
+        if size is None and data is not None:
+            path.write_bytes(data)
+        else:
+            image().resize(size or CELEBA_SIZE, Image.Resampling.BICUBIC).save(path, quality=85)
+    return root
+
+
+def encoded() -> Iterator[tuple[bytes | None, Callable[[], Image.Image]]]:
+    if ARCHIVE.exists():
+        with tarfile.open(ARCHIVE) as archive:
+            for member in archive:
+                if member.name.endswith(".jpg"):
+                    data = archive.extractfile(member).read()
+                    yield data, lambda data=data: Image.open(io.BytesIO(data))
+        return
+    for first in range(0, 10_000, 100):
+        for face in faces.render(100, image_size=128, first=first)[0]:
+            yield None, lambda face=face: Image.fromarray(face)
+
+
+def seconds_a_batch(loader: Callable[[], Iterator], at_least: float) -> float:
+    """Run whole epochs for at least that many seconds."""
+    batches, start = 0, time.perf_counter()
+    while time.perf_counter() - start < at_least:
+        for _ in loader():
+            batches += 1
+    return (time.perf_counter() - start) / batches
+
+
+def serving(folder: Path, cache: Path, rounds: int) -> list[tuple[str, float, float]]:
+    """Return for each peer its name, its batches a second, and ours as a multiple of them."""
+    torch.set_num_threads(1)  # what a trial with one CPU has; the peers have a worker a core
+    store = load(folder, image_size=SIZE, channels=3, cache_dir=cache)
+    batches, epoch = Batches(store, "train", BATCH), iter(range(10**9))
+    transform = Compose([Resize((SIZE, SIZE)), ToTensor(), Normalize([0.5] * 3, [0.5] * 3)])
+    options = {"batch_size": BATCH, "shuffle": True, "drop_last": True}
+    parallel = {"num_workers": CORES, "persistent_workers": True}
+    tensors = TensorDataset(to_float(store.images).contiguous())
+    loaders = {
+        f"ImageFolder, DataLoader, {CORES} workers": DataLoader(
+            ImageFolder(folder, transform), **options, **parallel
+        ),
+        f"float tensors, DataLoader, {CORES} workers": DataLoader(tensors, **options, **parallel),
+        "float tensors, DataLoader, no workers": DataLoader(tensors, **options),
+    }
+    for loader in loaders.values():
+        next(iter(loader))  # start the workers
+    peers: dict[str, list[float]] = {name: [] for name in loaders}
+    ratios: dict[str, list[float]] = {name: [] for name in loaders}
+    for _ in range(rounds):
+        for name, loader in loaders.items():
+            ours = seconds_a_batch(lambda: batches.epoch(next(epoch)), 1.0)
+            peer = seconds_a_batch(lambda loader=loader: iter(loader), 1.0)
+            ours = (ours + seconds_a_batch(lambda: batches.epoch(next(epoch)), 1.0)) / 2
+            peers[name].append(1 / peer)
+            ratios[name].append(peer / ours)
+    return [(name, statistics.median(peers[name]), statistics.median(ratios[name])) for name in loaders]
+
+
+def trial(path: Path, ready, stop) -> None:
+    """Do what a trial does with its data, and wait with it in memory."""
+    torch.set_num_threads(1)
+    for _ in Batches(ImageStore(path), "train", BATCH).epoch(0):
+        pass
+    ready.put(os.getpid())
+    stop.wait()
+
+
+def memory(store: ImageStore, trials: int) -> tuple[float, float]:
+    """Return the MB that the store's pages take in so many processes, and that all their pages take.
+
+    Proportional set sizes: a page that k processes share counts 1/k in each.
+    """
+    context = multiprocessing.get_context("spawn")
+    ready, stop = context.Queue(), context.Event()
+    processes = [context.Process(target=trial, args=(store.path, ready, stop)) for _ in range(trials)]
+    for process in processes:
+        process.start()
+    pids = [ready.get() for _ in processes]
+    sizes = [proportional(pid, store.path) for pid in pids]
+    stop.set()
+    for process in processes:
+        process.join()
+    return sum(size[0] for size in sizes) / 1e3, sum(size[1] for size in sizes) / 1e3
+
+
+def proportional(pid: int, path: Path) -> tuple[int, int]:
+    """Return the kB of a process's share of a file's pages, and of all its pages."""
+    of_file = of_all = 0
+    inside = False
+    with open(f"/proc/{pid}/smaps") as smaps:
+        for line in smaps:
+            if not line.split()[0].endswith(":"):
+                inside = line.rstrip().endswith(str(path))
+            elif line.startswith("Pss:"):
+                size = int(line.split()[1])
+                of_all += size
+                of_file += size * inside
+    return of_file, of_all
+
+
+def plain_loop(paths: list[Path], target: Path) -> None:
+    """Convert with Pillow, as one writes it down; the result lies in a .npy file."""
+    images = np.lib.format.open_memmap(target, "w+", np.uint8, (len(paths), SIZE, SIZE, 3))
+    for i, path in enumerate(paths):
+        images[i] = np.asarray(
+            Image.open(path).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        )
+    images.flush()
+
+
+class Peak:
+    """The most anonymous memory that this process and its children had, in MB, while in the context."""
+
+    def __enter__(self):
+        self.megabytes, self._stop = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self):
+        while not self._stop.wait(0.05):
+            self.megabytes = max(self.megabytes, sum(anonymous(pid) for pid in family(os.getpid())) / 1e3)
+
+
+def family(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(member for child in children for member in family(int(child)))]
+
+
+def anonymous(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+def conversion(folder: Path, scratch: Path, rounds: int, copies: int) -> tuple[int, float, float, float]:
+    """Return the number of images, the loop's images a second, ours as a multiple, and our peak MB."""
+    many = scratch / f"{folder.name}-{copies}"
+    many.mkdir()
+    for path in sorted((folder / "all").iterdir()):
+        for copy in range(copies):
+            os.link(path, many / f"{path.stem}-{copy}.jpg")
+    paths, speeds, ratios, peak = sorted(many.iterdir()), [], [], 0.0
+    for _ in range(rounds):
+        start = time.perf_counter()
+        plain_loop(paths, scratch / "loop.npy")
+        loop = time.perf_counter() - start
+        with tempfile.TemporaryDirectory(dir=scratch) as cache, Peak() as watch:
+            start = time.perf_counter()
+            store = load(many, image_size=SIZE, channels=3, cache_dir=Path(cache))
+            ours = time.perf_counter() - start
+            same = np.load(scratch / "loop.npy", mmap_mode="r")
+            if not np.array_equal(store.images[::97], same[::97]):
+                raise RuntimeError("the two conversions differ")
+        speeds.append(len(paths) / loop)
+        ratios.append(loop / ours)
+        peak = max(peak, watch.megabytes)
+    return len(paths), statistics.median(speeds), statistics.median(ratios), peak
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help="serving, memory, conversion; all by default")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    parts = args.parts or ["serving", "memory", "conversion"]
+    table = Table("what", "images", "peer", "ours / peer", title=f"{SIZE}×{SIZE}, batches of {BATCH}")
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = Path(temporary)
+        folders = {
+            "as they are": image_folder(scratch / "own", None),
+            "178×218": image_folder(scratch / "celeba", CELEBA_SIZE),
+        }
+        for size, folder in folders.items():
+            if "serving" in parts:
+                for name, speed, ratio in serving(folder, scratch / "cache", args.rounds):
+                    table.add_row(f"batches/s: {name}", size, f"{speed:.1f}", f"{ratio:.1f}×")
+            if "conversion" in parts:
+                for copies in (1, COPIES):
+                    n, speed, ratio, peak = conversion(folder, scratch, args.rounds, copies)
+                    what = f"converted images/s: Pillow loop, {n} images (ours: at most {peak:.0f} MB)"
+                    table.add_row(what, size, f"{speed:.0f}", f"{ratio:.2f}×")
+        if "memory" in parts:
+            store = load(folders["as they are"], image_size=SIZE, channels=3, cache_dir=scratch / "cache")
+            one, four = memory(store, 1), memory(store, 4)
+            row = f"{one[0]:.1f} MB", f"{four[0] / one[0]:.2f}×"
+            table.add_row("the data's memory: 4 trials against 1", f"{len(store)}", *row)
+            table.add_row(
+                "all memory: 4 trials against 1", "", f"{one[1]:.0f} MB", f"{four[1] / one[1]:.2f}×"
+            )
+        Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main()
