@@ -5,8 +5,8 @@ ledger is one JSON line an event, on disk before the event is acted on. From it 
 Tune does not keep (ASHA's rungs), and MLflow receives what it has missed.
 
 Events: `trial` (trial, number, config), `result` (trial, epoch, metrics, images, node), `end` (trial,
-status), `model` (trial, path), `figure` (path), `note` (tags, metrics, status of the sweep). Each has `time`,
-milliseconds since 1970.
+status, error), `drop` (trial: it is begun anew), `model` (trial, path), `figure` (path), `note` (tags,
+metrics, status of the sweep). Each has `time`, milliseconds since 1970.
 """
 
 import errno
@@ -32,6 +32,7 @@ class TrialRecord:
     config: dict[str, Any]
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     status: str | None = None
+    error: str | None = None
 
     @property
     def epoch(self) -> int:
@@ -92,8 +93,10 @@ class Ledger:
                 records.setdefault(trial, TrialRecord(trial, event["number"], event["config"]))
             elif event["event"] == "result":
                 records[trial].metrics.setdefault(event["epoch"], event["metrics"])
+            elif event["event"] == "drop":
+                del records[trial]
             elif event["event"] == "end":
-                records[trial].status = event["status"]
+                records[trial].status, records[trial].error = event["status"], event.get("error")
         return records
 
     def close(self) -> None:

@@ -24,7 +24,8 @@ from ray.tune.utils import flatten_dict
 from searchers.ledger import DIVERGED, FAILED, FINISHED, STOPPED, Ledger, TrialRecord
 
 SWEEP_TAG, TRIAL_TAG = "latentune.sweep", "latentune.trial"
-STATUS_TAG, NUMBER_TAG, NODE_TAG = "latentune.status", "latentune.number", "latentune.node"
+STATUS_TAG, ERROR_TAG = "latentune.status", "latentune.error"
+NUMBER_TAG, NODE_TAG = "latentune.number", "latentune.node"
 # A dead server is asked again by us, in the background, not by MLflow's client for minutes within a call.
 HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 RETRY_SECONDS = (1, 2, 5, 10, 30)
@@ -54,11 +55,26 @@ class Recorder(tune.Callback):
     def __init__(self, ledger: Ledger, folder: Path, epochs: int):
         self.ledger, self.folder, self.epochs = ledger, folder, epochs
         self.records = ledger.trials()
+        self._reconciled = False
+
+    def on_step_begin(self, iteration, trials, **info) -> None:
+        """Once, after a resume: drop trials so new that Tune's last snapshot has none of them.
+
+        The restored searcher proposes their settings again.
+        """
+        if self._reconciled:
+            return
+        self._reconciled = True
+        for lost in self.records.keys() - {trial.trial_id for trial in trials}:
+            self.ledger.append("drop", trial=lost)
+            del self.records[lost]
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
         """Record a trial that is new; one that goes on after a fault is known already."""
         if trial.trial_id not in self.records:
-            record = TrialRecord(trial.trial_id, len(self.records) + 1, trial.config)
+            taken = {record.number for record in self.records.values()}
+            number = next(n for n in range(1, len(taken) + 2) if n not in taken)
+            record = TrialRecord(trial.trial_id, number, trial.config)
             self.ledger.append("trial", trial=record.trial, number=record.number, config=record.config)
             self.records[record.trial] = record
 
@@ -97,14 +113,16 @@ class Recorder(tune.Callback):
         self._end(trial, DIVERGED if last.get("diverged") else ended)
 
     def on_trial_error(self, iteration, trials, trial, **info) -> None:
-        """Record that a trial failed for good, with all its retries."""
-        self._end(trial, FAILED)
+        """Record that a trial failed for good, with all its retries, and why."""
+        error = trial.get_error()
+        lines = str(error).strip().splitlines() if error else []
+        self._end(trial, FAILED, error=lines[-1] if lines else "unknown")
 
-    def _end(self, trial, status: str) -> None:
+    def _end(self, trial, status: str, error: str | None = None) -> None:
         record = self.records.get(trial.trial_id)
         if record is not None and record.status is None:
-            self.ledger.append("end", trial=trial.trial_id, status=status)
-            record.status = status
+            self.ledger.append("end", trial=trial.trial_id, status=status, error=error)
+            record.status, record.error = status, error
 
 
 class Delivery(threading.Thread):
@@ -239,9 +257,15 @@ class Delivery(threading.Thread):
     def _send_end(self, event: dict[str, Any]) -> None:
         run_id = self.run_ids[event["trial"]]
         self.client.set_tag(run_id, STATUS_TAG, event["status"])
+        if event.get("error"):
+            self.client.set_tag(run_id, ERROR_TAG, event["error"])
         self.client.set_terminated(
             run_id, "FAILED" if event["status"] == FAILED else "FINISHED", end_time=event["time"]
         )
+
+    def _send_drop(self, event: dict[str, Any]) -> None:
+        if event["trial"] in self.run_ids:
+            self.client.delete_run(self.run_ids.pop(event["trial"]))
 
     def _send_model(self, event: dict[str, Any]) -> None:
         self.client.log_artifacts(self.run_ids[event["trial"]], str(self.folder / event["path"]), "model")

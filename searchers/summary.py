@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from searchers.recording import Delivery
     from searchers.sweep import Study, SweepConfig
 
+# What a resumed sweep may be given anew: MLflow holds a parameter to its first value.
+NO_PARAMS = ("resume", "dry_run", "tracking_uri", "address", "max_concurrent", "results", "data_root")
 REDUCTION_FACTOR = 3  # of ASHA: a third of the trials that reach a rung go on
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")
 
@@ -45,7 +47,7 @@ def about(study: "Study", config: "SweepConfig", program: str) -> About:
         f"Each child run is a trial; sort the runs table by `{study.metric}`."
     )
     params = {
-        **asdict(config),
+        **{name: value for name, value in asdict(config).items() if name not in NO_PARAMS},
         **(study.provenance or {}),
         **{f"space/{name}": json.dumps(extent) for name, extent in extents(study.space).items()},
         "reduction_factor": REDUCTION_FACTOR,
@@ -158,9 +160,12 @@ def closing_words(
     early = [record for record in records if record.status == STOPPED]
     if early:
         lines.append(f"Stopped early by ASHA: {len(early)} of {len(records)} trials.")
-    failed = [str(record.number) for record in records if record.status == FAILED]
+    failed = [record for record in records if record.status == FAILED]
     if failed:
-        lines.append(f"Failed: trial {', '.join(failed)}; the errors are in {folder}/tune/*/error.txt.")
+        numbers = ", ".join(str(record.number) for record in failed)
+        lines.append(
+            f"Failed: trial {numbers} ({failed[0].error}); the whole errors are in {folder}/tune/*/error.txt."
+        )
     figure = folder / "posterior.png"
     if figure.exists():
         lines.append(f"Figure: {figure}")

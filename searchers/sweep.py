@@ -6,6 +6,7 @@ and `tune/` (Ray Tune's own snapshots and the checkpoints).
 """
 
 import json
+import logging
 import os
 import secrets
 import signal
@@ -100,8 +101,8 @@ class SweepConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
-        if self.evaluation_samples < 10:
-            raise ValueError(f"--evaluation-samples is {self.evaluation_samples}; it must be 10 or more")
+        if self.evaluation_samples < 20:
+            raise ValueError(f"--evaluation-samples is {self.evaluation_samples}; it must be 20 or more")
         if self.image_size < 8:
             raise ValueError(f"--image-size is {self.image_size}; it must be 8 or more")
         for name in ("width", "cpus_per_trial"):
@@ -199,6 +200,7 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
     from searchers.recording import Delivery, Recorder, SweepRecord
 
     points = _points(study, config)
+    _check_settings(study, points)
     if points:
         config = replace(config, num_samples=len(points), no_early_stopping=True)
     folder = (Path(config.results) / config.name).resolve()
@@ -249,6 +251,7 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
         console=console,
     )
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes heed no verbosity
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in the ledger and is told
     # Tune's own result files, which the ledger replaces, would slow each report down.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
@@ -311,6 +314,19 @@ def _points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | None:
         return read_points(Path(config.points), {*study.space, *study.settings})
     except ValueError as error:
         raise UsageError(f"--points: {error}") from error
+
+
+def _check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
+    """Build the first trial's networks once. Raises UsageError where a trial would refuse its settings."""
+    from trainables.trainable import split_config
+
+    first = {name: domain.sample() for name, domain in study.space.items()}
+    first |= (points or study.points_to_evaluate or [{}])[0]
+    try:
+        model_class, settings = study.trainable.model_of({**study.settings, **first})
+        model_class(split_config(model_class, settings)[1])
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _export(study: Study, records: list[TrialRecord], trials: list, folder: Path, ledger: Ledger) -> None:

@@ -22,7 +22,7 @@ def tracking_uri(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mlflow")
     uri = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(uri)
-    for name in ("complete", "twice", "flaky", "away"):
+    for name in ("complete", "twice", "flaky", "away", "lost"):
         client.create_experiment(f"experiment-{name}", artifact_location=str(folder / name))
     return uri
 
@@ -87,14 +87,14 @@ def deliver(ledger, tmp_path, uri, name, **changes):
     return delivery
 
 
-def runs_of(uri, name):
+def runs_of(uri, name, trials="abc"):
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(f"experiment-{name}")
     runs = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_TAG}` = 'id-{name}'")
     parents = [run for run in runs if TRIAL_TAG not in run.data.tags]
     assert len(parents) == 1
     children = [run for run in runs if TRIAL_TAG in run.data.tags]
-    assert Counter(run.data.tags[TRIAL_TAG] for run in children) == {"a": 1, "b": 1, "c": 1}
+    assert Counter(run.data.tags[TRIAL_TAG] for run in children) == Counter(trials)
     return client, parents[0], {run.data.tags[TRIAL_TAG]: run for run in children}
 
 
@@ -198,6 +198,21 @@ def test_an_epoch_repeated_after_a_fault_is_recorded_once(ledger, tmp_path):
     resumed.on_trial_result(0, [], trial, result(2, fid=2.0))
     assert [event["event"] for _, event in ledger.events()] == ["trial", "result", "result"]
     assert ledger.trials()["a"].metrics[1]["fid"] == 3.0
+
+
+def test_a_trial_that_tune_has_lost_is_dropped_and_begun_anew(ledger, tmp_path, tracking_uri):
+    play(Recorder(ledger, tmp_path, EPOCHS))
+    deliver(ledger, tmp_path, tracking_uri, "lost")
+    resumed = Recorder(ledger, tmp_path, EPOCHS)
+    a, c = (SimpleNamespace(trial_id=name) for name in "ac")
+    for _ in range(2):  # the second step knows that all is in order
+        resumed.on_step_begin(0, [a, c])
+    anew = SimpleNamespace(trial_id="d", config={"beta": 1.0})
+    resumed.on_trial_start(0, [], anew)
+    assert {name: record.number for name, record in ledger.trials().items()} == {"a": 1, "c": 3, "d": 2}
+    assert {name: record.number for name, record in resumed.records.items()} == {"a": 1, "c": 3, "d": 2}
+    deliver(ledger, tmp_path, tracking_uri, "lost")
+    runs_of(tracking_uri, "lost", "acd")
 
 
 def test_image_bytes_stay_out_of_tunes_own_state(ledger, tmp_path):
