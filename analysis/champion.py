@@ -18,7 +18,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,13 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 from trainables.data.batches import to_float, to_uint8
 from trainables.data.decoding import Settings, decode, fit
 from trainables.models.base import GenerativeModel
+from trainables.models.storage import DESCRIPTION, load_model
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
-MODELS = "trainables.models."  # a description names no other code
 MAX_IMAGES = 1024  # a request for more would hold up a server
 DEFAULTS = {"operation": "sample", "n": 16, "seed": 0, "images": None}
 
@@ -48,21 +45,9 @@ class TrainedModel:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "TrainedModel":
-        """Read `model.safetensors` and `model.json`.
-
-        Raises ValueError where they name no model of this package or the weights are another one's.
-        """
+        """Read what `trainables.models.storage.save_model` wrote; raises as its `load_model`."""
         description = json.loads((Path(folder) / DESCRIPTION).read_text())
-        module, _, name = description["model"].partition(":")
-        if not module.startswith(MODELS):
-            raise ValueError(f"{folder} holds a {description['model']!r}; its module must be in {MODELS}")
-        model_class = getattr(import_module(module), name)
-        network = model_class(model_class.configure(description["config"]), device=device)
-        try:
-            network.load_state_dict(load_file(Path(folder) / WEIGHTS, device=device))
-        except RuntimeError as error:
-            raise ValueError(f"The weights in {folder} are not those of its description: {error}") from error
-        return cls(network.eval(), description)
+        return cls(load_model(Path(folder), device), description)
 
     @property
     def settings(self) -> Settings:

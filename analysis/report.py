@@ -28,7 +28,7 @@ from analysis.command import Record, run_command
 from analysis.figures import FiguresConfig, chart_functions
 from analysis.runs import AnalysisError, Sweep, Tables, connect, load
 from analysis.style import STATUS, label
-from analysis.winners import ranking_of, verdict
+from analysis.winners import place, ranking_of, verdict
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,7 +85,7 @@ def content(client: "MlflowClient", tables: Tables, tracking_uri: str | None) ->
         "name": sweep.name,
         "metric": metric,
         "question": question(tables),
-        "answer": verdict(ranked, metric, list(ranked["number"])),
+        "answer": verdict(ranked, metric, list(ranked["number"]), place(tables, ranked)),
         "caveats": list(caveats(tables, len(groups))),
         "story": story(tables),
         "space": tables.space,
@@ -179,23 +179,23 @@ def images_of(
     run_ids = dict(zip(tables.trials["number"], tables.trials["run_id"], strict=True))
     order = best_first + [n for n in run_ids if n not in best_first]
     wanted: list[tuple[bool, int, int, str, str]] = []
-    for place, n in enumerate(order):
+    for rank, n in enumerate(order):
         found = [file.path for file in client.list_artifacts(run_ids[n], "images")]
         names = [(match, path) for path in found if (match := IMAGE_NAME.fullmatch(Path(path).name))]
         last = max((int(match["epoch"]) for match, _ in names), default=0)
         for match, path in names:
             earlier = int(match["epoch"]) < last
-            wanted.append((earlier, place, -int(match["epoch"]), match["key"], path))
+            wanted.append((earlier, rank, -int(match["epoch"]), match["key"], path))
     images: dict[int, dict[str, dict[int, str]]] = {}
     left = IMAGE_BYTES
     with tempfile.TemporaryDirectory() as folder:
-        for _, place, epoch, key, path in sorted(wanted):
-            local = client.download_artifacts(run_ids[order[place]], path, folder)
+        for _, rank, epoch, key, path in sorted(wanted):
+            local = client.download_artifacts(run_ids[order[rank]], path, folder)
             uri, size = webp(Path(local))
             left -= size
             if left < 0:
                 break
-            images.setdefault(order[place], {}).setdefault(key, {})[-epoch] = uri
+            images.setdefault(order[rank], {}).setdefault(key, {})[-epoch] = uri
     return images
 
 

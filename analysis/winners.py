@@ -115,7 +115,14 @@ def show_ranking(
     console.print(table)
     if depends:
         console.print("; ".join(f"{name}: {value}" for name, value in depends.items()), style="dim")
-    console.print(verdict(ranked, sweep.metric, list(ranked["number"])), highlight=False)
+    console.print(
+        verdict(ranked, sweep.metric, list(ranked["number"]), place(tables, ranked)), highlight=False
+    )
+
+
+def place(tables: Tables, ranked: pd.DataFrame) -> str:
+    """Return the settings of the first of a ranking."""
+    return ", ".join(f"{name} = {number(ranked.iloc[0][f'params.{name}'])}" for name in tables.space)
 
 
 def percent(probability: float) -> str:
@@ -128,10 +135,10 @@ def direction(sweep) -> str:
     return "lower is better" if sweep.mode == "min" else "higher is better"
 
 
-def verdict(ranked: pd.DataFrame, metric: str, names: list) -> str:
+def verdict(ranked: pd.DataFrame, metric: str, names: list, setting: str = "") -> str:
     """Say in a sentence or two who is best, and who may be as well."""
     best = ranked.iloc[0]
-    words = f"Best: trial {names[0]}, {metric} {number(best['value'])}"
+    words = f"Best: trial {names[0]}{f' ({setting})' if setting else ''}, {metric} {number(best['value'])}"
     if np.isnan(best["p_value"]):
         return f"{words}. No deviation of {metric} is recorded, so nothing says how sure that is."
     words += f" ± {number(best['std'])}."

@@ -1,19 +1,19 @@
 """One MLflow database with made-up sweeps for all tests of analysis: making one takes seconds."""
 
 import os
-import signal
+import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
-import requests
 from mlflow import MlflowClient
 from sqlalchemy import Engine, event
 
 from analysis.runs import connect
+from tests.analysis.processes import started
 from tests.analysis.recorded import Imagined, record
 
 SWEEPS = (
@@ -59,23 +59,48 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "matplotlib"))
 
 
+@pytest.fixture
+def free_port():
+    return _free_port()
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @pytest.fixture(scope="session")
 def server(tracking_uri):
     """An MLflow server on the database; it takes half a minute to start."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri]
     command += ["--port", str(port), "--workers", "1"]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(180):
-        try:
-            requests.get(f"{url}/health", timeout=2)
-            break
-        except requests.RequestException:
-            time.sleep(1)
-    yield url
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait()
+    with started(command, f"http://127.0.0.1:{port}/health", environment) as url:
+        yield url.removesuffix("/health")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the package selenium")
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+        options.add_argument(f"--{flag}")
+    options.add_argument("--window-size=1280,1600")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"), log_output=subprocess.DEVNULL)
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def artefacts():
+    """The folder for screenshots; git ignores it."""
+    folder = Path(__file__).parents[1] / "artefacts"
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -18,6 +18,8 @@ from searchers.recording import Delivery, Recorder, SweepRecord
 
 BEGIN = 1_790_000_000.0  # seconds since 1970
 METRIC = "fd_efficientnet_lite0"
+SETTINGS = {"dataset": "faces", "dataset_limit": 300, "image_size": 32, "width": 0.25}
+SETTINGS |= {"seed": 0, "evaluation_samples": 500}
 IDENTITY = "efficientnet_lite0-579344248a93-antialias64"
 SPACES = {
     1: {"beta": {"type": "float", "lower": 1.0, "upper": 150.0, "log": False}},
@@ -43,6 +45,8 @@ class Imagined:
     status: str | None = "FINISHED"
     extractor: str = IDENTITY
     std: float = 2.0
+    points: tuple[dict, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
     stopping: bool = True
 
 
@@ -72,9 +76,10 @@ def play(imagined: Imagined, recorder: Recorder, space: dict, clock: Mock) -> No
     for number in range(imagined.trials):
         worker = int(np.argmin(free))
         config = {name: draw(domain, random) for name, domain in space.items()}
+        config |= imagined.points[number] if imagined.points else {}
         trial = SimpleNamespace(
             trial_id=f"{imagined.name}-{number:05d}",
-            config={**config, "image_size": 32, "width": 0.25, "seed": 0, "evaluation_samples": 500},
+            config=SETTINGS | config,
             get_ray_actor_ip=lambda worker=worker: f"10.0.0.{worker + 1}",
         )
         events.append((free[worker], recorder.on_trial_start, trial, None))
@@ -126,6 +131,7 @@ def sweep_record(imagined: Imagined, space: dict) -> SweepRecord:
             "latentune.command": f"python -m searchers.beta_vaegan --name {imagined.name}",
             "latentune.program": "searchers.beta_vaegan",
             "latentune.model": "trainables.models.vaegan:VAEGAN",
+            **dict(imagined.tags),
         },
         trial_params=lambda config: {**provenance, "beta_norm": config["beta"] / 96},
     )

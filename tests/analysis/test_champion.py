@@ -10,30 +10,27 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
-from safetensors.torch import save_file
 
 from analysis import winners
 from analysis.champion import PyfuncModel, TrainedModel, png_base64
 from analysis.runs import load
+from tests.analysis.processes import started
 from tests.analysis.recorded import METRIC
 from trainables.models.gan import GAN
+from trainables.models.storage import save_model
 from trainables.models.vaegan import VAEGAN
 
 SETTINGS = {"image_size": 16, "width": 0.1, "latent_dim": 5}
 
 
 def save(model, folder):
-    """Write weights as the recorder does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
-    name = f"{type(model).__module__}:{type(model).__qualname__}"
-    description = {"model": name, "config": model.hyperparameters(), "epoch": 9}
-    (folder / "model.json").write_text(json.dumps(description))
+    """Write weights as the sweep does."""
+    save_model(folder, type(model), model.hyperparameters(), model.state_dict(), epoch=9)
     return folder
 
 
@@ -149,7 +146,7 @@ def test_a_model_without_encoder_says_so(tmp_path):
 
 def test_a_description_of_other_code_is_refused(weights, tmp_path):
     (tmp_path / "model.json").write_text(json.dumps({"model": "os:system", "config": {}}))
-    with pytest.raises(ValueError, match=r"must be in trainables\.models"):
+    with pytest.raises(ValueError, match="no model of ours"):
         TrainedModel.load(tmp_path)
 
 
@@ -198,6 +195,23 @@ def test_the_champion_loads_in_a_clean_process(tracking_uri, network, promoted, 
     (answer,) = json.loads(done.stdout.splitlines()[-1])
     images = network.sample(2, torch.Generator().manual_seed(5))
     np.testing.assert_allclose([pixels(file) for file in answer["images"]], expected(images), atol=1)
+
+
+@pytest.mark.slow
+def test_the_champion_is_served_over_http(tracking_uri, network, promoted, free_port):
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/faces@champion"]
+    command += ["--env-manager", "local", "--port", str(free_port)]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": os.getcwd()}
+    with started(command, f"http://127.0.0.1:{free_port}/ping", environment) as url:
+        url = url.replace("ping", "invocations")
+        rows = {"dataframe_records": [{"operation": "sample", "n": 2, "seed": 5}]}
+        (answer,) = requests.post(url, json=rows, timeout=60).json()["predictions"]
+        images = network.sample(2, torch.Generator().manual_seed(5))
+        np.testing.assert_allclose([pixels(file) for file in answer["images"]], expected(images), atol=1)
+        between = {"dataframe_records": [{"operation": "interpolate", "images": answer["images"], "n": 3}]}
+        assert len(requests.post(url, json=between, timeout=60).json()["predictions"][0]["images"]) == 3
+        refused = requests.post(url, json={"dataframe_records": [{"operation": "paint"}]}, timeout=60)
+        assert refused.status_code == 400 and "no operation 'paint'" in refused.text
 
 
 def test_a_winner_without_weights_is_not_promoted(client, capsys):

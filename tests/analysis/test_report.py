@@ -2,18 +2,13 @@
 
 import json
 import re
-import shutil
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from analysis import report
 from analysis.runs import load
 from tests.analysis.recorded import METRIC
-
-ARTEFACTS = Path(__file__).parents[1] / "artefacts"
 
 
 @pytest.fixture(scope="module")
@@ -83,30 +78,7 @@ def test_a_sweep_without_images_or_scores(client, tmp_path, capsys):
     assert all(trial["images"] == {} for trial in embedded(path)["trials"])
 
 
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the package selenium")
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-dev-shm-usage",
-        "window-size=1280,1600",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver"), log_output=subprocess.DEVNULL)
-    driver = webdriver.Chrome(options=options, service=service)
-    ARTEFACTS.mkdir(exist_ok=True)
-    yield driver
-    driver.quit()
-
-
-def test_a_person_selects_trials_and_sees_their_images_side_by_side(browser, page):
+def test_a_person_selects_trials_and_sees_their_images_side_by_side(browser, page, artefacts):
     begin = time.perf_counter()
     browser.get(page.as_uri())
     print(f"opened in {time.perf_counter() - begin:.2f} s")
@@ -124,7 +96,7 @@ def test_a_person_selects_trials_and_sees_their_images_side_by_side(browser, pag
     script = "arguments[0].value = 0; arguments[0].dispatchEvent(new Event('input'))"
     browser.execute_script(script, slider)
     assert shown.get_attribute("src") == data["trials"][other - 1]["images"]["samples"]["1"]
-    browser.save_screenshot(str(ARTEFACTS / "report.png"))
+    browser.save_screenshot(str(artefacts / "report.png"))
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
