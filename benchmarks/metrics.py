@@ -240,7 +240,7 @@ def efficientnet(block: int | None, size: int) -> Extractor:
     features = networks.up_to_block(network, 15 if block is None else block)
     if block is None:
         features = torch.nn.Sequential(
-            *features[:-2], network._conv_head, network._bn1, network._swish, *features[-2:]
+            *features[:-3], network._conv_head, network._bn1, network._swish, *features[-3:]
         )
     networks.fold_batch_norm(features)
     scale = extractors.EFFICIENTNET_LITE0_RESIZE

@@ -114,9 +114,12 @@ def test_efficientnet_lite0_gives_the_features_of_its_package():
     images = noise(3, 64, 64)
     with torch.no_grad():
         peer.extract_features((torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128)
-    np.testing.assert_allclose(extractor(images), maps[0].mean((2, 3)).numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(extractor(images), maps[0].mean((2, 3)).numpy() / 8, rtol=1e-3, atol=1e-4)
     assert (extractor.dim, extractor.metric) == (192, "fd_efficientnet_lite0")
-    assert str(extractor.identity) == "efficientnet_lite0-block14-579344248a93-uint8-bilinear-antialias-64"
+    assert (
+        str(extractor.identity)
+        == "efficientnet_lite0-block14-x0.125-579344248a93-uint8-bilinear-antialias-64"
+    )
 
 
 def test_more_damage_is_further_from_the_real_images():

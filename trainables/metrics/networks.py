@@ -106,10 +106,23 @@ def build_efficientnet_lite0(image_size: int) -> nn.Module:
     return EfficientNet.from_name("efficientnet-lite0", image_size=image_size)
 
 
-def up_to_block(network: nn.Module, last: int) -> nn.Sequential:
-    """Return EfficientNet's stem and its blocks 0 … last, averaged over the image: (B, d)."""
+class Scale(nn.Module):
+    """Multiply by a constant."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return self.factor * x
+
+
+def up_to_block(network: nn.Module, last: int, factor: float = 1.0) -> nn.Sequential:
+    """Return EfficientNet's stem and blocks 0 … last, averaged over the image, times factor: (B, d)."""
     stem = network._conv_stem, network._bn0, network._swish
-    return nn.Sequential(*stem, *network._blocks[: last + 1], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    pool = nn.AdaptiveAvgPool2d(1), nn.Flatten(), Scale(factor)
+    return nn.Sequential(*stem, *network._blocks[: last + 1], *pool)
 
 
 def efficientnet_lite0_weights() -> Path:
