@@ -27,9 +27,10 @@ PRESETS = {
         dataset_limit=4000,
         image_size=32,
         width=0.25,
-        batch_size=64,
-        epochs=8,
-        num_samples=10,
+        batch_size=16,
+        epochs=9,
+        grace_epochs=1,
+        num_samples=9,
         evaluation_samples=500,
     ),
     "report": SweepConfig(

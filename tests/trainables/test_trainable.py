@@ -1,0 +1,141 @@
+"""The Tune trainable on its own: exact resume, reused actors, divergence, what it reports and exports."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trainables import GAN, VAE, VAEGAN, BetaVAEGAN
+from trainables.baselines import Baseline
+from trainables.models.storage import load_model
+from trainables.trainable import export_model, png_grid
+
+SMALL = {
+    "dataset": "faces",
+    "dataset_limit": 60,
+    "image_size": 16,
+    "width": 0.1,
+    "latent_dim": 6,
+    "batch_size": 8,
+    "evaluation_samples": 20,
+    "features": "random",
+    "ema_decay": 0.9,
+}
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def build(trainable, cache_dir, **changes):
+    settings = {key: value for key, value in SMALL.items() if key != "ema_decay" or trainable is not VAE}
+    return trainable(config={**settings, "cache_dir": cache_dir, **changes})
+
+
+def weights(trainable):
+    return {name: value.clone() for name, value in trainable.model.state_dict().items()}
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def scores(result):
+    kept = ("fd_random", "kid_random", "elbo", "kl", "reconstruction_mse", "loss/")
+    return {key: value for key, value in result.items() if key.startswith(kept)}
+
+
+@pytest.mark.parametrize("trainable", [VAE, GAN, VAEGAN])
+def test_an_interrupted_trial_ends_bit_equal_to_an_uninterrupted_one(trainable, cache_dir, tmp_path):
+    straight = build(trainable, cache_dir)
+    straight_results = [straight.step() for _ in range(3)]
+    interrupted = build(trainable, cache_dir)
+    interrupted.step()
+    interrupted.save_checkpoint(str(tmp_path))
+    torch.rand(7)  # whatever happens in between
+    resumed = build(trainable, cache_dir, seed=0)
+    resumed.load_checkpoint(str(tmp_path))
+    resumed_results = [resumed.step() for _ in range(2)]
+    assert_equal(weights(straight), weights(resumed))
+    assert [scores(r) for r in straight_results[1:]] == [scores(r) for r in resumed_results]
+    assert [r["epoch"] for r in resumed_results] == [2, 3]
+
+
+def test_a_reused_actor_trains_as_a_fresh_one_does(cache_dir):
+    reused = build(BetaVAEGAN, cache_dir, beta=50.0)
+    reused.step()
+    store = reused.store
+    config = {**reused.config, "beta": 3.0, "seed": 5}
+    assert reused.reset_config(config)
+    assert reused.store is store  # no second conversion, no second look at the real images
+    fresh = build(BetaVAEGAN, cache_dir, beta=3.0, seed=5)
+    assert scores(reused.step()) == scores(fresh.step())
+    assert_equal(weights(reused), weights(fresh))
+
+
+def test_seeds_differ(cache_dir):
+    a, b = (build(GAN, cache_dir, seed=seed).step() for seed in (0, 1))
+    assert scores(a) != scores(b)
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial(cache_dir):
+    trial = build(VAE, cache_dir)
+    with torch.no_grad():
+        trial.model.encoder.mean.weight.fill_(math.nan)
+    result = trial.step()
+    assert result["diverged"]
+    assert result["done"]
+    assert math.isnan(result["fd_random"])
+
+
+def test_grids_show_pixels_as_they_are(cache_dir):
+    result = build(BetaVAEGAN, cache_dir, images=True).step()
+    samples, pairs = (
+        np.asarray(Image.open(io.BytesIO(result["images"][k]))) for k in ("samples", "reconstructions")
+    )
+    assert samples.shape == (3 * 18 + 2, 8 * 18 + 2, 3)  # twenty images, eight a row, on a black ground
+    assert pairs.dtype == np.uint8
+    levels = torch.tensor([[10, 20, 30]], dtype=torch.uint8).expand(64, 3).reshape(1, 8, 8, 3)
+    grid = np.asarray(Image.open(io.BytesIO(png_grid(levels))))
+    np.testing.assert_array_equal(np.unique(grid.reshape(-1, 3), axis=0), [[10, 20, 30]])
+
+
+def test_elbo_alone_where_no_features_are_extracted(cache_dir):
+    result = build(VAE, cache_dir, features="none").step()
+    assert "fd_random" not in result
+    assert result["elbo"] < 0 < result["kl"]
+
+
+def test_an_exported_model_is_the_trained_one(cache_dir, tmp_path):
+    trial = build(BetaVAEGAN, cache_dir, beta=2.0)
+    trial.step()
+    trial.save_checkpoint(str(tmp_path))
+    export_model(BetaVAEGAN, trial.config, tmp_path, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    noise = [torch.Generator().manual_seed(3) for _ in range(2)]
+    assert torch.equal(loaded.sample(4, noise[0]), trial.model.sample(4, noise[1]))
+    assert loaded.config.beta == 2.0
+    (tmp_path / "model" / "model.json").write_text('{"model": "os:system", "config": {}}')
+    with pytest.raises(ValueError, match="no model of ours"):
+        load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("model", "beta"), [("GAN", None), ("VAE", 1.0), ("VAE-GAN", 1.0), ("beta-VAE-GAN", 9.0)]
+)
+def test_the_model_of_a_baseline_takes_what_it_has(cache_dir, model, beta):
+    trial = build(Baseline, cache_dir, model=model, beta=9.0, gan_loss="non_saturating")
+    assert getattr(trial.model.config, "beta", None) == beta
+    assert math.isfinite(trial.step()["fd_random"])
+
+
+def test_wrong_settings_are_named_with_the_right_ones(cache_dir):
+    with pytest.raises(ValueError, match=r"'betta' is no setting of VAEGAN; its settings: .*beta, .*flip"):
+        build(BetaVAEGAN, cache_dir, betta=1.0)
+    with pytest.raises(ValueError, match="no model 'NVAE'; there are: GAN, VAE, VAE-GAN, beta-VAE-GAN"):
+        build(Baseline, cache_dir, model="NVAE")
