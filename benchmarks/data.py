@@ -1,4 +1,4 @@
-"""The input pipeline against torchvision's: `python -m benchmarks.data [serving] [memory] [conversion]`.
+"""The input pipeline against torchvision's: `python -m benchmarks.data [PART …]`.
 
 The same images for both sides, side by side in one run: 10 000 CelebA faces of `../shared/data/celeba10k.tar`
 where it is there, else as many synthetic faces; as they are, and enlarged to CelebA's own 178×218. Ratios are
@@ -6,9 +6,11 @@ medians over rounds in which both sides take turns. Needs nothing that the proje
 """
 
 import argparse
+import functools
 import io
 import multiprocessing
 import os
+import shutil
 import statistics
 import tarfile
 import tempfile
@@ -43,14 +45,18 @@ CORES = len(os.sched_getaffinity(0))
 
 def image_folder(root: Path, size: tuple[int, int] | None) -> Path:
     """Write the images as JPEG files into root/all, of `size` where it is given; return root."""
-    (root / "all").mkdir(parents=True)
+    if root.exists():
+        return root
+    partial = root.with_name(f"{root.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "all").mkdir(parents=True)
     for i, (data, image) in enumerate(encoded()):
-        path = root / "all" / f"{i:06}.jpg"
+        path = partial / "all" / f"{i:06}.jpg"
         if size is None and data is not None:
             path.write_bytes(data)
         else:
             image().resize(size or CELEBA_SIZE, Image.Resampling.BICUBIC).save(path, quality=85)
-    return root
+    return partial.rename(root)
 
 
 def encoded() -> Iterator[tuple[bytes | None, Callable[[], Image.Image]]]:
@@ -108,7 +114,8 @@ def serving(folder: Path, cache: Path, rounds: int) -> list[tuple[str, float, fl
 def trial(path: Path, ready, stop) -> None:
     """Do what a trial does with its data, and wait with it in memory."""
     torch.set_num_threads(1)
-    for _ in Batches(ImageStore(path), "train", BATCH).epoch(0):
+    batches = Batches(ImageStore(path), "train", BATCH)
+    for _ in batches.epoch(0):
         pass
     ready.put(os.getpid())
     stop.wait()
@@ -194,10 +201,11 @@ def anonymous(pid: int) -> int:
 def conversion(folder: Path, scratch: Path, rounds: int, copies: int) -> tuple[int, float, float, float]:
     """Return the number of images, the loop's images a second, ours as a multiple, and our peak MB."""
     many = scratch / f"{folder.name}-{copies}"
-    many.mkdir()
-    for path in sorted((folder / "all").iterdir()):
-        for copy in range(copies):
-            os.link(path, many / f"{path.stem}-{copy}.jpg")
+    if not many.exists():
+        many.mkdir()
+        for path in sorted((folder / "all").iterdir()):
+            for copy in range(copies):
+                os.link(path, many / f"{path.stem}-{copy}.jpg")
     paths, speeds, ratios, peak = sorted(many.iterdir()), [], [], 0.0
     for _ in range(rounds):
         start = time.perf_counter()
@@ -218,36 +226,50 @@ def conversion(folder: Path, scratch: Path, rounds: int, copies: int) -> tuple[i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help="serving, memory, conversion; all by default")
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all by default")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scratch", type=Path, help="keep the images there for the next run")
     args = parser.parse_args()
-    parts = args.parts or ["serving", "memory", "conversion"]
     table = Table("what", "images", "peer", "ours / peer", title=f"{SIZE}×{SIZE}, batches of {BATCH}")
     with tempfile.TemporaryDirectory() as temporary:
-        scratch = Path(temporary)
-        folders = {
-            "as they are": image_folder(scratch / "own", None),
-            "178×218": image_folder(scratch / "celeba", CELEBA_SIZE),
-        }
-        for size, folder in folders.items():
-            if "serving" in parts:
-                for name, speed, ratio in serving(folder, scratch / "cache", args.rounds):
-                    table.add_row(f"batches/s: {name}", size, f"{speed:.1f}", f"{ratio:.1f}×")
-            if "conversion" in parts:
-                for copies in (1, COPIES):
-                    n, speed, ratio, peak = conversion(folder, scratch, args.rounds, copies)
-                    what = f"converted images/s: Pillow loop, {n} images (ours: at most {peak:.0f} MB)"
-                    table.add_row(what, size, f"{speed:.0f}", f"{ratio:.2f}×")
-        if "memory" in parts:
-            store = load(folders["as they are"], image_size=SIZE, channels=3, cache_dir=scratch / "cache")
-            one, four = memory(store, 1), memory(store, 4)
-            row = f"{one[0]:.1f} MB", f"{four[0] / one[0]:.2f}×"
-            table.add_row("the data's memory: 4 trials against 1", f"{len(store)}", *row)
-            table.add_row(
-                "all memory: 4 trials against 1", "", f"{one[1]:.0f} MB", f"{four[1] / one[1]:.2f}×"
-            )
-        Console(width=130).print(table)
+        scratch = args.scratch or Path(temporary)
+        for part in args.parts or PARTS:
+            for row in PARTS[part](scratch, args.rounds):
+                table.add_row(*row)
+    Console(width=130).print(table)
 
+
+def folder_of(size: str, scratch: Path) -> Path:
+    return image_folder(scratch / size.replace(" ", "-"), None if size == OWN else CELEBA_SIZE)
+
+
+def serving_rows(size: str, scratch: Path, rounds: int) -> Iterator[tuple[str, ...]]:
+    for name, speed, ratio in serving(folder_of(size, scratch), scratch / "cache", rounds):
+        yield f"batches/s: {name}", size, f"{speed:.1f}", f"{ratio:.1f}×"
+
+
+def conversion_rows(size: str, copies: int, scratch: Path, rounds: int) -> Iterator[tuple[str, ...]]:
+    n, speed, ratio, peak = conversion(folder_of(size, scratch), scratch, rounds, copies)
+    what = f"converted images/s: Pillow loop, {n} images (ours took at most {peak:.0f} MB)"
+    yield what, size, f"{speed:.0f}", f"{ratio:.2f}×"
+
+
+def memory_rows(scratch: Path, _: int) -> Iterator[tuple[str, ...]]:
+    store = load(folder_of(OWN, scratch), image_size=SIZE, channels=3, cache_dir=scratch / "cache")
+    one, four = memory(store, 1), memory(store, 4)
+    for what, a, b in zip(("the data's memory", "all memory"), one, four, strict=True):
+        yield f"{what}, MB: 1 trial; 4 trials against it", f"{len(store)}", f"{a:.1f}", f"{b / a:.2f}×"
+
+
+OWN, FULL = "as they are", "178×218"
+PARTS: dict[str, Callable[[Path, int], Iterator[tuple[str, ...]]]] = {
+    "serving": functools.partial(serving_rows, OWN),
+    "serving-full": functools.partial(serving_rows, FULL),
+    "memory": memory_rows,
+    "conversion": functools.partial(conversion_rows, OWN, 1),
+    "conversion-40k": functools.partial(conversion_rows, OWN, COPIES),
+    "conversion-full": functools.partial(conversion_rows, FULL, 1),
+}
 
 if __name__ == "__main__":
     main()
