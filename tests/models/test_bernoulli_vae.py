@@ -35,6 +35,15 @@ def test_the_layers_are_the_seeds():
     assert halves.shape == (1, 32, 7, 7)
 
 
+def test_sine_units_have_the_frequency_they_are_given():
+    model = BernoulliVAE(BernoulliVAE.configure({"frequency": 2.0, "latent_dim": 3}), seed=4)
+    first = model.networks["decoder"][0]
+    assert first.weight.std().item() == pytest.approx(2.0, rel=0.1)
+    z = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    hidden = model.networks["decoder"][:2](z)
+    torch.testing.assert_close(hidden, torch.sin(z @ first.weight.T + first.bias))
+
+
 @pytest.mark.parametrize("networks", ["dense", "convolutional"])
 def test_the_bound_is_that_of_bernoulli_pixels(networks):
     model = build(networks=networks).double()

@@ -5,6 +5,7 @@ and width 1 the layers are the seed's: 784–400–2, and 1 → 16 → 32 channe
 """
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -23,6 +24,8 @@ class BernoulliVAEConfig:
     """Hyperparameters of `BernoulliVAE`; the defaults are the seed's.
 
     hidden: units of the dense networks' one hidden layer. width: multiplies the convolutions' channels.
+    frequency: standard deviation of the weights from the latents to the dense decoder's units, which are then
+    sines (Sitzmann et al. 2020) and see fine detail in few latents; 0 for ReLU units.
     averaging: share of the new weights in their running mean, by which the model is evaluated; 0 for the last
     step's weights themselves, as in the seed.
     """
@@ -33,6 +36,7 @@ class BernoulliVAEConfig:
     hidden: int = 400
     width: float = 1.0
     latent_dim: int = 2
+    frequency: float = 0.0
     averaging: float = 0.0
     learning_rate: float = 1e-3
 
@@ -132,13 +136,21 @@ def dense(c: BernoulliVAEConfig) -> tuple[nn.Module, nn.Module]:
     encoder = nn.Sequential(
         nn.Flatten(), nn.Linear(pixels, c.hidden), nn.ReLU(), nn.Linear(c.hidden, 2 * c.latent_dim)
     )
-    decoder = nn.Sequential(
-        nn.Linear(c.latent_dim, c.hidden),
-        nn.ReLU(),
-        nn.Linear(c.hidden, pixels),
-        nn.Unflatten(1, shape),
-    )
+    first = nn.Linear(c.latent_dim, c.hidden)
+    if c.frequency:
+        nn.init.normal_(first.weight, std=c.frequency)
+        nn.init.uniform_(first.bias, -math.pi, math.pi)
+    units = Sine() if c.frequency else nn.ReLU()
+    decoder = nn.Sequential(first, units, nn.Linear(c.hidden, pixels), nn.Unflatten(1, shape))
     return encoder, decoder
+
+
+class Sine(nn.Module):
+    """The sine of each value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return sin x."""
+        return x.sin()
 
 
 def convolutional(c: BernoulliVAEConfig) -> tuple[nn.Module, nn.Module]:
