@@ -60,12 +60,12 @@ class Cluster:
         """Say in one line what was joined and what a trial gets."""
         where = f"Ray cluster at {self.address}" if self.address else "Embedded Ray on this machine"
         grows = f" (up to {len(self.promised)} as trials wait)" if len(self.promised) > self.nodes else ""
-        trial = _count(cpus_per_trial, "CPU")
+        trial = counted(cpus_per_trial, "CPU")
         if gpus_per_trial:
-            trial += f" and {_count(gpus_per_trial, 'GPU')}"
+            trial += f" and {counted(gpus_per_trial, 'GPU')}"
         return (
-            f"{where}: {_count(self.nodes, 'node')}{grows}, {_count(self.cpus, 'CPU')}, "
-            f"{_count(self.gpus, 'GPU')}; a trial gets {trial}, "
+            f"{where}: {counted(self.nodes, 'node')}{grows}, {counted(self.cpus, 'CPU')}, "
+            f"{counted(self.gpus, 'GPU')}; a trial gets {trial}, "
             f"{self.slots(cpus_per_trial, gpus_per_trial)} run side by side"
         )
 
@@ -93,14 +93,14 @@ def connect(address: str | None = None, packages: list[ModuleType] | None = None
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
     if address is None or address == "local":
         ray.init(address="local", include_dashboard=False, **quiet)
-        return Cluster(None, _present())
+        return Cluster(None, present_nodes())
     _refuse_silent(address)
     try:
         ray.init(address=address, runtime_env={"py_modules": packages} if packages else None, **quiet)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise ClusterError(f"Cannot join the Ray cluster at {address}: {_reason(error)}") from error
     _refuse_other_versions()
-    return Cluster(ray.get_runtime_context().gcs_address, _present(), _promised())
+    return Cluster(ray.get_runtime_context().gcs_address, present_nodes(), _promised())
 
 
 def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
@@ -175,7 +175,8 @@ def _refuse_other_versions() -> None:
             )
 
 
-def _present() -> tuple[Node, ...]:
+def present_nodes() -> tuple[Node, ...]:
+    """Return the nodes of the cluster that are alive."""
     resources = (node["Resources"] for node in ray.nodes() if node["Alive"])
     return tuple(Node(r.get("CPU", 0.0), r.get("GPU", 0.0)) for r in resources)
 
@@ -207,7 +208,8 @@ def _times(node: Node, cpus: float, gpus: float) -> int:
     return min(shares, default=0)
 
 
-def _count(number: float, noun: str) -> str:
+def counted(number: float, noun: str) -> str:
+    """Return "1 node", "3 nodes", "0.5 GPU"."""
     return f"{number:g} {noun}{'s' * (number > 1 or number == 0)}"
 
 

@@ -1,0 +1,132 @@
+"""What README.md tells a user with three machines to type, typed: up, a sweep, a look at it, down."""
+
+import re
+import shutil
+import stat
+import time
+
+import pytest
+
+from searchers.ledger import Ledger
+from tests.cluster.machines import PACKAGES, REPOSITORY, Network
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+PATIENCE = 500
+SWEEP = (
+    "--dataset-limit 60 --image-size 16 --width 0.1 --batch-size 16 --evaluation-samples 20 "
+    "--features random --num-samples 6 --epochs 2 --gpus-per-trial 1 --name tiny "
+    "--results /mnt/shared/results --tracking-uri http://127.0.0.1:5000"
+)
+
+
+class Laptop:
+    """A checkout on the laptop, with the three lines of ray_cluster.yaml that a user edits edited."""
+
+    def __init__(self, network: Network):
+        self.network = network
+        checkout = network.laptop.folder / "home/latentune"
+        for name in PACKAGES:
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(REPOSITORY / name, checkout / name, ignore=ignore)
+        shutil.copy(REPOSITORY / "requirements.lock", checkout)
+        head, *workers = (machine.address for machine in network.machines)
+        text = (REPOSITORY / "ray_cluster.yaml").read_text()
+        for key, value in {
+            "head_ip": head,
+            "worker_ips": f"[{', '.join(workers)}]",
+            "ssh_user": "root",
+        }.items():
+            text, edits = re.subn(rf"(?m)^( *{key}:) .*$", rf"\1 {value}", text)
+            assert edits == 1
+        # Beside those: this machine's key is no default one, and its GPUs are a pretence.
+        text = text.replace("# ssh_private_key:", "ssh_private_key:")
+        text = re.sub(
+            r"ray start (--head|--address)",
+            r"ray start --num-cpus=1 --num-gpus=1 --object-store-memory=80000000 \1",
+            text,
+        )
+        (checkout / "ray_cluster.yaml").write_text(text)
+        for machine in network.machines:  # they see this environment, which is the lock's
+            installed = machine.folder / "home/latentune/installed.lock"
+            shutil.copy(REPOSITORY / "requirements.lock", installed)
+
+    def ray(self, arguments: str, check: bool = True) -> str:
+        command = f"cd ~/latentune && PATH={REPOSITORY}/.venv/bin:$PATH ray {arguments}"
+        return self.network.laptop.run(command, timeout=PATIENCE, check=check).stdout
+
+    def wait_for_nodes(self, number: int) -> str:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            status = self.ray("exec ray_cluster.yaml 'ray status'", check=False)
+            active = re.search(r"Active:\n(.*?)\nPending:", status, re.DOTALL)
+            total = re.search(r"/([\d.]+) GPU", status)
+            if active and total and float(total[1]) == number:
+                return status
+            assert time.monotonic() < deadline, status
+            time.sleep(2)
+
+
+@pytest.fixture(scope="module")
+def laptop(network):
+    return Laptop(network)
+
+
+def test_up_sweep_down(laptop, network):
+    head = network.machines[0]
+    said = laptop.ray("up -y ray_cluster.yaml")
+    assert "MLflow is healthy at http://127.0.0.1:5000" in said
+    laptop.wait_for_nodes(3)
+
+    tokens = [machine.folder / "home/.ray/auth_token" for machine in network.machines]
+    (token,) = {path.read_text() for path in tokens}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tokens} == {0o600}
+    for machine in network.machines:
+        assert token not in str(machine.processes())
+    check_a_stranger_is_refused(network)
+    check_loopback(network)
+
+    said = laptop.ray(f"exec ray_cluster.yaml 'python -m searchers.beta_vaegan {SWEEP}'")
+    assert "Ray cluster at 10.77.0.10:6379: 3 nodes, 3 CPUs, 3 GPUs; a trial gets 1 CPU and 1 GPU" in said
+    assert token not in said
+    folder = network.shared / "results/tiny"
+    trials = Ledger(folder / "ledger.jsonl").trials()
+    assert len(trials) == 6 and all(record.status for record in trials.values())
+    runs = head.run(
+        'cd ~/latentune && . cluster/environment.sh && python -c "'
+        "from mlflow import MlflowClient; client = MlflowClient('http://127.0.0.1:5000'); "
+        "print([len(client.search_runs([e.experiment_id])) for e in client.search_experiments() "
+        "if e.name == 'beta-vae-gan'])\"",
+        timeout=PATIENCE,
+    ).stdout
+    assert runs.splitlines()[-1] == "[7]"  # the sweep and its trials
+    data = head.folder / "home/latentune-tracking"
+    assert (data / "mlflow.db").exists() and (data / "artifacts").exists()
+
+    laptop.ray("down -y ray_cluster.yaml")
+    deadline = time.monotonic() + 120
+    while left := {machine.name: machine.processes() for machine in network.machines if machine.processes()}:
+        assert time.monotonic() < deadline, left
+        time.sleep(1)
+    assert (data / "mlflow.db").exists()  # the results stay
+
+
+def check_a_stranger_is_refused(network: Network) -> None:
+    """From the laptop, which has no token, nobody joins the cluster."""
+    join = "import ray; ray.init('10.77.0.10:6379', log_to_driver=False); print('joined', ray.nodes())"
+    for mode in ("disabled", "token"):
+        token = f"RAY_AUTH_MODE={mode} RAY_AUTH_TOKEN={'0' * 64}"
+        said = network.laptop.run(
+            f'{token} timeout 60 {REPOSITORY}/.venv/bin/python -c "{join}"', check=False, timeout=120
+        )
+        assert said.returncode != 0 and "joined" not in said.stdout
+
+
+def check_loopback(network: Network) -> None:
+    """MLflow, the dashboard and the like cannot be reached from another machine."""
+    listening = network.machines[0].run("ss -ltnH").stdout
+    addresses = [line.split()[3] for line in listening.splitlines()]
+    assert "127.0.0.1:5000" in addresses
+    beyond = {
+        address.rpartition(":")[2] for address in addresses if not address.startswith(("127.", "[::1]"))
+    }
+    assert not beyond & {"5000", "8265"}
