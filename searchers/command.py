@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from searchers.space import SpaceError
 from searchers.sweep import Outcome, Study, SweepConfig, UsageError, resolve, run
 
 Work = Callable[[SweepConfig, str, Console], int]
@@ -38,7 +39,7 @@ def main_of(
             print_plan(config, console)
             return 0
         return work(config, sweep_id, console)
-    except (UsageError, DataError, MetricError, ClusterError) as error:
+    except (UsageError, SpaceError, DataError, MetricError, ClusterError) as error:
         errors.print(f"{program}: {error}", highlight=False, soft_wrap=True, markup=False)
         return 2
     except KeyboardInterrupt:

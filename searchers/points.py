@@ -14,6 +14,10 @@ class GivenPoints(Searcher):
         super().__init__(metric=metric, mode=mode)
         self.points, self.suggested = points, 0
 
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec) -> bool:
+        """Accept any space: each of its dimensions is given, or stays as the sweep has it."""
+        return True
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the next setting, or that there is none."""
         if self.suggested == len(self.points):

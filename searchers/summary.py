@@ -139,9 +139,12 @@ def closing_words(
     delivery: "Delivery",
     unsent: int,
     interrupted: bool,
-    command: str,
+    resume: str,
 ) -> str:
-    """Say what is best, what stopped early, where everything is, and what to type next."""
+    """Say what is best, what stopped early, where everything is, and what to type next.
+
+    `resume` is the command that goes on with the sweep.
+    """
     folder = Path(config.results) / config.name
     lines = []
     best = best_record(records, study.metric, study.mode)
@@ -172,7 +175,7 @@ def closing_words(
     if unsent:
         lines.append(
             f"{unsent} events have not reached MLflow at {config.tracking_uri} "
-            f"({delivery.error or 'still sending'}); nothing is lost: --resume {config.name} sends them."
+            f"({delivery.error or 'still sending'}); nothing is lost: {resume} sends them."
         )
     lines.append(f"Compare the trials in MLflow: {ui_command(config.tracking_uri)}")
     if delivery.experiment_id is not None:
@@ -181,7 +184,7 @@ def closing_words(
         experiment = f"{base}/#/experiments/{delivery.experiment_id}"
         lines.append(f"then open {experiment}/runs?workflowType=machine_learning")
     if interrupted:
-        lines.append(f"Interrupted. Go on with: {command} --resume {config.name}")
+        lines.append(f"Interrupted. Go on with: {resume}")
     return "\n".join(lines)
 
 

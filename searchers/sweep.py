@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -185,8 +186,17 @@ def resolve(config: SweepConfig, defaults: SweepConfig) -> tuple[SweepConfig, st
     return replace(config, resume=config.name), stored["sweep_id"]
 
 
-def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console: Console) -> Outcome:
-    """Run a resolved sweep to its end, or until it is interrupted. `command` is what is typed to go on.
+def run(
+    study: Study,
+    config: SweepConfig,
+    sweep_id: str,
+    command: str,
+    console: Console,
+    resume_as: str | None = None,
+) -> Outcome:
+    """Run a resolved sweep to its end, or until it is interrupted.
+
+    `command` is what is typed to go on, with `--resume` and `resume_as`, or the sweep's own name.
 
     Raises UsageError, ClusterError and the data's and metrics' own errors, before anything has begun.
     """
@@ -201,6 +211,7 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
 
     points = _points(study, config)
     _check_settings(study, points)
+    _check_surrogate(config.surrogate)
     if points:
         config = replace(config, num_samples=len(points), no_early_stopping=True)
     folder = (Path(config.results) / config.name).resolve()
@@ -288,8 +299,9 @@ def run(study: Study, config: SweepConfig, sweep_id: str, command: str, console:
     )
     unsent = delivery.close(timeout=60)
     console.print(result_table(study, config, records))
+    resume = f"{command} --resume {resume_as or config.name}"
     console.print(
-        closing_words(study, config, records, delivery, unsent, interrupted, command), highlight=False
+        closing_words(study, config, records, delivery, unsent, interrupted, resume), highlight=False
     )
     ledger.close()
     return Outcome(study, folder, records, interrupted)
@@ -302,6 +314,12 @@ def _best_scores(study: Study, records: list[TrialRecord]) -> dict[str, float]:
         return {}
     place = {name: best.config[name] for name in study.space if isinstance(best.config[name], int | float)}
     return {f"best/{k}": float(v) for k, v in {**best.metrics[best.epoch], **place}.items()}
+
+
+def _check_surrogate(surrogate: str) -> None:
+    """Raise UsageError where the surrogate needs a package that is not there."""
+    if surrogate == "nuts" and find_spec("pyro") is None:
+        raise UsageError("--surrogate nuts draws with Pyro, which is not installed: pip install '.[pyro]'")
 
 
 def _points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | None:
@@ -331,8 +349,10 @@ def _check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
 
 def _export(study: Study, records: list[TrialRecord], trials: list, folder: Path, ledger: Ledger) -> None:
     """Write the best trials' models beside the ledger, for the record and for who has no checkpoints."""
-    from trainables.trainable import export_model
+    from trainables.trainable import GenerativeTrainable, export_model
 
+    if not issubclass(study.trainable, GenerativeTrainable):
+        return
     checkpoints = {trial.trial_id: trial.checkpoint for trial in trials if trial.checkpoint}
     for record in ranked(records, study.metric, study.mode)[:EXPORTED]:
         if record.trial in checkpoints:

@@ -8,17 +8,38 @@
 The names are imported when they are asked for: models, data and metrics work where there is no Ray.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trainables.baselines import Baseline
+    from trainables.densities import PPCA, BernoulliVAE, GaussianMixture
+    from trainables.lego_vae import LegoVAE
     from trainables.trainable import GAN, VAE, VAEGAN, BetaVAEGAN, GenerativeTrainable, TrainingConfig
 
-__all__ = ["GAN", "VAE", "VAEGAN", "BetaVAEGAN", "GenerativeTrainable", "TrainingConfig"]
+MODULES = {
+    "trainable": ("GAN", "VAE", "VAEGAN", "BetaVAEGAN", "GenerativeTrainable", "TrainingConfig"),
+    "baselines": ("Baseline",),
+    "lego_vae": ("LegoVAE",),
+    "densities": ("BernoulliVAE", "PPCA", "GaussianMixture"),
+}
+__all__ = [
+    "GAN",
+    "PPCA",
+    "VAE",
+    "VAEGAN",
+    "Baseline",
+    "BernoulliVAE",
+    "BetaVAEGAN",
+    "GaussianMixture",
+    "GenerativeTrainable",
+    "LegoVAE",
+    "TrainingConfig",
+]
 
 
 def __getattr__(name: str):
-    if name not in __all__:
-        raise AttributeError(f"trainables has no {name!r}; it has: {', '.join(__all__)}")
-    from trainables import trainable
-
-    return getattr(trainable, name)
+    for module, names in MODULES.items():
+        if name in names:
+            return getattr(import_module(f"trainables.{module}"), name)
+    raise AttributeError(f"trainables has no {name!r}; it has: {', '.join(__all__)}")
