@@ -158,6 +158,19 @@ def test_branching_is_exact_where_the_relaxation_is_not_tight(seed, variables, l
         assert restriction.value(best.labels) == pytest.approx(best.value, abs=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_time_limit_leaves_unproven_is_in_the_gap(seed):
+    booster, codes = fit(seed)
+    ensemble, base = parse(booster, CATEGORIES), codes[0]
+    restriction = restrict(ensemble, base, [0, 1, 2])
+    optimum = maximise_pairwise(restriction).value
+    stopped = maximise_pairwise(restriction, time_limit=-1.0)
+    assert stopped.nodes == 0
+    assert stopped.value <= optimum + 1e-9 <= stopped.upper_bound + 2e-9
+    assert stopped.upper_bound > stopped.value
+    assert restriction.value(stopped.labels) == pytest.approx(stopped.value)
+
+
 def test_both_maximisers_agree_on_more_positions_than_can_be_listed():
     booster, codes = fit(3, rounds=60)
     ensemble = parse(booster, CATEGORIES)

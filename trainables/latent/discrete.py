@@ -37,6 +37,9 @@ class Proposal:
 class DiscreteSettings:
     """Settings of `DiscreteSearch`; the defaults are the seed's.
 
+    `time_limit` is of one maximisation, in seconds, the authors' two minutes: beyond it the best known is
+    taken, and `gap` tells what is not proven.
+
     Off by default, since they change the seed's method: `trust_radius`, how many positions may differ from
     the base at most; `refit_each_query` false, one fit for all queries of a round, which then come from
     different base images; `bootstrap`, each fit on a resample of its data (Thompson's optimism).
@@ -46,6 +49,7 @@ class DiscreteSettings:
     trees: int = 800
     depth: int = 2
     samples_a_leaf: int = 20
+    time_limit: float = 120.0
     learning_rate: float = 0.1
     trust_radius: int | None = None
     refit_each_query: bool = True
@@ -149,11 +153,11 @@ class DiscreteSearch:
             ],
             dtype=np.int64,
         )
-        if self.settings.trust_radius is not None:
-            return maximise_leaf_mip(restriction, centre=centre, radius=self.settings.trust_radius)
-        if restriction.interaction > 2:
-            return maximise_leaf_mip(restriction)
-        return maximise_pairwise(restriction, [centre])
+        limit = self.settings.time_limit
+        if self.settings.trust_radius is not None or restriction.interaction > 2:
+            radius = self.settings.trust_radius
+            return maximise_leaf_mip(restriction, centre=centre, radius=radius, time_limit=limit)
+        return maximise_pairwise(restriction, [centre], time_limit=limit)
 
     def _members(self, restriction: Restriction, base: NDArray, labels: NDArray) -> NDArray[np.int64]:
         """Return the code of the labels; of a class, base's own category, else the data's most frequent."""

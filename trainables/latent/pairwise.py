@@ -9,6 +9,8 @@ pulled the value out of its edges, the bound given x_i = a is the bound less max
 bound does not exceed the best assignment known is deleted. What remains open is branched on.
 """
 
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -24,7 +26,8 @@ STALLED = 0.1  # branch once a sweep closes less than this share of the gap
 class Assignment:
     """The best labels, (t,), their value, and how many nodes of the search tree the proof took.
 
-    No allowed assignment has a value above `upper_bound`, which exceeds `value` by rounding error alone.
+    No allowed assignment has a value above `upper_bound`, which exceeds `value` by rounding error alone,
+    unless a time limit ended the search: then the difference is what is not proven.
     """
 
     labels: np.ndarray
@@ -59,20 +62,23 @@ def tables(restriction: Restriction) -> tuple[list[np.ndarray], dict[tuple[int, 
     return unary, pairs
 
 
-def maximise_pairwise(restriction: Restriction, start: Iterable[np.ndarray] = ()) -> Assignment | None:
+def maximise_pairwise(
+    restriction: Restriction, start: Iterable[np.ndarray] = (), *, time_limit: float = math.inf
+) -> Assignment | None:
     """Return a best assignment, proven, among those not excluded; None where all are excluded.
 
-    `start` are assignments, (t,), to begin from; good ones save time.
+    `start` are assignments, (t,), to begin from; good ones save time. After `time_limit` seconds the best so
+    far is returned with the bound that was reached; None, too, where every one met so far is excluded.
     """
     unary, pairs = tables(restriction)
-    search = _Search(unary, pairs, restriction.excluded)
+    search = _Search(unary, pairs, restriction.excluded, time.monotonic() + time_limit)
     search.run([*start, np.array([theta.argmax() for theta in unary], dtype=np.int64)])
     if search.best is None:
         return None
     return Assignment(
         labels=search.best,
         value=restriction.constant + search.best_value,
-        upper_bound=restriction.constant + search.best_value + search.tolerance,
+        upper_bound=restriction.constant + max(search.best_value + search.tolerance, search.unsolved),
         nodes=search.nodes,
     )
 
@@ -110,7 +116,11 @@ class _Search:
     """Depth-first branch and bound; `best` is the best allowed assignment so far."""
 
     def __init__(
-        self, unary: list[np.ndarray], pairs: dict[tuple[int, int], np.ndarray], excluded: np.ndarray
+        self,
+        unary: list[np.ndarray],
+        pairs: dict[tuple[int, int], np.ndarray],
+        excluded: np.ndarray,
+        deadline: float,
     ):
         self.unary, self.excluded = unary, excluded
         self.pair: list[dict[int, np.ndarray]] = [{} for _ in unary]
@@ -120,6 +130,7 @@ class _Search:
         self.tolerance = 1e-10 * max(1.0, magnitude)  # far above float64 rounding, far below a float32's
         self.best: np.ndarray | None = None
         self.best_value = -np.inf
+        self.deadline, self.unsolved = deadline, -np.inf  # the highest bound of a node left at the deadline
         self.nodes = 0
 
     def run(self, starts: list[np.ndarray]) -> None:
@@ -164,6 +175,9 @@ class _Search:
 
     def _solve(self, node: _Node, sweeps: int) -> None:
         """Prove that the node holds nothing better than the best assignment, or find it."""
+        if time.monotonic() > self.deadline:
+            self.unsolved = max(self.unsolved, node.bound())
+            return
         self.nodes += 1
         order = range(len(node.unary))
         previous = np.inf
