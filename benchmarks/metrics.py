@@ -1,14 +1,13 @@
-"""What the scores cost and what they can tell: `python benchmarks/metrics.py [PART …]`, all parts by default.
+"""What the scores cost, beside other programs: `python -m benchmarks.metrics [PART …]`, all parts by default.
 
 frechet_1000, frechet_10000   the distance of that many images alone, 2048 features, beside three peers
 evaluation_ours, evaluation_pytorch_fid, evaluation_torchmetrics   1000 images from files to value, Inception
-order   EfficientNet-Lite0's layers and sizes as judges of damage, of a collapsed generator and of noise
-bias    Fréchet distance, its extrapolation and KID of real faces at n = 500 … 10 000 (a figure)
+cost    one evaluation of a trial, 500 images of 32×32, by EfficientNet-Lite0
 
-Seconds are CPU time of one thread, which a busy machine changes least. The last two parts read celeba10k.tar
-and smiles.tar from ../shared/data. The peers beside pytorch-fid are not the project's dependencies:
+Seconds are CPU time of one thread, which a busy machine changes least. All but frechet read celeba10k.tar
+from ../shared/data. The peers beside pytorch-fid are not the project's dependencies:
   pip install --target PEERS --no-deps torch-fidelity torchmetrics lightning-utilities
-  OMP_NUM_THREADS=1 PYTHONPATH=PEERS python benchmarks/metrics.py
+  OMP_NUM_THREADS=1 PYTHONPATH=PEERS python -m benchmarks.metrics
 """
 
 import io
@@ -21,27 +20,29 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import trainables.torchvision_shim  # noqa: F401  before pytorch_fid, which imports torchvision
 from trainables.metrics import features as extractors
 from trainables.metrics import networks
-from trainables.metrics.extractor import Extractor, Resize
-from trainables.metrics.frechet import ReferenceStatistics, estimate_frechet_distance, frechet_distance
-from trainables.metrics.infinity import MINIMUM, frechet_distance_infinity
+from trainables.metrics.frechet import (
+    ReferenceStatistics,
+    estimate_frechet_distance,
+    frechet_distance,
+    real_floor,
+    reference_statistics,
+)
 from trainables.metrics.kid import kernel_inception_distance
+from trainables.metrics.scores import score
 from trainables.metrics.statistics import covariance_factor
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
-FIGURE = ROOT / "benchmarks" / "figures" / "metrics_bias.png"
 PYTORCH_FID = "import trainables.torchvision_shim; from pytorch_fid.fid_score import main; main()"
 
 
@@ -64,7 +65,7 @@ def frechet(n: int) -> None:
     rng = np.random.default_rng(n)
     deviations = np.arange(1, 2049) ** -0.5
     mix = np.linalg.qr(rng.standard_normal((2048, 2048)))[0] * deviations[:, None]
-    real = rng.standard_normal((20_000, 2048)) @ mix
+    real = rng.standard_normal((5000, 2048)) @ mix
     reference = ReferenceStatistics.of_features(real)
     real_statistics = reference.mean, reference.covariance
     X = 1.1 * rng.standard_normal((n, 2048)) @ mix + 0.01
@@ -93,7 +94,10 @@ def frechet(n: int) -> None:
     for name, program in programs.items():
         seconds, value = timed(program, 1 if ours else 3)
         ours = ours or seconds
-        print(f"| {n} | {name} | {seconds:.2f} | {seconds / ours:.1f} | {value:.6f} | {value - exact:+.1e} |")
+        print(
+            f"| {n} | {name} | {seconds:.2f} | {seconds / ours:.1f} | {value:.6f} | {value - exact:+.1e} |",
+            flush=True,
+        )
 
 
 def by_singular_values(X: np.ndarray, Y: np.ndarray) -> float:
@@ -188,111 +192,22 @@ def torchmetrics_fid(weights: Path, generated: Path, real: ReferenceStatistics) 
         return float(metric.compute())
 
 
-def order(n: int = 200) -> None:
-    """Fréchet distance over the reference's total variance, so that layers of any scale can be compared.
-
-    Faces of 32×32. Falling values where the damage grows are marked: what a search must not be led by.
-    """
-    faces = read_tar("celeba10k.tar", 32, limit=1500 + n)
-    real = faces[1500:].astype(np.float32)
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:32, :32]
-    checkers = np.where((x + y) % 2, 1.0, -1.0)[..., None]
-    square = np.where(((x < 23) & (y < 23))[..., None], [255.0, 255, 0], [0.0, 255, 0])
-    noise = rng.standard_normal(real.shape)
-    damage = {
-        "none": [real],
-        "blur, σ = 0.6, 1, 2.5, 8": [gaussian_filter(real, (0, s, s, 0)) for s in (0.6, 1, 2.5, 8)],
-        "noise, σ = 6, 25, 50, 200": [real + s * noise for s in (6, 25, 50, 200)],
-        "checkerboard, ±6, 25, 50, 100": [real + s * checkers for s in (6, 25, 50, 100)],
-        "other faces mixed in, 20, 35, 50 %": [(1 - s) * real + s * real[::-1] for s in (0.2, 0.35, 0.5)],
-        "drawn to one face, 30, 60, 80, 100 %": [(1 - s) * real + s * real[0] for s in (0.3, 0.6, 0.8, 1)],
-        "drawn to a yellow square, 30, 70, 85, 100 %": [
-            (1 - s) * real + s * square for s in (0.3, 0.7, 0.85, 1)
-        ],
-        "contrast, 40, 20, 5, 0 %": [127 + s * (real - 127) for s in (0.4, 0.2, 0.05, 0)],
-        "uniform noise": [rng.uniform(0, 255, real.shape)],
-    }
-    columns = {"block 14, 64 px": (14, 64), "last layer, 64 px": (None, 64), "block 10, 64 px": (10, 64)}
-    columns["last layer, 128 px"] = None, 128
-    table = {name: [] for name in damage}
-    seconds = []
-    for layer, size in columns.values():
-        extractor = efficientnet(layer, size)
-        reference = ReferenceStatistics.of_features(extractor(faces[:1500]))
-        total = np.trace(reference.covariance)
-        seconds.append(timed(partial(extractor, faces[:n]))[0])
-        for name, images in damage.items():
-            distances = [frechet_distance(extractor(to_uint8(x)), reference) / total for x in images]
-            cells = [f"{distances[0]:.2f}"]
-            cells += [f"{b:.2f}{'!' if b < a else ''}" for a, b in pairwise(distances)]
-            table[name].append(" ".join(cells))
-    print("| damage | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
-    for name, cells in table.items():
-        print(f"| {name} | {' | '.join(cells)} |")
-    print("| CPU ms an image | " + " | ".join(f"{1000 * s / n:.1f}" for s in seconds) + " |", flush=True)
-
-
-def efficientnet(block: int | None, size: int) -> Extractor:
-    """EfficientNet-Lite0 up to a block, None for its last layer, at size × size pixels."""
-    network = networks.build_efficientnet_lite0(size).eval()
-    networks.load_weights(network, networks.efficientnet_lite0_weights())
-    features = networks.up_to_block(network, 15 if block is None else block)
-    if block is None:
-        features = torch.nn.Sequential(
-            *features[:-3], network._conv_head, network._bn1, network._swish, *features[-3:]
-        )
-    networks.fold_batch_norm(features)
-    scale = extractors.EFFICIENTNET_LITE0_RESIZE
-    resize = Resize(size, antialias=True, scale=scale.scale, shift=scale.shift)
-    features = features.to(memory_format=torch.channels_last)
-    return Extractor("efficientnet_lite0", features, "", resize, reason="", threads=1)
-
-
-def bias(repeats: int = 8) -> None:
-    """One half of the real photographs against the other, which is 0 apart; mirror images double a half."""
+def cost(n: int = 500) -> None:
+    """Each piece of `trainables.metrics.scores.score`, the reference at hand."""
+    faces = read_tar("celeba10k.tar", 32, limit=3 * n)
     extractor = extractors.load_extractor("efficientnet_lite0", threads=1)
-    figure = Figure(figsize=(7, 3), layout="constrained")
-    axes = figure.subplots(1, 2)
-    print("| images | n | Fréchet distance | jackknife's σ | extrapolated | KID × 1000 | jackknife's σ |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
-    for axis, name in zip(axes, ("celeba10k", "smiles"), strict=True):
-        photographs = read_tar(f"{name}.tar", 32)
-        features = np.stack([extractor(photographs), extractor(photographs[:, :, ::-1])], 1)
-        lines = []
-        for n in (500, 1000, 2000, 5000, 10_000):
-            rows = [one_half(features, n, seed) for seed in range(repeats if n < 10_000 else 3)]
-            means, spreads = np.mean(rows, 0), np.std(rows, 0, ddof=1)
-            lines.append((n, means, spreads))
-            cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(means, spreads, strict=True)]
-            extrapolated = cells[2] if n >= MINIMUM else "–"
-            print(
-                f"| {name} | {n} | {cells[0]} | {means[1]:.2f} | {extrapolated} | {cells[3]} "
-                f"| {means[4]:.2f} |",
-                flush=True,
-            )
-        sizes = np.array([n for n, _, _ in lines])
-        for column, label in ((0, "Fréchet distance"), (3, "KID × 1000"), (2, "Fréchet, extrapolated")):
-            values = np.array([m[column] for _, m, _ in lines])
-            errors = np.array([s[column] for _, _, s in lines])
-            shown = np.isfinite(values)
-            axis.errorbar(sizes[shown], values[shown], errors[shown], fmt="o-", ms=3, capsize=2, label=label)
-        axis.axhline(0, color="grey", lw=0.8)
-        axis.set(xscale="log", xlabel="generated images, n", title=f"{name}: real against real")
-    axes[0].legend(frameon=False)
-    FIGURE.parent.mkdir(exist_ok=True)
-    figure.savefig(FIGURE, dpi=150)
-
-
-def one_half(features: np.ndarray, n: int, seed: int) -> list[float]:
-    """Score n images of a random half against the other: value, σ, extrapolation, 1000 KID, its σ."""
-    halves = np.array_split(np.random.default_rng(seed).permutation(len(features)), 2)
-    reference = ReferenceStatistics.of_features(features[halves[0]].reshape(-1, features.shape[2]))
-    half = features[halves[1]].reshape(-1, features.shape[2])
-    X = half[np.random.default_rng(seed).permutation(len(half))[:n]]
-    infinite = frechet_distance_infinity(X, reference) if n >= MINIMUM else np.nan
-    kid = kernel_inception_distance(X, reference)
-    return [*estimate_frechet_distance(X, reference), infinite, 1000 * kid.value, 1000 * kid.std]
+    reference = reference_statistics(faces[n:], extractor, cache_dir=None, key="faces")
+    features = extractor(faces[:n])
+    pieces = {
+        "features": lambda: extractor(faces[:n]),
+        "Fréchet distance and its deviation": lambda: estimate_frechet_distance(features, reference),
+        "KID and its deviation": lambda: kernel_inception_distance(features, reference),
+        "floor, once a reference": lambda: real_floor.__wrapped__(reference, n),
+        "all": lambda: score(faces[:n], extractor, reference),
+    }
+    print(f"| {n} images | CPU seconds |\n|---|--:|")
+    for name, piece in pieces.items():
+        print(f"| {name} | {timed(piece, 2)[0]:.3f} |", flush=True)
 
 
 def read_tar(name: str, size: int, limit: int | None = None) -> np.ndarray:
@@ -324,8 +239,7 @@ PARTS = {
     "evaluation_ours": partial(evaluation, "ours"),
     "evaluation_pytorch_fid": partial(evaluation, "pytorch-fid"),
     "evaluation_torchmetrics": partial(evaluation, "torchmetrics"),
-    "order": order,
-    "bias": bias,
+    "cost": cost,
 }
 
 
