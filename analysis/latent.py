@@ -94,7 +94,7 @@ def traversals(subject: Subject) -> Figure:
     order = np.argsort(-codes.var(0))[:UNITS]
     steps = torch.linspace(-REACH, REACH, 9)
     start = torch.as_tensor(np.median(codes, 0), dtype=torch.float32)
-    figure, axes = canvas(8.5, 0.3 + 0.85 * len(order), len(order), 1, squeeze=False)
+    figure, axes = canvas(7.5, 0.4 + 1.05 * len(order), len(order), 1, squeeze=False)
     for ax, unit in zip(axes[:, 0], order, strict=True):
         z = start.repeat(len(steps), 1)
         z[:, unit] = steps
@@ -104,13 +104,7 @@ def traversals(subject: Subject) -> Figure:
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
-        ax.set_ylabel(
-            f"z{unit}\n{controls(codes[:, unit], subject.store, rows)}",
-            rotation=0,
-            ha="right",
-            va="center",
-            fontsize=8,
-        )
+        ax.set_title(f"z{unit} {controls(codes[:, unit], subject.store, rows)}", fontsize=8, pad=3)
     figure.suptitle(f"{subject.title}: each latent from {-REACH:g} to {REACH:g}", fontsize=10)
     return figure
 
@@ -125,7 +119,7 @@ def controls(code: np.ndarray, store: ImageStore, rows: np.ndarray) -> str:
     if not found:
         return ""
     name = max(found, key=lambda key: abs(found[key]))
-    return f"{name.replace('_', ' ')}\nρ = {found[name]:+.2f}"
+    return f"{name.replace('_', ' ')}, ρ = {found[name]:+.2f}"
 
 
 def clustering(subject: Subject) -> Figure:
@@ -156,6 +150,7 @@ def clustering(subject: Subject) -> Figure:
                 ha="center",
                 bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0},
             )
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=2)
     elif subject.store.factors:
         name, values = next(iter(subject.store.factors.items()))
         drawn = ax.scatter(*points.T, c=values[rows], cmap=SCALE, s=6)

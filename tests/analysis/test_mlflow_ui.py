@@ -1,0 +1,66 @@
+"""Our runs in MLflow's own pages, in a real browser: nested, named, sorted by the objective, with images."""
+
+import time
+from urllib.parse import quote
+
+import pytest
+
+from analysis.runs import load
+from tests.analysis.recorded import METRIC
+
+PATIENCE = 60  # seconds
+TRAINING = "workflowType=machine_learning"  # without it the pages open in "GenAI" mode, which hides the runs
+SCROLL_DOWN = "for (const e of document.querySelectorAll('*')) e.scrollTop = e.scrollHeight"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def page(browser, server, client, artefacts):
+    """Opens a page of the experiment, waits until words are on it, and keeps a picture."""
+    experiment = load(client, "one").sweep.experiment_id
+
+    def open_page(place, *words, name, query=""):
+        browser.get(f"{server}/#/experiments/{experiment}/{place}?{TRAINING}{query}")
+        for _ in range(PATIENCE):
+            text = browser.find_element("tag name", "body").text
+            if all(word in text for word in words):
+                break
+            time.sleep(1)
+        browser.save_screenshot(str(artefacts / f"mlflow_{name}.png"))
+        assert all(word in text for word in words), text
+        return text
+
+    return open_page
+
+
+def test_the_runs_table_shows_sweeps_with_their_trials_folded_under_them(page):
+    text = page("runs", "one", "three", "matching runs", name="runs")
+    assert "three-001" not in text
+
+
+def test_trials_sort_by_the_objective(page, client):
+    only = quote("tags.`latentune.sweep` = 'id-one-0'")
+    order = f"orderByKey={quote(f'metrics.`{METRIC}`')}&orderByAsc=true"
+    text = page("runs", "one-002", name="sorted", query=f"&searchFilter={only}&{order}")
+    names = [word for word in text.split() if word.startswith("one-0")]
+    best_first = [f"one-{n:03d}" for n in load(client, "one").best_first()["number"]]
+    assert [name for name in names if name in best_first] == best_first
+
+
+def test_the_sweeps_run_says_what_it_is_and_lists_its_trials(page, client):
+    run_id = load(client, "one").sweep.run_id
+    page(f"runs/{run_id}", "made up for a test", "one-012", "Child runs", name="sweep")
+
+
+def test_a_trials_images_are_on_its_page(page, browser, client, artefacts):
+    trials = load(client, "one").trials
+    page(f"runs/{trials['run_id'][1]}/model-metrics", "loss (4)", name="trial")
+    for _ in range(PATIENCE):
+        browser.execute_script(SCROLL_DOWN)
+        widths = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
+        if any(width >= 100 for width in widths):
+            break
+        time.sleep(1)
+    browser.save_screenshot(str(artefacts / "mlflow_images.png"))
+    assert any(width >= 100 for width in widths), widths
