@@ -127,7 +127,7 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
         if model in FITTED:
             part = replace(part, epochs=1, grace_epochs=1, no_early_stopping=True)
         console.print(f"\n[bold]{TITLES[model]}[/bold]: {', '.join(tuned.space)}", highlight=False)
-        outcome = run(tuned, part, f"{sweep_id}-{model}", PROGRAM, console)
+        outcome = run(tuned, part, f"{sweep_id}-{model}", PROGRAM, console, resume_as=config.name)
         if outcome.exit_code:
             return outcome.exit_code
         best = best_record(outcome.records, METRIC, "max")

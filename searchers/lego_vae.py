@@ -121,7 +121,8 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
         points=None,
     )
     console.print(f"\nThe best sizes, for {config.final_epochs} epochs with a falling learning rate:")
-    final = run(final_study(sweep, config, best.config, steps), once, f"{sweep_id}-final", PROGRAM, console)
+    decayed = final_study(sweep, config, best.config, steps)
+    final = run(decayed, once, f"{sweep_id}-final", PROGRAM, console, resume_as=config.name)
     if final.exit_code:
         return final.exit_code
     (record,) = final.records

@@ -1,0 +1,131 @@
+"""The density comparison: each model's own sweep, tables within one likelihood, figures, a tiny real run."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from searchers.densities import PRESETS, DensityConfig, study
+from searchers.density_figures import decode_plane, draw_figures
+from searchers.density_report import score_table, seed_figures
+from searchers.tune_space import read_space
+from trainables.models.bernoulli_vae import BernoulliVAE
+from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig
+
+MODELS = DensityConfig().models
+TINY = "--epochs 2 --num-samples 2 --grace-epochs 1 --evaluation-samples 100 --name tiny"
+SHARED = {"image_size": 8, "width": 1.0, "batch_size": 32}
+
+
+def digits(n=60):
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(n, 4)) @ rng.normal(size=(4, 64)) * 0.3
+    x = torch.from_numpy(np.clip(base, -1, 1)).float().reshape(n, 1, 8, 8)
+    return x, rng.integers(0, 10, n)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_model_has_a_sweep_of_its_own_that_begins_with_the_seeds_setting(model):
+    tuned = study(model, PRESETS["quick"], SHARED, {})
+    space = read_space(tuned.space)
+    (first,) = tuned.points_to_evaluate
+    assert set(first) == set(tuned.space)
+    space.encode(first)  # raises where it lies outside
+    assert (tuned.metric, tuned.mode) == ("nats_per_image", "max")
+    family = "bernoulli" if model in ("vae", "conv_vae") else "gaussian"
+    assert tuned.provenance["likelihood"].startswith(family)
+    names = {**tuned.settings, **first}
+    settings = {key: value for key, value in names.items() if key != "batch_size"}
+    hyperparameters = tuned.trainable.model_class.configure(settings)
+    assert hyperparameters.channels == 1
+
+
+def test_the_seeds_protocol_is_the_first_trial_of_the_report():
+    report = PRESETS["report"]
+    assert (report.dataset, report.image_size) == ("mnist", 28)
+    assert (report.epochs, report.batch_size) == (25, 128)
+    shared = {**SHARED, "image_size": 28}
+    firsts = {model: study(model, report, shared, {}).points_to_evaluate[0] for model in MODELS}
+    assert firsts["vae"] == {"hidden": 400, "latent_dim": 2}
+    assert firsts["conv_vae"] == {"width": 1.0, "latent_dim": 2}
+    assert firsts["ppca"] == {"latent_dim": 2}
+
+
+def test_the_seeds_figures_on_the_scale_of_ours():
+    assert seed_figures("vae", 784) == (-142.8134, 0.037524)
+    nats, error = seed_figures("ppca", 784)
+    assert nats == pytest.approx(14.70, abs=0.01)
+    assert error == pytest.approx(0.055813, abs=1e-6)
+
+
+def test_a_table_is_of_one_family_the_best_first():
+    scores = {"nats_standard_error": 0.5, "bits_per_dim": 0.3, "reconstruction_mse": 0.04}
+    results = [
+        {
+            "model": "vae",
+            "label": "seed's setting",
+            "values": {"hidden": 400},
+            "nats_per_image": -150.0,
+            **scores,
+        },
+        {"model": "conv_vae", "label": "best", "values": {"width": 1.5}, "nats_per_image": -90.0, **scores},
+    ]
+    table = score_table("bernoulli, pixels in [0, 1]", results, 784)
+    assert list(table.columns[0].cells) == ["conv_vae", "vae"]
+    assert list(table.columns[6].cells) == ["-156.82", "-142.81"]
+    assert len(score_table("bernoulli", results, None).columns) == 6
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (PPCA(PPCAConfig(8, 1, 2)), {"clusters", "plane"}),
+        (PPCA(PPCAConfig(8, 1, 5)), {"clusters"}),
+        (GaussianMixture(GaussianMixtureConfig(8, 1, 3, subspace=4)), {"components"}),
+        (BernoulliVAE(BernoulliVAE.configure({"image_size": 8, "hidden": 9})), {"clusters", "plane"}),
+    ],
+    ids=["PPCA in a plane", "PPCA", "mixture", "VAE"],
+)
+def test_each_model_has_the_figures_that_it_can_have(tmp_path, model, expected):
+    x, labels = digits()
+    if not isinstance(model, BernoulliVAE):
+        model.fit(x)
+    paths = draw_figures(model, x, labels, tmp_path)
+    assert {path.stem for path in paths} == expected | {"samples", "reconstructions"}
+
+
+def test_the_plane_is_drawn_with_the_first_latent_to_the_right_and_the_second_up():
+    seen = []
+
+    class Plane:
+        def decode(self, z):
+            seen.append(z)
+
+    decode_plane(Plane(), side=3)
+    edge = 0.9674  # the quantile of 5/6
+    expected = [[x, y] for y in (edge, 0.0, -edge) for x in (-edge, 0.0, edge)]
+    torch.testing.assert_close(seen[0], torch.tensor(expected), atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_tiny_comparison_ends_with_its_scores_and_figures(tmp_path):
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "searchers.densities", *TINY.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=290)
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = json.loads((tmp_path / "results/tiny/scores.json").read_text())
+    assert [score["model"] for score in scores] == [model for model in MODELS for _ in range(2)]
+    bernoulli, gaussian = done.stdout.index("Bernoulli"), done.stdout.index("Gaussian density")
+    assert bernoulli < gaussian
+    pictures = {path.parent.name for path in (tmp_path / "results/tiny/figures").glob("*/samples.png")}
+    assert len(pictures) == 8
+
+
+def test_a_config_survives_json_and_keeps_its_models():
+    config = replace(PRESETS["quick"], models=("ppca",))
+    assert DensityConfig(**json.loads(json.dumps(config.__dict__))).models == ["ppca"]

@@ -1,0 +1,105 @@
+"""The LEGO sweep: the slides' space and protocol, the winner's decay, the figures, and a tiny real run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from searchers import lego_vae
+from searchers.face_figures import COLUMNS, FILM_STEPS, MORPHS, PAUSE, draw_faces
+from searchers.ledger import Ledger
+from searchers.lego_vae import PRESETS, LegoConfig, final_study, study
+from searchers.tune_space import read_space
+from trainables.data.sources import load
+from trainables.models.lego_vae import LegoVAE, morph
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    "--dataset-limit 120 --image-size 16 --width 0.1 --batch-size 16 --epochs 3 --num-samples 4 "
+    "--random-starts 2 --final-epochs 3 --evaluation-samples 20 --name tiny"
+)
+
+
+def sweep(**changes):
+    config = LegoConfig(**changes)
+    return config, study(config, {"image_size": 16}, {"data_hash": "x"})
+
+
+def test_the_space_and_the_protocol_are_the_slides():
+    report = PRESETS["report"]
+    protocol = (report.random_starts, report.num_samples, report.epochs, report.final_epochs)
+    assert protocol == (10, 100, 50, 400)
+    assert (report.image_size, report.width, report.batch_size) == (128, 1.0, 64)
+    _, tuned = sweep()
+    hidden, latent = read_space(tuned.space).dimensions
+    assert (hidden.name, hidden.low, hidden.high, hidden.integer) == ("hidden", 128, 2048, True)
+    assert (latent.name, latent.low, latent.high, latent.integer) == ("latent_dim", 8, 64, True)
+    assert (tuned.metric, tuned.mode, tuned.random_starts) == ("validation_loss_last3", "min", 10)
+    assert tuned.provenance["likelihood"] == LegoVAE.likelihood
+
+
+def test_the_winner_is_trained_at_its_sizes_with_a_rate_that_falls_to_the_last_step():
+    config, tuned = sweep(final_epochs=7)
+    winner = {"hidden": 300, "latent_dim": 20, "seed": 0, "image_size": 16}
+    final = final_study(tuned, config, winner, steps_per_epoch=11)
+    assert final.points_to_evaluate == ({"hidden": 300, "latent_dim": 20},)
+    assert final.settings == {"image_size": 16, "decay_steps": 77}
+    model = LegoVAE(LegoVAE.configure({**final.settings, "hidden": 12, "latent_dim": 3}))
+    assert model.learning_rate(0) == 1e-3
+    assert model.learning_rate(77) == pytest.approx(5e-7)
+
+
+@pytest.mark.parametrize(("name", "value"), [("random_starts", 0), ("final_epochs", -1)])
+def test_flags_that_cannot_be(name, value):
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is {value}; it must be"):
+        LegoConfig(**{name: value})
+
+
+def test_the_figures_are_of_the_models_own_faces(tmp_path):
+    store = load("faces", image_size=16, limit=80, cache_dir=tmp_path)
+    values = {"image_size": 16, "width": 0.1, "hidden": 12, "latent_dim": 3}
+    model = LegoVAE(LegoVAE.configure(values), seed=1)
+    paths = draw_faces(model, store, tmp_path / "figures")
+    assert [path.name for path in paths] == ["generated.png", "reconstructed.png", "morph.png", "morph.gif"]
+    assert all(path.exists() for path in paths)
+    morphs = np.asarray(Image.open(tmp_path / "figures/morph.png"))
+    step = 16 * 8 + 16
+    assert morphs.shape == (MORPHS * step - 16, COLUMNS * step - 16, 3)
+    test = store.split("test")
+    x = torch.from_numpy(store.images[test[:2]]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    strip = morph(model, x[0], x[1], COLUMNS)
+    last = morphs[: 16 * 8, (COLUMNS - 1) * step :][::8, ::8]
+    expected = (strip[-1].permute(1, 2, 0).numpy() + 1) * 127.5
+    np.testing.assert_allclose(last, expected, atol=0.51)
+    assert Image.open(tmp_path / "figures/morph.gif").n_frames <= MORPHS * (PAUSE + FILM_STEPS - 2)
+
+
+def run(folder, *arguments):
+    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "searchers.lego_vae", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+
+
+@pytest.mark.slow
+def test_a_tiny_sweep_ends_with_a_trained_winner_and_its_figures_and_again_on_resume(tmp_path):
+    done = run(tmp_path, *TINY.split())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Best: trial \d, hidden = \d+, latent_dim = \d+: validation_loss_last3", done.stdout)
+    figures = tmp_path / "results/tiny/figures"
+    drawn = {path.name: path.read_bytes() for path in figures.iterdir()}
+    assert set(drawn) == {"generated.png", "reconstructed.png", "morph.png", "morph.gif"}
+    trials = Ledger(tmp_path / "results/tiny/ledger.jsonl").trials().values()
+    best = min(trials, key=lambda record: record.last(lego_vae.METRIC))
+    (final,) = Ledger(tmp_path / "results/tiny-final/ledger.jsonl").trials().values()
+    assert final.epoch == 3
+    assert all(final.config[name] == best.config[name] for name in ("hidden", "latent_dim"))
+    assert final.config["decay_steps"] == 3 * (96 // 16)
+    resumed = run(tmp_path, "--resume", "tiny")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert drawn == {path.name: path.read_bytes() for path in figures.iterdir()}
