@@ -235,3 +235,38 @@ def test_progress_goes_to_stderr_only_when_asked(tmp_path, capsys):
     out, error = capsys.readouterr()
     assert out == ""
     assert "Converting set to 8×8" in error and "20/20" in error
+
+
+def marked(mark):
+    """The processes whose environment holds a mark."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to see processes")
+def test_decoding_processes_end_when_their_parent_is_killed(tmp_path):
+    write(tmp_path / "set", {f"{i:04}.png": encoded(picture(i, size=(300, 300))) for i in range(80)})
+    script = (
+        "from trainables.data import conversion, sources\n"
+        "conversion.CHUNK, conversion.PARALLEL_AFTER = 1, 0.0\n"
+        f"sources.load({str(tmp_path / 'set')!r}, image_size=32, cache_dir='cache', workers=2)\n"
+    )
+    mark = f"TEST_MARK={tmp_path}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment() | {"TEST_MARK": str(tmp_path)}
+    )
+    while process.poll() is None and len(marked(mark)) < 3:
+        time.sleep(0.01)
+    assert process.returncode is None, "it ended before its workers were seen"
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while marked(mark) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert marked(mark) == []

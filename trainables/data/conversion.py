@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import shutil
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -196,7 +198,8 @@ def _chunks(reader: Reader, settings: Settings, first: int, workers: int) -> Ite
         while starts:
             yield convert_chunk(take(), settings)
         return
-    with ProcessPoolExecutor(min(workers, len(starts))) as pool:
+    pool = ProcessPoolExecutor(min(workers, len(starts)), initializer=_follow, initargs=(os.getpid(),))
+    with pool:
         waiting = deque()
         try:
             while starts or waiting:
@@ -206,6 +209,18 @@ def _chunks(reader: Reader, settings: Settings, first: int, workers: int) -> Ite
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _follow(parent: int) -> None:
+    """Leave Ctrl-C to the parent, which then ends its workers; end when it is gone, killed perhaps."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _check_room(folder: Path, needed: int, name: str) -> None:
