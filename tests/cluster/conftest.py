@@ -7,6 +7,9 @@ import pytest
 
 from tests.cluster.machines import PACKAGES, REPOSITORY, Machine, Network, missing
 
+# As cluster/environment.sh has it; the token is for the test of `ray up`.
+SETTINGS = "RAY_AUTH_MODE=disabled RAY_gcs_rpc_server_reconnect_timeout_s=20"
+
 
 @pytest.fixture(scope="session")
 def network(tmp_path_factory) -> Iterator[Network]:
@@ -21,13 +24,7 @@ def network(tmp_path_factory) -> Iterator[Network]:
 def ray_network(network) -> Iterator[Network]:
     """Ray on all three, started by hand; the code is on the head alone."""
     head, *workers = network.machines
-    for package in PACKAGES:
-        shutil.copytree(
-            REPOSITORY / package,
-            head.folder / "home/latentune" / package,
-            ignore=shutil.ignore_patterns("__pycache__"),
-            dirs_exist_ok=True,
-        )
+    ship_code(head)
     start_ray(head)
     for worker in workers:
         start_ray(worker, head)
@@ -36,11 +33,22 @@ def ray_network(network) -> Iterator[Network]:
         machine.run("~/latentune/.venv/bin/ray stop --force", check=False)
 
 
+def ship_code(machine: Machine) -> None:
+    """Copy the code to a machine, as `ray up` does."""
+    for package in PACKAGES:
+        shutil.copytree(
+            REPOSITORY / package,
+            machine.folder / "home/latentune" / package,
+            ignore=shutil.ignore_patterns("__pycache__"),
+            dirs_exist_ok=True,
+        )
+
+
 def start_ray(machine: Machine, head: Machine | None = None, environment: str = "") -> None:
     """Start Ray on a machine: as head, or as a worker of `head`. One CPU, one GPU."""
     role = f"--address={head.address}:6379" if head else "--head --port=6379 --include-dashboard=false"
     machine.run(
-        f"cd ~ && {environment} RAY_AUTH_MODE=disabled ~/latentune/.venv/bin/ray start {role} "
+        f"cd ~ && {environment} {SETTINGS} ~/latentune/.venv/bin/ray start {role} "
         f"--node-ip-address={machine.address} --num-cpus=1 --num-gpus=1 --object-store-memory=80000000 "
         "--disable-usage-stats"
     )

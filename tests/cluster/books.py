@@ -1,0 +1,124 @@
+"""A sweep on the machines of a test, and its books: what was planned, begun, reported, delivered."""
+
+import json
+import re
+import shutil
+import sqlite3
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from searchers.ledger import Ledger
+from tests.cluster.conftest import start_ray
+from tests.cluster.machines import Machine, Network
+
+PATIENCE = 400
+
+
+class Sweep:
+    """A sweep that a driver on the head runs."""
+
+    def __init__(self, network: Network, name: str, trials: int = 6, epochs: int = 4, seconds: float = 2.0):
+        self.network, self.name = network, name
+        self.trials, self.epochs, self.seconds = trials, epochs, seconds
+        self.head = network.machines[0]
+        self.home = self.head.folder / "home"
+        shutil.copy(Path(__file__).parent / "job.py", self.home / "job.py")
+
+    def start(self) -> None:
+        """Start the driver, and return."""
+        flags = f"--trials {self.trials} --epochs {self.epochs} --seconds {self.seconds}"
+        driver = f".venv/bin/python ~/job.py {self.name} {flags} >> ~/{self.name}.log 2>&1"
+        self.head.run(
+            f"cd ~/latentune; export RAY_ADDRESS={self.head.address}:6379 RAY_AUTH_MODE=disabled "
+            f"PYTHONPATH=$PWD OMP_NUM_THREADS=1; "
+            f"(nohup {driver}; echo ended $? >> ~/{self.name}.log) > /dev/null 2>&1 &"
+        )
+
+    @property
+    def log(self) -> str:
+        return (self.home / f"{self.name}.log").read_text()
+
+    def results(self) -> int:
+        path = self.home / "results" / self.name / "ledger.jsonl"
+        return path.read_text().count('"event": "result"') if path.exists() else 0
+
+    def wait_for_results(self, number: int) -> None:
+        self.wait_until(lambda: self.results() >= number)
+
+    def wait(self) -> None:
+        """Wait for the driver's end."""
+        self.wait_until(lambda: "ended" in self.log)
+        assert "unsent 0\nended 0" in self.log, self.log
+
+    def wait_until(self, what) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not what():
+            assert time.monotonic() < deadline and "Traceback" not in self.log, self.log
+            time.sleep(0.2)
+
+    def check_books(self) -> int:
+        """Check that nothing is lost and nothing is twice; return how many epochs were begun again."""
+        ledger = Ledger(self.home / "results" / self.name / "ledger.jsonl")
+        events = [event for _, event in ledger.events()]
+        trials = ledger.trials()
+        ledger.close()
+        assert len(trials) == self.trials == sum(event["event"] == "trial" for event in events)
+        results = Counter((e["trial"], e["epoch"]) for e in events if e["event"] == "result")
+        assert results == Counter((trial, epoch) for trial in trials for epoch in range(1, self.epochs + 1))
+        assert {record.status for record in trials.values()} == {"finished"}
+        for record in trials.values():  # each epoch stands on the one before it, wherever that ran
+            for epoch, metrics in record.metrics.items():
+                assert metrics["score"] == pytest.approx(record.config["x"] * epoch * (epoch + 1) / 2)
+
+        with sqlite3.connect(self.home / "mlflow.db") as database:
+            tag = "SELECT run_uuid FROM tags WHERE key = ? AND value = ?"
+            runs = {row[0] for row in database.execute(tag, ("latentune.sweep", self.name))}
+            children = "SELECT run_uuid, value FROM tags WHERE key = 'latentune.trial'"
+            delivered = {run: trial for run, trial in database.execute(children) if run in runs}
+            assert len(runs) == self.trials + 1 and sorted(delivered.values()) == sorted(trials)
+            points = "SELECT run_uuid, step, value FROM metrics WHERE key = 'score'"
+            scores = sorted(
+                (delivered[r], step, value) for r, step, value in database.execute(points) if r in runs
+            )
+            statuses = {row[0]: row[1] for row in database.execute("SELECT run_uuid, status FROM runs")}
+        assert scores == sorted((t, e, m["score"]) for t, r in trials.items() for e, m in r.metrics.items())
+        assert {statuses[run] for run in runs} == {"FINISHED"}
+
+        begun = Counter(
+            tuple(path.name.split("-")[:2]) for path in (self.network.shared / f"{self.name}-begun").iterdir()
+        )
+        return sum(begun.values()) - self.trials * self.epochs
+
+    def proposals(self) -> list[float]:
+        """Return what the searcher proposed, in order."""
+        lines = (self.home / "results" / self.name / "ledger.jsonl").read_text().splitlines()
+        return [event["config"]["x"] for event in map(json.loads, lines) if event["event"] == "trial"]
+
+    def kill_driver(self) -> None:
+        """End the driver without a word; `start` then resumes the sweep."""
+        self.head.run(f"kill -9 {process(self.head, 'python .*job.py')}")
+        self.wait_until(lambda: "ended 137" in self.log)
+        (self.home / f"{self.name}.log").write_text("")
+
+    def hosts(self) -> set[str]:
+        return {path.name.split("-")[2] for path in (self.network.shared / f"{self.name}-begun").iterdir()}
+
+
+def process(machine: Machine, pattern: str) -> int:
+    """Return the one process of a machine whose command line matches."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = [pid for pid, args in machine.processes().items() if re.search(pattern, args)]
+        if found:
+            return found[0]
+        time.sleep(0.2)
+    raise AssertionError(f"{machine.name} runs no {pattern}: {machine.processes()}")
+
+
+def rejoin(network: Network, machine: Machine) -> None:
+    """Start what `ray up`'s autoscaler would: Ray on a machine that has lost it."""
+    machine.run("~/latentune/.venv/bin/ray stop --force", check=False)
+    start_ray(machine, network.machines[0])
