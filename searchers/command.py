@@ -91,6 +91,7 @@ def prepare(
         dataset_limit=config.dataset_limit,
         data_root=config.data_root and str(Path(config.data_root).expanduser().resolve()),
         batch_size=config.batch_size,
+        precision=config.precision,
         features=extractor.name if extractor else "none",
         feature_weights=weights,
         evaluation_samples=config.evaluation_samples,

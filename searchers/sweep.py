@@ -51,6 +51,8 @@ class SweepConfig:
     """multiplies every hidden channel count of the networks"""
     batch_size: int = 256
     """images a training step"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """of training; auto: bfloat16 where the hardware has it"""
     epochs: int = 10
     """epochs a trial, if nothing stops it"""
     evaluation_samples: int = 1000

@@ -5,7 +5,7 @@ import math
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from ray import tune
@@ -45,6 +45,7 @@ class TrainingConfig:
     data_root: str | None = None
     cache_dir: str | None = None
     batch_size: int = 256
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"  # auto: bfloat16 where it is in hardware
     flip: bool = False
     features: str = "auto"  # an extractor's name, or "none": no samples are scored
     feature_weights: str | None = None
@@ -90,6 +91,9 @@ class GenerativeTrainable(tune.Trainable):
             training, seed=0, batch_size=1
         ):
             self._load_evaluation()
+        self.bfloat16 = training.precision == "bfloat16" or (
+            training.precision == "auto" and has_bfloat16(self.device)
+        )
         torch.manual_seed(training.seed)
         self.model = self.model_class(self.model_config, device=self.device, seed=training.seed)
         self.batches = Batches(
@@ -119,7 +123,9 @@ class GenerativeTrainable(tune.Trainable):
         start = time.monotonic()
         sums: dict[str, Tensor] = {}
         for x in self.batches.epoch(self.epoch):
-            for name, value in self.model.training_step(x).items():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+                losses = self.model.training_step(x)
+            for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
         steps = len(self.batches)
         means = {f"loss/{name}": float(value) / steps for name, value in sums.items()}
@@ -186,6 +192,13 @@ class GenerativeTrainable(tune.Trainable):
         self.model.load_training_state(state["model"])
         self.epoch = state["epoch"]
         torch.set_rng_state(state["rng"].cpu())
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def export_model(

@@ -19,6 +19,7 @@ class GANConfig:
     width: float = 1.0
     latent_dim: int = 128
     learning_rate: float = 3e-4
+    discriminator_learning_rate: float | None = None  # None: the same (Heusel et al. 2017 give each its own)
     adam_beta1: float = 0.5
     real_label: float = 0.95
     fake_label: float = 0.05
@@ -42,9 +43,14 @@ class GAN(GenerativeModel):
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One Adam a network."""
         c = self.config
-        networks = {"decoder": self.decoder, "discriminator": self.discriminator}
-        settings = {"lr": c.learning_rate, "betas": (c.adam_beta1, 0.999)}
-        return {name: torch.optim.Adam(net.parameters(), **settings) for name, net in networks.items()}
+        rates = {
+            "decoder": c.learning_rate,
+            "discriminator": c.discriminator_learning_rate or c.learning_rate,
+        }
+        return {
+            name: torch.optim.Adam(getattr(self, name).parameters(), lr=rate, betas=(c.adam_beta1, 0.999))
+            for name, rate in rates.items()
+        }
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Update both networks from one forward pass of each, D on real and on generated images."""

@@ -13,11 +13,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def single(x: Tensor) -> Tensor:
+    """Return float16 and bfloat16 as float32, in which losses are summed; others as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, exp(log_variance)) ‖ N(0, I)) of each latent unit, in nats (Kingma & Welling 2014, app. B).
 
     Shapes: (B, M), (B, M) -> (B, M).
     """
+    mean, log_variance = single(mean), single(log_variance)
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
 
 
@@ -29,7 +35,7 @@ def reparameterise(mean: Tensor, log_variance: Tensor, generator: torch.Generato
 
 def squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
     """½‖x − x̂‖² of each image: −log N(x | x̂, I) without its constant (seed eq. 12). (B, …) -> (B,)."""
-    return 0.5 * (x - reconstruction).square().flatten(1).sum(1)
+    return 0.5 * (single(x) - single(reconstruction)).square().flatten(1).sum(1)
 
 
 def gaussian_log_likelihood(x: Tensor, reconstruction: Tensor) -> Tensor:

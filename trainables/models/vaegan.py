@@ -60,6 +60,7 @@ class VAEGANConfig:
     label_swap: float = 0.05
     optimizer: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = 3e-4
+    discriminator_learning_rate: float | None = None  # None: the same (Heusel et al. 2017 give each its own)
     adam_beta1: float = 0.5
     ema_decay: float | None = None  # None: images come from the decoder as it is, not from its running mean
 
@@ -84,13 +85,16 @@ class VAEGAN(GenerativeModel):
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One optimiser a network."""
         c = self.config
+        rates = dict.fromkeys(("encoder", "decoder", "discriminator"), c.learning_rate)
+        if c.discriminator_learning_rate is not None:
+            rates["discriminator"] = c.discriminator_learning_rate
 
-        def optimizer(network: nn.Module) -> torch.optim.Optimizer:
+        def optimizer(network: nn.Module, rate: float) -> torch.optim.Optimizer:
             if c.optimizer == "rmsprop":
-                return torch.optim.RMSprop(network.parameters(), lr=c.learning_rate)
-            return torch.optim.Adam(network.parameters(), lr=c.learning_rate, betas=(c.adam_beta1, 0.999))
+                return torch.optim.RMSprop(network.parameters(), lr=rate)
+            return torch.optim.Adam(network.parameters(), lr=rate, betas=(c.adam_beta1, 0.999))
 
-        return {name: optimizer(getattr(self, name)) for name in ("encoder", "decoder", "discriminator")}
+        return {name: optimizer(getattr(self, name), rate) for name, rate in rates.items()}
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Update the three networks (Larsen's Algorithm 1).
