@@ -227,6 +227,15 @@ def assert_restores_exactly(model_class, **changes):
         assert torch.equal(a, b), name
 
 
+@pytest.mark.parametrize("model_class", [VAEGAN, GAN])
+def test_the_discriminator_may_learn_at_its_own_rate(model_class):
+    model = build(model_class, learning_rate=1e-3, discriminator_learning_rate=2e-4)
+    rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in model.optimizers.items()}
+    assert rates.pop("discriminator") == 2e-4
+    assert set(rates.values()) == {1e-3}
+    assert build(model_class, learning_rate=1e-3).optimizers["discriminator"].param_groups[0]["lr"] == 1e-3
+
+
 def test_vae_descends_the_negative_elbo():
     model = build(VAE, dtype=torch.float64, beta=3.0)
     reference = build(VAE, dtype=torch.float64, beta=3.0)

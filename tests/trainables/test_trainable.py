@@ -78,6 +78,15 @@ def test_a_reused_actor_trains_as_a_fresh_one_does(cache_dir):
     assert_equal(weights(reused), weights(fresh))
 
 
+@pytest.mark.parametrize("trainable", [VAE, GAN, VAEGAN])
+def test_bfloat16_trains_as_float32_does(trainable, cache_dir):
+    full, half = (build(trainable, cache_dir, precision=p).step() for p in ("float32", "bfloat16"))
+    for name, value in full.items():
+        if name.startswith("loss/") and "accuracy" not in name:
+            assert half[name] == pytest.approx(value, rel=0.05), name
+            assert half[name] != value
+
+
 def test_seeds_differ(cache_dir):
     a, b = (build(GAN, cache_dir, seed=seed).step() for seed in (0, 1))
     assert scores(a) != scores(b)
