@@ -16,6 +16,7 @@ from trainables.latent.optimization import (
     novelty,
     top_k,
 )
+from trainables.latent.problem import pretrained
 from trainables.latent.scorer import SmileScorer, load_scorer, smile_degrees, train_scorer
 from trainables.latent.settings import LatentConfig, parse_config
 from trainables.latent.trainable import LatentOptimizationTrainable
@@ -153,6 +154,8 @@ class Store:
         noise = rng.integers(30, size=(n, 16, 16, 3))
         self.images = (self.labels[:, None, None, None] * 90 + noise).astype(np.uint8)
         self.manifest = {"class_names": list(class_names), "channels": 3}
+        if path is not None:
+            path.parent.mkdir(exist_ok=True)
         self.name, self.content_hash, self.path = "bright", "0123456789abcdef", path
 
     def split(self, name):
@@ -208,6 +211,30 @@ def test_a_wrong_setting_is_named_with_the_right_ones():
         parse_config({"method": "gan"})
     paper = LatentConfig()
     assert (paper.rounds * paper.queries_a_round, paper.free, paper.trees, paper.codes) == (500, 8, 800, 256)
+
+
+def test_a_killed_pretraining_goes_on_from_its_last_epoch(tmp_path, monkeypatch):
+    c = LatentConfig(image_size=16, width=0.1, codes=8, embedding_dim=4, vqvae_epochs=3, vqvae_batch_size=32)
+    device, rows = torch.device("cpu"), np.arange(100)
+    whole = pretrained(Store(tmp_path / "a" / "store.arrow"), rows, c, device)
+    store = Store(tmp_path / "b" / "store.arrow")
+    steps, train = [], VQVAE.training_step
+
+    def counted(model, x):
+        steps.append(1)
+        if len(steps) == 8:  # in the third epoch
+            raise KeyboardInterrupt
+        return train(model, x)
+
+    monkeypatch.setattr(VQVAE, "training_step", counted)
+    with pytest.raises(KeyboardInterrupt):
+        pretrained(store, rows, c, device)
+    again = pretrained(store, rows, c, device)
+    assert len(steps) == 8 + 3
+    for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    pretrained(store, rows, c, device)
+    assert len(steps) == 8 + 3  # the machine keeps it
 
 
 @pytest.mark.parametrize("method", ["vqvae-retrained", "vae-retrained"])

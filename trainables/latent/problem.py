@@ -100,20 +100,24 @@ def pretrained(
     path = folder / f"pretrained-{model_class.__name__}-{digest}.pt"
     with FileLock(f"{path}.lock"):
         if not path.exists():
-            _train(model, store, rows, epochs, min(batch, len(rows)))
-            partial = path.with_suffix(".partial")
-            torch.save(model.training_state(), partial)
-            partial.replace(path)
+            _train(model, store, rows, epochs, min(batch, len(rows)), path.with_suffix(".begun"))
+            _save(model.training_state(), path)
+            path.with_suffix(".begun").unlink(missing_ok=True)
     model.load_training_state(torch.load(path, map_location=device, weights_only=True))
     return model
 
 
 def _train(
-    model: GenerativeModel, store: ImageStore, rows: NDArray[np.int64], epochs: int, batch: int
+    model: GenerativeModel, store: ImageStore, rows: NDArray[np.int64], epochs: int, batch: int, begun: Path
 ) -> None:
-    rng = np.random.default_rng(0)
-    for epoch in range(epochs):
-        order = rng.permutation(rows)
+    """Train for some epochs; `begun` keeps the last one, from which a killed training goes on."""
+    done = 0
+    if begun.exists():
+        state = torch.load(begun, map_location=model.device, weights_only=True)
+        model.load_training_state(state["model"])
+        done = state["epoch"]
+    for epoch in range(done, epochs):
+        order = np.random.default_rng([0, epoch]).permutation(rows)
         for first in range(0, len(rows) - batch + 1, batch):
             x = to_float(store.images[order[first : first + batch]], model.device)
             losses = model.training_step(x)
@@ -122,3 +126,10 @@ def _train(
                 f"{type(model).__name__} diverged in epoch {epoch + 1} of {epochs}: "
                 f"{ {name: float(value) for name, value in losses.items()} }; lower its learning rate"
             )
+        _save({"model": model.training_state(), "epoch": epoch + 1}, begun)
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
