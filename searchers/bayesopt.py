@@ -149,7 +149,7 @@ class BayesOptSearch(Searcher):
         known = error is not None and math.isfinite(error) and error >= 0
         epoch = result.get(self.settings.time_attr) or self.history.trials[trial_id].epoch + 1
         errors = [error] + [0.0] * len(self.objectives) if known else None
-        self.history.report(trial_id, epoch, [float(result[name]) for name in names], errors)
+        self.history.report(trial_id, epoch, [_number(result[name]) for name in names], errors)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Note a trial's end: finished, stopped or, `error`, failed. Tune tells the first two not apart."""
@@ -169,7 +169,10 @@ class BayesOptSearch(Searcher):
         """Take in a value known from elsewhere; configurations outside the space are left out.
 
         It is that of a fully trained trial or, `pruned`, of one stopped after so many intermediate values.
+        Raises ValueError where there are several objectives.
         """
+        if self.objectives:
+            raise ValueError(f"One value is known, of {self._metric!r}, and none of {list(self.objectives)}")
         if self.space is None:
             self._waiting.append((parameters, value, error, pruned, intermediate_values))
             return
@@ -186,7 +189,7 @@ class BayesOptSearch(Searcher):
             self.history.report(trial_id, epoch, [intermediate], None)
         if not (pruned and intermediate_values):
             self.history.trials[trial_id].rows.clear()
-            self.history.report(trial_id, WHOLE, [math.nan if value is None else value], None)
+            self.history.report(trial_id, WHOLE, [_number(value)], None)
         self.history.end(trial_id, failed=error)
 
     def get_state(self) -> dict[str, Any]:
@@ -320,3 +323,11 @@ class BayesOptSearch(Searcher):
         if model is None:
             raise ValueError("The searcher has no model before a trial has reported a finite value")
         return model
+
+
+def _number(value: Any) -> float:
+    """Return the value as a float; what is none counts as not finite, and the sweep goes on."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -13,6 +13,7 @@ from searchers.history import Trial
 from searchers.space import Real, Space, SpaceError
 
 SURROGATES = ("fitted", "report", "matern")
+FITTING_ROWS = 300  # more teach little about the hyperparameters and cost their cube
 REPORT_STD, REPORT_LENGTHSCALE = 50.0, 30.0  # σ_f and ℓ of the β-VAE-GAN report, in FID and in β
 
 
@@ -58,15 +59,17 @@ def fit_model(
 ) -> tuple[Model, dict[str, Any]]:
     """Return the model of trials that were seen, with values y (n,), and of failed ones, and the fit's state.
 
-    A failed trial counts as bad as the worst that was seen.
+    A failed trial counts as one standard deviation worse than the worst that was seen.
     """
     trials = seen + failed
     X = np.array([space.unit(t.codes) for t in trials])
+    if surrogate == "fitted":
+        y = cap(y)
     centre = float(y.mean())
     spread = float(y.std())
     scale = spread if surrogate != "report" and spread > 1e-12 * max(1.0, abs(centre)) else 1.0
     standard = (y - centre) / scale
-    standard = np.concatenate([standard, np.full(len(failed), standard.max())])
+    standard = np.concatenate([standard, np.full(len(failed), standard.max() + 1.0)])
     noise = np.concatenate([variances / scale**2, np.zeros(len(failed))])
     levels = np.array([d.size if d.categorical else 0 for d in space.dimensions])
     kind = "rbf" if surrogate == "report" else "matern"
@@ -79,6 +82,15 @@ def fit_model(
     good = np.arange(len(trials)) < len(seen)
     gp = GaussianProcess(X, standard, noise, hyper, levels, kind)
     return Model(gp, X, trials, good, centre, scale), state
+
+
+def cap(y: np.ndarray) -> np.ndarray:
+    """Return y, (n,), with what is far worse than the median made less so.
+
+    One trial that nearly diverged would otherwise flatten all differences between good ones.
+    """
+    median = float(np.median(y))
+    return np.minimum(y, median + 5.0 * (median - y.min())) if median > y.min() else y
 
 
 def report_hyperparameters(space: Space) -> Hyperparameters:
@@ -98,5 +110,15 @@ def _refit(X, y, noise, levels, kind, last_fit):
         if len(y) < last_fit["rows"] + max(1, len(y) // 25) and len(y) >= last_fit["rows"]:
             return hyper, last_fit
         starts = (hyper,)
-    hyper, _ = fit(X, y, noise, levels, kind=kind, starts=starts)
+    some = _fitting_rows(y)
+    hyper, _ = fit(X[some], y[some], noise[some], levels, kind=kind, starts=starts)
     return hyper, {"hyper": hyper.to_json(), "rows": len(y)}
+
+
+def _fitting_rows(y: np.ndarray) -> np.ndarray:
+    """Return indices of at most FITTING_ROWS rows: a third of them the best, the others spread over time."""
+    if len(y) <= FITTING_ROWS:
+        return np.arange(len(y))
+    best = np.argsort(y, kind="stable")[: FITTING_ROWS // 3]
+    others = np.linspace(0, len(y) - 1, FITTING_ROWS - len(best)).astype(int)
+    return np.union1d(best, others)

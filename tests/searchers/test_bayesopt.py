@@ -133,7 +133,7 @@ def test_expected_improvement_and_posterior_are_in_the_metrics_own_units():
     np.testing.assert_allclose(improvement, np.maximum(best - drawn, 0).mean(0), atol=0.02 * std.max())
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, "error"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None, "error"])
 def test_failures_clear_what_waits_and_are_avoided(bad):
     search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=0)
     for i in range(14):
@@ -143,10 +143,18 @@ def test_failures_clear_what_waits_and_are_avoided(bad):
         elif x < 0.5:
             search.on_trial_complete(str(i), {"loss": bad, "training_iteration": 1})
         else:
-            search.on_trial_complete(str(i), {"loss": (x - 0.6) ** 2, "training_iteration": 1})
+            search.on_trial_complete(str(i), {"loss": (x - 0.75) ** 2, "training_iteration": 1})
     assert not search.history.pending()
     assert any(t.state == FAILED for t in search.history.trials.values())
     assert (points(search)[4:, 0] < 0.5).sum() <= 3
+
+
+def test_one_value_out_of_all_proportion_does_not_hide_the_others():
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=0)
+    search.add_evaluated_point({"x": 0.95}, 1e9)
+    run(search, lambda c: (c["x"] - 0.3) ** 2 if c["x"] < 0.9 else 1e9, 12)
+    config, value = search.best()
+    assert abs(config["x"] - 0.3) < 0.05 and value == pytest.approx(0, abs=0.02)
 
 
 def test_nothing_but_failures_is_no_end():
