@@ -1,0 +1,159 @@
+"""Searchers compared: `python -m benchmarks.searchers [run SECONDS METHODS | table | replay | cost]`.
+
+Without a word: run and table. Each method runs on each problem with 1 and 4 simulated workers and ten seeds;
+what is done is kept in `runs.jsonl`, so that a second call goes on. `replay` compares what early stops teach
+on recorded learning curves, `cost` measures a proposal. Peers: optuna (its GPSampler needs torch) and
+bayesian-optimization, both in this project's environment. One thread.
+"""
+
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+from benchmarks.searchers.curves import GRIDS, load
+from benchmarks.searchers.methods import METHODS, Ours
+from benchmarks.searchers.problems import PROBLEMS
+from benchmarks.searchers.replay import replay, space_of
+from benchmarks.searchers.simulate import run
+from searchers.bayesopt import BayesOptSearch
+from searchers.history import EARLY_STOPS
+
+FILE = Path(__file__).with_name("runs.jsonl")
+WORKERS = (1, 4)
+SEEDS = 10
+REPLAYS = 20
+
+
+def planned() -> list[tuple]:
+    """All runs, seeds outermost, so that an unfinished benchmark has complete seeds."""
+    return [(m, p, w, s) for s in range(SEEDS) for p in PROBLEMS for w in WORKERS for m in METHODS]
+
+
+def recorded() -> dict[tuple, dict]:
+    """The runs that are done."""
+    lines = FILE.read_text().splitlines() if FILE.exists() else []
+    return {(r["method"], r["problem"], r["workers"], r["seed"]): r for r in map(json.loads, lines)}
+
+
+def record(seconds: float, methods: list[str]) -> None:
+    """Do what is missing, for about so many seconds."""
+    warnings.simplefilter("ignore")
+    start, have = time.monotonic(), recorded()
+    for key in planned():
+        if key in have or key[0] not in methods:
+            continue
+        if time.monotonic() - start > seconds:
+            return
+        method, problem, workers, seed = key
+        result = run(METHODS[method](PROBLEMS[problem].space, seed), PROBLEMS[problem], workers, seed)
+        row = {"method": method, "problem": problem, "workers": workers, "seed": seed, **result}
+        with FILE.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def table() -> None:
+    """Print, for each problem and number of workers, regrets' medians and quartiles, and paired wins of ours.
+
+    The regret is that of the configuration the searcher itself calls the best. A tie counts half a win;
+    regrets below 1e-4 are equal.
+    """
+    runs = recorded()
+    print(
+        "| problem | workers | searcher | seeds | regret, median (quartiles) | ours wins | CPU a proposal |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for problem in PROBLEMS:
+        for workers in WORKERS:
+            for method in METHODS:
+                mine = [runs.get((method, problem, workers, s)) for s in range(SEEDS)]
+                ours = [runs.get(("ours", problem, workers, s)) for s in range(SEEDS)]
+                pairs = [(a["said"], b["said"]) for a, b in zip(ours, mine, strict=True) if a and b]
+                said = [r["said"] for r in mine if r]
+                if not said:
+                    continue
+                low, median, high = np.quantile(said, [0.25, 0.5, 0.75])
+                wins = np.mean([0.5 if abs(a - b) < 1e-4 else float(a < b) for a, b in pairs] or [np.nan])
+                cpu = 1e3 * np.median([r["cpu"] for r in mine if r])
+                won = "" if method == "ours" else f"{wins:.0%}"
+                regret = f"{median:.3g} ({low:.3g} – {high:.3g})"
+                print(f"| {problem} | {workers} | {method} | {len(said)} | {regret} | {won} | {cpu:.0f} ms |")
+
+
+def replayed(seconds: float) -> None:
+    """Print what each strategy for early stops, and each peer, makes of the recorded curves under ASHA."""
+    warnings.simplefilter("ignore")
+    contenders = {
+        **{
+            f"ours, {name}": (lambda s, k, name=name: Ours(s, k, early_stops=name), True)
+            for name in EARLY_STOPS
+        },
+        "ours, nothing stopped": (Ours, False),
+        "Optuna TPE": (METHODS["Optuna TPE"], True),
+        "Optuna GPSampler": (METHODS["Optuna GPSampler"], True),
+        "random": (METHODS["random"], True),
+    }
+    start = time.monotonic()
+    print("| curves | searcher | sweeps | regret, median (quartiles), mean | trials |")
+    print("|---|---|---|---|---|")
+    for model in GRIDS:
+        if not np.isfinite(load(model)[0][..., 0]).all():
+            continue
+        for name, (method, early) in contenders.items():
+            runs = []
+            while len(runs) < REPLAYS and time.monotonic() - start < seconds:
+                seed = len(runs)
+                runs.append(replay(method(space_of(model), seed), model, seed, early_stopping=early))
+            if runs:
+                said = [r["said"] for r in runs]
+                low, median, high = np.quantile(said, [0.25, 0.5, 0.75])
+                regret = f"{median:.0f} ({low:.0f} – {high:.0f}), {np.mean(said):.0f}"
+                trials = np.mean([r["trials"] for r in runs])
+                print(f"| {model} | {name} | {len(runs)} | {regret} | {trials:.0f} |", flush=True)
+
+
+def cost() -> None:
+    """Print CPU milliseconds a proposal (its share of refits in it), with 8 trials waiting, by rows known."""
+    problem = PROBLEMS["mixed"]
+    for n in (100, 300, 1000):
+        search = BayesOptSearch(problem.space, "value", "min", seed=0)
+        rng = np.random.default_rng(0)
+        for u in problem.space.fill(rng.random((n, len(problem.space)))):
+            config = problem.space.configuration(problem.space.codes(u))
+            search.add_evaluated_point(config, problem.function(config) + 0.1 * rng.standard_normal())
+        for i in range(8):
+            search.history.start(f"pending-{i}", problem.space.codes(rng.random(len(problem.space))))
+        search.suggested = n
+        search.suggest("warm")
+        search.history.trials.pop("warm")
+        spent = []
+        for i in range(12):
+            start = time.process_time()
+            config = search.suggest(f"t{i}")
+            search.on_trial_complete(f"t{i}", {"value": problem.function(config), "training_iteration": 1})
+            spent.append(1e3 * (time.process_time() - start))
+        print(f"n = {n}: mean {np.mean(spent):.0f}, median {np.median(spent):.0f}, most {max(spent):.0f} ms")
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line says."""
+    what = arguments[0] if arguments else "all"
+    if what in ("all", "run"):
+        seconds = float(arguments[1]) if len(arguments) > 1 else float("inf")
+        record(seconds, arguments[2].split(",") if len(arguments) > 2 else list(METHODS))
+    if what in ("all", "table"):
+        table()
+    if what == "replay":
+        replayed(float(arguments[1]) if len(arguments) > 1 else float("inf"))
+    if what == "cost":
+        cost()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
