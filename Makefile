@@ -1,6 +1,6 @@
 # One environment, .venv, made from requirements.lock; a second call installs nothing.
 # Elsewhere than on a CPU machine the same pins bring the CUDA build of torch.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 ARGS ?=
 .DEFAULT_GOAL := help
 .PHONY: help install sweep test test-slow lint lock
