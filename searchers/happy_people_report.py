@@ -90,13 +90,17 @@ def pooled_distances(
 
     The seed pools its 20 runs likewise. Keys: "" for all held-out degrees, "_degree_<k>" for each.
     """
+    import torch
+
     from trainables.latent.problem import held_out_references, load_images
     from trainables.latent.settings import parse_config
     from trainables.metrics.features import load_extractor
     from trainables.metrics.frechet import frechet_distance
 
     c = parse_config(settings)
-    extractor = load_extractor(c.features, weights=c.feature_weights and Path(c.feature_weights))
+    weights = c.feature_weights and Path(c.feature_weights)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    extractor = load_extractor(c.features, weights=weights, device=device)
     references = held_out_references(load_images(c), c, extractor)
     distances = {}
     for group, pixels in images.items():

@@ -136,6 +136,8 @@ def prepare(config: "HappyPeopleConfig", console: Console) -> tuple[dict[str, An
 
     Raises DataError and MetricError with one sentence each.
     """
+    import torch
+
     from searchers.happy_people import SETTINGS
     from trainables.latent.problem import held_out_references, load_images, training_rows
     from trainables.latent.scorer import SmileScorer, load_scorer
@@ -146,7 +148,8 @@ def prepare(config: "HappyPeopleConfig", console: Console) -> tuple[dict[str, An
         return path and str(Path(path).expanduser().resolve())
 
     weights = absolute(config.inception_weights)
-    extractor = load_extractor(config.features, weights=weights and Path(weights))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    extractor = load_extractor(config.features, weights=weights and Path(weights), device=device)
     console.print(extractor.reason, highlight=False)
     is_path = Path(config.dataset).expanduser().exists()
     settings = {
