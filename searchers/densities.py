@@ -133,8 +133,8 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
         best = best_record(outcome.records, METRIC, "max")
         first = tuned.points_to_evaluate[0]
         chosen = {name: best.config[name] for name in tuned.space}
-        rows.append(Row(model, "seed's setting", tuned, first))
-        rows.append(Row(model, "best of the sweep", tuned, chosen))
+        rows.append(Row(model, "seed", tuned, first))
+        rows.append(Row(model, "best", tuned, chosen))
     write_report(rows, config, folder, console)
     return 0
 

@@ -68,11 +68,13 @@ def draw_clusters(path: Path, means: np.ndarray, labels: np.ndarray) -> None:
         means, axis = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T, "principal axis "
     figure = Figure(figsize=(6.5, 6), layout="constrained")
     axes = figure.subplots()
-    colours = colormaps["tab10"]
+    colours, size = colormaps["tab10"], np.clip(5000 / len(labels), 4, 25)
     for label in np.unique(labels):
         chosen = labels == label
         y = means[chosen, 1] if means.shape[1] > 1 else np.full(chosen.sum(), label)
-        axes.scatter(means[chosen, 0], y, s=5, color=colours(int(label) % 10), label=str(label), linewidth=0)
+        axes.scatter(
+            means[chosen, 0], y, s=size, color=colours(int(label) % 10), label=str(label), linewidth=0
+        )
     axes.set_xlabel(f"{axis}1")
     axes.set_ylabel(f"{axis}2" if means.shape[1] > 1 else "label")
     axes.legend(title="label", frameon=False, markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5))

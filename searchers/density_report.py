@@ -58,7 +58,7 @@ def write_report(rows: list[Row], config: "DensityConfig", folder: Path, console
         training, hyperparameters = split_config(row.study.trainable.model_class, settings)
         store = load_store(training, config.image_size, channels=1)
         known, test = np.setdiff1d(np.arange(len(store)), store.split("test")), store.split("test")
-        console.print(f"Fitting {row.model}, {row.label}, to {len(known)} images.", highlight=False)
+        console.print(f"Fitting {row.model} ({row.label}) to {len(known)} images.", highlight=False)
         model = row.study.trainable.model_class(hyperparameters, seed=config.seed)
         train(
             model, store.images[known], epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
@@ -67,7 +67,7 @@ def write_report(rows: list[Row], config: "DensityConfig", folder: Path, console
         scores = score(model, x)
         about = {"model": row.model, "label": row.label, "values": row.values, "likelihood": model.likelihood}
         results.append({**about, **scores})
-        drawn = folder / "figures" / f"{row.model}-{row.label.split()[0]}"
+        drawn = folder / "figures" / f"{row.model}-{row.label}"
         draw_figures(model, x, store.labels[test], drawn)
     (folder / "scores.json").write_text(json.dumps(results, indent=2))
     dims = config.image_size**2

@@ -1,0 +1,185 @@
+"""The LEGO-face sweep's budget: how many epochs of training each way of searching takes.
+
+    python -m benchmarks.lego_vae            replays 100-trial sweeps against recorded learning curves
+    python -m benchmarks.lego_vae record     trains what is missing of the curves, about three minutes a call
+
+A curve is the validation loss an image (squared error + KL, in nats) of one configuration, trained once on
+448 synthetic faces at 16×16, width ¼, by the slides' loss, Adam and batch of 64, on one thread. Between the
+grid's configurations a replay interpolates linearly, in the logarithms of both sizes. All searches use the
+same curves, the project's own BayesOptSearch and Ray's own rungs; a trial's score is the mean of its last
+three epochs, as in the slides' code. An epoch costs what it costs: the budget is the sum of epochs trained.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from scipy.interpolate import RegularGridInterpolator
+
+CURVES = Path(__file__).with_name("lego_curves.jsonl")
+HIDDEN = (128, 323, 813, 2048)
+LATENT = (8, 16, 32, 64)
+EPOCHS, TRIALS, SEEDS = 50, 100, 5
+RECORD_SECONDS = 180.0
+SETTINGS = {"image_size": 16, "width": 0.25}
+TRAIN, VALIDATION, BATCH = 448, 224, 64
+
+
+def recorded() -> dict[tuple[int, int], list[float]]:
+    """Return the curves there are by (hidden, latent dimension)."""
+    lines = CURVES.read_text().splitlines() if CURVES.exists() else []
+    curves = map(json.loads, lines)
+    return {(c["hidden"], c["latent_dim"]): c["validation_loss"] for c in curves}
+
+
+def record() -> int:
+    """Train for about `RECORD_SECONDS`, append each finished curve; return how many are missing still."""
+    import torch
+
+    from trainables.data import faces
+    from trainables.data.batches import to_float
+
+    torch.set_num_threads(1)
+    images, _ = faces.render(TRAIN + VALIDATION, image_size=SETTINGS["image_size"])
+    x = to_float(images)
+    start = time.monotonic()
+    # Small ones first: as many as possible are done when the time is over.
+    missing = [(h, m) for h in HIDDEN for m in LATENT if (h, m) not in recorded()]
+    while missing and time.monotonic() - start < RECORD_SECONDS:
+        hidden, latent_dim = missing.pop(0)
+        losses = learning_curve(x[:TRAIN], x[TRAIN:], hidden, latent_dim)
+        line = {"hidden": hidden, "latent_dim": latent_dim, "validation_loss": losses}
+        with CURVES.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(f"hidden {hidden}, latent {latent_dim}: {losses[-1]:.2f}; {len(missing)} to go", flush=True)
+    return len(missing)
+
+
+def learning_curve(train, validation, hidden: int, latent_dim: int) -> list[float]:
+    """Return the validation loss an image after each of `EPOCHS` epochs."""
+    import torch
+
+    from trainables.models.lego_vae import LegoVAE
+
+    config = LegoVAE.configure({**SETTINGS, "hidden": hidden, "latent_dim": latent_dim})
+    model = LegoVAE(config, seed=0)
+    constant = 0.5 * validation[0].numel() * math.log(math.pi)
+    losses = []
+    for epoch in range(EPOCHS):
+        order = torch.from_numpy(np.random.default_rng([0, epoch]).permutation(len(train)))
+        for first in range(0, len(train), BATCH):
+            model.training_step(train[order[first : first + BATCH]])
+        noise = torch.Generator().manual_seed(1)
+        losses.append(round(float(-model.elbo(validation, noise).elbo.mean()) - constant, 4))
+    return losses
+
+
+class Curves:
+    """The learning curve of every configuration: scores (EPOCHS,), each the mean of up to three epochs."""
+
+    def __init__(self, curves: dict[tuple[int, int], list[float]]):
+        values = np.array([[curves[h, m] for m in LATENT] for h in HIDDEN])
+        ends = np.arange(1, EPOCHS + 1)
+        totals = np.concatenate([np.zeros((*values.shape[:2], 1)), values.cumsum(-1)], -1)
+        firsts = np.maximum(ends - 3, 0)
+        scores = (totals[..., ends] - totals[..., firsts]) / (ends - firsts)
+        self.at = RegularGridInterpolator((np.log2(HIDDEN), np.log2(LATENT)), scores)
+        self.best = scores.min()
+
+    def __call__(self, config: dict[str, int]) -> np.ndarray:
+        """Return the scores of a configuration."""
+        return self.at((math.log2(config["hidden"]), math.log2(config["latent_dim"])))
+
+
+def sweep(curves: Curves, *, stopping: bool, grace: int = 5, **search) -> Iterator[float]:
+    """Yield, after each epoch trained, the best score that any trial has reached."""
+    from ray import tune
+    from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+
+    from searchers.bayesopt import BayesOptSearch
+
+    searcher = BayesOptSearch(
+        {
+            "hidden": tune.randint(HIDDEN[0], HIDDEN[-1] + 1),
+            "latent_dim": tune.randint(LATENT[0], LATENT[-1] + 1),
+        },
+        metric="loss",
+        mode="min",
+        **search,
+    )
+    rungs = AsyncHyperBandScheduler(max_t=EPOCHS, grace_period=grace, reduction_factor=3)._brackets[0]
+    best = math.inf
+    for number in range(TRIALS):
+        trial = SimpleNamespace(trial_id=str(number))
+        scores = curves(searcher.suggest(trial.trial_id))
+        for epoch, score in enumerate(scores, start=1):
+            best = min(best, score)
+            yield best
+            result = {"loss": float(score), "training_iteration": epoch}
+            stop = stopping and rungs.on_result(trial, epoch, -score) == TrialScheduler.STOP
+            if stop or epoch == EPOCHS:
+                searcher.on_trial_complete(trial.trial_id, result)
+                break
+            searcher.on_trial_result(trial.trial_id, result)
+
+
+PROTOCOLS = {
+    "slides: 10 random + 90 GP (ν = 5/2, ρ = 1), EI": {
+        "stopping": False,
+        "surrogate": "matern",
+        "random_starts": 10,
+    },
+    "random search": {"stopping": False, "random_starts": TRIALS},
+    "ours: ASHA + BO": {"stopping": True, "random_starts": 10},
+}
+
+
+def replay(seeds: int = SEEDS) -> None:
+    """Print, for each way of searching, the best score over the epochs trained: medians over seeds."""
+    curves = Curves(recorded())
+    paths = {
+        name: [np.array(list(sweep(curves, seed=seed, **protocol))) for seed in range(seeds)]
+        for name, protocol in PROTOCOLS.items()
+    }
+    whole = EPOCHS * TRIALS
+    marks = [whole // 32, whole // 16, whole // 8, whole // 4, whole // 2, whole]
+    slides = next(iter(paths.values()))
+    goal = float(np.median([path[-1] for path in slides]))
+    print(
+        f"Lowest score of a recorded configuration: {curves.best:.3f}; the slides' final best: {goal:.3f}\n"
+    )
+    heads = [f"best after {mark}" for mark in marks]
+    print(
+        f"| search | {' | '.join(heads)} | epochs to {goal:.3f} (each seed's own final best) | all epochs |"
+    )
+    print("|---" * (len(marks) + 3) + "|")
+    for name, each in paths.items():
+        bests = [np.median([path[min(mark, len(path)) - 1] for path in each]) for mark in marks]
+        common = np.median([first_below(path, goal) for path in each])
+        own = np.median([first_below(p, q[-1]) for p, q in zip(each, slides, strict=True)])
+        total = np.median([len(path) for path in each])
+        cells = " | ".join(f"{best:.3f}" for best in bests)
+        print(f"| {name} | {cells} | {common:.0f} ({own:.0f}) | {total:.0f} |")
+
+
+def first_below(path: np.ndarray, goal: float) -> float:
+    """Return the number of epochs after which a path of best scores has reached a goal; inf if never."""
+    reached = np.flatnonzero(path <= goal + 1e-9)
+    return float(reached[0] + 1) if len(reached) else math.inf
+
+
+def main() -> int:
+    """Record or replay."""
+    if sys.argv[1:] == ["record"]:
+        return 1 if record() else 0
+    replay()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
