@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from scipy.special import erfcx, log_ndtr, logsumexp, ndtr
 from scipy.stats import qmc
 
-from searchers.gp import GaussianProcess
+from searchers.gp import GaussianProcess, Hyperparameters
 from searchers.space import Space
 
 CANDIDATES = 512
@@ -245,14 +245,14 @@ def contains(taken: np.ndarray, U: np.ndarray, radius: float | np.ndarray = SAME
     return np.isfinite(nearest)
 
 
-def replicate_radius(gp: GaussianProcess, space: Space) -> np.ndarray:
+def replicate_radius(hyper: Hyperparameters, noise: np.ndarray, space: Space) -> np.ndarray:
     """Return within what distance of a tried point another one would only replicate it, (d,).
 
     There f differs by less than a tenth of the noise: 2 (k(0) − k(r)) ≈ (5/3) scale (r/w)² < noise/100 for
-    Matérn's kernel. Without noise nothing is a replicate but the point itself; discrete values stay apart.
+    Matérn's kernel. `noise` (n,): known variances. Without noise nothing is a replicate but the point itself;
+    discrete values stay apart.
     """
-    noise = gp.hyper.noise + float(np.median(gp.noise))
-    radius = gp.hyper.lengthscales * math.sqrt(0.006 * noise / gp.hyper.scale)
+    radius = hyper.lengthscales * math.sqrt(0.006 * (hyper.noise + float(np.median(noise))) / hyper.scale)
     continuum = np.array([grid is None for grid in space.grids])
     return np.where(continuum, np.clip(radius, SAME, MOST_APART), SAME)
 

@@ -52,7 +52,8 @@ class BayesOptSearch(Searcher):
         random_starts: trials, those first points among them, before the model proposes; d + 2, if None.
             Nothing ever waits for their results.
         surrogate: "fitted" (hyperparameters and noise are learned), "report" (RBF, σ_f = 50, ℓ = 30 on the
-            raw axis, fixed) or "matern" (ν = 5/2, ℓ = 1 on the unit cube, fixed).
+            raw axis, fixed), "matern" (ν = 5/2, ℓ = 1 on the unit cube, fixed) or "nuts" (hyperparameters
+            are drawn from their posterior; needs Pyro).
         acquisition: "log_ei", "noisy_ei" (f is drawn at noisy rows, too) or "ucb".
         early_stops: what a trial teaches that was stopped early: "last_value", "finals_only",
             "highest_rung", "extrapolated".

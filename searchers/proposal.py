@@ -53,6 +53,10 @@ class Settings:
             value = getattr(self, name)
             if value not in valid:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, valid))}")
+        if self.acquisition == "noisy_ei" and self.surrogate == "nuts":
+            raise ValueError(
+                "acquisition 'noisy_ei' draws from one Gaussian process, and surrogate 'nuts' is many"
+            )
         if self.noise is not None and not self.noise >= 0:
             raise ValueError(f"noise is {self.noise}; it must be a standard deviation, 0 or more")
 
@@ -95,7 +99,7 @@ def propose(
         around,
         rng,
         taken=proposed(space, history),
-        radius=replicate_radius(model.gp, space),
+        radius=replicate_radius(model.gp.hyper, model.noise, space),
     )
     return space.codes(u), last_fit
 

@@ -8,21 +8,26 @@ from typing import Any
 
 import numpy as np
 
+from searchers.gaussian_process import SampledGaussianProcess, sample_hyperparameters
 from searchers.gp import GaussianProcess, Hyperparameters, fit
 from searchers.history import Trial
 from searchers.space import Real, Space, SpaceError
 
-SURROGATES = ("fitted", "report", "matern")
+SURROGATES = ("fitted", "report", "matern", "nuts")
 FITTING_ROWS = 300  # more teach little about the hyperparameters and cost their cube
 REPORT_STD, REPORT_LENGTHSCALE = 50.0, 30.0  # σ_f and ℓ of the β-VAE-GAN report, in FID and in β
 
 
 @dataclass(frozen=True)
 class Model:
-    """A GP on standardised values; `good` (n,) tells rows of trials that did not fail."""
+    """A GP on standardised values; `good` (n,) tells rows of trials that did not fail.
 
-    gp: GaussianProcess
+    `noise` (n,): known variances of the standardised values.
+    """
+
+    gp: GaussianProcess | SampledGaussianProcess
     X: np.ndarray
+    noise: np.ndarray
     trials: list[Trial]
     good: np.ndarray
     centre: float
@@ -63,7 +68,7 @@ def fit_model(
     """
     trials = seen + failed
     X = np.array([space.unit(t.codes) for t in trials])
-    if surrogate == "fitted":
+    if surrogate in ("fitted", "nuts"):
         y = cap(y)
     centre = float(y.mean())
     spread = float(y.std())
@@ -74,14 +79,15 @@ def fit_model(
     levels = np.array([d.size if d.categorical else 0 for d in space.dimensions])
     kind = "rbf" if surrogate == "report" else "matern"
     if surrogate == "report":
-        hyper, state = report_hyperparameters(space), {}
+        hypers, state = [report_hyperparameters(space)], {}
     elif surrogate == "matern":
-        hyper, state = Hyperparameters(np.ones(len(space)), 1.0, 1e-6), {}
+        hypers, state = [Hyperparameters(np.ones(len(space)), 1.0, 1e-6)], {}
     else:
-        hyper, state = _refit(X, standard, noise, levels, kind, last_fit)
+        hypers, state = _refit(surrogate, X, standard, noise, levels, last_fit)
     good = np.arange(len(trials)) < len(seen)
-    gp = GaussianProcess(X, standard, noise, hyper, levels, kind)
-    return Model(gp, X, trials, good, centre, scale), state
+    processes = [GaussianProcess(X, standard, noise, hyper, levels, kind) for hyper in hypers]
+    gp = SampledGaussianProcess(processes) if surrogate == "nuts" else processes[0]
+    return Model(gp, X, noise, trials, good, centre, scale), state
 
 
 def cap(y: np.ndarray) -> np.ndarray:
@@ -102,17 +108,17 @@ def report_hyperparameters(space: Space) -> Hyperparameters:
     return Hyperparameters(REPORT_LENGTHSCALE / widths, REPORT_STD**2, 1e-6 * REPORT_STD**2)
 
 
-def _refit(X, y, noise, levels, kind, last_fit):
+def _refit(surrogate, X, y, noise, levels, last_fit):
     """Learn hyperparameters anew, from the last ones on, once there are enough new rows."""
-    starts = ()
-    if last_fit:
-        hyper = Hyperparameters.from_json(last_fit["hyper"])
-        if len(y) < last_fit["rows"] + max(1, len(y) // 25) and len(y) >= last_fit["rows"]:
-            return hyper, last_fit
-        starts = (hyper,)
+    last = [Hyperparameters.from_json(h) for h in last_fit["hypers"]] if last_fit else []
+    if last and last_fit["rows"] <= len(y) < last_fit["rows"] + max(1, len(y) // 25):
+        return last, last_fit
     some = _fitting_rows(y)
-    hyper, _ = fit(X[some], y[some], noise[some], levels, kind=kind, starts=starts)
-    return hyper, {"hyper": hyper.to_json(), "rows": len(y)}
+    if surrogate == "nuts":
+        hypers = sample_hyperparameters(X[some], y[some], noise[some], levels)
+    else:
+        hypers = [fit(X[some], y[some], noise[some], levels, starts=tuple(last))[0]]
+    return hypers, {"hypers": [h.to_json() for h in hypers], "rows": len(y)}
 
 
 def _fitting_rows(y: np.ndarray) -> np.ndarray:

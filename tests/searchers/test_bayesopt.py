@@ -14,6 +14,7 @@ from ray.tune.search import ConcurrencyLimiter, Repeater
 
 from searchers.acquisition import contains
 from searchers.bayesopt import BayesOptSearch
+from searchers.gp import GaussianProcess, Hyperparameters
 from searchers.history import FAILED
 from searchers.space import Choice, Integer, Real, Space, SpaceError
 
@@ -223,11 +224,12 @@ def test_what_tune_says_of_metric_mode_and_space():
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ({"surrogate": "rbf"}, "'rbf'.*'fitted', 'report', 'matern'"),
+        ({"surrogate": "rbf"}, "'rbf'.*'fitted', 'report', 'matern', 'nuts'"),
         ({"acquisition": "ei"}, "'ei'.*'log_ei'"),
         ({"early_stops": "none"}, "'none'.*'last_value'"),
         ({"mode": "minimum"}, "'minimum'"),
         ({"noise": -1.0}, "-1.0"),
+        ({"acquisition": "noisy_ei", "surrogate": "nuts"}, "'nuts' is many"),
     ],
 )
 def test_unknown_settings_are_refused_with_the_known_ones(setting, says):
@@ -332,6 +334,32 @@ TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
     max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_drawn_hyperparameters_make_a_mixture_and_are_kept_in_the_state(monkeypatch):
+    draws = [Hyperparameters(np.array([w]), 1.0, 1e-4) for w in (0.1, 0.5)]
+    calls = []
+    monkeypatch.setattr(
+        "searchers.surrogate.sample_hyperparameters", lambda *a, **k: calls.append(a) or draws
+    )
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", surrogate="nuts")
+    for x in (0.0, 0.3, 0.5, 1.0):
+        search.add_evaluated_point({"x": x}, (x - 0.4) ** 2)
+    again = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min")
+    search.suggest("0")
+    again.set_state(search.get_state())
+    drawn = len(calls)
+    assert again.suggest("1") == search.suggest("1") and len(calls) == drawn
+    y = np.array([x.value for x in search.observations()])
+    X = np.array([[x.config["x"]] for x in search.observations()])
+    members = [
+        GaussianProcess(X, (y - y.mean()) / y.std(), np.zeros(4), h, np.zeros(1, int)).posterior(
+            np.array([[0.7]])
+        )[0]
+        for h in draws
+    ]
+    mean, _ = search.posterior([{"x": 0.7}])
+    assert mean[0] == pytest.approx(y.mean() + y.std() * np.mean(members))
 
 
 def test_two_objectives_give_a_front_of_both():
