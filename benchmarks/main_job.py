@@ -2,9 +2,9 @@
 
     python -m benchmarks.main_job faces PATH/celeba10k.tar PATH/smiles.tar --folder RESULTS
 
-Runs `python -m searchers.beta_vaegan` and `python -m searchers.baselines` (at the best β that the former
-found) for each data set, resumes what an earlier run of this benchmark left unfinished, and prints a table in
-Markdown. `--figures FOLDER` copies the first data set's best grid and posterior figure there, for README.md.
+Runs `python -m searchers.beta_vaegan` and `python -m searchers.baselines` for each data set, resumes what an
+earlier run of this benchmark left unfinished, and prints a table in Markdown. `--figures FOLDER` copies the
+first data set's best grid and its figures there, for README.md.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from PIL import Image
 
 from searchers.baselines import by_model
 from searchers.ledger import Ledger, TrialRecord
@@ -71,7 +72,7 @@ def report(folder: Path, names: list[str]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     baselines = [
-        "| data | metric | GAN | VAE | VAE-GAN | β-VAE-GAN, best β |",
+        "| data | metric | GAN | VAE | VAE-GAN | β-VAE-GAN, best trial |",
         "|---|---|---|---|---|---|",
     ]
     for name in names:
@@ -93,6 +94,7 @@ def report(folder: Path, names: list[str]) -> str:
         for curves in by_model(trained, metric).values():
             last = np.array([curve[max(curve)] for curve in curves])
             cells.append(f"{last.mean():.0f} ± {last.std(ddof=1):.0f}")
+        cells.append(f"{best.last(metric):.0f}")
         baselines.append(f"| {name} | {metric} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *baselines])
 
@@ -108,17 +110,17 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="copy the first data set's pictures here")
     arguments, further = parser.parse_known_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    names = []
+    flags = {}
     for dataset in arguments.datasets:
         path = Path(dataset)
-        flags = ["--dataset", str(path.resolve()) if path.exists() else dataset, *further]
-        name = path.name.split(".")[0]
-        names.append(name)
-        run("searchers.beta_vaegan", name, arguments.folder, flags)
-        records, metric = records_of(arguments.folder, name)
-        beta = best_record(records, metric, "min").config["beta"]
-        flags += ["--beta", str(beta), "--seeds", str(arguments.seeds)]
-        run("searchers.baselines", f"{name}-baselines", arguments.folder, flags)
+        known = str(path.resolve()) if path.exists() else dataset
+        flags[path.name.split(".")[0]] = ["--dataset", known, *further]
+    names = list(flags)
+    for name in names:
+        run("searchers.beta_vaegan", name, arguments.folder, flags[name])
+    for name in names:
+        baselines = ["--models", "GAN", "VAE", "VAE-GAN", "--seeds", str(arguments.seeds)]
+        run("searchers.baselines", f"{name}-baselines", arguments.folder, [*flags[name], *baselines])
     print(report(arguments.folder, names))
     if arguments.figures:
         records, metric = records_of(arguments.folder, names[0])
@@ -126,7 +128,10 @@ def main() -> None:
         results = arguments.folder / "results"
         arguments.figures.mkdir(parents=True, exist_ok=True)
         grid = results / names[0] / "images" / best.trial / f"samples_{best.epoch:04d}.png"
-        shutil.copy(grid, arguments.figures / "samples.png")
+        with Image.open(grid) as image:
+            image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(
+                arguments.figures / "samples.png"
+            )
         shutil.copy(results / names[0] / "posterior.png", arguments.figures / "posterior.png")
         shutil.copy(results / f"{names[0]}-baselines" / "baselines.png", arguments.figures / "baselines.png")
 

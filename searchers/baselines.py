@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -33,11 +34,15 @@ class BaselinesConfig(SweepConfig):
     """β of the β-VAE-GAN"""
     seeds: int = 3
     """trainings of each model"""
+    models: tuple[Literal["GAN", "VAE", "VAE-GAN", "beta-VAE-GAN"], ...] = tuple(PAPER)
+    """models to train"""
 
     def __post_init__(self):
         super().__post_init__()
         if self.seeds < 1:
             raise ValueError(f"--seeds is {self.seeds}; it must be 1 or more")
+        if not self.models:
+            raise ValueError("--models names none; give some of GAN, VAE, VAE-GAN, beta-VAE-GAN")
         if not self.beta >= 0:
             raise ValueError(f"--beta is {self.beta}; it must be 0 or more")
 
@@ -56,7 +61,7 @@ def study(config: BaselinesConfig, shared: dict, metric: str, provenance: dict) 
         experiment="baselines",
         trainable=Baseline,
         space={"model": tune.choice(list(MODELS)), "seed": tune.choice(seeds)},
-        points=tuple({"model": model, "seed": seed} for seed in seeds for model in MODELS),
+        points=tuple({"model": model, "seed": seed} for seed in seeds for model in config.models),
         settings={**shared, **beta_vaegan.model_settings(config), "beta": config.beta},
         metric=metric,
         provenance=provenance,
