@@ -117,11 +117,11 @@ def driver(console: Console) -> None:
             x = random.random()
             search.add_evaluated_point({"x": x}, result_of(x, EPOCHS)["fid"])
         times = []
-        for i in range(3):
+        for i in range(3 if known < 1000 else 1):
             start = time.perf_counter()
             search.suggest(f"t{i}")
             times.append(time.perf_counter() - start)
-        table.add_row(str(known), f"{1000 * sorted(times)[1]:.0f}")
+        table.add_row(str(known), f"{1000 * sorted(times)[len(times) // 2]:.0f}")
     console.print(table)
 
 

@@ -4,7 +4,9 @@ import importlib.metadata
 import logging
 import os
 import platform
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ import ray
 import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-PROBE_SECONDS = 60
+PROBE_SECONDS = 120  # a node unpacks the code and starts a process; a loaded one takes its time
 # What a trial computes with: two nodes that differ here do not give one sweep's numbers.
 COMPARED = ("ray", "torch", "torchvision", "numpy", "scipy", "pyarrow", "safetensors")
 # Written by `ray up` on the head: the node types that its autoscaler may start.
@@ -96,7 +98,11 @@ def connect(address: str | None = None, packages: list[ModuleType] | None = None
         return Cluster(None, present_nodes())
     _refuse_silent(address)
     try:
-        ray.init(address=address, runtime_env={"py_modules": packages} if packages else None, **quiet)
+        with tempfile.TemporaryDirectory(prefix="latentune-") as folder:
+            # As working_dir, since Ray puts the driver's directory, where a node may have an older copy of
+            # this code, before py_modules.
+            runtime_env = {"working_dir": _gather(packages, Path(folder))} if packages else None
+            ray.init(address=address, runtime_env=runtime_env, **quiet)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise ClusterError(f"Cannot join the Ray cluster at {address}: {_reason(error)}") from error
     _refuse_other_versions()
@@ -128,6 +134,14 @@ def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         except ray.exceptions.RayError as error:
             raise ClusterError(f"{name} cannot run this code: {_reason(error)}") from error
     return answers
+
+
+def _gather(packages: list[ModuleType], folder: Path) -> str:
+    """Copy the packages' code into one folder; return its name."""
+    for package in packages:
+        source = Path(package.__file__).parent
+        shutil.copytree(source, folder / package.__name__, ignore=shutil.ignore_patterns("__pycache__"))
+    return str(folder)
 
 
 def _refuse_silent(address: str) -> None:

@@ -47,11 +47,17 @@ def ship_code(machine: Machine) -> None:
 def start_ray(machine: Machine, head: Machine | None = None, environment: str = "") -> None:
     """Start Ray on a machine: as head, or as a worker of `head`. One CPU, one GPU."""
     role = f"--address={head.address}:6379" if head else "--head --port=6379 --include-dashboard=false"
-    machine.run(
-        f"cd ~ && {environment} {SETTINGS} ~/latentune/.venv/bin/ray start {role} "
-        f"--node-ip-address={machine.address} --num-cpus=1 --num-gpus=1 --object-store-memory=80000000 "
-        "--disable-usage-stats"
-    )
+    for _ in range(3):  # a starved machine needs longer than the 30 s that Ray waits for itself
+        done = machine.run(
+            f"cd ~ && {environment} {SETTINGS} ~/latentune/.venv/bin/ray start {role} "
+            "--num-cpus=1 --num-gpus=1 "
+            f"--node-ip-address={machine.address} --object-store-memory=80000000 --disable-usage-stats",
+            check=False,
+        )
+        if done.returncode == 0:
+            return
+        machine.run("~/latentune/.venv/bin/ray stop --force", check=False)
+    raise AssertionError(f"{machine.name}: {done.stdout}")
 
 
 def run_python(machine: Machine, program: str, environment: str = "", timeout: float = 120) -> str:

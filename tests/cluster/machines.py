@@ -37,7 +37,7 @@ def missing() -> str | None:
 # A machine knows its own name; there is no name server, and nobody waits for its answer.
 _NAMES = """
             mkdir -p /tmp/.etc
-            echo "127.0.0.1 localhost $(hostname)" > /tmp/.etc/hosts
+            printf '127.0.0.1 localhost\n%s %s\n' $address $(hostname) > /tmp/.etc/hosts
             : > /tmp/.etc/resolv.conf
             for file in hosts resolv.conf; do mount --bind /tmp/.etc/$file /etc/$file; done
 """
@@ -85,7 +85,7 @@ class Namespace:
         inside = ["--net", "--mount", "--pid", "--uts", "--ipc"]
         return ["nsenter", "--target", str(self.leader), *inside, "--wd=/", *arguments]
 
-    def run(self, script: str, *, timeout: float = 120, check: bool = True) -> subprocess.CompletedProcess:
+    def run(self, script: str, *, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess:
         """Run a shell script inside; return what it printed (both streams together)."""
         # Into a file, not a pipe: what ssh leaves in the background would hold a pipe open.
         with tempfile.TemporaryFile("w+") as output:
@@ -162,6 +162,7 @@ class Machine(Namespace):
         flags = " ".join(f"-o {name}={value}" for name, value in options.items())
         self.start(f"""
             hostname {self.name}
+            address={self.address}
             stage=$(mktemp -d)
             mount --make-rprivate /
             mount -t tmpfs tmpfs $stage
@@ -194,7 +195,8 @@ class Machine(Namespace):
             ip link set lo up
             read -r _
             ip link set eth0 up
-            ip address add {self.address}/24 dev eth0
+            ip address add $address/24 dev eth0
+            ip route add default via {SUBNET}.1
             /usr/sbin/sshd {flags}
             echo READY
             exec sleep infinity
@@ -227,11 +229,12 @@ class Network:
         try:
             self.laptop.start(f"""
                 hostname laptop
+                address={SUBNET}.1
                 mount --make-rprivate /
                 ip link set lo up
                 ip link add bridge type bridge
                 ip link set bridge up
-                ip address add {SUBNET}.1/24 dev bridge
+                ip address add $address/24 dev bridge
                 stage=$(mktemp -d)
                 mount -t tmpfs tmpfs $stage
                 mkdir $stage/interpreter $stage/repository $stage/home $stage/tmp
