@@ -108,6 +108,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "scorer_epochs": 12,
         "codes": 64,
         "embedding_dim": 32,
+        "codebook": "ema",  # by gradient, so few steps leave most codes unused
         "vqvae_epochs": 25,
         "vqvae_batch_size": 32,
         "vae_epochs": 25,
