@@ -178,15 +178,16 @@ def save_pyfunc(folder: Path, target: Path, metadata: dict[str, Any]) -> None:
 
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import save_model
-    from mlflow.types.schema import Array, ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType, ColSpec, Schema
 
-    columns = {"operation": DataType.string, "n": DataType.long, "seed": DataType.long}
-    columns["images"] = Array(DataType.string)
+    # Rows may leave columns out; pandas makes NaN of integers and lists there, which no narrower type lets pass.
+    columns = [ColSpec(AnyType(), name, required=False) for name in DEFAULTS]
     save_model(
         target,
         loader_module="analysis.champion",
         data_path=str(folder),
-        signature=ModelSignature(Schema([ColSpec(t, c, required=False) for c, t in columns.items()])),
+        signature=ModelSignature(Schema(columns)),
+        input_example=pd.DataFrame([{"operation": "sample", "n": 4, "seed": 1}]),
         pip_requirements=[f"latentune=={version('latentune')}"],
         metadata=metadata,
     )

@@ -89,11 +89,11 @@ def interpolation(subject: Subject) -> list[Image.Image]:
 
 
 def traversals(subject: Subject) -> Figure:
-    """Each of the most informative latents moved alone, with the factor that it follows best."""
+    """The most informative latents of an image moved one by one, each with the factor it follows best."""
     codes, rows = subject.codes
     order = np.argsort(-codes.var(0))[:UNITS]
     steps = torch.linspace(-REACH, REACH, 9)
-    start = torch.as_tensor(np.median(codes, 0), dtype=torch.float32)
+    start = torch.as_tensor(codes[0], dtype=torch.float32)  # a real image's: the prior's middle has no face
     figure, axes = canvas(7.5, 0.4 + 1.05 * len(order), len(order), 1, squeeze=False)
     for ax, unit in zip(axes[:, 0], order, strict=True):
         z = start.repeat(len(steps), 1)

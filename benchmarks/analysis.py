@@ -1,4 +1,4 @@
-"""How long the record of a large sweep takes to load: `python -m benchmarks.analysis`.
+"""How long the record of a large sweep takes to load, how large a report is: `python -m benchmarks.analysis`.
 
 The sweep's trials and scores are made up; they go through the project's own recorder into SQLite, the points
 of a trial in one insertion, which leaves the rows that a sweep leaves. The peer is what a user would write
@@ -7,10 +7,14 @@ find equally many points.
 """
 
 import argparse
-import os
+import io
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
+
+from PIL import Image
 
 from searchers.recording import Delivery
 from tests.analysis.recorded import Imagined, record
@@ -52,10 +56,18 @@ def make(folder: Path, trials: int, epochs: int) -> str:
     return uri
 
 
-def timed(function, *arguments, **options):
-    begin = time.perf_counter()
-    value = function(*arguments, **options)
-    return value, time.perf_counter() - begin
+class Timed:
+    """Wall-clock and processor seconds of a block: on a shared machine the latter is what is ours."""
+
+    def __enter__(self):
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_):
+        self.wall, self.cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+
+    def row(self, name: str, remark: str = "") -> str:
+        return f"{name:34} {self.wall:8.2f} s {self.cpu:8.2f} s   {remark}"
 
 
 def main() -> None:
@@ -63,43 +75,74 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--folder", type=Path, help="keep the store here; a temporary one, if not given")
+    parser.add_argument("--report", action="store_true", help="a report of 100 trials instead")
     chosen = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.folder or Path(temporary)
-        uri, made = timed(make, folder, chosen.trials, chosen.epochs)
-        print(f"recorded {chosen.trials} trials of up to {chosen.epochs} epochs in {made:.0f} s")
-        report(uri, Path(temporary) / "cache")
+        if chosen.report:
+            measure_report(folder)
+        else:
+            measure_loading(make(folder, chosen.trials, chosen.epochs), Path(temporary) / "cache")
 
 
-def report(uri: str, cache: Path) -> None:
+def measure_loading(uri: str, parquet: Path) -> None:
     """Time a first load, a second one, and the peer; print the table."""
     from analysis.runs import connect, load
 
-    client, connecting = timed(connect, uri)
-    first, fresh = timed(load, client, "large", cache=cache)
-    again, cached = timed(load, client, "large", cache=cache)
+    print(f"{'':34} {'wall clock':>10} {'processor':>10}")
+    with Timed() as connecting:
+        client = connect(uri)
+    with Timed() as fresh:
+        first = load(client, "large", cache=parquet)
+    with Timed() as cached:
+        again = load(client, "large", cache=parquet)
     if not first.history.equals(again.history):
         raise RuntimeError("the cached history is another one")
-
-    def peer():
+    with Timed() as peer:
         points = 0
         for run_id in first.trials["run_id"][:SAMPLE]:
             for key in client.get_run(run_id).data.metrics:
                 points += len(client.get_metric_history(run_id, key))
-        return points
-
-    points, slow = timed(peer)
     expected = (first.history["number"] <= SAMPLE).sum()
     if points != expected:
         raise RuntimeError(f"the peer read {points} points, the table has {expected}")
-    estimate = slow * len(first.trials) / SAMPLE
-    size = sum(file.stat().st_size for file in cache.iterdir()) / 1e6
-    print(f"{len(first.trials)} trials, {len(first.history)} points")
-    print(f"{'connecting, with imports':32} {connecting:8.2f} s")
-    print(f"{'first load':32} {fresh:8.2f} s")
-    print(f"{'again, from Parquet':32} {cached:8.2f} s   ({size:.1f} MB)")
-    print(f"{'MlflowClient, a metric a call':32} {estimate:8.0f} s   ({SAMPLE} trials: {slow:.1f} s)")
+    size = sum(file.stat().st_size for file in parquet.iterdir()) / 1e6
+    print(connecting.row("connecting, with imports"))
+    print(fresh.row("first load", f"{len(first.trials)} trials, {len(first.history)} points"))
+    print(cached.row("again, from Parquet", f"{size:.1f} MB"))
+    peer.wall, peer.cpu = (seconds * len(first.trials) / SAMPLE for seconds in (peer.wall, peer.cpu))
+    print(peer.row("MlflowClient, a metric a call", f"from {SAMPLE} trials"))
+
+
+def measure_report(folder: Path) -> None:
+    """Time and weigh a report of 100 trials with grids of 64 faces, two a recorded epoch."""
+    from analysis.report import render
+    from analysis.runs import connect, load
+
+    uri = f"sqlite:///{folder}/report.db"
+    with patch("tests.analysis.recorded.picture", grid_of_faces):
+        record(Imagined("report", trials=100, dimensions=3), folder, uri)
+    client = connect(uri)
+    with Timed() as rendering:
+        page = render(client, load(client, "report", cache=folder / "cache"))
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    print(rendering.row("report of 100 trials", f"{len(page.encode()) / 1e6:.1f} MB"))
+
+
+def grid_of_faces(number: int, epoch: int, kind: int) -> bytes:
+    """Draw 64 faces of 64 pixels as one PNG: one of eight, which is enough for a size."""
+    return _grid_of_faces((number + epoch + kind) % 8)
+
+
+@cache
+def _grid_of_faces(seed: int) -> bytes:
+    from trainables.data.faces import render
+
+    faces, _ = render(64, image_size=64, seed=seed)
+    sheet = faces.reshape(8, 8, 64, 64, 3).swapaxes(1, 2).reshape(512, 512, 3)
+    file = io.BytesIO()
+    Image.fromarray(sheet).save(file, "PNG")
+    return file.getvalue()
 
 
 if __name__ == "__main__":

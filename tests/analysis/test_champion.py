@@ -185,14 +185,18 @@ def test_the_champion_loads_in_a_clean_process(tracking_uri, network, promoted, 
     script = (
         "import json, sys, mlflow, pandas as pd\n"
         "model = mlflow.pyfunc.load_model('models:/faces@champion')\n"
-        "print(json.dumps(model.predict(pd.DataFrame([{'operation': 'sample', 'n': 2, 'seed': 5}]))))\n"
+        "rows = [{'operation': 'sample', 'n': 2, 'seed': 5}]\n"
+        "images = model.predict(pd.DataFrame(rows))[0]['images']\n"
+        "rows += [{'operation': name, 'images': images} for name in ('encode', 'interpolate')]\n"
+        "print(json.dumps(model.predict(pd.DataFrame(rows))))\n"
         "assert 'ray' not in sys.modules and 'searchers' not in sys.modules\n"
     )
     environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": os.getcwd()}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (answer,) = json.loads(done.stdout.splitlines()[-1])
+    answer, encoded, between = json.loads(done.stdout.splitlines()[-1])
+    assert np.shape(encoded["latents"]) == (2, 5) and len(between["images"]) == 16
     images = network.sample(2, torch.Generator().manual_seed(5))
     np.testing.assert_allclose([pixels(file) for file in answer["images"]], expected(images), atol=1)
 
