@@ -2,7 +2,9 @@
 
 The same images for both sides, side by side in one run: 10 000 CelebA faces of `../shared/data/celeba10k.tar`
 where it is there, else as many synthetic faces; as they are, and enlarged to CelebA's own 178×218. Ratios are
-medians over rounds in which both sides take turns. Needs nothing that the project does not install.
+medians over rounds in which both sides take turns: the peer's time over ours, and its CPU time, all processes
+together, over ours. Where other work disturbs both, `steps` compares the fastest single batches and images of
+one process each, which a quiet moment suffices for. Needs nothing that the project does not install.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,8 @@ from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
 from trainables.data import faces
 from trainables.data.batches import Batches, to_float
+from trainables.data.decoding import Settings, convert_chunk
+from trainables.data.readers import FileReader
 from trainables.data.sources import load
 from trainables.data.store import ImageStore
 
@@ -72,17 +76,23 @@ def encoded() -> Iterator[tuple[bytes | None, Callable[[], Image.Image]]]:
             yield None, lambda face=face: Image.fromarray(face)
 
 
-def seconds_a_batch(loader: Callable[[], Iterator], at_least: float) -> float:
-    """Run whole epochs for at least that many seconds."""
-    batches, start = 0, time.perf_counter()
-    while time.perf_counter() - start < at_least:
+def clocks() -> np.ndarray:
+    """Return the time, and the CPU seconds of this process and its children, those that have ended, too."""
+    ticks = sum(cpu_ticks(pid) for pid in family(os.getpid()))
+    return np.array([time.perf_counter(), ticks / os.sysconf("SC_CLK_TCK")])
+
+
+def seconds_a_batch(loader: Callable[[], Iterator], at_least: float) -> np.ndarray:
+    """Run whole epochs for at least that many seconds; return the time and the CPU time of a batch."""
+    batches, start = 0, clocks()
+    while time.perf_counter() - start[0] < at_least:
         for _ in loader():
             batches += 1
-    return (time.perf_counter() - start) / batches
+    return (clocks() - start) / batches
 
 
-def serving(folder: Path, cache: Path, rounds: int) -> list[tuple[str, float, float]]:
-    """Return for each peer its name, its batches a second, and ours as a multiple of them."""
+def serving(folder: Path, cache: Path, rounds: int) -> list[tuple[str, float, np.ndarray]]:
+    """Return for each peer its name, its batches a second, and how often our time and CPU time fit in its."""
     torch.set_num_threads(1)  # what a trial with one CPU has; the peers have a worker a core
     store = load(folder, image_size=SIZE, channels=3, cache_dir=cache)
     batches, epoch = Batches(store, "train", BATCH), iter(range(10**9))
@@ -100,15 +110,15 @@ def serving(folder: Path, cache: Path, rounds: int) -> list[tuple[str, float, fl
     for loader in loaders.values():
         next(iter(loader))  # start the workers
     peers: dict[str, list[float]] = {name: [] for name in loaders}
-    ratios: dict[str, list[float]] = {name: [] for name in loaders}
+    ratios: dict[str, list[np.ndarray]] = {name: [] for name in loaders}
     for _ in range(rounds):
         for name, loader in loaders.items():
             ours = seconds_a_batch(lambda: batches.epoch(next(epoch)), 1.0)
             peer = seconds_a_batch(lambda loader=loader: iter(loader), 1.0)
             ours = (ours + seconds_a_batch(lambda: batches.epoch(next(epoch)), 1.0)) / 2
-            peers[name].append(1 / peer)
+            peers[name].append(1 / peer[0])
             ratios[name].append(peer / ours)
-    return [(name, statistics.median(peers[name]), statistics.median(ratios[name])) for name in loaders]
+    return [(name, statistics.median(peers[name]), np.median(ratios[name], axis=0)) for name in loaders]
 
 
 def trial(path: Path, ready, stop) -> None:
@@ -190,6 +200,14 @@ def family(pid: int) -> list[int]:
     return [pid, *(member for child in children for member in family(int(child)))]
 
 
+def cpu_ticks(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return sum(int(field) for field in fields[11:15])  # user, system, and those of children waited for
+
+
 def anonymous(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -198,8 +216,10 @@ def anonymous(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 
-def conversion(folder: Path, scratch: Path, rounds: int, copies: int) -> tuple[int, float, float, float]:
-    """Return the number of images, the loop's images a second, ours as a multiple, and our peak MB."""
+def conversion(folder: Path, scratch: Path, rounds: int, copies: int):
+    """Return the number of images, the loop's images a second, how often our time and CPU time fit in the
+    loop's, and our peak MB.
+    """
     many = scratch / f"{folder.name}-{copies}"
     if not many.exists():
         many.mkdir()
@@ -208,20 +228,20 @@ def conversion(folder: Path, scratch: Path, rounds: int, copies: int) -> tuple[i
                 os.link(path, many / f"{path.stem}-{copy}.jpg")
     paths, speeds, ratios, peak = sorted(many.iterdir()), [], [], 0.0
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = clocks()
         plain_loop(paths, scratch / "loop.npy")
-        loop = time.perf_counter() - start
+        loop = clocks() - start
         with tempfile.TemporaryDirectory(dir=scratch) as cache, Peak() as watch:
-            start = time.perf_counter()
+            start = clocks()
             store = load(many, image_size=SIZE, channels=3, cache_dir=Path(cache))
-            ours = time.perf_counter() - start
+            ours = clocks() - start
             same = np.load(scratch / "loop.npy", mmap_mode="r")
             if not np.array_equal(store.images[::97], same[::97]):
                 raise RuntimeError("the two conversions differ")
-        speeds.append(len(paths) / loop)
+        speeds.append(len(paths) / loop[0])
         ratios.append(loop / ours)
         peak = max(peak, watch.megabytes)
-    return len(paths), statistics.median(speeds), statistics.median(ratios), peak
+    return len(paths), statistics.median(speeds), np.median(ratios, axis=0), peak
 
 
 def main() -> None:
@@ -230,7 +250,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scratch", type=Path, help="keep the images there for the next run")
     args = parser.parse_args()
-    table = Table("what", "images", "peer", "ours / peer", title=f"{SIZE}×{SIZE}, batches of {BATCH}")
+    table = Table("what", "images", "peer", "time", "CPU time", title=f"{SIZE}×{SIZE}, batches of {BATCH}")
     with tempfile.TemporaryDirectory() as temporary:
         scratch = args.scratch or Path(temporary)
         for part in args.parts or PARTS:
@@ -245,13 +265,52 @@ def folder_of(size: str, scratch: Path) -> Path:
 
 def serving_rows(size: str, scratch: Path, rounds: int) -> Iterator[tuple[str, ...]]:
     for name, speed, ratio in serving(folder_of(size, scratch), scratch / "cache", rounds):
-        yield f"batches/s: {name}", size, f"{speed:.1f}", f"{ratio:.1f}×"
+        yield f"batches/s: {name}", size, f"{speed:.1f}", *(f"{r:.1f}×" for r in ratio)
 
 
 def conversion_rows(size: str, copies: int, scratch: Path, rounds: int) -> Iterator[tuple[str, ...]]:
     n, speed, ratio, peak = conversion(folder_of(size, scratch), scratch, rounds, copies)
     what = f"converted images/s: Pillow loop, {n} images (ours took at most {peak:.0f} MB)"
-    yield what, size, f"{speed:.0f}", f"{ratio:.2f}×"
+    yield what, size, f"{speed:.0f}", *(f"{r:.2f}×" for r in ratio)
+
+
+def steps(folder: Path, cache: Path, n: int) -> Iterator[tuple[str, float, float]]:
+    """Yield what is done, the peer's fastest milliseconds in one process, and ours."""
+    torch.set_num_threads(1)
+    store = load(folder, image_size=SIZE, channels=3, cache_dir=cache)
+    batches = Batches(store, "train", BATCH)
+    transform = Compose([Resize((SIZE, SIZE)), ToTensor(), Normalize([0.5] * 3, [0.5] * 3)])
+    options = {"batch_size": BATCH, "shuffle": True, "drop_last": True}
+    tensors = TensorDataset(to_float(store.images).contiguous())
+    ours = min(fastest(batches.epoch(number), 100) for number in range(20))
+    yield (
+        "a batch: ImageFolder, DataLoader",
+        fastest(DataLoader(ImageFolder(folder, transform), **options), n),
+        ours,
+    )
+    yield "a batch: float tensors, DataLoader", fastest(DataLoader(tensors, **options), n), ours
+    paths = sorted((folder / "all").iterdir())
+    reader, some, settings = FileReader(folder / "all", [path.name for path in paths]), 64, Settings(SIZE)
+    target = cache / "loop.npy"
+    loop = fastest((plain_loop(paths[i * some :][:some], target) for i in range(n)), n)
+    chunks = (convert_chunk(reader.part(range(i * some, (i + 1) * some)), settings) for i in range(n))
+    yield f"{some} images converted: Pillow loop", loop, fastest(chunks, n)
+
+
+def fastest(steps: Iterable, n: int) -> float:
+    """Return the shortest of the first n steps, in milliseconds."""
+    iterator, best = iter(steps), float("inf")
+    for _ in range(n):
+        start = time.perf_counter()
+        if next(iterator, steps) is steps:
+            break
+        best = min(best, time.perf_counter() - start)
+    return best * 1e3
+
+
+def step_rows(size: str, scratch: Path, rounds: int) -> Iterator[tuple[str, ...]]:
+    for what, peer, ours in steps(folder_of(size, scratch), scratch / "cache", 6 * rounds):
+        yield f"one process, ms: {what} (ours {ours:.2f})", size, f"{peer:.2f}", f"{peer / ours:.2f}×"
 
 
 def memory_rows(scratch: Path, _: int) -> Iterator[tuple[str, ...]]:
@@ -265,6 +324,8 @@ OWN, FULL = "as they are", "178×218"
 PARTS: dict[str, Callable[[Path, int], Iterator[tuple[str, ...]]]] = {
     "serving": functools.partial(serving_rows, OWN),
     "serving-full": functools.partial(serving_rows, FULL),
+    "steps": functools.partial(step_rows, OWN),
+    "steps-full": functools.partial(step_rows, FULL),
     "memory": memory_rows,
     "conversion": functools.partial(conversion_rows, OWN, 1),
     "conversion-40k": functools.partial(conversion_rows, OWN, COPIES),
