@@ -180,7 +180,7 @@ def save_pyfunc(folder: Path, target: Path, metadata: dict[str, Any]) -> None:
     from mlflow.pyfunc import save_model
     from mlflow.types.schema import AnyType, ColSpec, Schema
 
-    # Rows may leave columns out; pandas makes NaN of integers and lists there, which no narrower type lets pass.
+    # Rows may leave columns out; pandas makes NaN of what is missing, which no narrower type lets pass.
     columns = [ColSpec(AnyType(), name, required=False) for name in DEFAULTS]
     save_model(
         target,

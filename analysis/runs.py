@@ -306,6 +306,11 @@ def _trials(runs: list["Run"], sweep: Sweep) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame(columns=["number", "trial", "run_id", "name", "status", "start", "end", "epoch"])
     trials = pd.DataFrame(rows).sort_values("number", ignore_index=True)
+    if "params.features" in trials:
+        # A trial may name the extractor alone, as its configuration does; the sweep's record has it whole.
+        full = sweep.params.get("features", "")
+        named = trials["params.features"].map(lambda name: full.startswith(str(name)))
+        trials["params.features"] = trials["params.features"].mask(named, full)
     for column in ("start", "end"):
         trials[column] = pd.to_datetime(trials[column], unit="ms")
     for column in trials.columns:

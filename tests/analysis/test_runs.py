@@ -10,7 +10,7 @@ from analysis import histories, runs
 from analysis.runs import AnalysisError, connect, find, load, sweeps
 from searchers import recording
 from searchers.ledger import Ledger
-from tests.analysis.recorded import METRIC, SPACES, Imagined, record
+from tests.analysis.recorded import IDENTITY, METRIC, SPACES, Imagined, record
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +99,15 @@ def test_the_cache_is_read_again_only_where_a_trial_has_grown(folder, client, mo
     (file,) = (tmp_path / "cache" / "latentune" / "analysis").iterdir()
     file.write_bytes(b"no Parquet")
     assert load(client, "growing").history.equals(after.history)
+
+
+def test_an_extractor_comes_with_its_weights_whoever_names_it(client):
+    sweep, trials = find(client, "one"), load(client, "one").trials
+    assert set(trials["params.features"]) == {IDENTITY}
+    runs_of_it = _runs(client)
+    for run in runs_of_it:
+        run.data.params["features"] = "efficientnet_lite0"
+    assert set(runs._trials(runs_of_it, sweep)["params.features"]) == {IDENTITY}
 
 
 def test_the_space_is_read_and_an_unreadable_one_keeps_its_names(client):
