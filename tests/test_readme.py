@@ -1,0 +1,52 @@
+"""README.md against the tree: it names every file and every command there is."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def text():
+    return (ROOT / "README.md").read_text()
+
+
+def tracked(*patterns):
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", *patterns], capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    return [Path(name) for name in listed.stdout.split()]
+
+
+def test_every_file_has_its_line(text):
+    tree = text.rpartition("## Where things are")[2]
+    listed, folder = set(), ""
+    for line in tree.splitlines():
+        if re.fullmatch(r"[\w./]+/", line):
+            folder = "" if line == "./" else line
+        elif match := re.match(r"  (\S+)\s+\S", line):
+            listed.add(folder + match.group(1))
+    files = {str(p) for p in tracked("*.py", "*.yaml") if p.parts[0] != "tests" and p.name != "__init__.py"}
+    assert files - listed == set()
+    assert {name for name in listed if name.endswith((".py", ".yaml"))} - files == set()
+
+
+def test_every_command_is_a_module_with_a_main(text):
+    modules = set(re.findall(r"python -m ([a-z_]+\.[a-z_]+)", text))
+    assert "searchers.beta_vaegan" in modules
+    for module in modules:
+        path = ROOT / (module.replace(".", "/") + ".py")
+        names = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+        assert "main" in names, module
+
+
+def test_pictures_are_there(text):
+    pictures = re.findall(r'src="([^"]+)"', text)
+    assert pictures
+    assert all((ROOT / picture).stat().st_size > 1000 for picture in pictures)
