@@ -41,7 +41,8 @@ def test_every_command_is_a_module_with_a_main(text):
     modules = set(re.findall(r"python -m ([a-z_]+\.[a-z_]+)", text))
     assert "searchers.beta_vaegan" in modules
     for module in modules:
-        path = ROOT / (module.replace(".", "/") + ".py")
+        path = ROOT / module.replace(".", "/")
+        path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
         names = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
         assert "main" in names, module
 
