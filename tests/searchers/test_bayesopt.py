@@ -6,11 +6,13 @@ import os
 
 import numpy as np
 import pytest
+from bayes_opt import BayesianOptimization, acquisition
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Repeater
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
 from searchers.acquisition import contains
 from searchers.bayesopt import BayesOptSearch
@@ -36,6 +38,23 @@ def after_the_report(**settings):
 
 def test_report_kernel_proposes_what_the_report_says():
     assert 75 <= after_the_report(surrogate="report").suggest("next")["beta"] <= 80
+
+
+def test_report_kernel_proposes_what_the_bayesian_optimization_package_does():
+    package = BayesianOptimization(
+        f=None,
+        pbounds={"beta": (1, 150)},
+        acquisition_function=acquisition.ExpectedImprovement(xi=0.0, random_state=0),
+        random_state=0,
+        verbose=0,
+    )
+    kernel = ConstantKernel(50.0**2, "fixed") * RBF(30.0, "fixed")
+    package.set_gp_params(kernel=kernel, optimizer=None, normalize_y=False, alpha=1e-6 * 50.0**2)
+    mean = np.mean([fid for _, fid in REPORT])
+    for beta, fid in REPORT:
+        package.register({"beta": beta}, target=mean - fid)
+    expected = package.suggest()["beta"]
+    assert after_the_report(surrogate="report").suggest("next")["beta"] == pytest.approx(expected, abs=0.05)
 
 
 def test_maximising_the_negated_metric_is_the_same_search():
