@@ -72,20 +72,6 @@ def _spread(means: np.ndarray) -> np.ndarray:
     return spread.reshape(len(spread), -1).mean(1)
 
 
-def fit_sampled(
-    X: np.ndarray,
-    y: np.ndarray,
-    noise: np.ndarray,
-    levels: np.ndarray,
-    *,
-    kind: str = "matern",
-    seed: int = 0,
-) -> SampledGaussianProcess:
-    """Return the mixture that y, of mean 0 and variance about 1, asks for. Raises MissingPyroError."""
-    draws = sample_hyperparameters(X, y, noise, levels, kind=kind, seed=seed)
-    return SampledGaussianProcess([GaussianProcess(X, y, noise, hyper, levels, kind) for hyper in draws])
-
-
 def sample_hyperparameters(
     X: np.ndarray,
     y: np.ndarray,

@@ -5,12 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from searchers.gaussian_process import (
-    MissingPyroError,
-    SampledGaussianProcess,
-    fit_sampled,
-    sample_hyperparameters,
-)
+from searchers.gaussian_process import MissingPyroError, SampledGaussianProcess, sample_hyperparameters
 from searchers.gp import GaussianProcess, Hyperparameters, Prior, negative_log_posterior
 
 LEVELS = np.zeros(2, dtype=int)
@@ -97,15 +92,13 @@ def test_equal_seeds_give_equal_draws_and_leave_the_process_alone():
     pytest.importorskip("pyro", reason="Pyro is an extra: pip install '.[pyro]'")
     X, y, noise = data()
     before = torch.get_rng_state()
-    one, two = (fit_sampled(X, y, noise, LEVELS, seed=3) for _ in range(2))
+    one, two = (sample_hyperparameters(X, y, noise, LEVELS, seed=3) for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
-    U = np.random.default_rng(0).random((5, 2))
-    np.testing.assert_array_equal(one.posterior(U), two.posterior(U))
-    lengthscales = {gp.hyper.lengthscales[0] for gp in one.members}
-    assert len(lengthscales) > 8
+    assert [hyper.to_json() for hyper in one] == [hyper.to_json() for hyper in two]
+    assert len({hyper.lengthscales[0] for hyper in one}) > 8
 
 
 def test_without_pyro_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyro.infer", None)
     with pytest.raises(MissingPyroError, match=r"pip install '\.\[pyro\]'"):
-        fit_sampled(*data(), LEVELS)
+        sample_hyperparameters(*data(), LEVELS)
