@@ -9,6 +9,7 @@ would send them. Nothing to install.
 """
 
 import math
+import os
 import random
 import resource
 import subprocess
@@ -102,6 +103,11 @@ def driver(console: Console) -> None:
         with watch("the ledger read (a resume)"):
             ledger.trials()
         size = (Path(folder) / "ledger.jsonl").stat().st_size / 2**20
+        with open(Path(folder) / "peer", "ab", buffering=0) as file:
+            for _ in range(500):
+                with watch("300 bytes appended and fsynced (the disk's own share)"):
+                    file.write(b"x" * 300)
+                    os.fsync(file.fileno())
     table = Table("step", "times", "ms each", title=f"{TRIALS} trials, {MACHINES} at a time")
     for name in watch.calls:
         table.add_row(name, str(watch.calls[name]), f"{watch.milliseconds(name):.3f}")
@@ -156,8 +162,6 @@ def delivery(console: Console, trials: int = 30) -> None:
 
 
 def ray_tune(console: Console, slots: int = 4, trials: int = 16, epochs: int = 50) -> None:
-    import os
-
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AUTH_MODE": "disabled"}
     import ray
     from ray import tune

@@ -17,7 +17,7 @@ import ray
 import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-PROBE_SECONDS = 120  # a node unpacks the code and starts a process; a loaded one takes its time
+PROBE_SECONDS = 120  # for a node to unpack the code and start a process
 # What a trial computes with: two nodes that differ here do not give one sweep's numbers.
 COMPARED = ("ray", "torch", "torchvision", "numpy", "scipy", "pyarrow", "safetensors")
 # Written by `ray up` on the head: the node types that its autoscaler may start.
@@ -112,7 +112,8 @@ def connect(address: str | None = None, packages: list[ModuleType] | None = None
 def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
     """Return the answer of `question(*arguments)`, run once on each node, by the node's name.
 
-    A node that goes away meanwhile gives no answer. Raises ClusterError where one cannot run anything.
+    A node that goes away meanwhile, or is too busy to start a process in time, gives no answer. Raises
+    ClusterError where a node cannot run this, and where none answers.
     """
     ask = ray.remote(num_cpus=0, max_retries=0)(question)
     asked = {}
@@ -127,12 +128,16 @@ def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
     for name, answer in asked.items():
         try:
             answers[name] = ray.get(answer, timeout=1)
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.TaskUnschedulableError):
+        except (
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.TaskUnschedulableError,
+            ray.exceptions.GetTimeoutError,
+        ):
             continue
-        except ray.exceptions.GetTimeoutError as error:
-            raise ClusterError(f"{name} did not start a process within {PROBE_SECONDS} s") from error
         except ray.exceptions.RayError as error:
             raise ClusterError(f"{name} cannot run this code: {_reason(error)}") from error
+    if asked and not answers:
+        raise ClusterError(f"None of {', '.join(asked)} started a process within {PROBE_SECONDS} s")
     return answers
 
 

@@ -48,6 +48,13 @@ def resolve(storage: str | None, folder: Path, cluster: Cluster) -> str:
     return str(path)
 
 
+def has_snapshot(path: str) -> bool:
+    """Whether Tune has saved the state of a sweep named "tune" at a path that `resolve` returned."""
+    file_system, path = pyarrow.fs.FileSystem.from_uri(path)
+    files = file_system.get_file_info(pyarrow.fs.FileSelector(f"{path}/tune", allow_not_found=True))
+    return any(file.base_name.startswith("experiment_state-") for file in files)
+
+
 def _refuse_unshared(marker: Path, cluster: Cluster) -> None:
     path = marker.parent
     if cluster.nodes > 1:
