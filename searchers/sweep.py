@@ -11,7 +11,7 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,11 @@ MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", 
 
 class UsageError(ValueError):
     """What was asked for cannot be done; the message says what can."""
+
+
+def default_tracking_uri() -> str:
+    """Return the server that the environment names, as on a cluster's head, or a database in this folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,10 @@ class SweepConfig:
     """go on with the sweep of this name"""
     results: str = "results"
     """folder of all sweeps"""
-    tracking_uri: str = "sqlite:///mlflow.db"
-    """MLflow's database or server"""
+    storage: str | None = None
+    """where checkpoints go: a folder that all nodes see, s3://… or gs://…; among the results, if not given"""
+    tracking_uri: str = field(default_factory=default_tracking_uri)
+    """MLflow's database or server; MLFLOW_TRACKING_URI, where that is set"""
     address: str | None = None
     """Ray cluster to join; an embedded one is started, if neither this nor RAY_ADDRESS is given"""
     dry_run: bool = False
@@ -205,6 +212,9 @@ def run(
     from ray import tune  # seconds to import: wrong flags are answered at once
 
     from cluster.connect import connect
+    from cluster.storage import has_snapshot
+    from cluster.storage import resolve as resolve_storage
+    from cluster.watchdog import Watchdog
     from searchers.bayesopt import BayesOptSearch
     from searchers.points import GivenPoints
     from searchers.posterior import PosteriorFigure
@@ -225,6 +235,7 @@ def run(
             f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "
             f"and the cluster has {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs in all"
         )
+    checkpoints = resolve_storage(config.storage, folder, cluster)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sweep.json").write_text(json.dumps({"sweep_id": sweep_id, "config": asdict(config)}, indent=2))
     console.print(cluster.describe(config.cpus_per_trial, config.gpus_per_trial), highlight=False)
@@ -263,6 +274,7 @@ def run(
         num_samples=config.num_samples,
         console=console,
     )
+    watchdog = Watchdog(config.cpus_per_trial, config.gpus_per_trial, console.print)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes heed no verbosity
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in the ledger and is told
     # Tune's own result files, which the ledger replaces, would slow each report down.
@@ -274,7 +286,8 @@ def run(
         analysis = tune.run(
             study.trainable,
             name="tune",
-            storage_path=str(folder),
+            storage_path=checkpoints,
+            trial_dirname_creator=lambda trial: trial.trial_id,
             config={**study.settings, **study.space},
             metric=study.metric,
             mode=study.mode,
@@ -288,9 +301,9 @@ def run(
             max_failures=3,
             raise_on_failed_trial=False,
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
-            callbacks=[recorder, figure, progress],
+            callbacks=[recorder, figure, progress, watchdog],
             verbose=0,
-            resume_config=tune.ResumeConfig() if resumed and _has_snapshot(folder) else None,
+            resume_config=tune.ResumeConfig() if resumed and has_snapshot(checkpoints) else None,
         )
     records = list(recorder.records.values())
     interrupted = len(records) < config.num_samples or any(record.status is None for record in records)
@@ -371,11 +384,6 @@ def _packages() -> list:
     import trainables
 
     return [trainables, searchers, cluster]
-
-
-def _has_snapshot(folder: Path) -> bool:
-    """Whether Tune had written its state before the sweep was interrupted; if not, it has nothing to lose."""
-    return any((folder / "tune").glob("experiment_state-*.json"))
 
 
 def _scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]):
