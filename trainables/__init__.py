@@ -15,10 +15,26 @@ if TYPE_CHECKING:
     from trainables.baselines import Baseline
     from trainables.densities import PPCA, BernoulliVAE, GaussianMixture
     from trainables.lego_vae import LegoVAE
-    from trainables.trainable import GAN, VAE, VAEGAN, BetaVAEGAN, GenerativeTrainable, TrainingConfig
+    from trainables.trainable import (
+        GAN,
+        VAE,
+        VAEGAN,
+        BetaVAEGAN,
+        FactorVAE,
+        GenerativeTrainable,
+        TrainingConfig,
+    )
 
 MODULES = {
-    "trainable": ("GAN", "VAE", "VAEGAN", "BetaVAEGAN", "GenerativeTrainable", "TrainingConfig"),
+    "trainable": (
+        "GAN",
+        "VAE",
+        "VAEGAN",
+        "BetaVAEGAN",
+        "FactorVAE",
+        "GenerativeTrainable",
+        "TrainingConfig",
+    ),
     "baselines": ("Baseline",),
     "lego_vae": ("LegoVAE",),
     "densities": ("BernoulliVAE", "PPCA", "GaussianMixture"),
@@ -31,6 +47,7 @@ __all__ = [
     "Baseline",
     "BernoulliVAE",
     "BetaVAEGAN",
+    "FactorVAE",
     "GaussianMixture",
     "GenerativeTrainable",
     "LegoVAE",

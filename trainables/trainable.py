@@ -17,19 +17,22 @@ import trainables.torchvision_shim  # noqa: F401  before torchvision
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
+from trainables import disentanglement
 from trainables.data.batches import Batches, to_float, to_uint8
 from trainables.data.sources import load
 from trainables.data.store import ImageStore
+from trainables.dynamics import diversity, flags, gradient_norms, latent_scores, pixel_variance
 from trainables.metrics.features import Extractor, load_extractor
 from trainables.metrics.reference import ReferenceStatistics, reference_statistics
 from trainables.metrics.scores import score
-from trainables.models import gan, vae, vaegan
+from trainables.models import factorvae, gan, vae, vaegan
 from trainables.models.base import GenerativeModel
 from trainables.models.storage import save_model
 
 EVALUATION_SEED = 20_200  # the same noise for every trial and epoch: scores differ by the model alone
 EVALUATION_BATCH = 250
 GRID_IMAGES = 64
+GRADIENT_NORM_EVERY = 10  # steps; the norms reported are means over these
 CHECKPOINT = "state.pt"
 
 
@@ -50,6 +53,7 @@ class TrainingConfig:
     features: str = "auto"  # an extractor's name, or "none": no samples are scored
     feature_weights: str | None = None
     evaluation_samples: int = 1000
+    disentanglement: bool = False  # judge the encoder's units by the data's factors, or each other
     images: bool = False  # send grids of samples and reconstructions, PNG, under `images` with each result
     seed: int = 0
 
@@ -59,7 +63,9 @@ class GenerativeTrainable(tune.Trainable):
 
     Each step reports `fid` or `fd_<extractor>` with its standard deviation, `elbo`, `reconstruction_mse` (a
     pixel in [0, 1]) and `kl` (nats) where the model has an encoder, `loss/<name>`, `images_per_second` and
-    `diverged`. A loss that is not finite ends the trial with `diverged`.
+    `diverged`. A loss that is not finite ends the trial with `diverged`. Of how training goes it reports
+    `gradient_norm/<optimizer>`, `sample_diversity`, `active_units`, `kl_per_unit` and `flags`
+    (`trainables.dynamics`), and where asked for, `disentanglement/<score>`, any of which may be an objective.
     """
 
     model_class: ClassVar[type[GenerativeModel]]
@@ -117,21 +123,27 @@ class GenerativeTrainable(tune.Trainable):
             self.reference = load_reference(t, self.store, self.extractor)
         self.metric = self.extractor.metric if self.extractor else self.objective
         self.held_out = self.store.split("validation")[: t.evaluation_samples]
+        self.held_out_variance = pixel_variance(torch.from_numpy(self.store.images[self.held_out]))
 
     def step(self) -> dict[str, Any]:
         """Train for an epoch and evaluate."""
         start = time.monotonic()
         sums: dict[str, Tensor] = {}
-        for x in self.batches.epoch(self.epoch):
+        norms: dict[str, list[Tensor]] = {}
+        for number, x in enumerate(self.batches.epoch(self.epoch)):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
                 losses = self.model.training_step(x)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
+            if number % GRADIENT_NORM_EVERY == 0:
+                for name, norm in gradient_norms(self.model.optimizers).items():
+                    norms.setdefault(name, []).append(norm)
         steps = len(self.batches)
         means = {f"loss/{name}": float(value) / steps for name, value in sums.items()}
         self.epoch += 1
         seconds = time.monotonic() - start
         result = means | {
+            **{f"gradient_norm/{name}": float(sum(values)) / len(values) for name, values in norms.items()},
             "epoch": self.epoch,
             "images_per_second": steps * self.training.batch_size / seconds,
             "diverged": not all(math.isfinite(value) for value in means.values()),
@@ -140,6 +152,7 @@ class GenerativeTrainable(tune.Trainable):
             return result | {self.metric: math.nan, "done": True}
         start = time.monotonic()
         result |= self.evaluate()
+        result["flags"] = flags(result)
         result["evaluation_seconds"] = time.monotonic() - start
         return result
 
@@ -152,8 +165,11 @@ class GenerativeTrainable(tune.Trainable):
             result |= score(samples, self.extractor, self.reference)
         else:
             samples = self._generate(noise, GRID_IMAGES)
+        result["sample_diversity"] = diversity(samples, self.held_out_variance)
         if self.model.has_encoder:
             result |= self._evaluate_encoder(noise)
+            if self.training.disentanglement:
+                result |= disentanglement.judge(self.model, self.store)
         if self.training.images:
             result["images"] = {"samples": png_grid(samples[:GRID_IMAGES])}
             if self.model.has_encoder:
@@ -170,8 +186,9 @@ class GenerativeTrainable(tune.Trainable):
     def _held_out_batch(self, where: slice) -> Tensor:
         return to_float(self.store.images[self.held_out[where]], self.device)
 
-    def _evaluate_encoder(self, noise: torch.Generator) -> dict[str, float]:
+    def _evaluate_encoder(self, noise: torch.Generator) -> dict[str, Any]:
         sums = {"elbo": 0.0, "kl": 0.0, "reconstruction_mse": 0.0}
+        means, unit_kl = [], []
         for first in range(0, len(self.held_out), EVALUATION_BATCH):
             x = self._held_out_batch(slice(first, first + EVALUATION_BATCH))
             terms = self.model.elbo(x, noise)
@@ -179,7 +196,11 @@ class GenerativeTrainable(tune.Trainable):
             sums["elbo"] += float(terms.elbo.sum())
             sums["kl"] += float(terms.kl_divergence.sum())
             sums["reconstruction_mse"] += float(error.sum())
-        return {name: value / len(self.held_out) for name, value in sums.items()}
+            if terms.mean is not None:
+                means.append(terms.mean)
+                unit_kl.append(terms.unit_kl)
+        result: dict[str, Any] = {name: value / len(self.held_out) for name, value in sums.items()}
+        return result | (latent_scores(torch.cat(means), torch.cat(unit_kl)) if means else {})
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all that the next epoch depends on."""
@@ -260,6 +281,12 @@ class VAE(GenerativeTrainable):
     """Trains `trainables.models.vae.VAE`."""
 
     model_class = vae.VAE
+
+
+class FactorVAE(GenerativeTrainable):
+    """Trains `trainables.models.factorvae.FactorVAE`."""
+
+    model_class = factorvae.FactorVAE
 
 
 class GAN(GenerativeTrainable):

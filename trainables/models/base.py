@@ -13,12 +13,15 @@ from trainables.models.losses import gaussian_log_likelihood, kl_divergence, rep
 class ElboTerms:
     """The evidence lower bound of each image and its parts, in nats, each of shape (B,).
 
-    elbo = log_likelihood − kl_divergence, at β = 1 whatever β the model was trained with.
+    elbo = log_likelihood − kl_divergence, at β = 1 whatever β the model was trained with. A model whose
+    posterior is Gaussian also gives that one's mean and each latent unit's part of the KL, both (B, M).
     """
 
     elbo: Tensor
     log_likelihood: Tensor
     kl_divergence: Tensor
+    mean: Tensor | None = None
+    unit_kl: Tensor | None = None
 
 
 class GenerativeModel(nn.Module):
@@ -111,8 +114,9 @@ class GenerativeModel(nn.Module):
         mean, log_variance = self.encode(x)
         z = reparameterise(mean, log_variance, generator or self.generator)
         log_likelihood = self.log_likelihood(x, self.decode(z))
-        kl = kl_divergence(mean, log_variance).sum(1)
-        return ElboTerms(log_likelihood - kl, log_likelihood, kl)
+        unit_kl = kl_divergence(mean, log_variance)
+        kl = unit_kl.sum(1)
+        return ElboTerms(log_likelihood - kl, log_likelihood, kl, mean, unit_kl)
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return the configuration as a flat dictionary of plain values."""

@@ -1,6 +1,11 @@
-"""The GAN baseline (Goodfellow et al. 2014): VAE-GAN's decoder against its discriminator."""
+"""The GAN baseline (Goodfellow et al. 2014): VAE-GAN's decoder against its discriminator.
+
+With `gan_loss="wasserstein"` it is WGAN-GP (Gulrajani et al. 2017), whose published setting is the recipe
+"wgan_gp": the discriminator is a critic without batch norm that takes several steps to each of the generator.
+"""
 
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -8,6 +13,15 @@ from torch import Tensor
 from trainables.models.base import GenerativeModel
 from trainables.models.losses import binary_cross_entropy
 from trainables.models.networks import Decoder, Discriminator, initialise, running_mean
+from trainables.models.wasserstein import gradient_penalty
+
+WGAN_GP: dict[str, Any] = {  # Gulrajani et al. 2017, Algorithm 1
+    "gan_loss": "wasserstein",
+    "critic_steps": 5,
+    "learning_rate": 1e-4,
+    "adam_beta1": 0.0,
+    "adam_beta2": 0.9,
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +35,10 @@ class GANConfig:
     learning_rate: float = 3e-4
     discriminator_learning_rate: float | None = None  # None: the same (Heusel et al. 2017 give each its own)
     adam_beta1: float = 0.5
+    adam_beta2: float = 0.999
+    gan_loss: Literal["non_saturating", "wasserstein"] = "non_saturating"
+    gradient_penalty: float = 10.0  # this and the next are for "wasserstein" alone, labels for the other
+    critic_steps: int = 1  # updates of the critic, each on a batch of its own, to one of the generator
     real_label: float = 0.95
     fake_label: float = 0.05
     label_swap: float = 0.05
@@ -31,13 +49,20 @@ class GAN(GenerativeModel):
     """Non-saturating GAN: the generator descends −log D(G(z)) (Goodfellow et al. 2014, sec. 3)."""
 
     Config = GANConfig
+    RECIPES: ClassVar = {"wgan_gp": WGAN_GP}
 
     def build(self) -> None:
         """Build generator and discriminator."""
         c = self.config
+        check_gan_loss(c, ("non_saturating", "wasserstein"))
+        critic = c.gan_loss == "wasserstein"
         self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
-        self.discriminator = Discriminator(c.image_size, c.channels, c.width, "fully_connected")
+        self.discriminator = Discriminator(
+            c.image_size, c.channels, c.width, "fully_connected", batch_norm=not critic
+        )
         initialise(self)
+        if critic:
+            self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.averaged_decoder = running_mean(self.decoder, c.ema_decay)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -48,12 +73,16 @@ class GAN(GenerativeModel):
             "discriminator": c.discriminator_learning_rate or c.learning_rate,
         }
         return {
-            name: torch.optim.Adam(getattr(self, name).parameters(), lr=rate, betas=(c.adam_beta1, 0.999))
+            name: torch.optim.Adam(
+                getattr(self, name).parameters(), lr=rate, betas=(c.adam_beta1, c.adam_beta2)
+            )
             for name, rate in rates.items()
         }
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Update both networks from one forward pass of each, D on real and on generated images."""
+        if self.config.gan_loss == "wasserstein":
+            return self._wasserstein_step(x)
         self.train()
         shape = (len(x), self.config.latent_dim)
         z = torch.randn(shape, generator=self.generator, device=self.device, dtype=x.dtype)
@@ -80,10 +109,48 @@ class GAN(GenerativeModel):
             "discriminator_accuracy": discriminator_accuracy(real_logits, fake_logits),
         }
 
+    def _wasserstein_step(self, x: Tensor) -> dict[str, Tensor]:
+        """Update the critic by E[D(G(z))] − E[D(x)] + λ·penalty, and where it is due G by −E[D(G(z))]."""
+        self.train()
+        shape = (len(x), self.config.latent_dim)
+        z = torch.randn(shape, generator=self.generator, device=self.device, dtype=x.dtype)
+        self.steps += 1
+        due = int(self.steps) % self.config.critic_steps == 0
+        with torch.set_grad_enabled(due):
+            generated = self.decode(z)
+        leaf = generated.detach().requires_grad_()
+        real_scores, fake_scores = self.discriminator(x)[1], self.discriminator(leaf)[1]
+        distance = real_scores.mean() - fake_scores.mean()
+        penalty = gradient_penalty(lambda images: self.discriminator(images)[1], x, leaf, self.generator)
+        if due:
+            (image_gradient,) = torch.autograd.grad(-fake_scores.mean(), leaf, retain_graph=True)
+            self.optimizers["decoder"].zero_grad()
+            generated.backward(image_gradient)
+            self.optimizers["decoder"].step()
+        self.optimizers["discriminator"].zero_grad()
+        critic_loss = self.config.gradient_penalty * penalty - distance
+        critic_loss.backward(inputs=list(self.discriminator.parameters()))
+        self.optimizers["discriminator"].step()
+        if due and self.averaged_decoder is not None:
+            self.averaged_decoder.update_parameters(self.decoder)
+        return {
+            "critic": critic_loss.detach(),
+            "wasserstein_distance": distance.detach(),
+            "gradient_penalty": penalty.detach(),
+        }
+
     def decode(self, z: Tensor) -> Tensor:
         """Return the images of latents (B, M); in evaluation mode, from the decoder's running mean."""
         averaged = None if self.training else self.averaged_decoder
         return (averaged or self.decoder)(z)
+
+
+def check_gan_loss(config, known: tuple[str, ...]) -> None:
+    """Raise ValueError, with the valid ones, for an unknown `gan_loss` or a `critic_steps` below 1."""
+    if config.gan_loss not in known:
+        raise ValueError(f"gan_loss is {config.gan_loss!r}; it is one of: {', '.join(known)}")
+    if config.critic_steps < 1:
+        raise ValueError(f"critic_steps is {config.critic_steps}; it must be 1 or more")
 
 
 def discriminator_labels(config, generator: torch.Generator) -> tuple[Tensor, Tensor]:

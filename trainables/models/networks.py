@@ -24,12 +24,17 @@ def check_image_size(image_size: int) -> None:
         raise ValueError(f"image_size is {image_size}; it must be a multiple of 8, 16 or more")
 
 
-def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
+def _convolution(inputs: int, outputs: int, batch_norm: bool = True) -> list[nn.Module]:
     return [
         nn.Conv2d(inputs, outputs, 5, stride=2, padding=2),
-        nn.BatchNorm2d(outputs),
+        nn.BatchNorm2d(outputs) if batch_norm else layer_norm(outputs),
         nn.ReLU(inplace=True),
     ]
+
+
+def layer_norm(channels: int) -> nn.GroupNorm:
+    """Normalise each image over all that it has, (B, C, …): what stands in for batch norm in a critic."""
+    return nn.GroupNorm(1, channels)
 
 
 def _transposed(inputs: int, outputs: int) -> list[nn.Module]:
@@ -37,8 +42,9 @@ def _transposed(inputs: int, outputs: int) -> list[nn.Module]:
     return [layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
-def _fully_connected(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
+def _fully_connected(inputs: int, outputs: int, batch_norm: bool = True) -> list[nn.Module]:
+    norm = nn.BatchNorm1d(outputs) if batch_norm else layer_norm(outputs)
+    return [nn.Linear(inputs, outputs), norm, nn.ReLU(inplace=True)]
 
 
 class Encoder(nn.Module):
@@ -98,10 +104,18 @@ class Discriminator(nn.Module):
     """Images (B, C, H, W) to the features Dis_l (B, F) and the logits that they are real, (B,).
 
     Dis_l is the 512-d fully connected activation ("next to last layer", the seed) or the raw output of the
-    third strided convolution before batch norm (Larsen's code: 8·8·256 = 16 384 at 64×64).
+    third strided convolution before batch norm (Larsen's code: 8·8·256 = 16 384 at 64×64). Without
+    `batch_norm` layers are normalised image by image, as WGAN-GP's penalty demands (Gulrajani et al. 2017).
     """
 
-    def __init__(self, image_size: int, channels: int, width: float, feature_layer: FeatureLayer):
+    def __init__(
+        self,
+        image_size: int,
+        channels: int,
+        width: float,
+        feature_layer: FeatureLayer,
+        batch_norm: bool = True,
+    ):
         super().__init__()
         check_image_size(image_size)
         c1, c2, c3 = (channels_at(width, c) for c in (32, 128, 256))
@@ -110,16 +124,16 @@ class Discriminator(nn.Module):
         self.trunk = nn.Sequential(
             nn.Conv2d(channels, c1, 5, padding=2),
             nn.ReLU(inplace=True),
-            *_convolution(c1, c2),
-            *_convolution(c2, c3),
+            *_convolution(c1, c2, batch_norm),
+            *_convolution(c2, c3, batch_norm),
             nn.Conv2d(c3, c3, 5, stride=2, padding=2),
         )
         # ReLU not in place: the convolution's raw output is a feature layer.
         self.head = nn.Sequential(
-            nn.BatchNorm2d(c3),
+            nn.BatchNorm2d(c3) if batch_norm else layer_norm(c3),
             nn.ReLU(),
             nn.Flatten(),
-            *_fully_connected(c3 * (image_size // 8) ** 2, hidden),
+            *_fully_connected(c3 * (image_size // 8) ** 2, hidden, batch_norm),
         )
         self.logit = nn.Linear(hidden, 1)
 

@@ -9,7 +9,10 @@ Who gets which gradient:
 with L_feature = ½‖Dis_l(x) − Dis_l(x̃)‖² (seed eq. 12) and L_GAN the discriminator's binary cross-entropy
 (eq. 9), x̃ a reconstruction and x_p the image of a prior sample. With `gan_loss="non_saturating"` the decoder
 gets −log D(x̃) − log D(x_p) instead of −L_GAN, whose gradient does not vanish where the discriminator is sure
-(Goodfellow et al. 2014, sec. 3).
+(Goodfellow et al. 2014, sec. 3). With "wasserstein" D is a critic without batch norm (Gulrajani et al. 2017):
+L_GAN is its mean score of the fakes less that of the real images and a gradient penalty, and the decoder gets
+the fakes' score alone. The recipe "wgan_gp" is WGAN-GP's published setting; there the encoder and the decoder
+rest while the critic takes its further steps.
 """
 
 from dataclasses import dataclass
@@ -19,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables.models.base import GenerativeModel
-from trainables.models.gan import discriminator_accuracy, discriminator_labels
+from trainables.models.gan import WGAN_GP, check_gan_loss, discriminator_accuracy, discriminator_labels
 from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterise, squared_error
 from trainables.models.networks import Decoder, Discriminator, Encoder, FeatureLayer, initialise, running_mean
+from trainables.models.wasserstein import gradient_penalty, mixed
 
 # What Larsen's code does otherwise than the seed's report (andersbll/autoencoding_beyond_pixels).
 LARSEN: dict[str, Any] = {
@@ -51,7 +55,9 @@ class VAEGANConfig:
     latent_dim: int = 128
     beta: float = 1.0
     gamma: float = 1.0
-    gan_loss: Literal["minimax", "non_saturating"] = "minimax"
+    gan_loss: Literal["minimax", "non_saturating", "wasserstein"] = "minimax"
+    gradient_penalty: float = 10.0  # this and the next are for "wasserstein" alone, labels for the others
+    critic_steps: int = 1  # updates of the critic, each on a batch of its own, to one of the others
     feature_layer: FeatureLayer = "fully_connected"
     reconstructions_are_fake: bool = True
     equilibrium: bool = False
@@ -62,6 +68,7 @@ class VAEGANConfig:
     learning_rate: float = 3e-4
     discriminator_learning_rate: float | None = None  # None: the same (Heusel et al. 2017 give each its own)
     adam_beta1: float = 0.5
+    adam_beta2: float = 0.999
     ema_decay: float | None = None  # None: images come from the decoder as it is, not from its running mean
 
 
@@ -69,7 +76,7 @@ class VAEGAN(GenerativeModel):
     """Three networks, one update each a step, from one forward and the least backward work."""
 
     Config = VAEGANConfig
-    RECIPES: ClassVar = {"report": {}, "larsen": LARSEN}
+    RECIPES: ClassVar = {"report": {}, "larsen": LARSEN, "wgan_gp": WGAN_GP}
     has_encoder = True
     likelihood = "gaussian, identity covariance, pixels in [-1, 1]"
 
@@ -78,8 +85,14 @@ class VAEGAN(GenerativeModel):
         c = self.config
         self.encoder = Encoder(c.image_size, c.channels, c.width, c.hidden, c.latent_dim)
         self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
-        self.discriminator = Discriminator(c.image_size, c.channels, c.width, c.feature_layer)
+        check_gan_loss(c, ("minimax", "non_saturating", "wasserstein"))
+        critic = c.gan_loss == "wasserstein"
+        self.discriminator = Discriminator(
+            c.image_size, c.channels, c.width, c.feature_layer, batch_norm=not critic
+        )
         initialise(self)
+        if critic:
+            self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.averaged_decoder = running_mean(self.decoder, c.ema_decay)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -92,7 +105,7 @@ class VAEGAN(GenerativeModel):
         def optimizer(network: nn.Module, rate: float) -> torch.optim.Optimizer:
             if c.optimizer == "rmsprop":
                 return torch.optim.RMSprop(network.parameters(), lr=rate)
-            return torch.optim.Adam(network.parameters(), lr=rate, betas=(c.adam_beta1, 0.999))
+            return torch.optim.Adam(network.parameters(), lr=rate, betas=(c.adam_beta1, c.adam_beta2))
 
         return {name: optimizer(getattr(self, name), rate) for name, rate in rates.items()}
 
@@ -130,24 +143,33 @@ class VAEGAN(GenerativeModel):
 
         feature_loss = squared_error(real_features.detach(), features).mean()
         kl = kl_divergence(mean, log_variance).sum(1).mean()
-        real, fake = discriminator_labels(c, self.generator)
-        gan_real = binary_cross_entropy(real_logits, real)
-        gan_fakes = [binary_cross_entropy(generated_logits, fake)]
+        leaves, fake_logits = [generated_leaf], [generated_logits]
         if c.reconstructions_are_fake:
-            gan_fakes.append(binary_cross_entropy(reconstruction_logits, fake))
-        gan = gan_real + sum(gan_fakes)
+            leaves, fake_logits = [*leaves, reconstruction_leaf], [*fake_logits, reconstruction_logits]
+        if c.gan_loss == "wasserstein":
+            self.steps += 1
+            gan_real, gan_fakes = -real_logits.mean(), [torch.cat(fake_logits).mean()]
+            penalty = gradient_penalty(
+                lambda images: self.discriminator(images)[1], x, mixed(leaves, self.generator), self.generator
+            )
+            gan = gan_real + gan_fakes[0] + c.gradient_penalty * penalty
+        else:
+            real, fake = discriminator_labels(c, self.generator)
+            gan_real = binary_cross_entropy(real_logits, real)
+            gan_fakes = [binary_cross_entropy(logits, fake) for logits in fake_logits]
+            gan = gan_real + sum(gan_fakes)
 
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         (feature_gradient,) = torch.autograd.grad(feature_loss, reconstruction_leaf, retain_graph=True)
-        leaves, fake_logits = [generated_leaf], [generated_logits]
-        if c.reconstructions_are_fake:
-            leaves, fake_logits = [*leaves, reconstruction_leaf], [*fake_logits, reconstruction_logits]
         if c.gan_loss == "minimax":
             gan.backward()  # the discriminator's parameters, and the leaves
             image_gradients = [-leaf.grad for leaf in leaves]
         else:
-            fooled = sum(binary_cross_entropy(logits, torch.ones_like(real)) for logits in fake_logits)
+            if c.gan_loss == "wasserstein":
+                fooled = -gan_fakes[0]
+            else:
+                fooled = sum(binary_cross_entropy(logits, torch.ones_like(real)) for logits in fake_logits)
             image_gradients = torch.autograd.grad(fooled, leaves, retain_graph=True)
             gan.backward(inputs=list(self.discriminator.parameters()))
         (z_gradient,) = torch.autograd.grad(reconstruction, z_leaf, feature_gradient, retain_graph=True)
@@ -163,15 +185,20 @@ class VAEGAN(GenerativeModel):
         if self.averaged_decoder is not None:
             self.averaged_decoder.update_parameters(self.decoder)
 
-        return {
-            "feature": feature_loss.detach(),
-            "kl": kl.detach(),
-            "gan": gan.detach(),
-            "discriminator_accuracy": discriminator_accuracy(real_logits, generated_logits),
-        }
+        losses = {"feature": feature_loss.detach(), "kl": kl.detach(), "gan": gan.detach()}
+        if c.gan_loss == "wasserstein":
+            distance = -(gan_real + gan_fakes[0])
+            return losses | {
+                "wasserstein_distance": distance.detach(),
+                "gradient_penalty": penalty.detach(),
+            }
+        return losses | {"discriminator_accuracy": discriminator_accuracy(real_logits, generated_logits)}
 
     def _updated(self, gan_real: Tensor, gan_fakes: list[Tensor]) -> tuple[str, ...]:
         """Name the networks that this step updates: all, or what Larsen's equilibrium leaves awake."""
+        if self.config.gan_loss == "wasserstein":
+            due = int(self.steps) % self.config.critic_steps == 0
+            return ("encoder", "decoder", "discriminator") if due else ("discriminator",)
         if not self.config.equilibrium:
             return ("encoder", "decoder", "discriminator")
         fake = sum(gan_fakes) / len(gan_fakes)

@@ -1,0 +1,46 @@
+"""How far an encoder's units stand for single factors, on the images held out of a data set."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+
+from trainables.data.batches import to_float
+from trainables.data.store import ImageStore
+from trainables.metrics.disentanglement import disentanglement_scores, unsupervised_scores
+from trainables.models.base import GenerativeModel
+
+IMAGES = 5000
+BATCH = 250
+DERIVED_FACTORS = {"smile_class"}  # the synthetic faces' smile_degree, rounded: no factor of its own
+
+
+@torch.no_grad()
+def judge(model: GenerativeModel, store: ImageStore) -> dict[str, float]:
+    """Return `disentanglement/<score>` of the posterior means of up to 5000 held-out images.
+
+    Where the store knows factors these are all of `disentanglement_scores`, DCI by a random forest (as in
+    Eastwood & Williams 2018); elsewhere the unsupervised ones. Empty for discrete codes, which have no units.
+    """
+    rows = store.split("validation")[:IMAGES]
+    model.eval()
+    means = []
+    for first in range(0, len(rows), BATCH):
+        codes = model.encode(to_float(store.images[rows[first : first + BATCH]], model.device))
+        if not isinstance(codes, tuple):
+            return {}
+        means.append(codes[0].float().cpu().numpy())
+    units = np.concatenate(means)
+    factors = known_factors(store, rows)
+    if factors.shape[1]:
+        scores = disentanglement_scores(units, factors, classifier=RandomForestClassifier(50, random_state=0))
+    else:
+        scores = unsupervised_scores(units)
+    return {f"disentanglement/{name}": value for name, value in scores.items()}
+
+
+def known_factors(store: ImageStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the factors (n, K) of these rows that are known for all of them, vary and are no other's."""
+    columns = [store.factors[name][rows] for name in store.factors if name not in DERIVED_FACTORS]
+    columns = [column for column in columns if np.isfinite(column).all() and np.ptp(column) > 0]
+    return np.stack(columns, 1) if columns else np.empty((len(rows), 0), np.float32)

@@ -1,0 +1,102 @@
+"""FactorVAE (Kim & Mnih 2018): a VAE whose latent units are held independent of each other.
+
+To the negative ELBO it adds γ times the total correlation KL(q(z) ‖ Π_j q(z_j)) of the codes, estimated by a
+discriminator that tells codes from codes whose units were permuted over the batch, each on its own (sec. 3).
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterise, squared_error
+from trainables.models.networks import channels_at
+from trainables.models.vae import VAE, VAEConfig
+
+LAYERS = 6
+
+
+@dataclass(frozen=True)
+class FactorVAEConfig(VAEConfig):
+    """Hyperparameters of `FactorVAE`: the VAE's, whose `beta` stays 1 in the paper, and the paper's own."""
+
+    learning_rate: float = 1e-4
+    gamma: float = 10.0
+    discriminator_hidden: int = 1000
+    discriminator_learning_rate: float = 1e-4
+
+
+class CodeDiscriminator(nn.Sequential):
+    """Codes (B, M) to the logit (B, 1) that they are the encoder's and not permuted (app. A: six layers)."""
+
+    def __init__(self, latent_dim: int, hidden: int):
+        layers: list[nn.Module] = []
+        sizes = [latent_dim, *[hidden] * (LAYERS - 1)]
+        for inputs, outputs in pairwise(sizes):
+            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
+        super().__init__(*layers, nn.Linear(hidden, 1))
+
+
+class FactorVAE(VAE):
+    """The VAE and its code discriminator, one update each a step, from one forward pass of the VAE."""
+
+    Config = FactorVAEConfig
+
+    def build(self) -> None:
+        """Build encoder, decoder and the codes' discriminator, which keeps PyTorch's initialisation."""
+        super().build()
+        c = self.config
+        self.discriminator = CodeDiscriminator(c.latent_dim, channels_at(c.width, c.discriminator_hidden))
+
+    def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One Adam for the VAE, one with β₁ = 0.5, β₂ = 0.9 for the discriminator (app. A)."""
+        c = self.config
+        vae = [*self.encoder.parameters(), *self.decoder.parameters()]
+        discriminator = self.discriminator.parameters()
+        return {
+            "autoencoder": torch.optim.Adam(vae, lr=c.learning_rate),
+            "discriminator": torch.optim.Adam(
+                discriminator, lr=c.discriminator_learning_rate, betas=(0.5, 0.9)
+            ),
+        }
+
+    def training_step(self, x: Tensor) -> dict[str, Tensor]:
+        """Descend −ELBO + γ·TC, then the discriminator's cross-entropy (the paper's Algorithm 2).
+
+        The permuted codes are of the same batch, as in disentanglement_lib; the paper draws a second one.
+        """
+        self.train()
+        c = self.config
+        mean, log_variance = self.encode(x)
+        z = reparameterise(mean, log_variance, self.generator)
+        error = squared_error(x, self.decode(z)).mean()
+        kl = kl_divergence(mean, log_variance).sum(1).mean()
+        total_correlation = self.discriminator(z).mean()  # a logit is log q(z) − log Π_j q(z_j) at its best
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
+        loss = error + c.beta * kl + c.gamma * total_correlation
+        loss.backward(inputs=[*self.encoder.parameters(), *self.decoder.parameters()])
+
+        codes = z.detach()
+        one, zero = codes.new_ones((), dtype=torch.float32), codes.new_zeros((), dtype=torch.float32)
+        judged = self.discriminator(codes)
+        permuted = self.discriminator(permute_units(codes, self.generator))
+        cost = 0.5 * (binary_cross_entropy(judged, one) + binary_cross_entropy(permuted, zero))
+        cost.backward()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        right = (judged > 0).float().mean() + (permuted <= 0).float().mean()
+        return {
+            "squared_error": error.detach(),
+            "kl": kl.detach(),
+            "total_correlation": total_correlation.detach(),
+            "discriminator": cost.detach(),
+            "code_discriminator_accuracy": right.detach() / 2,
+        }
+
+
+def permute_units(codes: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Permute each unit's values over the batch, each on its own (Algorithm 1). (B, M) -> (B, M)."""
+    keys = torch.rand(codes.shape, generator=generator, device=codes.device)
+    return codes.gather(0, keys.argsort(0))
