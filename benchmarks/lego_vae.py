@@ -83,12 +83,14 @@ class Curves:
     """The learning curve of every configuration: scores (EPOCHS,), each the mean of up to three epochs."""
 
     def __init__(self, curves: dict[tuple[int, int], list[float]]):
-        values = np.array([[curves[h, m] for m in LATENT] for h in HIDDEN])
+        # The largest sizes are recorded last; the sweep's range ends where the record does.
+        self.hidden = [h for h in HIDDEN if all((h, m) in curves for m in LATENT)]
+        values = np.array([[curves[h, m] for m in LATENT] for h in self.hidden])
         ends = np.arange(1, EPOCHS + 1)
         totals = np.concatenate([np.zeros((*values.shape[:2], 1)), values.cumsum(-1)], -1)
         firsts = np.maximum(ends - 3, 0)
         scores = (totals[..., ends] - totals[..., firsts]) / (ends - firsts)
-        self.at = RegularGridInterpolator((np.log2(HIDDEN), np.log2(LATENT)), scores)
+        self.at = RegularGridInterpolator((np.log2(self.hidden), np.log2(LATENT)), scores)
         self.best = scores.min()
 
     def __call__(self, config: dict[str, int]) -> np.ndarray:
@@ -139,24 +141,23 @@ PROTOCOLS = {
 }
 
 
-def replay(seeds: int = SEEDS) -> None:
+def replay() -> None:
     """Print, for each way of searching, the best score over the epochs trained: medians over seeds."""
     curves = Curves(recorded())
-    paths = {
-        name: [np.array(list(sweep(curves, seed=seed, **protocol))) for seed in range(seeds)]
-        for name, protocol in PROTOCOLS.items()
-    }
-    whole = EPOCHS * TRIALS
-    marks = [whole // 32, whole // 16, whole // 8, whole // 4, whole // 2, whole]
+    print(f"hidden {curves.hidden[0]} … {curves.hidden[-1]}, latent {LATENT[0]} … {LATENT[-1]}; ", end="")
+    print(f"lowest score of a recorded configuration: {curves.best:.3f}", flush=True)
+    paths: dict[str, list[np.ndarray]] = {name: [] for name in PROTOCOLS}
+    for seed in range(SEEDS):
+        for name, protocol in PROTOCOLS.items():
+            path = np.array(list(sweep(curves, seed=seed, **protocol)))
+            paths[name].append(path)
+            print(f"seed {seed}, {name}: {path[-1]:.3f} after {len(path)} epochs", flush=True)
     slides = next(iter(paths.values()))
     goal = float(np.median([path[-1] for path in slides]))
-    print(
-        f"Lowest score of a recorded configuration: {curves.best:.3f}; the slides' final best: {goal:.3f}\n"
-    )
-    heads = [f"best after {mark}" for mark in marks]
-    print(
-        f"| search | {' | '.join(heads)} | epochs to {goal:.3f} (each seed's own final best) | all epochs |"
-    )
+    whole = EPOCHS * TRIALS
+    marks = [whole // 32, whole // 16, whole // 8, whole // 4, whole // 2, whole]
+    heads = " | ".join(f"best after {mark}" for mark in marks)
+    print(f"\n| search | {heads} | epochs to {goal:.3f} (to the seed's own final best) | all epochs |")
     print("|---" * (len(marks) + 3) + "|")
     for name, each in paths.items():
         bests = [np.median([path[min(mark, len(path)) - 1] for path in each]) for mark in marks]
