@@ -95,7 +95,7 @@ class Curves:
 
     def __call__(self, config: dict[str, int]) -> np.ndarray:
         """Return the scores of a configuration."""
-        return self.at((math.log2(config["hidden"]), math.log2(config["latent_dim"])))
+        return self.at(np.log2([config["hidden"], config["latent_dim"]]))[0]
 
 
 def sweep(curves: Curves, *, stopping: bool, grace: int = 5, **search) -> Iterator[float]:
