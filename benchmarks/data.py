@@ -3,8 +3,8 @@
 The same images for both sides, side by side in one run: 10 000 CelebA faces of `../shared/data/celeba10k.tar`
 where it is there, else as many synthetic faces; as they are, and enlarged to CelebA's own 178×218. Ratios are
 medians over rounds in which both sides take turns: the peer's time over ours, and its CPU time, all processes
-together, over ours. Where other work disturbs both, `steps` compares the fastest single batches and images of
-one process each, which a quiet moment suffices for. Needs nothing that the project does not install.
+together, over ours. Where other work disturbs both, `steps` compares the CPU time of the cheapest single
+batches and images of one process each. Needs nothing that the project does not install.
 """
 
 import argparse
@@ -175,10 +175,11 @@ def plain_loop(paths: list[Path], target: Path) -> None:
 
 
 class Peak:
-    """The most anonymous memory that this process and its children had, in MB, while in the context."""
+    """The anonymous memory that this process and its children took while in the context, at most, in MB."""
 
     def __enter__(self):
         self.megabytes, self._stop = 0.0, threading.Event()
+        self._before = sum(anonymous(pid) for pid in family(os.getpid())) / 1e3
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
         return self
@@ -188,8 +189,9 @@ class Peak:
         self._thread.join()
 
     def _watch(self):
-        while not self._stop.wait(0.05):
-            self.megabytes = max(self.megabytes, sum(anonymous(pid) for pid in family(os.getpid())) / 1e3)
+        while not self._stop.wait(0.5):
+            now = sum(anonymous(pid) for pid in family(os.getpid())) / 1e3
+            self.megabytes = max(self.megabytes, now - self._before)
 
 
 def family(pid: int) -> list[int]:
@@ -275,7 +277,7 @@ def conversion_rows(size: str, copies: int, scratch: Path, rounds: int) -> Itera
 
 
 def steps(folder: Path, cache: Path, n: int) -> Iterator[tuple[str, float, float]]:
-    """Yield what is done, the peer's fastest milliseconds in one process, and ours."""
+    """Yield what is done, the peer's CPU milliseconds in one process, and ours."""
     torch.set_num_threads(1)
     store = load(folder, image_size=SIZE, channels=3, cache_dir=cache)
     batches = Batches(store, "train", BATCH)
@@ -298,19 +300,19 @@ def steps(folder: Path, cache: Path, n: int) -> Iterator[tuple[str, float, float
 
 
 def fastest(steps: Iterable, n: int) -> float:
-    """Return the shortest of the first n steps, in milliseconds."""
+    """Return the CPU time of the cheapest of the first n steps, in milliseconds."""
     iterator, best = iter(steps), float("inf")
     for _ in range(n):
-        start = time.perf_counter()
+        start = time.process_time()
         if next(iterator, steps) is steps:
             break
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return best * 1e3
 
 
 def step_rows(size: str, scratch: Path, rounds: int) -> Iterator[tuple[str, ...]]:
     for what, peer, ours in steps(folder_of(size, scratch), scratch / "cache", 6 * rounds):
-        yield f"one process, ms: {what} (ours {ours:.2f})", size, f"{peer:.2f}", f"{peer / ours:.2f}×"
+        yield f"CPU ms, one process: {what} (ours {ours:.2f})", size, f"{peer:.2f}", "", f"{peer / ours:.2f}×"
 
 
 def memory_rows(scratch: Path, _: int) -> Iterator[tuple[str, ...]]:
