@@ -17,7 +17,6 @@ import trainables.torchvision_shim  # noqa: F401  before torchvision
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from trainables import disentanglement
 from trainables.data.batches import Batches, to_float, to_uint8
 from trainables.data.sources import load
 from trainables.data.store import ImageStore
@@ -169,6 +168,8 @@ class GenerativeTrainable(tune.Trainable):
         if self.model.has_encoder:
             result |= self._evaluate_encoder(noise)
             if self.training.disentanglement:
+                from trainables import disentanglement  # with scikit-learn: only who asks waits for it
+
                 result |= disentanglement.judge(self.model, self.store)
         if self.training.images:
             result["images"] = {"samples": png_grid(samples[:GRID_IMAGES])}
