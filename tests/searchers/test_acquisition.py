@@ -18,9 +18,10 @@ from searchers.acquisition import (
     log_h,
     maximise,
     normals,
+    replicate_radius,
     sobol,
 )
-from searchers.gp import GaussianProcess, Hyperparameters
+from searchers.gp import GaussianProcess, Hyperparameters, kernel
 from searchers.space import Choice, Integer, Real, Space
 
 
@@ -139,6 +140,18 @@ def test_what_is_taken_is_proposed_again_only_when_nothing_else_is_left():
         taken = np.vstack([taken, found])
     again = maximise(acquisition, space, gp.X, np.random.default_rng(0), taken=taken)
     np.testing.assert_allclose(again, every[np.argmax(acquisition.values(every))])
+
+
+def test_within_the_radius_f_differs_by_a_tenth_of_the_noise():
+    space = Space([Real("a", 0, 1), Integer("b", 1, 5)])
+    hyper = Hyperparameters(np.array([0.2, 0.2]), scale=2.0, noise=0.01)
+    radius = replicate_radius(hyper, np.full(4, 0.03), space)
+    r2 = np.array([(radius[0] / 0.2) ** 2])
+    difference = 2 * 2.0 * (1 - kernel("matern", r2)[0][0])
+    assert difference == pytest.approx((0.1**2) * 0.04, rel=0.1)
+    assert radius[1] == 1e-6  # discrete values stay apart
+    assert replicate_radius(Hyperparameters(np.array([9.0, 9.0]), noise=1.0), np.zeros(4), space)[0] == 0.02
+    assert replicate_radius(Hyperparameters(np.array([0.2, 0.2]), noise=0.0), np.zeros(4), space)[0] == 1e-6
 
 
 @pytest.mark.parametrize("m", [1, 3, 8, 100])
