@@ -107,7 +107,7 @@ def sweep(curves: Curves, *, stopping: bool, grace: int = 5, **search) -> Iterat
 
     searcher = BayesOptSearch(
         {
-            "hidden": tune.randint(HIDDEN[0], HIDDEN[-1] + 1),
+            "hidden": tune.randint(curves.hidden[0], curves.hidden[-1] + 1),
             "latent_dim": tune.randint(LATENT[0], LATENT[-1] + 1),
         },
         metric="loss",
