@@ -12,15 +12,16 @@ from trainables.trainable import GenerativeTrainable, TrainingConfig
 MODELS: dict[str, tuple[type[GenerativeModel], tuple[str, ...]]] = {
     "GAN": (GAN, ()),
     "VAE": (VAE, ()),
-    "VAE-GAN": (VAEGAN, ()),
-    "beta-VAE-GAN": (VAEGAN, ("beta",)),
+    "VAE-GAN": (VAEGAN, ("gan_loss",)),
+    "beta-VAE-GAN": (VAEGAN, ("beta", "gan_loss")),
 }
 
 
 class Baseline(GenerativeTrainable):
     """Trains the model that `model` names: "GAN", "VAE", "VAE-GAN" (β = 1) or "beta-VAE-GAN".
 
-    Of the configuration's hyperparameters each model takes those that it has; `beta` is β-VAE-GAN's alone.
+    Of the configuration's hyperparameters each model takes those that it has; `beta` is β-VAE-GAN's alone,
+    and `gan_loss` is that of the two VAE-GANs: the GAN keeps its own.
     """
 
     @classmethod
@@ -34,5 +35,5 @@ class Baseline(GenerativeTrainable):
             raise ValueError(f"There is no model {name!r}; there are: {', '.join(MODELS)}")
         model_class, own = MODELS[name]
         takes = {field.name for kind in (TrainingConfig, model_class.Config) for field in fields(kind)}
-        takes -= {"beta"} - set(own)
+        takes -= {"beta", "gan_loss"} - set(own)
         return model_class, {key: value for key, value in config.items() if key in takes}

@@ -138,7 +138,7 @@ def test_an_exported_model_is_the_trained_one(cache_dir, tmp_path):
     ("model", "beta"), [("GAN", None), ("VAE", 1.0), ("VAE-GAN", 1.0), ("beta-VAE-GAN", 9.0)]
 )
 def test_the_model_of_a_baseline_takes_what_it_has(cache_dir, model, beta):
-    trial = build(Baseline, cache_dir, model=model, beta=9.0, gan_loss="non_saturating")
+    trial = build(Baseline, cache_dir, model=model, beta=9.0, gan_loss="minimax")
     assert getattr(trial.model.config, "beta", None) == beta
     assert math.isfinite(trial.step()["fd_random"])
 
