@@ -227,7 +227,7 @@ def ratios(args: argparse.Namespace) -> None:
     print(f"{args.image_size}×{args.image_size}, width {args.width}, batches of {args.batch_size}, ", end="")
     print(f"{args.turns} turns of {args.steps} steps")
     print("| model | ours, images/s | plain ÷ ours (range) | Pythae ÷ ours (range) |\n|---|--:|--:|--:|")
-    for name in MODELS:
+    for name in args.models:
         steps = {"ours": ours, "plain": plain, "pythae": pythae}
         steps = {peer: build(name, images, args) for peer, build in steps.items()}
         steps = {peer: step for peer, step in steps.items() if step is not None}
@@ -293,6 +293,7 @@ def profile(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=["ratios", "profile"], default=["ratios", "profile"])
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--batch-size", type=int, default=16)
