@@ -36,7 +36,7 @@ def run(module: str, name: str, folder: Path, flags: list[str]) -> None:
     process = subprocess.Popen(command, cwd=folder)
     while process.poll() is None:
         peak = max(peak, memory(process.pid))
-        time.sleep(0.5)
+        time.sleep(2.0)
     if process.returncode:
         raise SystemExit(f"{name} ended with code {process.returncode}")
     seconds = None if going_on else time.monotonic() - began

@@ -233,7 +233,7 @@ class Delivery(threading.Thread):
             name = f"{self.sweep.name}-{event['number']:03d}"
             run = self.client.create_run(self.experiment_id, event["time"], tags=tags, run_name=name)
             self.run_ids[event["trial"]] = run.info.run_id
-        params = {**self.sweep.trial_params(event["config"]), **flatten_dict(event["config"])}
+        params = {**flatten_dict(event["config"]), **self.sweep.trial_params(event["config"])}
         self._log_params(self.run_ids[event["trial"]], params)
 
     def _send_result(self, event: dict[str, Any]) -> None:

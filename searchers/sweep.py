@@ -74,6 +74,8 @@ class SweepConfig:
     """train every trial to its last epoch, without ASHA"""
     surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
     """Gaussian process of the search: hyperparameters learned, the seed's own, fixed Matérn, drawn by NUTS"""
+    warm_start: str | None = None
+    """name of an earlier sweep whose results the search begins with"""
     points: str | None = None
     """JSON file with a list of settings to train to the end instead of searching"""
     cpus_per_trial: float = 1.0
@@ -224,6 +226,7 @@ def run(
     points = _points(study, config)
     _check_settings(study, points)
     _check_surrogate(config.surrogate)
+    known = _known(study, config)
     if points:
         config = replace(config, num_samples=len(points), no_early_stopping=True)
     folder = (Path(config.results) / config.name).resolve()
@@ -251,6 +254,7 @@ def run(
             surrogate=config.surrogate,
             noise_key=f"{study.metric}_std",
             seed=config.seed,
+            warm_start=known,
         )
     scheduler = _scheduler(study, config, recorder.records.values())
     described = about(study, config, command)
@@ -329,6 +333,18 @@ def _best_scores(study: Study, records: list[TrialRecord]) -> dict[str, float]:
         return {}
     place = {name: best.config[name] for name in study.space if isinstance(best.config[name], int | float)}
     return {f"best/{k}": float(v) for k, v in {**best.metrics[best.epoch], **place}.items()}
+
+
+def _known(study: Study, config: SweepConfig) -> list | None:
+    """Return what an earlier sweep found, as the searcher takes it. Raises UsageError where there is none."""
+    from searchers.warm_start import from_sweep
+
+    if config.warm_start is None:
+        return None
+    try:
+        return from_sweep(Path(config.results) / config.warm_start, study.metric)
+    except (FileNotFoundError, ValueError) as error:
+        raise UsageError(f"--warm-start: {error}") from error
 
 
 def _check_surrogate(surrogate: str) -> None:

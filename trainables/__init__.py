@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         GenerativeTrainable,
         TrainingConfig,
     )
+    from trainables.vqvae import VQVAE, ConvVAE
 
 MODULES = {
     "trainable": (
@@ -37,6 +38,7 @@ MODULES = {
     ),
     "baselines": ("Baseline",),
     "lego_vae": ("LegoVAE",),
+    "vqvae": ("VQVAE", "ConvVAE"),
     "densities": ("BernoulliVAE", "PPCA", "GaussianMixture"),
 }
 __all__ = [
@@ -44,9 +46,11 @@ __all__ = [
     "PPCA",
     "VAE",
     "VAEGAN",
+    "VQVAE",
     "Baseline",
     "BernoulliVAE",
     "BetaVAEGAN",
+    "ConvVAE",
     "FactorVAE",
     "GaussianMixture",
     "GenerativeTrainable",

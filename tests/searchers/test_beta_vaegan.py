@@ -181,6 +181,8 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, cache):
         (["--resume", "nowhere"], "There is no sweep 'nowhere'"),
         (["--cpus-per-trial", "512"], "No trial fits"),
         (["--inception-weights", "nowhere.pth"], "nowhere.pth"),
+        (["--warm-start", "nowhere"], "--warm-start: results/nowhere holds no sweep"),
+        (["--points", "nowhere.json"], "--points: nowhere.json can't be read: No such file or directory"),
     ],
 )
 def test_bad_input_gets_a_sentence_and_exit_code_2(tmp_path, cache, arguments, sentence):
@@ -212,6 +214,18 @@ def test_a_name_that_is_taken_and_settings_that_cannot_change(finished, cache):
     changed = run(folder, cache, "--resume", "tiny", "--epochs", "9")
     assert changed.returncode == 2
     assert "leave out --epochs" in changed.stderr
+
+
+def test_given_points_are_trained_and_a_search_starts_from_what_is_known(finished, cache):
+    folder, _ = finished
+    (folder / "points.json").write_text(json.dumps([{"beta": 7.0, "seed": 3}, {"beta": 7.0, "seed": 4}]))
+    arguments = [*TINY.split(), "--epochs", "1"]
+    given = run(folder, cache, *arguments, "--name", "given", "--points", "points.json")
+    assert given.returncode == 0, given.stdout + given.stderr
+    records = Ledger(folder / "results/given/ledger.jsonl").trials().values()
+    assert sorted((r.config["beta"], r.config["seed"]) for r in records) == [(7.0, 3), (7.0, 4)]
+    warm = run(folder, cache, *arguments, "--name", "warm", "--num-samples", "1", "--warm-start", "tiny")
+    assert warm.returncode == 0, warm.stdout + warm.stderr
 
 
 def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path, cache):
