@@ -4,8 +4,10 @@ import importlib.metadata
 import logging
 import os
 import platform
+import shlex
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,7 +96,7 @@ def connect(address: str | None = None, packages: list[ModuleType] | None = None
         logging.getLogger(name).setLevel(logging.ERROR)
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
     if address is None or address == "local":
-        ray.init(address="local", include_dashboard=False, **quiet)
+        ray.init(address="local", include_dashboard=False, runtime_env=local_runtime_env(), **quiet)
         return Cluster(None, present_nodes())
     _refuse_silent(address)
     try:
@@ -107,6 +109,15 @@ def connect(address: str | None = None, packages: list[ModuleType] | None = None
         raise ClusterError(f"Cannot join the Ray cluster at {address}: {_reason(error)}") from error
     _refuse_other_versions()
     return Cluster(ray.get_runtime_context().gcs_address, present_nodes(), _promised())
+
+
+def local_runtime_env() -> dict[str, str] | None:
+    """Return what an embedded Ray must be told where this Python's path has a space or the like in it.
+
+    Ray hands the path to a shell without quoting it, and no worker would ever start.
+    """
+    quoted = shlex.quote(sys.executable)
+    return None if quoted == sys.executable else {"py_executable": quoted}
 
 
 def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:

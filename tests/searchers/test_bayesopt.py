@@ -14,6 +14,7 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Repeater
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
+from cluster.connect import local_runtime_env
 from searchers.acquisition import contains
 from searchers.bayesopt import BayesOptSearch
 from searchers.gp import GaussianProcess, Hyperparameters
@@ -425,7 +426,13 @@ def embedded_ray():
 
     previous = os.environ.get("RAY_AUTH_MODE")
     os.environ["RAY_AUTH_MODE"] = "disabled"
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env=local_runtime_env(),
+    )
     yield
     ray.shutdown()
     os.environ.pop("RAY_AUTH_MODE")

@@ -9,6 +9,7 @@ from ray import tune
 from ray.tune import schedulers
 from ray.tune.search.optuna import OptunaSearch
 
+from cluster.connect import local_runtime_env
 from trainables import BetaVAEGAN
 
 EPOCHS = 4
@@ -30,7 +31,14 @@ def embedded_ray():
     """Two CPUs, and two GPUs by pretence: Ray hands out what it is told there is."""
     previous = os.environ.get("RAY_AUTH_MODE")
     os.environ["RAY_AUTH_MODE"] = "disabled"
-    ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env=local_runtime_env(),
+    )
     yield
     ray.shutdown()
     os.environ.pop("RAY_AUTH_MODE")
@@ -97,11 +105,12 @@ def test_schedulers_stop_and_pause_trials(scheduler, space, tmp_path):
 def test_population_based_training_takes_over_weights_and_changes_settings(space, tmp_path):
     scheduler = schedulers.PopulationBasedTraining(
         perturbation_interval=1,
+        synch=True,  # or a trial that starts late finds none to take over from
         hyperparam_mutations={"beta": tune.uniform(1, 150)},
         quantile_fraction=0.5,
         resample_probability=0.5,
     )
-    results = fit(space, tmp_path, scheduler=scheduler, samples=2)
+    results = fit(space, tmp_path, scheduler=scheduler, samples=2, reuse=True)
     log = list((tmp_path / "sweep").glob("pbt_policy_*.txt"))
     assert log, "nothing was exploited"
     assert epochs(results)[-1] == EPOCHS
