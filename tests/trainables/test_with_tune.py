@@ -105,7 +105,7 @@ def test_schedulers_stop_and_pause_trials(scheduler, space, tmp_path):
 def test_population_based_training_takes_over_weights_and_changes_settings(space, tmp_path):
     scheduler = schedulers.PopulationBasedTraining(
         time_attr="training_iteration",
-        perturbation_interval=1,
+        perturbation_interval=2,
         synch=True,  # or a trial that starts late finds none to take over from
         hyperparam_mutations={"beta": tune.uniform(1, 150)},
         quantile_fraction=0.5,
