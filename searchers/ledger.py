@@ -4,7 +4,7 @@ Tune snapshots its state now and then, MLflow may be away for an hour, and a dri
 ledger is one JSON line an event, on disk before the event is acted on. From it a resumed sweep rebuilds what
 Tune does not keep (ASHA's rungs), and MLflow receives what it has missed.
 
-Events: `trial` (trial, number, config), `result` (trial, epoch, metrics, images, node), `end` (trial,
+Events: `trial` (trial, number, config), `result` (trial, epoch, metrics, images, node, flags), `end` (trial,
 status, error), `drop` (trial: it is begun anew), `model` (trial, path), `figure` (path), `note` (tags,
 metrics, status of the sweep). Each has `time`, milliseconds since 1970.
 """

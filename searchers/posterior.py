@@ -57,7 +57,10 @@ class PosteriorFigure(tune.Callback):
         self.drawn = time.monotonic()
         grid = np.linspace(domain.lower, domain.upper, GRID)
         configs = [{name: float(x)} for x in grid]
-        mean, std = self.search.posterior(configs)
+        try:
+            mean, std = self.search.posterior(configs)
+        except ValueError:  # interrupted before the first value had come to the searcher
+            return
         improvement = self.search.expected_improvement(configs)
         path = self.recorder.folder / FIGURE
         draw_posterior(path, name, self.study.metric, grid, mean, std, improvement, seen)

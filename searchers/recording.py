@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from PIL import Image
 from ray import tune
 from ray.tune.utils import flatten_dict
@@ -26,6 +27,7 @@ from searchers.ledger import DIVERGED, FAILED, FINISHED, STOPPED, Ledger, TrialR
 SWEEP_TAG, TRIAL_TAG = "latentune.sweep", "latentune.trial"
 STATUS_TAG, ERROR_TAG = "latentune.status", "latentune.error"
 NUMBER_TAG, NODE_TAG = "latentune.number", "latentune.node"
+FLAGS_TAG = "latentune.flags"  # what looked wrong in training: collapsed, dead_latent_space, …
 # A dead server is asked again by us, in the background, not by MLflow's client for minutes within a call.
 HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 RETRY_SECONDS = (1, 2, 5, 10, 30)
@@ -102,6 +104,7 @@ class Recorder(tune.Callback):
             metrics=metrics,
             images=paths,
             node=result.get("node_ip"),
+            flags=result.get("flags"),
         )
         record.metrics[epoch] = metrics
 
@@ -181,6 +184,7 @@ class Delivery(threading.Thread):
 
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.ERROR)
+        _create_database(self.tracking_uri)
         self.client = MlflowClient(self.tracking_uri)
         experiment = self.client.get_experiment_by_name(self.sweep.experiment)
         self.experiment_id = (
@@ -241,7 +245,8 @@ class Delivery(threading.Thread):
 
         run_id, epoch = self.run_ids[event["trial"]], event["epoch"]
         metrics = [Metric(key, value, event["time"], epoch) for key, value in event["metrics"].items()]
-        tags = [RunTag(NODE_TAG, event["node"])] if event.get("node") else []
+        said = {NODE_TAG: event.get("node"), FLAGS_TAG: event.get("flags")}
+        tags = [RunTag(tag, value) for tag, value in said.items() if value]
         self.client.log_batch(run_id, metrics=metrics, tags=tags)
         if not event["images"]:
             return
@@ -280,3 +285,22 @@ class Delivery(threading.Thread):
             self.client.log_metric(self.parent_run_id, key, value, event["time"], event.get("step", 0))
         if "status" in event:
             self.client.set_terminated(self.parent_run_id, event["status"], end_time=event["time"])
+
+
+def _create_database(tracking_uri: str) -> None:
+    """Make a SQLite database that is not there yet, whole or not at all.
+
+    MLflow creates its tables in dozens of steps, and cannot go on with what a killed process left of them.
+    """
+    path = Path(tracking_uri.removeprefix("sqlite:///"))
+    if not tracking_uri.startswith("sqlite:///") or path.exists():
+        return
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if path.exists():
+            return
+        new = path.with_name(f"{path.name}.{os.getpid()}.new")
+        MlflowClient(f"sqlite:///{new}").search_experiments()
+        new.replace(path)

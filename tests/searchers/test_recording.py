@@ -12,7 +12,15 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from searchers.ledger import Ledger
-from searchers.recording import STATUS_TAG, SWEEP_TAG, TRIAL_TAG, Delivery, Recorder, SweepRecord
+from searchers.recording import (
+    STATUS_TAG,
+    SWEEP_TAG,
+    TRIAL_TAG,
+    Delivery,
+    Recorder,
+    SweepRecord,
+    _create_database,
+)
 
 EPOCHS = 3
 
@@ -213,6 +221,25 @@ def test_a_trial_that_tune_has_lost_is_dropped_and_begun_anew(ledger, tmp_path, 
     assert {name: record.number for name, record in resumed.records.items()} == {"a": 1, "c": 3, "d": 2}
     deliver(ledger, tmp_path, tracking_uri, "lost")
     runs_of(tracking_uri, "lost", "acd")
+
+
+def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    """MLflow, killed while it makes its tables, leaves a database that it never opens again."""
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+
+    def killed(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "search_experiments", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _create_database(uri)
+    assert not (tmp_path / "new/mlflow.db").exists()
+    _create_database(uri)
+    before = (tmp_path / "new/mlflow.db").stat().st_mtime_ns
+    _create_database(uri)
+    assert (tmp_path / "new/mlflow.db").stat().st_mtime_ns == before
+    assert MlflowClient(uri).get_experiment_by_name("Default")
 
 
 def test_image_bytes_stay_out_of_tunes_own_state(ledger, tmp_path):
