@@ -4,7 +4,6 @@ Plain data that JSON holds exactly, and the rules by which rows become the surro
 Pure: no Ray here.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 RUNNING, ENDED, FAILED = "running", "ended", "failed"
+LIMIT = 1e100  # its square is still a number: beyond it, a value is a diverged model's
 WHOLE = 0  # the epoch of a value from elsewhere, which counts as fully trained
 
 
@@ -40,8 +40,13 @@ class Trial:
         return self.rows[self.epoch]
 
     def finite_rows(self) -> dict[int, list[float]]:
-        """Return the rows without a NaN or an infinity."""
-        return {e: v for e, v in sorted(self.rows.items()) if all(map(math.isfinite, v))}
+        """Return the rows without a NaN, an infinity or a magnitude beyond LIMIT."""
+        return {e: v for e, v in sorted(self.rows.items()) if usable(v)}
+
+
+def usable(values: Sequence[float]) -> bool:
+    """Whether a surrogate can learn from a row: no NaN, no infinity, no magnitude beyond LIMIT."""
+    return all(abs(v) <= LIMIT for v in values)
 
 
 class History:
@@ -66,7 +71,7 @@ class History:
             trial.errors[int(epoch)] = [float(e) for e in errors]
 
     def end(self, trial_id: str, failed: bool) -> None:
-        """Note that a trial is over: `failed`, or its last row not finite, marks its configuration as bad.
+        """Note that a trial is over: `failed`, or its last row not `usable`, marks its configuration as bad.
 
         A trial that ends without a row and without an error was cancelled: nothing is learned, it is dropped.
         """
@@ -76,7 +81,7 @@ class History:
             return
         if trial.state == RUNNING:
             self.ended += 1
-        broken = bool(trial.rows) and not all(map(math.isfinite, trial.last))
+        broken = bool(trial.rows) and not usable(trial.last)
         trial.state = FAILED if failed or broken else ENDED
 
     def pending(self) -> list[Trial]:
