@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 
 import numpy as np
 import pytest
@@ -14,12 +13,12 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Repeater
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-from cluster.connect import local_runtime_env
 from searchers.acquisition import contains
 from searchers.bayesopt import BayesOptSearch
 from searchers.gp import GaussianProcess, Hyperparameters
 from searchers.history import FAILED
 from searchers.space import Choice, Integer, Real, Space, SpaceError
+from tests.embedded import embedded_ray
 
 REPORT = [(1.0, 139.33), (50.0, 147.92), (100.0, 137.98), (150.0, 151.08)]  # β and FID, the report's tables
 
@@ -154,7 +153,7 @@ def test_expected_improvement_and_posterior_are_in_the_metrics_own_units():
     np.testing.assert_allclose(improvement, np.maximum(best - drawn, 0).mean(0), atol=0.02 * std.max())
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None, "error"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300, None, "error"])
 def test_failures_clear_what_waits_and_are_avoided(bad):
     search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=0)
     for i in range(14):
@@ -421,26 +420,12 @@ def trainable(config):
 
 
 @pytest.fixture(scope="module")
-def embedded_ray():
-    import ray
-
-    previous = os.environ.get("RAY_AUTH_MODE")
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env=local_runtime_env(),
-    )
-    yield
-    ray.shutdown()
-    os.environ.pop("RAY_AUTH_MODE")
-    if previous is not None:
-        os.environ["RAY_AUTH_MODE"] = previous
+def running_ray():
+    with embedded_ray(num_cpus=2):
+        yield
 
 
-def test_sweep_in_tune_under_asha_and_its_searcher_restored(embedded_ray, tmp_path, monkeypatch):
+def test_sweep_in_tune_under_asha_and_its_searcher_restored(running_ray, tmp_path, monkeypatch):
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")
     space = {"beta": tune.uniform(1, 150), "constant": 3, "nested": {"units": tune.randint(1, 5)}}

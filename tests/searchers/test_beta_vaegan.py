@@ -48,6 +48,26 @@ def run(folder, cache, *arguments, timeout=200):
     )
 
 
+def start(folder, cache, *arguments, name, results):
+    """Start a sweep in the background; return its process and ledger once it has so many results."""
+    driver = subprocess.Popen(
+        command(*arguments, "--name", name),
+        cwd=folder,
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    ledger = folder / "results" / name / "ledger.jsonl"
+    deadline = time.monotonic() + 120
+    while not (ledger.exists() and ledger.read_text().count('"event": "result"') >= results):
+        if time.monotonic() > deadline:
+            driver.kill()
+            pytest.fail(f"no {results} results in time: {driver.communicate()}")
+        time.sleep(0.1)
+    return driver, ledger
+
+
 def mlflow_runs(folder):
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "beta-vae-gan"]
@@ -110,23 +130,8 @@ def test_mlflow_holds_what_tune_reported(finished):
 
 def test_resume_after_the_driver_was_killed(tmp_path, cache):
     """SIGKILL in mid-sweep; the resumed sweep ends with every trial once, in MLflow as in the ledger."""
-    arguments = [*TINY.split(), "--num-samples", "6", "--epochs", "3", "--name", "killed"]
-    driver = subprocess.Popen(
-        command(*arguments),
-        cwd=tmp_path,
-        env=environment(cache),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    ledger = tmp_path / "results/killed/ledger.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if ledger.exists() and ledger.read_text().count('"event": "result"') >= 5:
-            break
-        time.sleep(0.1)
-    else:
-        driver.kill()
-        pytest.fail(f"no five results in time: {driver.stderr.read().decode()}")
+    arguments = [*TINY.split(), "--num-samples", "6", "--epochs", "3"]
+    driver, ledger = start(tmp_path, cache, *arguments, name="killed", results=5)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     before = Ledger(ledger).trials()
@@ -148,19 +153,8 @@ def test_resume_after_the_driver_was_killed(tmp_path, cache):
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, cache):
-    arguments = [*TINY.split(), "--num-samples", "6", "--epochs", "3", "--name", "stopped"]
-    driver = subprocess.Popen(
-        command(*arguments),
-        cwd=tmp_path,
-        env=environment(cache),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    ledger = tmp_path / "results/stopped/ledger.jsonl"
-    deadline = time.monotonic() + 120
-    while not (ledger.exists() and '"event": "result"' in ledger.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    arguments = [*TINY.split(), "--num-samples", "6", "--epochs", "3"]
+    driver, _ = start(tmp_path, cache, *arguments, name="stopped", results=1)
     driver.send_signal(signal.SIGINT)
     out, err = driver.communicate(timeout=90)
     assert driver.returncode == 130, out + err

@@ -9,7 +9,7 @@ from ray import tune
 from ray.tune import schedulers
 from ray.tune.search.optuna import OptunaSearch
 
-from cluster.connect import local_runtime_env
+from tests.embedded import embedded_ray
 from trainables import BetaVAEGAN
 
 EPOCHS = 4
@@ -27,23 +27,10 @@ METRIC = "fd_random"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def embedded_ray():
+def running_ray():
     """Two CPUs, and two GPUs by pretence: Ray hands out what it is told there is."""
-    previous = os.environ.get("RAY_AUTH_MODE")
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env=local_runtime_env(),
-    )
-    yield
-    ray.shutdown()
-    os.environ.pop("RAY_AUTH_MODE")
-    if previous is not None:
-        os.environ["RAY_AUTH_MODE"] = previous
+    with embedded_ray(num_cpus=2, num_gpus=2):
+        yield
 
 
 @pytest.fixture(scope="module")
