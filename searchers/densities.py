@@ -5,9 +5,8 @@ trial is the seed's setting. At the end the seed's setting and the best one of e
 that are not for testing, and the test images give the table and the figures.
 """
 
-import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from searchers.command import main_of, prepare
 from searchers.progress import best_record
-from searchers.sweep import Study, SweepConfig, run
+from searchers.sweep import Study, SweepConfig, run, store_settings
 
 PROGRAM = "python -m searchers.densities"
 METRIC = "nats_per_image"
@@ -117,8 +116,7 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     from searchers.density_report import Row, write_report
 
     folder = Path(config.results) / config.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sweep.json").write_text(json.dumps({"sweep_id": sweep_id, "config": asdict(config)}, indent=2))
+    store_settings(folder, sweep_id, config)
     shared, _, provenance = prepare(config, console, channels=1)
     rows = []
     for model in config.models:

@@ -5,10 +5,11 @@ methods, free positions t and seeds; it ends with the seed's Figures 1 and 3 and
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from searchers.command import main_of
+from searchers.sweep import default_tracking_uri
 
 PROGRAM = "python -m searchers.happy_people"
 Method = Literal["vqvae-retrained", "vqvae", "vae-retrained"]
@@ -58,8 +59,8 @@ class HappyPeopleConfig:
     """go on with the sweep of this name"""
     results: str = "results"
     """folder of all sweeps"""
-    tracking_uri: str = "sqlite:///mlflow.db"
-    """MLflow's database or server"""
+    tracking_uri: str = field(default_factory=default_tracking_uri)
+    """MLflow's database or server; MLFLOW_TRACKING_URI, where that is set"""
     address: str | None = None
     """Ray cluster to join; an embedded one is started, if neither this nor RAY_ADDRESS is given"""
     dry_run: bool = False

@@ -1,19 +1,13 @@
 """The sweep of `searchers.happy_people`: Tune over the grid, recorded as any; then figures and tables."""
 
 import hashlib
-import json
-import os
-import platform
-import signal
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from searchers.ledger import FAILED, Ledger
-from searchers.summary import PACKAGES, git_commit, ui_command
+from searchers.summary import PACKAGES, lasting_settings, origin, ui_command
 
 if TYPE_CHECKING:
     from searchers.happy_people import HappyPeopleConfig
@@ -29,25 +23,18 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
     from ray import tune  # seconds to import: wrong flags are answered at once
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
-    from cluster.connect import connect
+    from cluster.storage import has_snapshot
     from searchers.happy_people import PROGRAM, points
     from searchers.happy_people_report import report
     from searchers.progress import Progress
     from searchers.recording import Delivery, Recorder, SweepRecord
-    from searchers.sweep import UsageError
+    from searchers.sweep import join, store_settings, tune_arguments
     from trainables.latent.trainable import LatentOptimizationTrainable
 
     settings, scorer, provenance = prepare(config, console)
     folder = (Path(config.results) / config.name).resolve()
-    cluster = connect(config.address, packages=_packages())
-    slots = cluster.slots(config.cpus_per_trial, config.gpus_per_trial)
-    if slots < 1:
-        raise UsageError(
-            f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "
-            f"and the cluster has {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs in all"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sweep.json").write_text(json.dumps({"sweep_id": sweep_id, "config": asdict(config)}, indent=2))
+    cluster, slots = join(config)
+    store_settings(folder, sweep_id, config)
     console.print(cluster.describe(config.cpus_per_trial, config.gpus_per_trial), highlight=False)
 
     grid = points(config)
@@ -58,16 +45,13 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
         f"{config.seeds} seeds, {config.queries} queries each.\n\nEach child run is one optimisation "
         f"run; its steps are rounds of five queries. Sort the runs table by `{METRIC}`."
     )
-    tags = {f"version.{package}": version(package) for package in (*PACKAGES, "xgboost", "highspy")}
-    tags |= {"python": platform.python_version(), "metric": METRIC, "mode": "max"}
-    if commit := git_commit():
-        tags["mlflow.source.git.commit"] = commit
+    tags = origin(PROGRAM, (*PACKAGES, "xgboost", "highspy")) | {"metric": METRIC, "mode": "max"}
     record = SweepRecord(
         sweep_id=sweep_id,
         name=config.name,
         experiment="happy-people",
         description=description,
-        params={**asdict(config), **provenance},
+        params={**lasting_settings(config), **provenance},
         tags=tags,
         trial_params=lambda trial: provenance,
     )
@@ -81,16 +65,12 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
         num_samples=len(grid),
         console=console,
     )
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    snapshot = any((folder / "tune").glob("experiment_state-*.json"))
+    arguments, resumed = tune_arguments(config), has_snapshot(str(folder))
     delivery.start()
     with progress:
         tune.run(
             tune.with_parameters(LatentOptimizationTrainable, scorer=scorer),
-            name="tune",
+            **arguments,
             storage_path=str(folder),
             config={**settings, **{key: tune.choice([p[key] for p in grid]) for key in grid[0]}},
             search_alg=BasicVariantGenerator(
@@ -99,14 +79,8 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
             ),
             stop={"training_iteration": config.rounds},
             num_samples=len(grid),
-            resources_per_trial={"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial},
-            reuse_actors=True,
-            max_failures=3,
-            raise_on_failed_trial=False,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
             callbacks=[recorder, progress],
-            verbose=0,
-            resume_config=tune.ResumeConfig() if snapshot else None,
+            resume_config=tune.ResumeConfig() if resumed else None,
         )
     records = list(recorder.records.values())
     interrupted = len(records) < len(grid) or any(r.status is None for r in records)
@@ -192,11 +166,3 @@ def prepare(config: "HappyPeopleConfig", console: Console) -> tuple[dict[str, An
         "scorer_rank_correlation": quality.rank_correlation,
     }
     return settings, content, provenance
-
-
-def _packages() -> list:
-    import cluster
-    import searchers
-    import trainables
-
-    return [trainables, searchers, cluster]

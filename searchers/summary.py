@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from searchers.recording import Delivery
     from searchers.sweep import Study, SweepConfig
 
-# What a resumed sweep may be given anew: MLflow holds a parameter to its first value.
-NO_PARAMS = ("resume", "dry_run", "tracking_uri", "address", "max_concurrent", "results", "data_root")
+MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root")
 REDUCTION_FACTOR = 3  # of ASHA: a third of the trials that reach a rung go on
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")
 
@@ -47,26 +47,37 @@ def about(study: "Study", config: "SweepConfig", program: str) -> About:
         f"Each child run is a trial; sort the runs table by `{study.metric}`."
     )
     params = {
-        **{name: value for name, value in asdict(config).items() if name not in NO_PARAMS},
+        **lasting_settings(config),
         **(study.provenance or {}),
         **{f"space/{name}": json.dumps(extent) for name, extent in extents(study.space).items()},
         "reduction_factor": REDUCTION_FACTOR,
     }
-    tags = {f"version.{package}": version(package) for package in PACKAGES}
-    tags |= {"python": platform.python_version(), "metric": study.metric, "mode": study.mode}
-    tags |= {
-        "latentune.program": program.removeprefix("python -m "),
-        "latentune.command": shlex.join([*program.split(), *sys.argv[1:]]),
-    }
+    tags = {**origin(program), "metric": study.metric, "mode": study.mode}
     model = getattr(study.trainable, "model_class", None)
     if model is not None:
         tags["latentune.model"] = f"{model.__module__}:{model.__qualname__}"
     if config.points and (retrained := json.loads(Path(config.points).read_text())) and "of" in retrained:
         tags["latentune.retrains"] = retrained["of"]
-    commit = git_commit()
-    if commit:
-        tags["mlflow.source.git.commit"] = commit
     return About(description, params, tags)
+
+
+def lasting_settings(config: Any) -> dict[str, Any]:
+    """Return the settings that a resumed sweep keeps: MLflow holds a parameter to its first value."""
+    changing = {"resume", "dry_run", *MAY_CHANGE_ON_RESUME}
+    return {name: value for name, value in asdict(config).items() if name not in changing}
+
+
+def origin(program: str, packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Return tags that say what was typed and which code and packages ran it."""
+    tags = {f"version.{package}": version(package) for package in packages}
+    tags |= {
+        "python": platform.python_version(),
+        "latentune.program": program.removeprefix("python -m "),
+        "latentune.command": shlex.join([*program.split(), *sys.argv[1:]]),
+    }
+    if commit := git_commit():
+        tags["mlflow.source.git.commit"] = commit
+    return tags
 
 
 def extents(space: dict[str, Any]) -> dict[str, dict[str, Any]]:

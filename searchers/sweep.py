@@ -16,17 +16,25 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
 from searchers.ledger import Ledger, TrialRecord
 from searchers.progress import best_record, ranked
-from searchers.summary import REDUCTION_FACTOR, about, closing_words, result_table
+from searchers.summary import (
+    MAY_CHANGE_ON_RESUME,
+    REDUCTION_FACTOR,
+    about,
+    closing_words,
+    result_table,
+)
+
+if TYPE_CHECKING:
+    from cluster.connect import Cluster
 
 EXPORTED = 3  # the best trials' weights go into the record
 UNKNOWN_TO_RESUME = ("preset", "resume", "dry_run", "name")
-MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root")
 
 
 class UsageError(ValueError):
@@ -197,6 +205,50 @@ def resolve(config: SweepConfig, defaults: SweepConfig) -> tuple[SweepConfig, st
     return replace(config, resume=config.name), stored["sweep_id"]
 
 
+def store_settings(folder: Path, sweep_id: str, config: Any) -> None:
+    """Write what `resolve` reads when the sweep is resumed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sweep.json").write_text(json.dumps({"sweep_id": sweep_id, "config": asdict(config)}, indent=2))
+
+
+def join(config: Any) -> "tuple[Cluster, int]":
+    """Return the cluster that the configuration asks for, and how many trials fit on it at once.
+
+    Raises ClusterError where it can't be joined, UsageError where not one trial fits.
+    """
+    from cluster.connect import connect
+
+    cluster = connect(config.address, packages=_packages())
+    slots = cluster.slots(config.cpus_per_trial, config.gpus_per_trial)
+    if slots < 1:
+        raise UsageError(
+            f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "
+            f"and the cluster has {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs in all"
+        )
+    return cluster, slots
+
+
+def tune_arguments(config: Any) -> dict[str, Any]:
+    """Return what every sweep asks of `tune.run`, after telling Tune to be quiet and to save itself often."""
+    from ray import tune
+
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes heed no verbosity
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in the ledger and is told
+    # Tune's own result files, which the ledger replaces, would slow each report down.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    return {
+        "name": "tune",
+        "resources_per_trial": {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial},
+        "reuse_actors": True,
+        "max_failures": 3,
+        "raise_on_failed_trial": False,
+        "checkpoint_config": tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+        "verbose": 0,
+    }
+
+
 def run(
     study: Study,
     config: SweepConfig,
@@ -213,7 +265,6 @@ def run(
     """
     from ray import tune  # seconds to import: wrong flags are answered at once
 
-    from cluster.connect import connect
     from cluster.storage import has_snapshot
     from cluster.storage import resolve as resolve_storage
     from cluster.watchdog import Watchdog
@@ -231,16 +282,9 @@ def run(
         config = replace(config, num_samples=len(points), no_early_stopping=True)
     folder = (Path(config.results) / config.name).resolve()
     resumed = (folder / "sweep.json").exists()
-    cluster = connect(config.address, packages=_packages())
-    slots = cluster.slots(config.cpus_per_trial, config.gpus_per_trial)
-    if slots < 1:
-        raise UsageError(
-            f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "
-            f"and the cluster has {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs in all"
-        )
+    cluster, slots = join(config)
     checkpoints = resolve_storage(config.storage, folder, cluster)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sweep.json").write_text(json.dumps({"sweep_id": sweep_id, "config": asdict(config)}, indent=2))
+    store_settings(folder, sweep_id, config)
     console.print(cluster.describe(config.cpus_per_trial, config.gpus_per_trial), highlight=False)
 
     ledger = Ledger(folder / "ledger.jsonl")
@@ -279,17 +323,12 @@ def run(
         console=console,
     )
     watchdog = Watchdog(config.cpus_per_trial, config.gpus_per_trial, console.print)
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes heed no verbosity
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in the ledger and is told
-    # Tune's own result files, which the ledger replaces, would slow each report down.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    arguments = tune_arguments(config)
     delivery.start()
     with progress:
         analysis = tune.run(
             study.trainable,
-            name="tune",
+            **arguments,
             storage_path=checkpoints,
             trial_dirname_creator=lambda trial: trial.trial_id,
             config={**study.settings, **study.space},
@@ -300,13 +339,7 @@ def run(
             stop={"training_iteration": config.epochs},
             num_samples=config.num_samples,
             max_concurrent_trials=config.max_concurrent or (slots if cluster.address is None else None),
-            resources_per_trial={"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial},
-            reuse_actors=True,
-            max_failures=3,
-            raise_on_failed_trial=False,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
             callbacks=[recorder, figure, progress, watchdog],
-            verbose=0,
             resume_config=tune.ResumeConfig() if resumed and has_snapshot(checkpoints) else None,
         )
     records = list(recorder.records.values())
@@ -380,10 +413,8 @@ def _check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
 
 def _export(study: Study, records: list[TrialRecord], trials: list, folder: Path, ledger: Ledger) -> None:
     """Write the best trials' models beside the ledger, for the record and for who has no checkpoints."""
-    from trainables.trainable import GenerativeTrainable, export_model
+    from trainables.trainable import export_model
 
-    if not issubclass(study.trainable, GenerativeTrainable):
-        return
     checkpoints = {trial.trial_id: trial.checkpoint for trial in trials if trial.checkpoint}
     for record in ranked(records, study.metric, study.mode)[:EXPORTED]:
         if record.trial in checkpoints:

@@ -26,6 +26,7 @@ from trainables.trainable import (
     load_store,
     png_grid,
     split_config,
+    take_threads,
 )
 
 OBJECTIVE = "nats_per_image"
@@ -112,10 +113,14 @@ class FittedTrainable(tune.Trainable):
 
     model_class: ClassVar[type[FittedDensity]]
 
+    @classmethod
+    def model_of(cls, config: dict[str, Any]) -> tuple[type[FittedDensity], dict[str, Any]]:
+        """Return the model that a configuration fits, and what counts of the configuration."""
+        return cls.model_class, config
+
     def setup(self, config: dict[str, Any]) -> None:
         """Take the threads the trial was given; then as `reset_config`."""
-        cpus = self.trial_resources.required_resources.get("CPU", 1) if self.trial_resources else 1
-        torch.set_num_threads(max(1, int(cpus)))
+        take_threads(self)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

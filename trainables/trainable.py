@@ -80,8 +80,7 @@ class GenerativeTrainable(tune.Trainable):
 
         Raises ValueError, with the valid names, where a key is neither the model's nor the training's.
         """
-        cpus = self.trial_resources.required_resources.get("CPU", 1) if self.trial_resources else 1
-        torch.set_num_threads(max(1, int(cpus)))
+        take_threads(self)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.training = None
         self.reset_config(config)
@@ -214,6 +213,13 @@ class GenerativeTrainable(tune.Trainable):
         self.model.load_training_state(state["model"])
         self.epoch = state["epoch"]
         torch.set_rng_state(state["rng"].cpu())
+
+
+def take_threads(trainable: tune.Trainable) -> None:
+    """Give torch as many threads as the trial was given CPUs, one at least."""
+    resources = trainable.trial_resources
+    cpus = resources.required_resources.get("CPU", 1) if resources else 1
+    torch.set_num_threads(max(1, int(cpus)))
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -16,6 +16,8 @@ from trainables.densities import (
     train,
 )
 from trainables.models import bernoulli_vae, densities
+from trainables.models.storage import load_model
+from trainables.trainable import export_model
 
 SETTINGS = {
     "dataset": "digits",
@@ -54,8 +56,13 @@ def test_every_model_reports_the_same_scores(settings, tmp_path, trainable_class
     trainable.save_checkpoint(str(tmp_path))
     restored = trainable_class(settings | model)
     restored.load_checkpoint(str(tmp_path))
-    noise = [torch.Generator().manual_seed(0) for _ in range(2)]
-    torch.testing.assert_close(trainable.model.sample(3, noise[0]), restored.model.sample(3, noise[1]))
+    export_model(trainable_class, settings | model, tmp_path, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    samples = [
+        m.sample(3, torch.Generator().manual_seed(0)) for m in (trainable.model, restored.model, loaded)
+    ]
+    torch.testing.assert_close(samples[1], samples[0])
+    torch.testing.assert_close(samples[2], samples[0])
 
 
 def test_a_fitted_density_is_done_after_one_step_and_is_fitted_to_the_training_images(settings):

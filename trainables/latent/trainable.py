@@ -17,6 +17,7 @@ from trainables.latent.scorer import SmileScorer, load_scorer, smile_degrees
 from trainables.latent.settings import LatentConfig, parse_config, shared
 from trainables.metrics.features import load_extractor
 from trainables.metrics.frechet import frechet_distance
+from trainables.trainable import take_threads
 
 CHECKPOINT = "state.pt"
 
@@ -31,8 +32,7 @@ class LatentOptimizationTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], scorer: bytes | None = None) -> None:
         """Take the threads the trial was given; `scorer` is a scorer's file, else as `load_scorer`."""
-        cpus = self.trial_resources.required_resources.get("CPU", 1) if self.trial_resources else 1
-        torch.set_num_threads(max(1, int(cpus)))
+        take_threads(self)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.settings: LatentConfig | None = None
         self.scorer_file = scorer
