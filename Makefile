@@ -3,12 +3,13 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-slow lint lock
+.PHONY: help install sweep test test-slow chaos lint lock
 
 help:
 	@echo "make sweep [ARGS='--dataset PATH …']   tune a beta-VAE-GAN (python -m searchers.beta_vaegan)"
 	@echo "make test                              lint, import rules, tests"
 	@echo "make test-slow                         the tests marked slow"
+	@echo "make chaos [ARGS='--minutes N']        faults at random on three machines in namespaces (root)"
 	@echo "make lock                              pin requirements.lock anew from pyproject.toml"
 
 install: .venv/.installed
@@ -35,6 +36,9 @@ test: lint
 
 test-slow: .venv/.installed
 	.venv/bin/python -m pytest -m slow $(ARGS)
+
+chaos: .venv/.installed
+	.venv/bin/python -m tests.cluster.chaos $(ARGS)
 
 # The local part of a version (torch 2.13.0+cpu) names one build; the lock serves every machine.
 lock: .venv/.installed

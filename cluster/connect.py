@@ -128,7 +128,7 @@ def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
     """
     ask = ray.remote(num_cpus=0, max_retries=0)(question)
     asked = {}
-    for node in ray.nodes():
+    for node in sorted(ray.nodes(), key=lambda node: (node["NodeManagerHostname"], node["NodeID"])):
         if node["Alive"]:
             here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             name = node["NodeManagerHostname"]

@@ -1,14 +1,34 @@
-"""Says so when trials wait for machines that do not come: Ray Tune itself waits for ever, without a word."""
+"""What Ray Tune itself does not notice: trials that wait for no machine, hang, or fill the disk.
 
+Four callbacks of a sweep; `watchdogs` makes them.
+"""
+
+import os
+import shutil
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import ray
 from ray import tune
 
 from cluster.connect import counted, present_nodes
 
+RETRIES = 3
+Say = Callable[[str], object]
 
-class Watchdog(tune.Callback):
+
+def watchdogs(
+    cpus_per_trial: float, gpus_per_trial: float, places: list[str], say: Say
+) -> list[tune.Callback]:
+    """Return the callbacks for a sweep that writes to `places`: folders, and addresses of buckets."""
+    folders = [Path(place) for place in places if "://" not in place]
+    waiting = WaitingWatch(cpus_per_trial, gpus_per_trial, say)
+    return [waiting, HangWatch(say), FailureCount(), DiskWatch(folders, say)]
+
+
+class WaitingWatch(tune.Callback):
     """Tells `say`, after `patience` seconds, that no node can run the waiting trials, and when one can again.
 
     The sweep goes on waiting: a spot machine may come back. Ctrl-C keeps what is done.
@@ -18,7 +38,7 @@ class Watchdog(tune.Callback):
         self,
         cpus_per_trial: float,
         gpus_per_trial: float,
-        say: Callable[[str], object],
+        say: Say,
         patience: float = 45.0,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -49,6 +69,91 @@ class Watchdog(tune.Callback):
             f"Trials wait: each asks for {_resources(self.cpus, self.gpus)}, the nodes have {there}. "
             "They start when such a node joins; Ctrl-C keeps what is done, --resume goes on later."
         )
+
+
+class HangWatch(tune.Callback):
+    """Ends the process of a trial that hangs, so that Tune begins it anew from its last checkpoint.
+
+    It hangs when it is without an epoch for `times` the sweep's longest epoch, and for `at_least` seconds.
+    Before the sweep's first epoch nobody knows how long one takes, and nothing is ended.
+    """
+
+    def __init__(
+        self,
+        say: Say,
+        at_least: float = 600.0,
+        times: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+        end: Callable[[ray.actor.ActorHandle], None] = ray.kill,
+    ):
+        self.say, self.at_least, self.times, self.clock, self.end = say, at_least, times, clock, end
+        self._longest: float | None = None
+        self._since: dict[str, float] = {}  # by running trial: its last epoch, or its start
+
+    def on_step_begin(self, iteration, trials, **info) -> None:
+        """End what hangs."""
+        running = {trial.trial_id: trial for trial in trials if trial.status == "RUNNING"}
+        now = self.clock()
+        self._since = {key: self._since.get(key, now) for key in running}
+        if self._longest is None:
+            return
+        limit = max(self.at_least, self.times * self._longest)
+        for key, since in self._since.items():
+            actor = running[key].temporary_state.ray_actor
+            if now - since > limit and actor is not None:
+                self.say(
+                    f"Trial {key} had no epoch for {now - since:.0f} s, where the longest took "
+                    f"{self._longest:.0f} s: it is ended, and goes on from its last checkpoint."
+                )
+                self.end(actor)
+                self._since[key] = now
+
+    def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+        """Learn how long an epoch takes."""
+        now = self.clock()
+        took = now - self._since.get(trial.trial_id, now)
+        self._longest = max(self._longest or 0.0, took)
+        self._since[trial.trial_id] = now
+
+
+class FailureCount(tune.Callback):
+    """Gives a trial up that failed more than RETRIES times without an epoch in between.
+
+    Tune counts the failures of a trial's whole life: on machines that come and go, a long one would run out.
+    """
+
+    def __init__(self):
+        self._reached: dict[str, int] = {}
+
+    def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+        """Forgive what came before an epoch that is new; one that is only repeated forgives nothing."""
+        epoch = result["training_iteration"]
+        if epoch > self._reached.get(trial.trial_id, 0):
+            self._reached[trial.trial_id] = epoch
+            trial.max_failures = trial.num_failures + RETRIES
+
+
+class DiskWatch(tune.Callback):
+    """Interrupts the sweep, as Ctrl-C does, when a disk has less than `at_least` bytes left to save it on.
+
+    Later, trials would fail one by one for want of space, and be recorded as failed.
+    """
+
+    def __init__(self, folders: list[Path], say: Say, at_least: int = 200 * 2**20):
+        self.folders, self.say, self.at_least = folders, say, at_least
+        self._told = False
+
+    def on_step_begin(self, iteration, trials, **info) -> None:
+        """Look at the disks."""
+        for folder in self.folders:
+            free = shutil.disk_usage(folder).free
+            if free < self.at_least and not self._told:
+                self._told = True
+                self.say(
+                    f"{folder} has {free / 2**20:.0f} MB left; the sweep stops while it can still be saved: "
+                    "free some space (a sweep needs 200 MB and its checkpoints'), then go on with --resume."
+                )
+                os.kill(os.getpid(), signal.SIGINT)
 
 
 def _resources(cpus: float, gpus: float) -> str:

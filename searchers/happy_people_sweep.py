@@ -24,6 +24,7 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
     from cluster.storage import has_snapshot
+    from cluster.watchdog import watchdogs
     from searchers.happy_people import PROGRAM, points
     from searchers.happy_people_report import report
     from searchers.progress import Progress
@@ -65,6 +66,7 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
         num_samples=len(grid),
         console=console,
     )
+    watching = watchdogs(config.cpus_per_trial, config.gpus_per_trial, [str(folder)], console.print)
     arguments, resumed = tune_arguments(config), has_snapshot(str(folder))
     delivery.start()
     with progress:
@@ -79,7 +81,7 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
             ),
             stop={"training_iteration": config.rounds},
             num_samples=len(grid),
-            callbacks=[recorder, progress],
+            callbacks=[recorder, progress, *watching],
             resume_config=tune.ResumeConfig() if resumed else None,
         )
     records = list(recorder.records.values())

@@ -232,6 +232,8 @@ def tune_arguments(config: Any) -> dict[str, Any]:
     """Return what every sweep asks of `tune.run`, after telling Tune to be quiet and to save itself often."""
     from ray import tune
 
+    from cluster.watchdog import RETRIES
+
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes heed no verbosity
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in the ledger and is told
     # Tune's own result files, which the ledger replaces, would slow each report down.
@@ -242,7 +244,7 @@ def tune_arguments(config: Any) -> dict[str, Any]:
         "name": "tune",
         "resources_per_trial": {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial},
         "reuse_actors": True,
-        "max_failures": 3,
+        "max_failures": RETRIES,
         "raise_on_failed_trial": False,
         "checkpoint_config": tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
         "verbose": 0,
@@ -267,7 +269,7 @@ def run(
 
     from cluster.storage import has_snapshot
     from cluster.storage import resolve as resolve_storage
-    from cluster.watchdog import Watchdog
+    from cluster.watchdog import watchdogs
     from searchers.bayesopt import BayesOptSearch
     from searchers.points import GivenPoints
     from searchers.posterior import PosteriorFigure
@@ -322,7 +324,8 @@ def run(
         num_samples=config.num_samples,
         console=console,
     )
-    watchdog = Watchdog(config.cpus_per_trial, config.gpus_per_trial, console.print)
+    places = [str(folder), checkpoints]
+    watching = watchdogs(config.cpus_per_trial, config.gpus_per_trial, places, console.print)
     arguments = tune_arguments(config)
     delivery.start()
     with progress:
@@ -339,7 +342,7 @@ def run(
             stop={"training_iteration": config.epochs},
             num_samples=config.num_samples,
             max_concurrent_trials=config.max_concurrent or (slots if cluster.address is None else None),
-            callbacks=[recorder, figure, progress, watchdog],
+            callbacks=[recorder, figure, progress, *watching],
             resume_config=tune.ResumeConfig() if resumed and has_snapshot(checkpoints) else None,
         )
     records = list(recorder.records.values())

@@ -39,7 +39,8 @@ class Sweep:
 
     @property
     def log(self) -> str:
-        return (self.home / f"{self.name}.log").read_text()
+        path = self.home / f"{self.name}.log"
+        return path.read_text() if path.exists() else ""
 
     def results(self) -> int:
         path = self.home / "results" / self.name / "ledger.jsonl"
@@ -99,7 +100,8 @@ class Sweep:
 
     def kill_driver(self) -> None:
         """End the driver without a word; `start` then resumes the sweep."""
-        self.head.run(f"kill -9 {process(self.head, 'python .*job.py')}")
+        driver = process(self.head, r"^\S*python \S*job\.py")  # not the shell that waits for its end
+        self.head.run(f"kill -9 {driver}")
         self.wait_until(lambda: "ended 137" in self.log)
         (self.home / f"{self.name}.log").write_text("")
 

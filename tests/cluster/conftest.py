@@ -30,7 +30,8 @@ def ray_network(network) -> Iterator[Network]:
         start_ray(worker, head)
     yield network
     for machine in network.machines:
-        machine.run("~/latentune/.venv/bin/ray stop --force", check=False)
+        machine.kill()
+        machine.boot(network)
 
 
 def ship_code(machine: Machine) -> None:

@@ -7,21 +7,24 @@ Each epoch that a trial begins leaves a file in <storage>/NAME-begun: what was d
 
 import argparse
 import json
-import os
 import secrets
 import socket
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 from ray import tune
 
 import cluster
 import searchers
 from cluster.connect import connect
-from cluster.storage import resolve
+from cluster.storage import has_snapshot, resolve
+from cluster.watchdog import watchdogs
 from searchers.bayesopt import BayesOptSearch
 from searchers.ledger import Ledger
 from searchers.recording import Delivery, Recorder, SweepRecord
+from searchers.sweep import tune_arguments
 
 
 class Tiny(tune.Trainable):
@@ -70,26 +73,20 @@ def main():
     record = SweepRecord(sweep_id=a.name, name=a.name, experiment="tiny", description="")
     delivery = Delivery(ledger, folder, a.tracking_uri, record)
     delivery.start()
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
-    resumed = any(Path(storage, "tune").glob("experiment_state-*.json"))
+    arguments = tune_arguments(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=1))
     tune.run(
-        tune.with_resources(Tiny, {"cpu": 1, "gpu": 1}),
-        name="tune",
+        Tiny,
+        **arguments,
         storage_path=storage,
+        trial_dirname_creator=lambda trial: trial.trial_id,
         config={"x": tune.uniform(0.0, 1.0), "seconds": a.seconds, "begun": str(begun)},
         metric="score",
         mode="max",
         search_alg=BayesOptSearch(seed=0),
         stop={"training_iteration": a.epochs},
         num_samples=a.trials,
-        max_concurrent_trials=6,
-        reuse_actors=True,
-        max_failures=-1,
-        checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
-        callbacks=[recorder],
-        verbose=0,
-        resume_config=tune.ResumeConfig() if resumed else None,
+        callbacks=[recorder, *watchdogs(1, 1, [str(folder), storage], partial(print, flush=True))],
+        resume_config=tune.ResumeConfig() if has_snapshot(storage) else None,
     )
     ledger.append("note", status="FINISHED")
     print("unsent", delivery.close(timeout=120), flush=True)

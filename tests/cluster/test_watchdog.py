@@ -6,7 +6,7 @@ import pytest
 
 from cluster import watchdog
 from cluster.connect import Node
-from cluster.watchdog import Watchdog
+from cluster.watchdog import WaitingWatch
 
 PENDING, RUNNING, DONE = (SimpleNamespace(status=status) for status in ("PENDING", "RUNNING", "TERMINATED"))
 
@@ -16,7 +16,7 @@ def scene(monkeypatch):
     """A cluster whose nodes and clock the test sets."""
     scene = SimpleNamespace(nodes=[Node(4, 0)], now=0.0, said=[])
     monkeypatch.setattr(watchdog, "present_nodes", lambda: scene.nodes)
-    scene.watchdog = Watchdog(1, 0.5, scene.said.append, clock=lambda: scene.now)
+    scene.watchdog = WaitingWatch(1, 0.5, scene.said.append, clock=lambda: scene.now)
 
     def at(now: float, *trials) -> None:
         scene.now = now
