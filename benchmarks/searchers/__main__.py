@@ -1,11 +1,13 @@
-"""Searchers compared: `python -m benchmarks.searchers [run SECONDS METHODS | table | replay | cost]`.
+"""Searchers compared: `python -m benchmarks.searchers [run SECONDS METHODS | table | figure | replay | cost]`
 
-Without a word: run and table. Each method runs on each problem with 1 and 4 simulated workers and ten seeds;
-what is done is kept in `runs.jsonl`, so that a second call goes on. `replay` compares what early stops teach
-on recorded learning curves, `cost` measures a proposal. Peers: optuna (its GPSampler needs torch) and
-bayesian-optimization, both in this project's environment. One thread.
+Without a word: run and table. Each method runs on each problem with 1, 4 and 16 simulated workers and twenty
+seeds; what is done is kept in `runs.jsonl`, so that a second call goes on. `replay` compares what early stops
+teach on recorded learning curves, `cost` measures a proposal. Peers: optuna and bayesian-optimization, in
+this project's environment, and Ax, which is not (`pip install --target AX ax-platform`, `PYTHONPATH=AX`).
+One thread.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -17,18 +19,29 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from benchmarks.searchers.curves import GRIDS, load
+from benchmarks.searchers.curves import GRIDS
 from benchmarks.searchers.methods import METHODS, Ours
 from benchmarks.searchers.problems import PROBLEMS
-from benchmarks.searchers.replay import replay, space_of
+from benchmarks.searchers.replay import TRAININGS, replay, space_of
 from benchmarks.searchers.simulate import run
 from searchers.bayesopt import BayesOptSearch
 from searchers.history import EARLY_STOPS
+from searchers.proposal import Settings
 
 FILE = Path(__file__).with_name("runs.jsonl")
-WORKERS = (1, 4)
-SEEDS = 10
-REPLAYS = 20
+FIGURE = Path(__file__).parents[1] / "figures" / "searchers.png"
+LINES = {  # Okabe and Ito's colours, which colour-blind readers tell apart
+    "ours": ("#000000", "-"),
+    "Optuna GPSampler": ("#0072B2", "-"),
+    "Optuna TPE": ("#E69F00", "-"),
+    "OptunaSearch(GPSampler) in Tune": ("#56B4E9", "--"),
+    "Ax": ("#009E73", "-"),
+    "bayesian-optimization": ("#D55E00", "-"),
+    "random": ("#999999", ":"),
+}
+WORKERS = (1, 4, 16)
+SEEDS = 20
+REPLAYS = 40
 
 
 def planned() -> list[tuple]:
@@ -86,7 +99,38 @@ def table() -> None:
                 print(f"| {problem} | {workers} | {method} | {len(said)} | {regret} | {won} | {cpu:.0f} ms |")
 
 
-def replayed(seconds: float) -> None:
+def figure() -> None:
+    """Draw the regret of the best configuration tried so far, median over seeds, for each pair of problem and
+    number of workers."""
+    from matplotlib.figure import Figure
+
+    runs = recorded()
+    picture = Figure(figsize=(10, 11), layout="constrained")
+    axes = picture.subplots(len(PROBLEMS), len(WORKERS), sharex=True, sharey="row")
+    for row, problem in zip(axes, PROBLEMS, strict=True):
+        for ax, workers in zip(row, WORKERS, strict=True):
+            for method, (color, style) in LINES.items():
+                tried = [
+                    runs[k]["tried"] for s in range(SEEDS) if (k := (method, problem, workers, s)) in runs
+                ]
+                if tried:
+                    median = np.maximum(np.median(tried, axis=0), 1e-5)
+                    width = 2.4 if method == "ours" else 1.2
+                    ax.plot(np.arange(1, len(median) + 1), median, style, color=color, lw=width, label=method)
+            ax.set_yscale("log")
+            ax.set_title(f"{problem}, {workers} worker{'s' if workers > 1 else ''}", fontsize=9)
+            ax.grid(alpha=0.25)
+        row[0].set_ylabel("regret of the best tried")
+    for ax in axes[-1]:
+        ax.set_xlabel("evaluations")
+    picture.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False
+    )
+    FIGURE.parent.mkdir(exist_ok=True)
+    picture.savefig(FIGURE, dpi=110)
+
+
+def replayed() -> None:
     """Print what each strategy for early stops, and each peer, makes of the recorded curves under ASHA."""
     warnings.simplefilter("ignore")
     contenders = {
@@ -98,24 +142,26 @@ def replayed(seconds: float) -> None:
         "Optuna TPE": (METHODS["Optuna TPE"], True),
         "Optuna GPSampler": (METHODS["Optuna GPSampler"], True),
         "random": (METHODS["random"], True),
+        "random, nothing stopped": (METHODS["random"], False),
     }
-    start = time.monotonic()
-    print("| curves | searcher | sweeps | regret, median (quartiles), mean | trials |")
-    print("|---|---|---|---|---|")
-    for model in GRIDS:
-        if not np.isfinite(load(model)[0][..., 0]).all():
-            continue
-        for name, (method, early) in contenders.items():
-            runs = []
-            while len(runs) < REPLAYS and time.monotonic() - start < seconds:
-                seed = len(runs)
-                runs.append(replay(method(space_of(model), seed), model, seed, early_stopping=early))
-            if runs:
-                said = [r["said"] for r in runs]
-                low, median, high = np.quantile(said, [0.25, 0.5, 0.75])
-                regret = f"{median:.0f} ({low:.0f} – {high:.0f}), {np.mean(said):.0f}"
-                trials = np.mean([r["trials"] for r in runs])
-                print(f"| {model} | {name} | {len(runs)} | {regret} | {trials:.0f} |", flush=True)
+    default = f"ours, {Settings().early_stops}"
+    print("| curves | trainings | searcher | regret, median (quartiles), mean | default wins | trials |")
+    print("|---|---|---|---|---|---|")
+    for model, trainings in itertools.product(GRIDS, TRAININGS):
+        regrets = {}
+        for name in sorted(contenders, key=lambda name: name != default):
+            method, early = contenders[name]
+            runs = [
+                replay(method(space_of(model), seed), model, seed, trainings, early_stopping=early)
+                for seed in range(REPLAYS)
+            ]
+            said = regrets[name] = np.array([r["said"] for r in runs])
+            low, median, high = np.quantile(said, [0.25, 0.5, 0.75])
+            ours = regrets[default]
+            won = "" if name == default else f"{np.mean((ours < said) + 0.5 * (ours == said)):.0%}"
+            regret = f"{median:.1f} ({low:.1f} – {high:.1f}), {said.mean():.1f}"
+            trials = np.mean([r["trials"] for r in runs])
+            print(f"| {model} | {trainings} | {name} | {regret} | {won} | {trials:.0f} |", flush=True)
 
 
 def cost() -> None:
@@ -149,8 +195,10 @@ def main(arguments: list[str]) -> None:
         record(seconds, arguments[2].split(",") if len(arguments) > 2 else list(METHODS))
     if what in ("all", "table"):
         table()
+    if what == "figure":
+        figure()
     if what == "replay":
-        replayed(float(arguments[1]) if len(arguments) > 1 else float("inf"))
+        replayed()
     if what == "cost":
         cost()
 

@@ -107,6 +107,79 @@ class Optuna:
         return self.study.best_params
 
 
+class OptunaInTune:
+    """Ray Tune's own `OptunaSearch` around Optuna's GPSampler."""
+
+    def __init__(self, space: Space, seed: int):
+        import optuna
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+        from ray.tune.search.optuna import OptunaSearch
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        self.space, self.configs, self.values = space, {}, {}
+        distributions = {}
+        for d in space.dimensions:
+            if isinstance(d, Choice):
+                distributions[d.name] = CategoricalDistribution(d.choices)
+            elif d.integer:
+                distributions[d.name] = IntDistribution(d.low, d.high, log=d.log)
+            else:
+                distributions[d.name] = FloatDistribution(d.low, d.high, log=d.log, step=d.step)
+        sampler = optuna.samplers.GPSampler(seed=seed)
+        self.search = OptunaSearch(distributions, metric="value", mode="min", sampler=sampler)
+
+    def ask(self, trial: int) -> dict:
+        self.configs[trial] = self.search.suggest(str(trial))
+        return self.configs[trial]
+
+    def tell(self, trial: int, value: float) -> None:
+        self.values[trial] = value
+        self.search.on_trial_complete(str(trial), {"value": value, "training_iteration": 1})
+
+    def best(self) -> dict:
+        return self.configs[min(self.values, key=self.values.get)]
+
+
+class Ax:
+    """Ax 1.x as its documentation uses it: a centre point, Sobol points, then BoTorch's log noisy EI."""
+
+    def __init__(self, space: Space, seed: int):
+        from ax.api.client import Client
+        from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+
+        logging.disable(logging.WARNING)
+        parameters = []
+        for d in space.dimensions:
+            if isinstance(d, Choice):
+                choices = ChoiceParameterConfig(
+                    name=d.name, values=list(d.choices), parameter_type="str", is_ordered=False
+                )
+                parameters.append(choices)
+                continue
+            extent = RangeParameterConfig(
+                name=d.name,
+                bounds=(d.low, d.high),
+                parameter_type="int" if d.integer else "float",
+                step_size=None if d.integer else d.step,
+                scaling="log" if d.log else "linear",
+            )
+            parameters.append(extent)
+        self.client, self.indices = Client(random_seed=seed), {}
+        self.client.configure_experiment(name="benchmark", parameters=parameters)
+        self.client.configure_optimization(objective="-value")
+
+    def ask(self, trial: int) -> dict:
+        ((self.indices[trial], config),) = self.client.get_next_trials(max_trials=1).items()
+        return dict(config)
+
+    def tell(self, trial: int, value: float) -> None:
+        self.client.complete_trial(trial_index=self.indices[trial], raw_data={"value": value})
+
+    def best(self) -> dict:
+        return dict(self.client.get_best_parameterization()[0])
+
+
 class BayesianOptimization:
     """The package of that name, EI as shipped; logarithms by hand; waiting trials are passed over, which is
     better than its own ConstantLiar."""
@@ -162,6 +235,8 @@ METHODS = {
     "ours": Ours,
     "Optuna GPSampler": lambda space, seed: Optuna(space, seed, "gp"),
     "Optuna TPE": lambda space, seed: Optuna(space, seed, "tpe"),
+    "OptunaSearch(GPSampler) in Tune": OptunaInTune,
+    "Ax": Ax,
     "bayesian-optimization": BayesianOptimization,
     "random": Random,
 }

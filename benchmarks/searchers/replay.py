@@ -1,7 +1,7 @@
 """What a trial that ASHA stops early teaches: sweeps replayed on recorded learning curves (`curves.jsonl`).
 
 Configurations are the grids' points, given to every searcher as integers. Four simulated workers, an epoch a
-unit of time; ASHA is Tune's own rule. A sweep has the epochs of ten full trainings.
+unit of time; ASHA is Tune's own rule. A sweep has the epochs of so many full trainings.
 """
 
 import heapq
@@ -13,7 +13,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from benchmarks.searchers.curves import EPOCHS, GRIDS, load
 from searchers.space import Integer, Space
 
-TRAININGS = 10
+TRAININGS = (3, 6)
 
 
 def space_of(model: str) -> Space:
@@ -22,7 +22,9 @@ def space_of(model: str) -> Space:
     return Space([Integer("beta", 0, len(betas) - 1), Integer("learning_rate", 0, len(rates) - 1)])
 
 
-def replay(method, model: str, seed: int, workers: int = 4, early_stopping: bool = True) -> dict:
+def replay(
+    method, model: str, seed: int, trainings: int, workers: int = 4, early_stopping: bool = True
+) -> dict:
     """Return the regret of what the searcher calls the best: its Fréchet distance when fully trained, less
     that of the grid's best configuration."""
     curves = np.where(np.isfinite(load(model)[0]), load(model)[0], np.nan)
@@ -30,7 +32,7 @@ def replay(method, model: str, seed: int, workers: int = 4, early_stopping: bool
     scheduler = AsyncHyperBandScheduler(max_t=EPOCHS, grace_period=1, reduction_factor=3)
     (bracket,) = scheduler._brackets
     rng = np.random.default_rng([seed, 11])
-    running, asked, spent, budget = [], 0, 0, EPOCHS * TRAININGS
+    running, asked, spent, budget = [], 0, 0, EPOCHS * trainings
     configs = {}
     while spent < budget or running:
         while len(running) < workers and spent < budget:
@@ -45,9 +47,9 @@ def replay(method, model: str, seed: int, workers: int = 4, early_stopping: bool
         if not stop and early_stopping:
             action = bracket.on_result(SimpleNamespace(trial_id=str(trial)), epoch, -value)
             stop = action == TrialScheduler.STOP
-        if stop:
+        if stop or spent >= budget:
             method.stop(trial)
-        elif spent < budget:
+        else:
             heapq.heappush(running, (now + rng.uniform(0.8, 1.2), trial, epoch + 1))
     best = method.best()
     regret = finals[best["beta"], best["learning_rate"]] - np.nanmin(finals)

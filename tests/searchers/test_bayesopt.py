@@ -155,18 +155,22 @@ def test_expected_improvement_and_posterior_are_in_the_metrics_own_units():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300, None, "error"])
 def test_failures_clear_what_waits_and_are_avoided(bad):
-    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=0)
-    for i in range(14):
-        x = search.suggest(str(i))["x"]
-        if x < 0.5 and bad == "error":
-            search.on_trial_complete(str(i), None, error=True)
-        elif x < 0.5:
-            search.on_trial_complete(str(i), {"loss": bad, "training_iteration": 1})
-        else:
-            search.on_trial_complete(str(i), {"loss": (x - 0.75) ** 2, "training_iteration": 1})
-    assert not search.history.pending()
-    assert any(t.state == FAILED for t in search.history.trials.values())
-    assert (points(search)[4:, 0] < 0.5).sum() <= 3
+    """Half of the space fails: of ten proposals after the first four, at most three on average go there."""
+    there = []
+    for seed in range(6):
+        search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=seed)
+        for i in range(14):
+            x = search.suggest(str(i))["x"]
+            if x < 0.5 and bad == "error":
+                search.on_trial_complete(str(i), None, error=True)
+            elif x < 0.5:
+                search.on_trial_complete(str(i), {"loss": bad, "training_iteration": 1})
+            else:
+                search.on_trial_complete(str(i), {"loss": (x - 0.75) ** 2, "training_iteration": 1})
+        assert not search.history.pending()
+        assert any(t.state == FAILED for t in search.history.trials.values())
+        there.append((points(search)[4:, 0] < 0.5).sum())
+    assert np.mean(there) <= 3
 
 
 def test_one_value_out_of_all_proportion_does_not_hide_the_others():
