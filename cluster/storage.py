@@ -1,6 +1,8 @@
 """Where trials' checkpoints and Tune's snapshots go: a folder, one that all nodes share, or a bucket."""
 
+import contextlib
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.fs
@@ -53,6 +55,19 @@ def has_snapshot(path: str) -> bool:
     file_system, path = pyarrow.fs.FileSystem.from_uri(path)
     files = file_system.get_file_info(pyarrow.fs.FileSelector(f"{path}/tune", allow_not_found=True))
     return any(file.base_name.startswith("experiment_state-") for file in files)
+
+
+@contextlib.contextmanager
+def full_disk_told(resume: str) -> Iterator[None]:
+    """Turn what any library raises for a full disk into a ClusterError; `resume` is what to type later."""
+    try:
+        yield
+    except Exception as error:
+        if "No space left on device" not in str(error):
+            raise
+        raise ClusterError(
+            f"The disk is full, the sweep has ended, and what it recorded is kept. Free space, then: {resume}"
+        ) from error
 
 
 def _refuse_unshared(marker: Path, cluster: Cluster) -> None:

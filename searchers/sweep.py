@@ -267,7 +267,8 @@ def run(
     """
     from ray import tune  # seconds to import: wrong flags are answered at once
 
-    from cluster.storage import has_snapshot
+    from cluster.limiter import ClusterLimiter
+    from cluster.storage import full_disk_told, has_snapshot
     from cluster.storage import resolve as resolve_storage
     from cluster.watchdog import watchdogs
     from searchers.bayesopt import BayesOptSearch
@@ -284,7 +285,7 @@ def run(
         config = replace(config, num_samples=len(points), no_early_stopping=True)
     folder = (Path(config.results) / config.name).resolve()
     resumed = (folder / "sweep.json").exists()
-    cluster, slots = join(config)
+    cluster, _ = join(config)
     checkpoints = resolve_storage(config.storage, folder, cluster)
     store_settings(folder, sweep_id, config)
     console.print(cluster.describe(config.cpus_per_trial, config.gpus_per_trial), highlight=False)
@@ -327,8 +328,9 @@ def run(
     places = [str(folder), checkpoints]
     watching = watchdogs(config.cpus_per_trial, config.gpus_per_trial, places, console.print)
     arguments = tune_arguments(config)
+    resume = f"{command} --resume {resume_as or config.name}"
     delivery.start()
-    with progress:
+    with full_disk_told(resume), progress:
         analysis = tune.run(
             study.trainable,
             **arguments,
@@ -337,24 +339,24 @@ def run(
             config={**study.settings, **study.space},
             metric=study.metric,
             mode=study.mode,
-            search_alg=search,
+            search_alg=ClusterLimiter(
+                search, cluster, config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent
+            ),
             scheduler=scheduler,
             stop={"training_iteration": config.epochs},
             num_samples=config.num_samples,
-            max_concurrent_trials=config.max_concurrent or (slots if cluster.address is None else None),
             callbacks=[recorder, figure, progress, *watching],
             resume_config=tune.ResumeConfig() if resumed and has_snapshot(checkpoints) else None,
         )
     records = list(recorder.records.values())
     interrupted = len(records) < config.num_samples or any(record.status is None for record in records)
-    figure.draw()
-    _export(study, records, analysis.trials, folder, ledger)
-    ledger.append(
-        "note", status="KILLED" if interrupted else "FINISHED", metrics=_best_scores(study, records)
-    )
+    with full_disk_told(resume):
+        figure.draw()
+        _export(study, records, analysis.trials, folder, ledger)
+        ended = "KILLED" if interrupted else "FINISHED"
+        ledger.append("note", status=ended, metrics=_best_scores(study, records))
     unsent = delivery.close(timeout=60)
     console.print(result_table(study, config, records))
-    resume = f"{command} --resume {resume_as or config.name}"
     console.print(
         closing_words(study, config, records, delivery, unsent, interrupted, resume), highlight=False
     )

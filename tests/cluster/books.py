@@ -60,10 +60,15 @@ class Sweep:
             assert time.monotonic() < deadline and "Traceback" not in self.log, self.log
             time.sleep(0.2)
 
+    def events(self) -> list[dict]:
+        """Return what the ledger holds."""
+        lines = (self.home / "results" / self.name / "ledger.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
     def check_books(self) -> int:
         """Check that nothing is lost and nothing is twice; return how many epochs were begun again."""
         ledger = Ledger(self.home / "results" / self.name / "ledger.jsonl")
-        events = [event for _, event in ledger.events()]
+        events = self.events()
         trials = ledger.trials()
         ledger.close()
         assert len(trials) == self.trials == sum(event["event"] == "trial" for event in events)
@@ -95,8 +100,7 @@ class Sweep:
 
     def proposals(self) -> list[float]:
         """Return what the searcher proposed, in order."""
-        lines = (self.home / "results" / self.name / "ledger.jsonl").read_text().splitlines()
-        return [event["config"]["x"] for event in map(json.loads, lines) if event["event"] == "trial"]
+        return [event["config"]["x"] for event in self.events() if event["event"] == "trial"]
 
     def kill_driver(self) -> None:
         """End the driver without a word; `start` then resumes the sweep."""
@@ -124,3 +128,15 @@ def rejoin(network: Network, machine: Machine) -> None:
     """Start what `ray up`'s autoscaler would: Ray on a machine that has lost it."""
     machine.run("~/latentune/.venv/bin/ray stop --force", check=False)
     start_ray(machine, network.machines[0])
+
+
+def lose_head(sweep: Sweep) -> None:
+    """Cut the head's power in mid-sweep, start all as `ray up` again would, and resume the sweep."""
+    head, *workers = sweep.network.machines
+    head.kill()
+    head.boot(sweep.network)
+    start_ray(head)
+    for worker in workers:
+        rejoin(sweep.network, worker)
+    (sweep.home / f"{sweep.name}.log").write_text("")
+    sweep.start()

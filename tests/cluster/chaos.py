@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.cluster.books import Sweep, process, rejoin
+from tests.cluster.books import Sweep, lose_head, process, rejoin
 from tests.cluster.conftest import ship_code, start_ray
 from tests.cluster.machines import Machine, Network, missing
 
@@ -64,14 +64,7 @@ class Chaos:
         sweep.start()
 
     def head_lost(self, sweep: Sweep) -> None:
-        head, *workers = self.network.machines
-        head.kill()
-        head.boot(self.network)
-        start_ray(head)
-        for worker in workers:
-            rejoin(self.network, worker)
-        (sweep.home / f"{sweep.name}.log").write_text("")
-        sweep.start()
+        lose_head(sweep)
 
     def any(self, sweep: Sweep) -> str:
         """Do one of them; the head's loss, which costs the most time, comes less often."""

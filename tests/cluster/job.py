@@ -19,6 +19,7 @@ from ray import tune
 import cluster
 import searchers
 from cluster.connect import connect
+from cluster.limiter import ClusterLimiter
 from cluster.storage import has_snapshot, resolve
 from cluster.watchdog import watchdogs
 from searchers.bayesopt import BayesOptSearch
@@ -82,7 +83,7 @@ def main():
         config={"x": tune.uniform(0.0, 1.0), "seconds": a.seconds, "begun": str(begun)},
         metric="score",
         mode="max",
-        search_alg=BayesOptSearch(seed=0),
+        search_alg=ClusterLimiter(BayesOptSearch(seed=0), joined, 1, 1),
         stop={"training_iteration": a.epochs},
         num_samples=a.trials,
         callbacks=[recorder, *watchdogs(1, 1, [str(folder), storage], partial(print, flush=True))],

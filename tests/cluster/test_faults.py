@@ -5,10 +5,14 @@ twice), and epochs that were begun more often than once (what the fault cost).
 """
 
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.cluster.books import PATIENCE, Sweep, process, rejoin
+from tests.cluster.books import PATIENCE, Sweep, lose_head, process, rejoin
+from tests.cluster.conftest import start_ray
+
+FAKE_CLOCK = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -70,3 +74,32 @@ def test_a_cable_pulled_and_the_trial_goes_on_elsewhere(sweep, ray_network):
     sweep.wait()
     rejoin(ray_network, worker)
     assert sweep.check_books() <= 4  # it went on by itself until it noticed
+
+
+def test_the_head_lost_and_up_again(sweep):
+    sweep.wait_for_results(5)
+    before = sweep.proposals()
+    lose_head(sweep)
+    sweep.wait()
+    assert sweep.check_books() <= 3
+    assert sweep.proposals()[: len(before)] == before
+
+
+def test_clocks_that_are_hours_apart(ray_network):
+    """One worker is three hours ahead, one three behind; a trial moves. The driver's clock counts."""
+    if not FAKE_CLOCK.exists():
+        pytest.skip("needs libfaketime (apt-get install libfaketime)")
+    head, *workers = ray_network.machines
+    for worker, skew in zip(workers, ("+3h", "-3h"), strict=True):
+        worker.run("~/latentune/.venv/bin/ray stop --force", check=False)
+        start_ray(worker, head, f"LD_PRELOAD={FAKE_CLOCK} FAKETIME={skew} FAKETIME_DONT_FAKE_MONOTONIC=1")
+    began = time.time()
+    sweep = Sweep(ray_network, "clocks")
+    sweep.start()
+    sweep.wait_for_results(2)
+    workers[0].run(f"kill -9 {process(workers[0], '^ray::Tiny')}")
+    sweep.wait()
+    assert sweep.check_books() <= 1
+    assert sweep.hosts() == {"machine0", "machine1", "machine2"}
+    times = [event["time"] / 1000 for event in sweep.events()]
+    assert times == sorted(times) and began - 1 < times[0] and times[-1] < time.time() + 1

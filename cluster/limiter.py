@@ -1,0 +1,47 @@
+"""As many proposals at once as the cluster has room for trials, now."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from ray.tune.search import ConcurrencyLimiter, Searcher
+
+from cluster.connect import Cluster, present_nodes
+
+LOOK_SECONDS = 5.0
+
+
+class ClusterLimiter(ConcurrencyLimiter):
+    """Asks the searcher for a trial when there is room for one, on nodes there are or that may be started.
+
+    Without a limit Tune lets a single trial wait: on 64 nodes trials would start one after the other, and an
+    autoscaler would start one node at a time. With a fixed one, nodes that come later would stay idle.
+    A trial proposed long before it runs is proposed in ignorance.
+    """
+
+    def __init__(
+        self, searcher: Searcher, cluster: Cluster, cpus: float, gpus: float, at_most: int | None = None
+    ):
+        self._cluster, self._per_trial, self._at_most = cluster, (cpus, gpus), at_most
+        self._looked = time.monotonic()
+        super().__init__(searcher, max_concurrent=self._room())
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Return the searcher's proposal, or None where there is no room."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._cluster = replace(self._cluster, present=present_nodes())
+            self.max_concurrent = self._room()
+        return super().suggest(trial_id)
+
+    def _room(self) -> int:
+        room = max(1, self._cluster.slots(*self._per_trial))
+        return min(room, self._at_most) if self._at_most else room
+
+    def get_state(self) -> dict[str, Any]:
+        """Return which trials live; a resumed sweep may have other nodes."""
+        return {"live_trials": set(self.live_trials), "unfinished": self.num_unfinished_live_trials}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on with `get_state`'s trials."""
+        self.live_trials, self.num_unfinished_live_trials = state["live_trials"], state["unfinished"]
