@@ -83,18 +83,20 @@ def score_table(family: str, results: list[dict[str, Any]], seed_dims: int | Non
     All are of test images and of pixels in [0, 1]; seed_dims: pixels of its images.
     """
     table = Table(title=f"{family[0].upper()}{family[1:]}; higher nats are better", title_justify="left")
-    for name in ("model", "setting", "nats/image", "±", "bits/dim", "MSE/pixel"):
-        table.add_column(name, justify="left" if name in ("model", "setting") else "right", no_wrap=True)
-    if seed_dims:
-        for name in ("seed's nats", "seed's MSE"):
-            table.add_column(name, justify="right", no_wrap=True)
-    for result in sorted(results, key=lambda result: -result["nats_per_image"]):
+    table.add_column("model", no_wrap=True)
+    table.add_column("setting", min_width=12, overflow="fold")
+    for name in ("nats/image", "bits/dim", "MSE/pixel"):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = []
+    for result in results:
         setting = ", ".join(f"{name} {number(value)}" for name, value in result["values"].items())
-        cells = [result["model"], f"{result['label']}: {setting}", f"{result['nats_per_image']:.2f}"]
-        cells += [f"{result['nats_standard_error']:.2f}", f"{result['bits_per_dim']:.4f}"]
-        cells += [f"{result['reconstruction_mse']:.6f}"]
-        if seed_dims:
-            nats, error = seed_figures(result["model"], seed_dims)
-            cells += [f"{nats:.2f}", f"{error:.6f}"]
+        nats, error = result["nats_per_image"], result["reconstruction_mse"]
+        scores = (f"{nats:.2f} ± {result['nats_standard_error']:.2f}", f"{result['bits_per_dim']:.4f}")
+        rows.append((nats, result["model"], f"{result['label']}: {setting}", *scores, f"{error:.6f}"))
+    if seed_dims:
+        for model in dict.fromkeys(result["model"] for result in results):
+            nats, error = seed_figures(model, seed_dims)
+            rows.append((nats, model, "paper's Table 1", f"{nats:.2f}", "", f"{error:.6f}"))
+    for _, *cells in sorted(rows, key=lambda row: -row[0]):
         table.add_row(*cells)
     return table

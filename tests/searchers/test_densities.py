@@ -76,9 +76,10 @@ def test_a_table_is_of_one_family_the_best_first():
         {"model": "conv_vae", "label": "best", "values": {"width": 1.5}, "nats_per_image": -90.0, **scores},
     ]
     table = score_table("bernoulli, pixels in [0, 1]", results, 784)
-    assert list(table.columns[0].cells) == ["conv_vae", "vae"]
-    assert list(table.columns[6].cells) == ["-156.82", "-142.81"]
-    assert len(score_table("bernoulli", results, None).columns) == 6
+    assert list(table.columns[0].cells) == ["conv_vae", "vae", "vae", "conv_vae"]
+    assert list(table.columns[2].cells) == ["-90.00 ± 0.50", "-142.81", "-150.00 ± 0.50", "-156.82"]
+    assert list(table.columns[1].cells)[1] == "paper's Table 1"
+    assert list(score_table("bernoulli", results, None).columns[0].cells) == ["conv_vae", "vae"]
 
 
 @pytest.mark.parametrize(
