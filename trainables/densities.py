@@ -16,6 +16,7 @@ from ray import tune
 from torch import Tensor
 
 from trainables.data.batches import to_float, to_uint8
+from trainables.device import take_threads
 from trainables.metrics.likelihood import bits_per_dim
 from trainables.models import bernoulli_vae, densities
 from trainables.models.densities import FittedDensity
@@ -26,7 +27,6 @@ from trainables.trainable import (
     load_store,
     png_grid,
     split_config,
-    take_threads,
 )
 
 OBJECTIVE = "nats_per_image"

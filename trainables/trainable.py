@@ -20,6 +20,7 @@ from torchvision.utils import make_grid
 from trainables.data.batches import Batches, to_float, to_uint8
 from trainables.data.sources import load
 from trainables.data.store import ImageStore
+from trainables.device import dtype_of, take_threads
 from trainables.dynamics import diversity, flags, gradient_norms, latent_scores, pixel_variance
 from trainables.metrics.features import Extractor, load_extractor
 from trainables.metrics.reference import ReferenceStatistics, reference_statistics
@@ -47,7 +48,9 @@ class TrainingConfig:
     data_root: str | None = None
     cache_dir: str | None = None
     batch_size: int = 256
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"  # auto: bfloat16 where it is in hardware
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    channels_last: bool = True  # order of images and filters in memory
+    compile: bool = False  # the networks, by torch.compile: minutes at first
     flip: bool = False
     features: str = "auto"  # an extractor's name, or "none": no samples are scored
     feature_weights: str | None = None
@@ -63,8 +66,9 @@ class GenerativeTrainable(tune.Trainable):
     Each step reports `fid` or `fd_<extractor>` with its standard deviation, `elbo`, `reconstruction_mse` (a
     pixel in [0, 1]) and `kl` (nats) where the model has an encoder, `loss/<name>`, `images_per_second` and
     `diverged`. A loss that is not finite ends the trial with `diverged`. Of how training goes it reports
-    `gradient_norm/<optimizer>`, `sample_diversity`, `active_units`, `kl_per_unit` and `flags`
-    (`trainables.dynamics`), and where asked for, `disentanglement/<score>`, any of which may be an objective.
+    `gradient_norm/<optimizer>`, `loss_scale/<optimizer>` in float16, `sample_diversity`, `active_units`,
+    `kl_per_unit` and `flags` (`trainables.dynamics`), and where asked for, `disentanglement/<score>`, any of
+    which may be an objective.
     """
 
     model_class: ClassVar[type[GenerativeModel]]
@@ -95,11 +99,18 @@ class GenerativeTrainable(tune.Trainable):
             training, seed=0, batch_size=1
         ):
             self._load_evaluation()
-        self.bfloat16 = training.precision == "bfloat16" or (
-            training.precision == "auto" and has_bfloat16(self.device)
-        )
+        self.dtype = dtype_of(training.precision, self.device)
         torch.manual_seed(training.seed)
-        self.model = self.model_class(self.model_config, device=self.device, seed=training.seed)
+        self.model = self.model_class(
+            self.model_config,
+            device=self.device,
+            seed=training.seed,
+            scale_losses=self.dtype == torch.float16,
+        )
+        if not training.channels_last:
+            self.model.to(memory_format=torch.contiguous_format)
+        if training.compile:
+            self.model.compile()
         self.batches = Batches(
             self.store,
             "train",
@@ -129,8 +140,7 @@ class GenerativeTrainable(tune.Trainable):
         sums: dict[str, Tensor] = {}
         norms: dict[str, list[Tensor]] = {}
         for number, x in enumerate(self.batches.epoch(self.epoch)):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                losses = self.model.training_step(x)
+            losses = self._training_step(x)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
             if number % GRADIENT_NORM_EVERY == 0:
@@ -140,8 +150,12 @@ class GenerativeTrainable(tune.Trainable):
         means = {f"loss/{name}": float(value) / steps for name, value in sums.items()}
         self.epoch += 1
         seconds = time.monotonic() - start
+        taken = {name: torch.stack(values) for name, values in norms.items()}
+        if self.dtype == torch.float16:  # a gradient that overflowed was not
+            means |= {f"loss_scale/{name}": s.get_scale() for name, s in self.model.scalers.items()}
+            taken = {name: values[values.isfinite()] for name, values in taken.items()}
         result = means | {
-            **{f"gradient_norm/{name}": float(sum(values)) / len(values) for name, values in norms.items()},
+            **{f"gradient_norm/{name}": float(v.mean()) for name, v in taken.items() if len(v)},
             "epoch": self.epoch,
             "images_per_second": steps * self.training.batch_size / seconds,
             "diverged": not all(math.isfinite(value) for value in means.values()),
@@ -149,10 +163,19 @@ class GenerativeTrainable(tune.Trainable):
         if result["diverged"]:
             return result | {self.metric: math.nan, "done": True}
         start = time.monotonic()
-        result |= self.evaluate()
+        with self.model.eager():
+            result |= self.evaluate()
         result["flags"] = flags(result)
         result["evaluation_seconds"] = time.monotonic() - start
         return result
+
+    def _training_step(self, x: Tensor) -> dict[str, Tensor]:
+        if not self.training.channels_last:
+            x = x.contiguous()
+        if self.dtype == torch.float32:
+            return self.model.training_step(x)
+        with torch.autocast(self.device.type, self.dtype):
+            return self.model.training_step(x)
 
     def evaluate(self) -> dict[str, Any]:
         """Score `evaluation_samples` generated images, and the held-out ones where there is an encoder."""
@@ -213,20 +236,6 @@ class GenerativeTrainable(tune.Trainable):
         self.model.load_training_state(state["model"])
         self.epoch = state["epoch"]
         torch.set_rng_state(state["rng"].cpu())
-
-
-def take_threads(trainable: tune.Trainable) -> None:
-    """Give torch as many threads as the trial was given CPUs, one at least."""
-    resources = trainable.trial_resources
-    cpus = resources.required_resources.get("CPU", 1) if resources else 1
-    torch.set_num_threads(max(1, int(cpus)))
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def export_model(

@@ -122,20 +122,6 @@ def test_images_come_from_the_running_mean_of_the_decoder(model_class):
         build(model_class, ema_decay=1.0)
 
 
-@pytest.mark.parametrize("model_class", [VAEGAN, VAE, GAN])
-def test_the_memory_format_changes_no_gradient(model_class):
-    """Networks and images are channels last; channels first must give the same."""
-    last, first = (build(model_class, dtype=torch.float64) for _ in range(2))
-    first.to(memory_format=torch.contiguous_format)
-    x = images().double()
-    assert x.is_contiguous(memory_format=torch.channels_last)
-    losses, expected = last.training_step(x), first.training_step(x.contiguous())
-    for name, value in expected.items():
-        torch.testing.assert_close(losses[name], value, msg=name)
-    for a, b in zip(last.parameters(), first.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
-
-
 @pytest.mark.parametrize("loss", ["kl", "feature", "gan"])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_loss_reaches_only_the_networks_it_is_meant_for(loss, network, monkeypatch):

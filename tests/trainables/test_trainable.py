@@ -2,13 +2,25 @@
 
 import io
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from trainables import GAN, VAE, VAEGAN, BetaVAEGAN
+from trainables import (
+    GAN,
+    VAE,
+    VAEGAN,
+    VQVAE,
+    BernoulliVAE,
+    BetaVAEGAN,
+    ConvVAE,
+    FactorVAE,
+    LegoVAE,
+    TrainingConfig,
+)
 from trainables.baselines import Baseline
 from trainables.models.storage import load_model
 from trainables.trainable import export_model, png_grid
@@ -32,7 +44,10 @@ def cache_dir(tmp_path_factory):
 
 
 def build(trainable, cache_dir, **changes):
-    settings = {key: value for key, value in SMALL.items() if key != "ema_decay" or trainable is not VAE}
+    """Return the trainable of small networks; of SMALL it is given what its model has."""
+    kinds = [TrainingConfig, trainable.model_class.Config] if hasattr(trainable, "model_class") else []
+    known = {field.name for kind in kinds for field in fields(kind)} or SMALL.keys()
+    settings = {key: value for key, value in SMALL.items() if key in known}
     return trainable(config={**settings, "cache_dir": cache_dir, **changes})
 
 
@@ -50,15 +65,29 @@ def scores(result):
     return {key: value for key, value in result.items() if key.startswith(kept)}
 
 
-@pytest.mark.parametrize("trainable", [VAE, GAN, VAEGAN])
-def test_an_interrupted_trial_ends_bit_equal_to_an_uninterrupted_one(trainable, cache_dir, tmp_path):
-    straight = build(trainable, cache_dir)
+@pytest.mark.parametrize(
+    ("trainable", "changes"),
+    [
+        (VAE, {}),
+        (FactorVAE, {"precision": "bfloat16"}),
+        (GAN, {"flip": True}),
+        (GAN, {"recipe": "wgan_gp", "precision": "float16"}),
+        (VAEGAN, {"channels_last": False}),
+        (VAEGAN, {"precision": "float16"}),
+        (VQVAE, {"grid": 4, "codes": 8, "codebook": "ema", "precision": "float16"}),
+        (ConvVAE, {"beta_warm_up": 2, "beta_every": 3}),
+        (LegoVAE, {"hidden": 32, "decay_steps": 20}),
+        (BernoulliVAE, {"channels": 3, "averaging": 0.1}),
+    ],
+)
+def test_an_interrupted_trial_ends_bit_equal_to_an_uninterrupted_one(trainable, changes, cache_dir, tmp_path):
+    straight = build(trainable, cache_dir, **changes)
     straight_results = [straight.step() for _ in range(3)]
-    interrupted = build(trainable, cache_dir)
+    interrupted = build(trainable, cache_dir, **changes)
     interrupted.step()
     interrupted.save_checkpoint(str(tmp_path))
     torch.rand(7)  # whatever happens in between
-    resumed = build(trainable, cache_dir, seed=0)
+    resumed = build(trainable, cache_dir, **changes)
     resumed.load_checkpoint(str(tmp_path))
     resumed_results = [resumed.step() for _ in range(2)]
     assert_equal(weights(straight), weights(resumed))
@@ -78,13 +107,18 @@ def test_a_reused_actor_trains_as_a_fresh_one_does(cache_dir):
     assert_equal(weights(reused), weights(fresh))
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("trainable", [VAE, GAN, VAEGAN])
-def test_bfloat16_trains_as_float32_does(trainable, cache_dir):
-    full, half = (build(trainable, cache_dir, precision=p).step() for p in ("float32", "bfloat16"))
+def test_half_precision_trains_as_float32_does(trainable, precision, cache_dir):
+    """Roughly, over an epoch whose first steps float16 leaves out, until its scale is found."""
+    full, half = (build(trainable, cache_dir, precision=p).step() for p in ("float32", precision))
     for name, value in full.items():
         if name.startswith("loss/") and "accuracy" not in name:
-            assert half[name] == pytest.approx(value, rel=0.05), name
+            assert half[name] == pytest.approx(value, rel=0.15), name
             assert half[name] != value
+    assert {name.partition("/")[0] for name in half.keys() - full.keys()} == (
+        {"loss_scale"} if precision == "float16" else set()
+    )
 
 
 def test_seeds_differ(cache_dir):
@@ -146,5 +180,9 @@ def test_the_model_of_a_baseline_takes_what_it_has(cache_dir, model, beta):
 def test_wrong_settings_are_named_with_the_right_ones(cache_dir):
     with pytest.raises(ValueError, match=r"'betta' is no setting of VAEGAN; its settings: .*beta, .*flip"):
         build(BetaVAEGAN, cache_dir, betta=1.0)
+    with pytest.raises(
+        ValueError, match="precision is 'fp16'; it is one of: float32, bfloat16, float16, auto"
+    ):
+        build(VAE, cache_dir, precision="fp16")
     with pytest.raises(ValueError, match="no model 'NVAE'; there are: GAN, VAE, VAE-GAN, beta-VAE-GAN"):
         build(Baseline, cache_dir, model="NVAE")

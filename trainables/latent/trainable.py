@@ -8,6 +8,7 @@ import torch
 from ray import tune
 
 from trainables.data.batches import to_float
+from trainables.device import take_threads
 from trainables.latent.continuous import ContinuousSearch, ContinuousSettings
 from trainables.latent.discrete import DiscreteSearch, DiscreteSettings
 from trainables.latent.grids import row
@@ -17,7 +18,6 @@ from trainables.latent.scorer import SmileScorer, load_scorer, smile_degrees
 from trainables.latent.settings import LatentConfig, parse_config, shared
 from trainables.metrics.features import load_extractor
 from trainables.metrics.frechet import frechet_distance
-from trainables.trainable import take_threads
 
 CHECKPOINT = "state.pt"
 

@@ -1,5 +1,7 @@
 """What every generative model offers to the trainable that trains it."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -31,6 +33,10 @@ class GenerativeModel(nn.Module):
     an encoder. `sample`, `reconstruct` and `elbo` then follow for a standard normal prior and a diagonal
     Gaussian posterior; a model with other ones overrides them. Construction is a function of the seed, and
     all randomness after it comes from `self.generator`, so that `training_state` restores exactly.
+
+    `scale_losses` is for training under float16's autocast, where small gradients would become 0: a training
+    step multiplies the loss of each optimiser by its own `loss_scale`, which `update` takes out again
+    (Micikevicius et al. 2018, sec. 3.2).
     """
 
     Config: ClassVar[type]
@@ -38,7 +44,9 @@ class GenerativeModel(nn.Module):
     has_encoder: ClassVar[bool] = False
     likelihood: ClassVar[str | None] = None  # the family and pixel scale that `elbo` is in
 
-    def __init__(self, config: Any, *, device: torch.device | str = "cpu", seed: int = 0):
+    def __init__(
+        self, config: Any, *, device: torch.device | str = "cpu", seed: int = 0, scale_losses: bool = False
+    ):
         super().__init__()
         self.config = config
         self.device = torch.device(device)
@@ -49,6 +57,9 @@ class GenerativeModel(nn.Module):
         # Rows of the image store are (H, W, C), which a batch keeps as its strides.
         self.to(self.device, memory_format=torch.channels_last)
         self.optimizers = self.build_optimizers()
+        kind = self.device.type
+        self.scalers = {name: torch.amp.GradScaler(kind, enabled=scale_losses) for name in self.optimizers}
+        self.compiled = False
 
     @classmethod
     def configure(cls, values: dict[str, Any]) -> Any:
@@ -80,6 +91,30 @@ class GenerativeModel(nn.Module):
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Update the networks on a batch; return named scalar losses, detached."""
         raise NotImplementedError
+
+    def loss_scale(self, name: str) -> Tensor:
+        """Return the factor, (), on the loss of an optimiser: 1 without `scale_losses`."""
+        return self.scalers[name].scale(torch.ones((), device=self.device))
+
+    def update(self, name: str) -> None:
+        """Step an optimiser; where a scaled gradient overflowed, halve its `loss_scale` instead."""
+        self.scalers[name].step(self.optimizers[name])
+        self.scalers[name].update()
+
+    def compile(self) -> None:
+        """Have `torch.compile` compile each stack of layers, in the training step that first needs it."""
+        import torch._functorch.config  # with the compiler: seconds
+
+        torch.compiler.reset()  # another model's kernels in this process would count against the limit
+        torch.compiler.config.recompile_limit = 64  # all stacks share one count; past it they run eagerly
+        torch._functorch.config.donated_buffer = False  # training steps go back through a graph twice
+        for stack in _stacks(self):
+            stack.forward = torch.compile(stack.forward)
+        self.compiled = True
+
+    def eager(self) -> AbstractContextManager:
+        """Return a context in which nothing is compiled: second derivatives and evaluation need it."""
+        return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the images of latents (B, M)."""
@@ -123,19 +158,31 @@ class GenerativeModel(nn.Module):
         return asdict(self.config)
 
     def training_state(self) -> dict[str, Any]:
-        """Return all that the next training step depends on: parameters, buffers, optimisers, RNG."""
+        """Return what the next step depends on: parameters, buffers, optimisers, loss scales, RNG."""
         return {
             "networks": self.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
             "generator": self.generator.get_state(),
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Restore `training_state`; on a CPU the steps that follow are bit-equal to uninterrupted ones.
 
-        Raises RuntimeError where the networks differ from those that were saved.
+        Raises RuntimeError where the networks differ from those that were saved, or losses are scaled now and
+        were not then.
         """
         self.load_state_dict(state["networks"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+            self.scalers[name].load_state_dict(state["scalers"][name])
         self.generator.set_state(state["generator"].cpu())
+
+
+def _stacks(module: nn.Module) -> Iterator[nn.Sequential]:
+    """Yield the outermost stacks of layers."""
+    for child in module.children():
+        if isinstance(child, nn.Sequential):
+            yield child
+        else:
+            yield from _stacks(child)

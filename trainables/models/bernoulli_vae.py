@@ -71,8 +71,9 @@ class BernoulliVAE(GenerativeModel):
         terms = self._elbo(x, self.generator)
         optimizer = self.optimizers["autoencoder"]
         optimizer.zero_grad()
-        (-terms.elbo.mean()).backward()
-        optimizer.step()
+        (self.loss_scale("autoencoder") * -terms.elbo.mean()).backward()
+        self.scalers["autoencoder"].unscale_(optimizer)  # a fused step would leave them scaled
+        self.update("autoencoder")
         self.steps += 1
         if self.average is not None:
             self._update_average()
@@ -115,8 +116,9 @@ class BernoulliVAE(GenerativeModel):
         mean, log_variance = self.encode(x)
         z = reparameterise(mean, log_variance, generator)
         log_likelihood = bernoulli_log_likelihood(x, self.logits(z))
-        kl = kl_divergence(mean, log_variance).sum(1)
-        return ElboTerms(log_likelihood - kl, log_likelihood, kl)
+        unit_kl = kl_divergence(mean, log_variance)
+        kl = unit_kl.sum(1)
+        return ElboTerms(log_likelihood - kl, log_likelihood, kl, mean, unit_kl)
 
 
 def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:

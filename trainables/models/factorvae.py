@@ -76,6 +76,7 @@ class FactorVAE(VAE):
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         loss = error + c.beta * kl + c.gamma * total_correlation
+        loss = self.loss_scale("autoencoder") * loss
         loss.backward(inputs=[*self.encoder.parameters(), *self.decoder.parameters()])
 
         codes = z.detach()
@@ -83,9 +84,9 @@ class FactorVAE(VAE):
         judged = self.discriminator(codes)
         permuted = self.discriminator(permute_units(codes, self.generator))
         cost = 0.5 * (binary_cross_entropy(judged, one) + binary_cross_entropy(permuted, zero))
-        cost.backward()
-        for optimizer in self.optimizers.values():
-            optimizer.step()
+        (self.loss_scale("discriminator") * cost).backward()
+        for name in self.optimizers:
+            self.update(name)
         right = (judged > 0).float().mean() + (permuted <= 0).float().mean()
         return {
             "squared_error": error.detach(),

@@ -94,13 +94,14 @@ class GAN(GenerativeModel):
         gan = binary_cross_entropy(real_logits, real) + binary_cross_entropy(fake_logits, fake)
         generator_loss = binary_cross_entropy(fake_logits, torch.ones_like(real))
 
-        (image_gradient,) = torch.autograd.grad(generator_loss, leaf, retain_graph=True)
+        scaled = self.loss_scale("decoder") * generator_loss
+        (image_gradient,) = torch.autograd.grad(scaled, leaf, retain_graph=True)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
-        gan.backward(inputs=list(self.discriminator.parameters()))
+        (self.loss_scale("discriminator") * gan).backward(inputs=list(self.discriminator.parameters()))
         generated.backward(image_gradient)
-        for optimizer in self.optimizers.values():
-            optimizer.step()
+        for name in self.optimizers:
+            self.update(name)
         if self.averaged_decoder is not None:
             self.averaged_decoder.update_parameters(self.decoder)
         return {
@@ -121,16 +122,19 @@ class GAN(GenerativeModel):
         leaf = generated.detach().requires_grad_()
         real_scores, fake_scores = self.discriminator(x)[1], self.discriminator(leaf)[1]
         distance = real_scores.mean() - fake_scores.mean()
-        penalty = gradient_penalty(lambda images: self.discriminator(images)[1], x, leaf, self.generator)
+        with self.eager():
+            penalty = gradient_penalty(lambda images: self.discriminator(images)[1], x, leaf, self.generator)
         if due:
-            (image_gradient,) = torch.autograd.grad(-fake_scores.mean(), leaf, retain_graph=True)
+            generator_loss = self.loss_scale("decoder") * -fake_scores.mean()
+            (image_gradient,) = torch.autograd.grad(generator_loss, leaf, retain_graph=True)
             self.optimizers["decoder"].zero_grad()
             generated.backward(image_gradient)
-            self.optimizers["decoder"].step()
+            self.update("decoder")
         self.optimizers["discriminator"].zero_grad()
         critic_loss = self.config.gradient_penalty * penalty - distance
-        critic_loss.backward(inputs=list(self.discriminator.parameters()))
-        self.optimizers["discriminator"].step()
+        scaled = self.loss_scale("discriminator") * critic_loss
+        scaled.backward(inputs=list(self.discriminator.parameters()))
+        self.update("discriminator")
         if due and self.averaged_decoder is not None:
             self.averaged_decoder.update_parameters(self.decoder)
         return {

@@ -93,11 +93,12 @@ class LegoVAE(GenerativeModel):
         kl = kl_divergence(mean, log_variance).sum()
         optimizer = self.optimizers["autoencoder"]
         optimizer.zero_grad()
-        (error + kl).backward()
+        (self.loss_scale("autoencoder") * (error + kl)).backward()
+        self.scalers["autoencoder"].unscale_(optimizer)  # the norm is that of the loss itself
         norm = nn.utils.clip_grad_norm_(self.parameters(), self.config.gradient_clip)
         if self.config.decay_steps:
             optimizer.param_groups[0]["lr"] = self.learning_rate(int(self.steps))
-        optimizer.step()
+        self.update("autoencoder")
         self.steps += 1
         n = len(x)
         return {"squared_error": error.detach() / n, "kl": kl.detach() / n, "gradient_norm": norm / n}

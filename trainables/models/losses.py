@@ -28,7 +28,11 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def reparameterise(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw z = mean + σ·ε with ε ~ N(0, I), so that gradients reach both arguments. (B, M) -> (B, M)."""
+    """Draw z = mean + σ·ε with ε ~ N(0, I), so that gradients reach both arguments. (B, M) -> (B, M).
+
+    Half precision becomes single, so that ε is the same in each.
+    """
+    mean, log_variance = single(mean), single(log_variance)
     noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
     return mean + (0.5 * log_variance).exp() * noise
 

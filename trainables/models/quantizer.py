@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from trainables.models.losses import single
+
 CodebookUpdate = Literal["gradient", "ema"]
 
 
@@ -60,6 +62,7 @@ class VectorQuantizer(nn.Module):
 
         `generator` draws the vectors that dead entries restart at.
         """
+        z = single(z)
         flat = z.permute(0, 2, 3, 1).flatten(0, 2)
         indices = self.nearest(flat.detach())
         if self.training and self.update == "ema":

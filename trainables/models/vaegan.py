@@ -149,40 +149,50 @@ class VAEGAN(GenerativeModel):
         if c.gan_loss == "wasserstein":
             self.steps += 1
             gan_real, gan_fakes = -real_logits.mean(), [torch.cat(fake_logits).mean()]
-            penalty = gradient_penalty(
-                lambda images: self.discriminator(images)[1], x, mixed(leaves, self.generator), self.generator
-            )
+            with self.eager():
+                penalty = gradient_penalty(
+                    lambda images: self.discriminator(images)[1],
+                    x,
+                    mixed(leaves, self.generator),
+                    self.generator,
+                )
             gan = gan_real + gan_fakes[0] + c.gradient_penalty * penalty
+            fooled = -gan_fakes[0]
         else:
             real, fake = discriminator_labels(c, self.generator)
             gan_real = binary_cross_entropy(real_logits, real)
             gan_fakes = [binary_cross_entropy(logits, fake) for logits in fake_logits]
             gan = gan_real + sum(gan_fakes)
+            fooled = sum(binary_cross_entropy(logits, torch.ones_like(real)) for logits in fake_logits)
 
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad()
-        (feature_gradient,) = torch.autograd.grad(feature_loss, reconstruction_leaf, retain_graph=True)
+        updated = self._updated(gan_real, gan_fakes)
+        for name in updated:
+            self.optimizers[name].zero_grad()
+        # Where a gradient goes on to another optimiser, it takes on that one's scale.
+        scale = {name: self.loss_scale(name) for name in self.optimizers}
+        parameters = {name: list(getattr(self, name).parameters()) for name in updated}
+        if "encoder" in updated:
+            (feature_gradient,) = torch.autograd.grad(
+                scale["encoder"] * feature_loss, reconstruction_leaf, retain_graph=True
+            )
+            (z_gradient,) = torch.autograd.grad(reconstruction, z_leaf, feature_gradient, retain_graph=True)
+            torch.autograd.backward([scale["encoder"] * c.beta * kl, z], [None, z_gradient])
+        if c.gan_loss != "minimax" and "decoder" in updated:
+            image_gradients = torch.autograd.grad(scale["decoder"] * fooled, leaves, retain_graph=True)
+        judged = parameters.get("discriminator", []) + (leaves if c.gan_loss == "minimax" else [])
+        (scale["discriminator"] * gan).backward(inputs=judged)
         if c.gan_loss == "minimax":
-            gan.backward()  # the discriminator's parameters, and the leaves
-            image_gradients = [-leaf.grad for leaf in leaves]
-        else:
-            if c.gan_loss == "wasserstein":
-                fooled = -gan_fakes[0]
-            else:
-                fooled = sum(binary_cross_entropy(logits, torch.ones_like(real)) for logits in fake_logits)
-            image_gradients = torch.autograd.grad(fooled, leaves, retain_graph=True)
-            gan.backward(inputs=list(self.discriminator.parameters()))
-        (z_gradient,) = torch.autograd.grad(reconstruction, z_leaf, feature_gradient, retain_graph=True)
-        torch.autograd.backward([c.beta * kl, z], [None, z_gradient])
-        reconstruction_gradient = sum(image_gradients[1:], c.gamma * feature_gradient)
-        torch.autograd.backward(
-            [reconstruction, generated],
-            [reconstruction_gradient, image_gradients[0]],
-            inputs=list(self.decoder.parameters()),
-        )
-        for name in self._updated(gan_real, gan_fakes):
-            self.optimizers[name].step()
-        if self.averaged_decoder is not None:
+            image_gradients = [-scale["decoder"] / scale["discriminator"] * leaf.grad for leaf in leaves]
+        if "decoder" in updated:
+            feature_gradient = scale["decoder"] / scale["encoder"] * feature_gradient
+            torch.autograd.backward(
+                [reconstruction, generated],
+                [sum(image_gradients[1:], c.gamma * feature_gradient), image_gradients[0]],
+                inputs=parameters["decoder"],
+            )
+        for name in updated:
+            self.update(name)
+        if self.averaged_decoder is not None and "decoder" in updated:
             self.averaged_decoder.update_parameters(self.decoder)
 
         losses = {"feature": feature_loss.detach(), "kl": kl.detach(), "gan": gan.detach()}

@@ -113,10 +113,9 @@ class VQVAE(GenerativeModel):
         quantized = self.quantizer(self.encoder(x), self.generator)
         error = (self._decode_vectors(quantized.vectors) - x).square().mean() / 4  # [−1, 1] to [0, 1]
         loss = error + quantized.codebook_loss + self.config.commitment * quantized.commitment_loss
-        optimizer = self.optimizers["autoencoder"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        self.optimizers["autoencoder"].zero_grad()
+        (self.loss_scale("autoencoder") * loss).backward()
+        self.update("autoencoder")
         self._follow(quantized.indices)
         return {
             "squared_error": error.detach(),

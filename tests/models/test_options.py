@@ -1,0 +1,180 @@
+"""What every model does alike, however it trains: loss scales, half precision, compilation, exact resume."""
+
+import functools
+
+import pytest
+import torch
+
+from trainables.models.bernoulli_vae import BernoulliVAE
+from trainables.models.convvae import ConvVAE
+from trainables.models.factorvae import FactorVAE
+from trainables.models.gan import GAN
+from trainables.models.lego_vae import LegoVAE
+from trainables.models.vae import VAE
+from trainables.models.vaegan import VAEGAN
+from trainables.models.vqvae import VQVAE
+
+NARROW = {"image_size": 16, "width": 0.1, "latent_dim": 6}
+CODES = {"image_size": 16, "width": 0.1, "grid": 4, "codes": 8}
+MODELS = {
+    "VAE": (VAE, NARROW),
+    "FactorVAE": (FactorVAE, NARROW),
+    "GAN": (GAN, NARROW),
+    "WGAN-GP": (GAN, NARROW | {"recipe": "wgan_gp", "critic_steps": 2}),
+    "VAE-GAN, report": (VAEGAN, NARROW | {"gamma": 0.3, "beta": 3.0}),
+    "VAE-GAN, larsen": (VAEGAN, NARROW | {"recipe": "larsen", "gamma": 0.01}),
+    "VAE-GAN, non-saturating": (VAEGAN, NARROW | {"gan_loss": "non_saturating", "ema_decay": 0.9}),
+    "VAE-GAN, WGAN-GP": (VAEGAN, NARROW | {"recipe": "wgan_gp", "critic_steps": 2}),
+    "VQ-VAE": (VQVAE, CODES),
+    "VQ-VAE, moving averages": (VQVAE, CODES | {"codebook": "ema"}),
+    "ConvVAE": (ConvVAE, NARROW | {"beta_warm_up": 1, "beta_every": 1}),
+    "LegoVAE": (LegoVAE, NARROW | {"hidden": 32, "decay_steps": 3}),
+    "BernoulliVAE, dense": (BernoulliVAE, NARROW | {"channels": 3, "averaging": 0.1}),
+    "BernoulliVAE, convolutional": (BernoulliVAE, NARROW | {"channels": 3, "networks": "convolutional"}),
+}
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def images(seed=0, n=12):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(n, 16, 16, 3, generator=generator).permute(0, 3, 1, 2) * 2 - 1
+
+
+def build(name, scales=(), **options):
+    """Return the model, with these initial loss scales of its optimisers where losses are scaled."""
+    model_class, settings = MODELS[name]
+    model = model_class(model_class.configure(settings), scale_losses=bool(scales), **options)
+    for optimizer, scale in zip(model.optimizers, scales, strict=False):
+        model.scalers[optimizer] = torch.amp.GradScaler("cpu", init_scale=scale)
+    return model
+
+
+def train(model, steps, dtype=None):
+    for step in steps:
+        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+            model.training_step(images(step))
+    return model
+
+
+def assert_same_weights(a, b):
+    for (name, value), other in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        assert torch.equal(value, other), name
+
+
+@every_model
+def test_whatever_the_scales_the_gradients_are_the_losses_own(name):
+    """Powers of two lose nothing in float32: only a wrong or forgotten scale could make a difference."""
+    plain = train(build(name), range(3))
+    scaled = train(build(name, scales=(2.0**3, 2.0**7, 2.0**-2)), range(3))
+    assert_same_weights(plain, scaled)
+    expected = gradients(plain)
+    assert all(torch.equal(vector, expected[optimizer]) for optimizer, vector in gradients(scaled).items())
+
+
+def gradients(model):
+    """Return the gradients of each optimiser as one vector."""
+    found = {}
+    for name, optimizer in model.optimizers.items():
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        found[name] = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).double()
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "cosine"), [(torch.bfloat16, 0.9), (torch.float16, 0.985)])
+@every_model
+def test_half_precision_has_float32s_gradients(name, dtype, cosine, monkeypatch):
+    """Direction and length are the same as far as the format's 8 or 11 bits reach in fresh networks."""
+    full = build(name)
+    half = build(name, scales=(64.0, 4.0, 1024.0) if dtype == torch.float16 else ())
+    for model in (full, half):
+        for optimizer in model.optimizers.values():
+            monkeypatch.setattr(optimizer, "step", lambda: None)
+    train(full, range(2))
+    train(half, range(2), dtype)
+    found = gradients(half)
+    for optimizer, expected in gradients(full).items():
+        assert torch.cosine_similarity(found[optimizer], expected, dim=0) > cosine
+        assert found[optimizer].norm() / expected.norm() == pytest.approx(1, abs=0.25)
+        assert not torch.equal(found[optimizer], expected)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+@every_model
+def test_every_model_goes_on_bit_equal(name, dtype):
+    """In float16 through overflows too: the scales are at 65536 at first."""
+    scales = (2.0**16,) * 3 if dtype else ()
+    straight = train(build(name, scales), range(5), dtype)
+    interrupted = train(build(name, scales), range(2), dtype)
+    resumed = build(name, (2.0,) * 3 if dtype else (), seed=99)
+    resumed.load_training_state(interrupted.training_state())
+    train(resumed, range(2, 5), dtype)
+    assert_same_weights(straight, resumed)
+    assert straight.training_state()["scalers"] == resumed.training_state()["scalers"]
+
+
+def test_an_overflow_costs_its_own_optimiser_a_step_and_half_its_scale():
+    model = build("VAE-GAN, non-saturating", scales=(2.0, 4.0, 2.0**120))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    train(model, [0], torch.float16)
+    moved = {
+        name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])
+    }
+    assert moved == {"encoder", "decoder", "averaged_decoder"}
+    assert [scaler.get_scale() for scaler in model.scalers.values()] == [2.0, 4.0, 2.0**119]
+
+
+def test_a_checkpoint_without_loss_scales_is_refused_where_losses_are_scaled():
+    with pytest.raises(RuntimeError, match="GradScaler"):
+        build("VAE", scales=(2.0,)).load_training_state(build("VAE").training_state())
+
+
+@every_model
+def test_the_memory_format_changes_no_gradient(name):
+    """Networks and images are channels last; channels first must give the same."""
+    last, first = build(name).double(), build(name).double()
+    first.to(memory_format=torch.contiguous_format)
+    x = images().double()
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    losses, expected = last.training_step(x), first.training_step(x.contiguous())
+    for key, value in expected.items():
+        torch.testing.assert_close(losses[key], value, msg=key)
+    for a, b in zip(last.parameters(), first.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def assert_compiled_is_eager(name, dtype=None, tolerance=1e-4):
+    eager, compiled = build(name), build(name)
+    compiled.compile()
+    for step in range(3):
+        losses = []
+        for model in (eager, compiled):
+            with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+                losses.append(model.training_step(images(step)))
+        for key, value in losses[0].items():
+            torch.testing.assert_close(losses[1][key], value, rtol=tolerance, atol=tolerance, msg=key)
+    compiled.load_training_state(eager.training_state())
+    with compiled.eager():
+        noise = [torch.Generator().manual_seed(0) for _ in range(2)]
+        assert torch.equal(eager.sample(3, noise[0]), compiled.sample(3, noise[1]))
+
+
+COMPILERS_OWN = pytest.mark.filterwarnings("ignore:The .grad attribute")
+
+
+@COMPILERS_OWN
+def test_a_compiled_model_trains_as_an_eager_one(monkeypatch):
+    """Without the compiler's last stage, which writes kernels."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    assert_compiled_is_eager("VAE")
+
+
+@pytest.mark.slow
+@COMPILERS_OWN
+@every_model
+def test_compiled_networks_train_as_eager_ones(name):
+    """Through several passes back, second derivatives and steps that some networks rest in."""
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    assert_compiled_is_eager(name, tolerance=0.01)
+    assert counters["stats"]["unique_graphs"] >= 2

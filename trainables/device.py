@@ -1,0 +1,32 @@
+"""What a trial computes with: how many threads, and numbers of which format."""
+
+import torch
+from ray import tune
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def take_threads(trainable: tune.Trainable) -> None:
+    """Give torch as many threads as the trial was given CPUs, one at least."""
+    resources = trainable.trial_resources
+    cpus = resources.required_resources.get("CPU", 1) if resources else 1
+    torch.set_num_threads(max(1, int(cpus)))
+
+
+def dtype_of(precision: str, device: torch.device) -> torch.dtype:
+    """Return what a training step computes in; "auto" is bfloat16 where that is in hardware, else float32.
+
+    Raises ValueError, with the valid names, for another one.
+    """
+    if precision == "auto":
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; it is one of: {', '.join(PRECISIONS)}, auto")
+    return PRECISIONS[precision]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
