@@ -2,12 +2,14 @@
 
     python -m benchmarks.cluster driver     recorder, ledger and ASHA over 1 000 trials; proposals
     python -m benchmarks.cluster delivery   results a second into MLflow, over HTTP and into SQLite
-    python -m benchmarks.cluster tune       Ray Tune's own cost of a report, on pretended CPUs of this machine
+    python -m benchmarks.cluster tune       a whole sweep of 1 000 trials that sleep, on 64 pretended GPUs
+    python -m benchmarks.cluster overhead results/*/ledger.jsonl     what a trial takes beside its training
 
-The 1 000 trials are simulated: their results come from a formula, at once, in the order in which 64 machines
-would send them. Nothing to install.
+The trials of `driver` and `delivery` are simulated: their results come from a formula, at once, in the order
+in which 64 machines would send them. Nothing to install.
 """
 
+import json
 import math
 import os
 import random
@@ -25,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 MACHINES, TRIALS, EPOCHS = 64, 1000, 10
+GPUS_A_NODE = 4  # in `tune`: each pretended node costs 200 MB, each trial's process 100
 
 
 class Stopwatch:
@@ -161,16 +164,25 @@ def delivery(console: Console, trials: int = 30) -> None:
     console.print(table)
 
 
-def ray_tune(console: Console, slots: int = 4, trials: int = 16, epochs: int = 50) -> None:
-    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AUTH_MODE": "disabled"}
-    import ray
+def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: float = 1.0) -> None:
     from ray import tune
+    from ray.cluster_utils import Cluster as PretendedNodes
+    from ray.tune.schedulers import AsyncHyperBandScheduler
+
+    from cluster.connect import connect
+    from cluster.limiter import ClusterLimiter
+    from searchers.bayesopt import BayesOptSearch
+    from searchers.ledger import Ledger
+    from searchers.recording import Delivery, Recorder, SweepRecord
+    from searchers.sweep import tune_arguments
 
     class Idle(tune.Trainable):
         def step(self):
-            return {"fid": 1.0}
+            time.sleep(seconds)
+            return {"fid": self.config["x"] / self.training_iteration}
 
         def reset_config(self, config):
+            self.config = config
             return True
 
         def save_checkpoint(self, folder):
@@ -179,36 +191,92 @@ def ray_tune(console: Console, slots: int = 4, trials: int = 16, epochs: int = 5
         def load_checkpoint(self, folder):
             pass
 
-    ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level=40)
-    table = Table("trials", "epochs", "seconds", "ms a report", "ms a trial")
-    with tempfile.TemporaryDirectory() as folder:
-        seconds = {}
-        for each in (1, epochs):
-            start = time.perf_counter()
-            tune.run(
-                Idle,
-                name=f"each{each}",
-                storage_path=folder,
-                config={"x": tune.uniform(0, 1)},
-                num_samples=trials,
-                stop={"training_iteration": each},
-                resources_per_trial={"cpu": 1},
-                reuse_actors=True,
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
-                verbose=0,
-            )
-            seconds[each] = time.perf_counter() - start
-        report = (seconds[epochs] - seconds[1]) / (trials * (epochs - 1))
-        for each, value in seconds.items():
-            table.add_row(
-                str(trials), str(each), f"{value:.1f}", f"{1000 * report:.1f}", f"{1000 * value / trials:.0f}"
-            )
-    ray.shutdown()
+    class Memory(tune.Callback):
+        """The driver's memory, each time a tenth of the trials has ended."""
+
+        def __init__(self):
+            self.ended, self.resident = 0, []
+
+        def on_trial_complete(self, iteration, trials_, trial, **info):
+            self.ended += 1
+            if self.ended % (trials // 10) == 0:
+                self.resident.append(resident_mb())
+
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    memory, arguments = Memory(), tune_arguments(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=1))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        size = {"num_cpus": GPUS_A_NODE, "num_gpus": GPUS_A_NODE, "object_store_memory": 80_000_000}
+        pretended = PretendedNodes(initialize_head=True, head_node_args=size | {"include_dashboard": False})
+        for _ in range(MACHINES // GPUS_A_NODE - 1):
+            pretended.add_node(wait=False, **size)
+        pretended.wait_for_nodes(timeout=600)
+        joined = connect(pretended.address)
+        console.print(joined.describe(1, 1))
+        ledger = Ledger(folder / "ledger.jsonl")
+        sender = Delivery(ledger, folder, f"sqlite:///{name}/mlflow.db", SweepRecord("s", "s", "speed", ""))
+        sender.start()
+        began, spent = time.perf_counter(), time.process_time()
+        tune.run(
+            Idle,
+            **arguments,
+            storage_path=name,
+            config={"x": tune.uniform(0, 1)},
+            metric="fid",
+            mode="min",
+            search_alg=ClusterLimiter(BayesOptSearch(random_starts=trials, seed=0), joined, 1, 1),
+            scheduler=AsyncHyperBandScheduler(max_t=epochs, grace_period=2, reduction_factor=3),
+            stop={"training_iteration": epochs},
+            num_samples=trials,
+            callbacks=[Recorder(ledger, folder, epochs), memory],
+        )
+        wall, cpu = time.perf_counter() - began, time.process_time() - spent
+        records = ledger.trials().values()
+        results = sum(record.epoch for record in records)
+        ended = sum(record.status is not None for record in records)
+        unsent = sender.close(timeout=1800)
+        delivered = time.perf_counter() - began
+        pretended.shutdown()
+    table = Table(
+        "trials", "results", "seconds", "results a second", "driver, CPU ms a result", "MLflow done after"
+    )
+    table.add_row(
+        str(ended), str(results), f"{wall:.0f}", f"{results / wall:.1f}", f"{1000 * cpu / results:.1f}",
+        f"{delivered:.0f} s, {unsent} unsent",
+    )  # fmt: skip
+    console.print(table)
+    console.print(f"memory at each tenth, MB: {', '.join(f'{m:.0f}' for m in memory.resident)}")
+
+
+def overhead(console: Console) -> None:
+    """What is not training and evaluation in a trial: of sweeps that were run, from their ledgers."""
+    table = Table("sweep", "trials", "s a trial", "within a trial, s", "to the next one, s", "of training, %")
+    for name in sys.argv[2:]:
+        begun, ended, worked = {}, {}, defaultdict(float)
+        for line in Path(name).read_text().splitlines():
+            event = json.loads(line)
+            seconds, trial = event["time"] / 1000, event.get("trial")
+            if event["event"] == "trial":
+                begun[trial] = seconds
+            elif event["event"] == "result":
+                worked[trial] += event["metrics"]["time_this_iter_s"]
+            elif event["event"] == "end":
+                ended[trial] = seconds
+        # The slots: so many trials begin before any has ended.
+        slots = sum(time_ < min(ended.values()) for time_ in begun.values())
+        gaps = [b - e for e, b in zip(sorted(ended.values()), sorted(begun.values())[slots:], strict=False)]
+        each = sum(worked.values()) / len(ended)
+        within = sum(ended[trial] - begun[trial] for trial in ended) / len(ended) - each
+        between = sum(gaps) / max(1, len(gaps))
+        table.add_row(
+            Path(name).parent.name, str(len(ended)), f"{each:.0f}", f"{within:.2f}", f"{between:.2f}",
+            f"{100 * (within + between) / each:.1f}",
+        )  # fmt: skip
     console.print(table)
 
 
 def main() -> int:
-    parts = {"driver": driver, "delivery": delivery, "tune": ray_tune}
+    parts = {"driver": driver, "delivery": delivery, "tune": ray_tune, "overhead": overhead}
     if sys.argv[1:2] and sys.argv[1] in parts:
         random.seed(0)
         parts[sys.argv[1]](Console(width=110))

@@ -15,6 +15,7 @@ from tests.cluster.conftest import start_ray
 from tests.cluster.machines import Machine, Network
 
 PATIENCE = 400
+SNAPSHOT_SECONDS = 2  # one between snapshots, and what writing one takes
 
 
 class Sweep:
@@ -102,6 +103,13 @@ class Sweep:
         """Return what the searcher proposed, in order."""
         return [event["config"]["x"] for event in self.events() if event["event"] == "trial"]
 
+    def unsaved(self) -> int:
+        """Return how many results came so shortly before now that Tune's snapshot may not have them."""
+        now = 1000 * time.time()
+        return sum(
+            e["event"] == "result" and now - e["time"] < 1000 * SNAPSHOT_SECONDS for e in self.events()
+        )
+
     def kill_driver(self) -> None:
         """End the driver without a word; `start` then resumes the sweep."""
         driver = process(self.head, r"^\S*python \S*job\.py")  # not the shell that waits for its end
@@ -130,13 +138,18 @@ def rejoin(network: Network, machine: Machine) -> None:
     start_ray(machine, network.machines[0])
 
 
-def lose_head(sweep: Sweep) -> None:
-    """Cut the head's power in mid-sweep, start all as `ray up` again would, and resume the sweep."""
+def lose_head(sweep: Sweep) -> int:
+    """Cut the head's power in mid-sweep, start all as `ray up` again would, and resume the sweep.
+
+    Returns how many results Tune's last snapshot may not have.
+    """
     head, *workers = sweep.network.machines
     head.kill()
+    unsaved = sweep.unsaved()
     head.boot(sweep.network)
     start_ray(head)
     for worker in workers:
         rejoin(sweep.network, worker)
     (sweep.home / f"{sweep.name}.log").write_text("")
     sweep.start()
+    return unsaved
