@@ -91,6 +91,9 @@ def connect(address: str | None = None, packages: list[ModuleType] | None = None
     """
     address = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Where memory runs out, Ray ends the trial that began its epoch last, whatever it uses; the kernel ends
+    # the one that uses most, and trials before the driver (oom_score_adj).
+    os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
     # Tune's and Ray's own chatter: what a person needs to know, the sweep says.
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)

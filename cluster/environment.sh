@@ -10,6 +10,9 @@ export RAY_AUTH_MODE=token
 # worker up after 45 s, so a longer patience would only keep GPUs busy for nobody.
 export RAY_gcs_rpc_server_reconnect_timeout_s=20
 
+# Where memory runs out, the kernel ends the trial that uses most; Ray would end the one that began its epoch last.
+export RAY_memory_monitor_refresh_ms=0
+
 # `ray start` leaves this file, `ray stop` removes it: commands join the cluster of this machine, if it runs.
 if [ -s /tmp/ray/ray_current_cluster ]; then
     RAY_ADDRESS="$(cat /tmp/ray/ray_current_cluster)"

@@ -28,6 +28,21 @@ def watchdogs(
     return [waiting, HangWatch(say), FailureCount(), DiskWatch(folders, say)]
 
 
+class KilledForMemory(ray.exceptions.RayActorError):
+    """Ray ended a trial's process because its machine ran out of memory."""
+
+    def __init__(self, message: str):
+        super().__init__(error_msg=message)
+
+
+def fail_trials_for_memory() -> None:
+    """Make a trial that Ray ends for lack of memory fail as any other does.
+
+    Ray's own error for it is no RayActorError, and Tune 2.60 ends the whole sweep on it.
+    """
+    ray._private.serialization.OutOfMemoryError = KilledForMemory
+
+
 class WaitingWatch(tune.Callback):
     """Tells `say`, after `patience` seconds, that no node can run the waiting trials, and when one can again.
 

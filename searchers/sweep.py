@@ -64,8 +64,10 @@ class SweepConfig:
     """multiplies every hidden channel count of the networks"""
     batch_size: int = 256
     """images a training step"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """of training; auto: bfloat16 where the hardware has it"""
+    compile: bool = False
+    """compile the networks with torch.compile, which takes minutes at a trial's start"""
     epochs: int = 10
     """epochs a trial, if nothing stops it"""
     evaluation_samples: int = 1000
@@ -147,6 +149,8 @@ class Study:
     metric: str
     points_to_evaluate: tuple[dict[str, Any], ...] = ()
     mode: Literal["min", "max"] = "min"
+    objectives: dict[str, Literal["min", "max"]] = field(default_factory=dict)
+    """further reported keys and their modes: the search is for the Pareto front of all"""
     random_starts: int | None = None
     points: tuple[dict[str, Any], ...] | None = None
     """settings to train to the end, where there is nothing to search"""
@@ -232,13 +236,14 @@ def tune_arguments(config: Any) -> dict[str, Any]:
     """Return what every sweep asks of `tune.run`, after telling Tune to be quiet and to save itself often."""
     from ray import tune
 
-    from cluster.watchdog import RETRIES
+    from cluster.watchdog import RETRIES, fail_trials_for_memory
 
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes heed no verbosity
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in the ledger and is told
     # Tune's own result files, which the ledger replaces, would slow each report down.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
+    fail_trials_for_memory()
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return {
         "name": "tune",
@@ -272,6 +277,7 @@ def run(
     from cluster.storage import resolve as resolve_storage
     from cluster.watchdog import watchdogs
     from searchers.bayesopt import BayesOptSearch
+    from searchers.pareto import ParetoFigure, describe, front
     from searchers.points import GivenPoints
     from searchers.posterior import PosteriorFigure
     from searchers.progress import Progress
@@ -302,6 +308,7 @@ def run(
             noise_key=f"{study.metric}_std",
             seed=config.seed,
             warm_start=known,
+            objectives=study.objectives,
         )
     scheduler = _scheduler(study, config, recorder.records.values())
     described = about(study, config, command)
@@ -315,7 +322,9 @@ def run(
         trial_params=lambda trial: {**(study.provenance or {}), **study.derived(trial)},
     )
     delivery = Delivery(ledger, folder, config.tracking_uri, record)
-    figure = PosteriorFigure(study, None if points else search, recorder, delivery)
+    figures = [PosteriorFigure(study, None if points else search, recorder, delivery)]
+    if study.objectives and not points:
+        figures.append(ParetoFigure(study, search, recorder, delivery))
     progress = Progress(
         recorder.records,
         metric=study.metric,
@@ -345,18 +354,21 @@ def run(
             scheduler=scheduler,
             stop={"training_iteration": config.epochs},
             num_samples=config.num_samples,
-            callbacks=[recorder, figure, progress, *watching],
+            callbacks=[recorder, *figures, progress, *watching],
             resume_config=tune.ResumeConfig() if resumed and has_snapshot(checkpoints) else None,
         )
     records = list(recorder.records.values())
     interrupted = len(records) < config.num_samples or any(record.status is None for record in records)
     with full_disk_told(resume):
-        figure.draw()
+        for figure in figures:
+            figure.draw()
         _export(study, records, analysis.trials, folder, ledger)
         ended = "KILLED" if interrupted else "FINISHED"
         ledger.append("note", status=ended, metrics=_best_scores(study, records))
     unsent = delivery.close(timeout=60)
     console.print(result_table(study, config, records))
+    if study.objectives and not points:
+        console.print(describe(study, front(study, search, records)), highlight=False)
     console.print(
         closing_words(study, config, records, delivery, unsent, interrupted, resume), highlight=False
     )
@@ -379,6 +391,8 @@ def _known(study: Study, config: SweepConfig) -> list | None:
 
     if config.warm_start is None:
         return None
+    if study.objectives:
+        raise UsageError("--warm-start knows one score of a trial, and this search weighs several")
     try:
         return from_sweep(Path(config.results) / config.warm_start, study.metric)
     except (FileNotFoundError, ValueError) as error:
@@ -439,10 +453,13 @@ def _packages() -> list:
 
 
 def _scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]):
-    """Return ASHA (Li et al. 2020) with its rungs as they were: Tune does not save them (ray#30838)."""
+    """Return ASHA (Li et al. 2020) with its rungs as they were: Tune does not save them (ray#30838).
+
+    Where there are several objectives every trial trains to its end: ASHA would judge it by the first alone.
+    """
     from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
-    if config.no_early_stopping:
+    if config.no_early_stopping or study.objectives:
         return FIFOScheduler()
     scheduler = AsyncHyperBandScheduler(
         max_t=config.epochs,

@@ -20,6 +20,7 @@ INTERPRETER = Path(os.path.realpath(sys.executable)).parents[1]
 # What `ray up` ships.
 PACKAGES = ("cluster", "trainables", "searchers", "analysis")
 SUBNET = "10.77.0"
+IDLE = "sleep infinity"
 NEEDED = ("unshare", "nsenter", "setpriv", "ip", "ssh", "rsync", "/usr/sbin/sshd")
 
 
@@ -107,17 +108,17 @@ class Namespace:
         return ["HOME=/root", "USER=root", "LANG=C.UTF-8", "TERM=xterm", f"PATH={os.environ['PATH']}"]
 
     def processes(self) -> dict[int, str]:
-        """Return the command lines inside, by process id: all but the leader's, sshd's and this one's."""
+        """Return the command lines inside, by process id: all but the leaders', sshd's and this one's."""
         listing = self.run("ps -ww -eo pid=,ppid=,args=").stdout.splitlines()
         rows = {
             int(pid): (int(parent), args) for pid, parent, args in (row.split(None, 2) for row in listing)
         }
-        own = {pid for pid, (_, args) in rows.items() if args.startswith("ps -ww")}
-        own |= {rows[pid][0] for pid in own}
+        own = {pid for pid, (_, args) in rows.items() if args.startswith("ps -ww") or args == IDLE}
+        own |= {rows[pid][0] for pid in own} | {1}
         return {
             pid: args
             for pid, (_, args) in rows.items()
-            if pid != 1 and pid not in own and not args.startswith(("sshd:", "/usr/sbin/sshd"))
+            if pid not in own and not args.startswith(("sshd:", "/usr/sbin/sshd"))
         }
 
     def kill(self) -> None:
@@ -199,7 +200,7 @@ class Machine(Namespace):
             ip route add default via {SUBNET}.1
             /usr/sbin/sshd {flags}
             echo READY
-            exec sleep infinity
+            {IDLE} & wait  # bash stays: it buries the dead, as an init does
         """)
         network.plug(self)
         self.release()
