@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg.blas import dtrmm
 
 from trainables.metrics.errors import MetricError
 from trainables.metrics.reference import ReferenceStatistics, reference_statistics
@@ -21,6 +22,7 @@ from trainables.metrics.statistics import (
     Identity,
     as_features,
     covariance_factor,
+    is_cholesky,
 )
 
 __all__ = [
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 # The share of the traces that rounding may move the value by before singular values are taken instead.
-TOLERANCE = 1e-12
+TOLERANCE = 1e-11
 
 
 class Estimate(NamedTuple):
@@ -86,15 +88,32 @@ def _distance_of_statistics(
     if len(covariance) != reference.dim:
         raise MetricError(f"statistics of {len(covariance)} features; the reference has {reference.dim}")
     W = reference.factor
+    known = isinstance(sample, ReferenceStatistics)
+    L = sample.factor if known else covariance_factor(covariance, sample.n - 1)
     rank = min(W.shape[1], sample.n - 1 if sample.n else W.shape[1])
-    eigenvalues = np.linalg.eigvalsh(W.T @ covariance @ W)[::-1][:rank]
     total = np.square(sample.mean - reference.mean).sum()
     total += np.trace(covariance) + np.trace(reference.covariance)
-    if _rounding(eigenvalues) > TOLERANCE * total:
-        known = isinstance(sample, ReferenceStatistics)
-        L = sample.factor if known else covariance_factor(covariance, sample.n - 1)
-        return _assemble(total, np.linalg.svd(L.T @ W, compute_uv=False)[:rank])
-    return _assemble(total, np.sqrt(eigenvalues.clip(0)))
+    if is_cholesky(L) and is_cholesky(W):
+        # Half of the products' terms are zeros: W is triangular.
+        product = dtrmm(1.0, W, dtrmm(1.0, W, covariance, lower=1, trans_a=1), side=1, lower=1)
+        eigenvalues = np.linalg.eigvalsh(product)
+        log_determinant = 2 * (np.log(L.diagonal()).sum() + np.log(W.diagonal()).sum())
+        if _error_of_roots(eigenvalues, log_determinant) < TOLERANCE * total:
+            return _assemble(total, np.sqrt(eigenvalues))
+    return _assemble(total, np.linalg.svd(L.T @ W, compute_uv=False)[:rank])
+
+
+def _error_of_roots(eigenvalues: NDArray[np.float64], log_determinant: float) -> float:
+    """Estimate what rounding did to the sum of the roots, from the determinant, which is known otherwise.
+
+    Errors e of about equal size move the log determinant by e·(Σ λ⁻²)^½ and the roots' sum by
+    e/2·(Σ λ⁻¹)^½. Ten times that is returned; the sum counts twice in the distance.
+    """
+    if eigenvalues[0] <= 0:
+        return np.inf
+    moved = abs(np.log(eigenvalues).sum() - log_determinant)
+    inverse = eigenvalues[0] / eigenvalues  # of the smallest: its square must not overflow
+    return float(10 * moved * np.sqrt(eigenvalues[0] * inverse.sum()) / np.sqrt(np.square(inverse).sum()))
 
 
 def _rounding(eigenvalues: NDArray[np.float64]) -> float:
@@ -108,7 +127,7 @@ def _rounding(eigenvalues: NDArray[np.float64]) -> float:
 def _assemble(total: float, roots: NDArray[np.float64]) -> float:
     value = float(total - 2 * roots.sum())
     # Below this the difference of two equal numbers is rounding, of either sign.
-    return value if value > 32 * EPSILON * total else 0.0
+    return value if value > (32 + len(roots)) * EPSILON * total else 0.0
 
 
 def _checked(features: ArrayLike, reference: ReferenceStatistics) -> NDArray[np.float64]:

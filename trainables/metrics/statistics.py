@@ -104,6 +104,11 @@ class GaussianStatistics:
         return (self._outer - np.outer(self._sum, self._sum) / self.n) / (self.n - 1)
 
 
+def is_cholesky(factor: NDArray[np.float64]) -> bool:
+    """Whether a covariance's factor is Cholesky's: square, lower triangular, its diagonal positive."""
+    return factor.shape[0] == factor.shape[1] and factor[0, 0] > 0 and not np.triu(factor, 1).any()
+
+
 def covariance_factor(covariance: NDArray[np.float64], rank: int | None = None) -> NDArray[np.float64]:
     """Return W (d, r) with W Wᵀ = Σ: Cholesky's, or eigenvectors' where Σ is singular. rank bounds r."""
     d = len(covariance)
