@@ -47,7 +47,7 @@ class BaselinesConfig(SweepConfig):
             raise ValueError(f"--beta is {self.beta}; it must be 0 or more")
 
 
-PRESETS = {name: BaselinesConfig(**asdict(preset)) for name, preset in beta_vaegan.PRESETS.items()}
+PRESETS = {name: BaselinesConfig(**asdict(size)) for name, size in beta_vaegan.SIZES.items()}
 
 
 def study(config: BaselinesConfig, shared: dict, metric: str, provenance: dict) -> Study:

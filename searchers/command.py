@@ -92,6 +92,7 @@ def prepare(
         data_root=config.data_root and str(Path(config.data_root).expanduser().resolve()),
         batch_size=config.batch_size,
         precision=config.precision,
+        compile=config.compile,
         features=extractor.name if extractor else "none",
         feature_weights=weights,
         evaluation_samples=config.evaluation_samples,

@@ -63,7 +63,8 @@ class PosteriorFigure(tune.Callback):
             return
         improvement = self.search.expected_improvement(configs)
         path = self.recorder.folder / FIGURE
-        draw_posterior(path, name, self.study.metric, grid, mean, std, improvement, seen)
+        direction = "lower" if self.study.mode == "min" else "higher"
+        draw_posterior(path, name, self.study.metric, grid, mean, std, improvement, seen, direction)
         curves = {"grid": grid, "mean": mean, "std": std, "expected_improvement": improvement}
         table = {"name": name, "metric": self.study.metric, **{k: v.tolist() for k, v in curves.items()}}
         (self.recorder.folder / TABLE).write_text(json.dumps(table))
@@ -81,6 +82,7 @@ def draw_posterior(
     std: np.ndarray,
     improvement: np.ndarray,
     records: "list[TrialRecord]",
+    better: str = "lower",
 ) -> None:
     """Draw mean ± 2σ (metric's units) and the acquisition over `grid`, all of shape (GRID,), into a PNG."""
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
@@ -94,7 +96,7 @@ def draw_posterior(
         x, y = [r.config[name] for r in chosen], [r.last(metric) for r in chosen]
         if chosen:
             above.plot(x, y, marker, color=colour, markersize=7, markeredgecolor="black", label=status)
-    above.set_ylabel(f"{metric} (lower is better)")
+    above.set_ylabel(f"{metric} ({better} is better)")
     above.legend(frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, 1.12))
     below.fill_between(grid, 0, improvement, color="#D55E00", alpha=0.4, linewidth=0)
     if np.max(improvement) > 0:

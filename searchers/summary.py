@@ -39,11 +39,12 @@ class About:
 
 def about(study: "Study", config: "SweepConfig", program: str) -> About:
     """Describe the sweep: its settings, the code and the packages that ran it, and what the scores mean."""
-    stopping = "no early stopping" if config.no_early_stopping else "ASHA"
+    stopping = "no early stopping" if config.no_early_stopping or study.objectives else "ASHA"
+    further = "".join(f" and {mode}imising `{name}`" for name, mode in study.objectives.items())
     description = (
         f"**{config.name}**: {study.trainable.__name__} tuned over {', '.join(study.space)}, "
         f"{config.num_samples} trials of up to {config.epochs} epochs, {study.mode}imising "
-        f"`{study.metric}` with {stopping}.\n\n"
+        f"`{study.metric}`{further} with {stopping}.\n\n"
         f"Each child run is a trial; sort the runs table by `{study.metric}`."
     )
     params = {
@@ -53,6 +54,8 @@ def about(study: "Study", config: "SweepConfig", program: str) -> About:
         "reduction_factor": REDUCTION_FACTOR,
     }
     tags = {**origin(program), "metric": study.metric, "mode": study.mode}
+    if study.objectives:
+        tags["latentune.objectives"] = json.dumps({study.metric: study.mode, **study.objectives})
     model = getattr(study.trainable, "model_class", None)
     if model is not None:
         tags["latentune.model"] = f"{model.__module__}:{model.__qualname__}"
@@ -125,7 +128,8 @@ def result_table(study: "Study", config: "SweepConfig", records: list[TrialRecor
     table = Table(title=f"{config.name}: all trials", title_justify="left", title_style="bold")
     deviation = f"{study.metric}_std"
     noisy = any(math.isfinite(record.last(deviation)) for record in records)
-    for name in ("trial", *study.space, *derived, "epoch", study.metric, *(["±"] if noisy else [])):
+    further = [name.rpartition("/")[2] for name in study.objectives]
+    for name in ("trial", *study.space, *derived, "epoch", study.metric, *(["±"] if noisy else []), *further):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for record in ordered:
@@ -137,6 +141,7 @@ def result_table(study: "Study", config: "SweepConfig", records: list[TrialRecor
             f"{record.epoch}/{config.epochs}",
             number(record.last(study.metric)) if record.metrics else "–",
             *([number(record.last(deviation)) if record.metrics else "–"] if noisy else []),
+            *(number(record.last(name)) for name in study.objectives),
             record.status or "unfinished",
             style="bold green" if record is best else None,
         )
@@ -180,9 +185,9 @@ def closing_words(
         lines.append(
             f"Failed: trial {numbers} ({failed[0].error}); the whole errors are in {folder}/tune/*/error.txt."
         )
-    figure = folder / "posterior.png"
-    if figure.exists():
-        lines.append(f"Figure: {figure}")
+    figures = [folder / name for name in ("posterior.png", "pareto.png") if (folder / name).exists()]
+    if figures:
+        lines.append(f"Figure: {', '.join(map(str, figures))}")
     if unsent:
         lines.append(
             f"{unsent} events have not reached MLflow at {config.tracking_uri} "

@@ -1,4 +1,4 @@
-"""How far an encoder's units stand for single factors, on the images held out of a data set."""
+"""How far an encoder's units stand for single factors of a data set's images."""
 
 import numpy as np
 import torch
@@ -18,12 +18,15 @@ DERIVED_FACTORS = {"smile_class"}  # the synthetic faces' smile_degree, rounded:
 
 @torch.no_grad()
 def judge(model: GenerativeModel, store: ImageStore) -> dict[str, float]:
-    """Return `disentanglement/<score>` of the posterior means of up to 5000 held-out images.
+    """Return `disentanglement/<score>` of the posterior means of up to 5000 images.
 
+    They are the held-out ones and, where these are fewer, training images: the scores' bias is in 1/n, and
+    disentanglement_lib, too, draws from all that there are.
     Where the store knows factors these are all of `disentanglement_scores`, DCI by a random forest (as in
     Eastwood & Williams 2018); elsewhere the unsupervised ones. Empty for discrete codes, which have no units.
     """
-    rows = store.split("validation")[:IMAGES]
+    rows = np.concatenate([store.split("validation"), store.split("train")])[:IMAGES]
+    rows = np.random.default_rng(0).permutation(rows)  # the scores hold the last third out
     model.eval()
     means = []
     for first in range(0, len(rows), BATCH):
@@ -34,7 +37,7 @@ def judge(model: GenerativeModel, store: ImageStore) -> dict[str, float]:
     units = np.concatenate(means)
     factors = known_factors(store, rows)
     if factors.shape[1]:
-        forest = RandomForestClassifier(50, random_state=0)
+        forest = RandomForestClassifier(20, min_samples_leaf=5, random_state=0)
         scores = disentanglement_scores(units, factors, classifier=forest, votes=VOTES)
     else:
         scores = unsupervised_scores(units)
