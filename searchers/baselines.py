@@ -1,5 +1,7 @@
 """The seed's baselines: GAN, VAE, VAE-GAN and β-VAE-GAN at a given β, each on several seeds.
 
+WGAN-GP and FactorVAE, which the seed does not have, can be trained beside them.
+
 Ends with the seed's Figure 3 (Fréchet distance over epochs, a band over the seeds) and with its Tables 2
 and 4 beside what was reached here.
 """
@@ -23,7 +25,14 @@ from searchers.sweep import Study, SweepConfig
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"
 PAPER = {"GAN": 196.00, "VAE": 209.00, "VAE-GAN": 139.33, "beta-VAE-GAN": 126.75}  # FID, Tables 2 and 4
-COLOURS = {"GAN": "#D55E00", "VAE": "#0072B2", "VAE-GAN": "#009E73", "beta-VAE-GAN": "#CC79A7"}
+COLOURS = {  # Okabe and Ito's
+    "GAN": "#D55E00",
+    "WGAN-GP": "#E69F00",
+    "VAE": "#0072B2",
+    "FactorVAE": "#56B4E9",
+    "VAE-GAN": "#009E73",
+    "beta-VAE-GAN": "#CC79A7",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,9 @@ class BaselinesConfig(SweepConfig):
     """β of the β-VAE-GAN"""
     seeds: int = 3
     """trainings of each model"""
-    models: tuple[Literal["GAN", "VAE", "VAE-GAN", "beta-VAE-GAN"], ...] = tuple(PAPER)
+    models: tuple[Literal["GAN", "WGAN-GP", "VAE", "FactorVAE", "VAE-GAN", "beta-VAE-GAN"], ...] = tuple(
+        PAPER
+    )
     """models to train"""
 
     def __post_init__(self):
@@ -42,7 +53,7 @@ class BaselinesConfig(SweepConfig):
         if self.seeds < 1:
             raise ValueError(f"--seeds is {self.seeds}; it must be 1 or more")
         if not self.models:
-            raise ValueError("--models names none; give some of GAN, VAE, VAE-GAN, beta-VAE-GAN")
+            raise ValueError(f"--models names none; give some of {', '.join(COLOURS)}")
         if not self.beta >= 0:
             raise ValueError(f"--beta is {self.beta}; it must be 0 or more")
 
@@ -111,7 +122,8 @@ def table(histories: dict[str, list[dict[int, float]]], metric: str, beta: float
         last = np.array([curve[max(curve)] for curve in curves])
         spread = number(float(last.std(ddof=1))) if len(last) > 1 else "–"
         # Table 4 has the best β only where it was 75.
-        paper = f"{PAPER[model]:.2f}" if model != "beta-VAE-GAN" or beta == 75 else "–"
+        known = model in PAPER and (model != "beta-VAE-GAN" or beta == 75)
+        paper = f"{PAPER[model]:.2f}" if known else "–"
         name = f"{model}, beta = {beta:g}" if model == "beta-VAE-GAN" else model
         result.add_row(name, number(float(last.mean())), spread, str(len(last)), paper)
     return result

@@ -1,27 +1,32 @@
-"""The Tune trainable whose model is a hyperparameter: the seed's baselines side by side in one sweep."""
+"""The Tune trainable whose model is a hyperparameter: the seed's baselines, and two more, in one sweep."""
 
 from dataclasses import fields
 from typing import Any
 
 from trainables.models.base import GenerativeModel
+from trainables.models.factorvae import FactorVAE
 from trainables.models.gan import GAN
 from trainables.models.vae import VAE
 from trainables.models.vaegan import VAEGAN
 from trainables.trainable import GenerativeTrainable, TrainingConfig
 
-MODELS: dict[str, tuple[type[GenerativeModel], tuple[str, ...]]] = {
-    "GAN": (GAN, ()),
-    "VAE": (VAE, ()),
-    "VAE-GAN": (VAEGAN, ("gan_loss",)),
-    "beta-VAE-GAN": (VAEGAN, ("beta", "gan_loss")),
+RATES = {"learning_rate", "discriminator_learning_rate"}
+# Each model, what it is set to, and what it keeps of its own whatever the others are given.
+MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
+    "GAN": (GAN, {}, {"gan_loss"}),
+    "WGAN-GP": (GAN, {"recipe": "wgan_gp"}, {"gan_loss", *RATES}),
+    "VAE": (VAE, {}, {"beta"}),
+    "FactorVAE": (FactorVAE, {}, {"beta", *RATES}),
+    "VAE-GAN": (VAEGAN, {}, {"beta"}),
+    "beta-VAE-GAN": (VAEGAN, {}, set()),
 }
 
 
 class Baseline(GenerativeTrainable):
-    """Trains the model that `model` names: "GAN", "VAE", "VAE-GAN" (β = 1) or "beta-VAE-GAN".
+    """Trains the model that `model` names, one of `MODELS`.
 
     Of the configuration's hyperparameters each model takes those that it has; `beta` is β-VAE-GAN's alone,
-    and `gan_loss` is that of the two VAE-GANs: the GAN keeps its own.
+    `gan_loss` is that of the two VAE-GANs, and WGAN-GP and FactorVAE keep their papers' learning rates.
     """
 
     @classmethod
@@ -33,7 +38,6 @@ class Baseline(GenerativeTrainable):
         name = config.get("model")
         if name not in MODELS:
             raise ValueError(f"There is no model {name!r}; there are: {', '.join(MODELS)}")
-        model_class, own = MODELS[name]
-        takes = {field.name for kind in (TrainingConfig, model_class.Config) for field in fields(kind)}
-        takes -= {"beta", "gan_loss"} - set(own)
-        return model_class, {key: value for key, value in config.items() if key in takes}
+        model_class, settings, own = MODELS[name]
+        known = {field.name for kind in (TrainingConfig, model_class.Config) for field in fields(kind)}
+        return model_class, {key: config[key] for key in config if key in known - own} | settings

@@ -169,11 +169,19 @@ def test_an_exported_model_is_the_trained_one(cache_dir, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "beta"), [("GAN", None), ("VAE", 1.0), ("VAE-GAN", 1.0), ("beta-VAE-GAN", 9.0)]
+    ("model", "own"),
+    [
+        ("GAN", {"gan_loss": "non_saturating", "learning_rate": 1e-3}),
+        ("WGAN-GP", {"gan_loss": "wasserstein", "critic_steps": 5, "learning_rate": 1e-4}),
+        ("VAE", {"beta": 1.0, "learning_rate": 1e-3}),
+        ("FactorVAE", {"beta": 1.0, "learning_rate": 1e-4}),
+        ("VAE-GAN", {"beta": 1.0, "gan_loss": "minimax"}),
+        ("beta-VAE-GAN", {"beta": 9.0, "gan_loss": "minimax", "learning_rate": 1e-3}),
+    ],
 )
-def test_the_model_of_a_baseline_takes_what_it_has(cache_dir, model, beta):
-    trial = build(Baseline, cache_dir, model=model, beta=9.0, gan_loss="minimax")
-    assert getattr(trial.model.config, "beta", None) == beta
+def test_the_model_of_a_baseline_takes_what_it_has(cache_dir, model, own):
+    trial = build(Baseline, cache_dir, model=model, beta=9.0, gan_loss="minimax", learning_rate=1e-3)
+    assert {name: getattr(trial.model.config, name) for name in own} == own
     assert math.isfinite(trial.step()["fd_random"])
 
 
@@ -184,5 +192,7 @@ def test_wrong_settings_are_named_with_the_right_ones(cache_dir):
         ValueError, match="precision is 'fp16'; it is one of: float32, bfloat16, float16, auto"
     ):
         build(VAE, cache_dir, precision="fp16")
-    with pytest.raises(ValueError, match="no model 'NVAE'; there are: GAN, VAE, VAE-GAN, beta-VAE-GAN"):
+    with pytest.raises(
+        ValueError, match="no model 'NVAE'; there are: GAN, WGAN-GP, VAE, FactorVAE, VAE-GAN, beta-VAE-GAN"
+    ):
         build(Baseline, cache_dir, model="NVAE")
