@@ -18,8 +18,8 @@ from tests.cluster.books import Sweep, lose_head, process, rejoin
 from tests.cluster.conftest import ship_code, start_ray
 from tests.cluster.machines import Machine, Network, missing
 
-TRIALS, EPOCHS, EPOCH_SECONDS = 40, 4, 1.0
-PAUSE_SECONDS = (8, 20)
+TRIALS, EPOCHS, EPOCH_SECONDS = 100, 4, 1.0
+PAUSE_SECONDS = (5, 12)
 
 
 class Chaos:
