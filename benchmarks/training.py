@@ -1,9 +1,10 @@
-"""What a training step costs, beside two peers: `python -m benchmarks.training [ratios|profile]`.
+"""What a training step costs, beside two peers: `python -m benchmarks.training [ratios|options|profile]`.
 
-ratios    each model, its networks, batch and data the same, in turns with
+ratios    each model, its networks, batch and data the same, in turns with the peers of `training_peers.py`
           plain: as the papers' code is written: per-image conversion in a DataLoader, the default memory
                  format, one full backward pass for each network's loss with the graph kept
           pythae: Pythae 0.1.2's trainers, given these networks (where it has the model)
+options   one model in each number format, memory format, and compiled
 profile   where a trial's time goes, with the quick preset of `searchers.beta_vaegan`
 
 Seconds are CPU time of one thread, which a busy machine changes least; a ratio is the median over turns. The
@@ -14,203 +15,71 @@ peer is none of the project's dependencies:
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import cycle
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
 
-import trainables.torchvision_shim  # noqa: F401  before torchvision, which the peer imports
+from benchmarks.training_peers import Step, build, plain, pythae
 from trainables.data.batches import to_float
 from trainables.data.faces import render
 from trainables.models.base import GenerativeModel
+from trainables.models.bernoulli_vae import BernoulliVAE
+from trainables.models.convvae import ConvVAE
+from trainables.models.factorvae import FactorVAE
 from trainables.models.gan import GAN
+from trainables.models.lego_vae import LegoVAE
 from trainables.models.vae import VAE
 from trainables.models.vaegan import VAEGAN
+from trainables.models.vqvae import VQVAE
 
 MODELS: dict[str, tuple[type[GenerativeModel], dict]] = {
     "VAE-GAN, report": (VAEGAN, {"recipe": "report"}),
     "VAE-GAN, larsen": (VAEGAN, {"recipe": "larsen"}),
-    "VAE": (VAE, {}),
     "GAN": (GAN, {}),
+    "WGAN-GP": (GAN, {"recipe": "wgan_gp"}),
+    "VAE": (VAE, {}),
+    "FactorVAE": (FactorVAE, {}),
+    "VQ-VAE": (VQVAE, {}),
+    "ConvVAE": (ConvVAE, {}),
+    "LegoVAE": (LegoVAE, {}),
+    "BernoulliVAE": (BernoulliVAE, {"networks": "convolutional", "channels": 3}),
 }
-Step = Callable[[], None]
+CRITIC_STEPS = 5
+OPTIONS: dict[str, dict] = {
+    "float32, channels last": {},
+    "float32, channels first": {"channels_last": False},
+    "bfloat16": {"dtype": torch.bfloat16},
+    "float16": {"dtype": torch.float16},
+    "float32, compiled": {"compiled": True},
+    "bfloat16, compiled": {"dtype": torch.bfloat16, "compiled": True},
+}
 
 
-class Images(Dataset):
-    """Images as torchvision's ToTensor and Normalize(0.5, 0.5) give them: one at a time, channels first."""
-
-    def __init__(self, images: np.ndarray):
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        image = torch.from_numpy(self.images[index].copy()).permute(2, 0, 1).contiguous()
-        return image.float().div(255).sub(0.5).div(0.5)
-
-
-def loaded(images: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-    loader = DataLoader(Images(images), batch_size, shuffle=True, drop_last=True)
-    while True:
-        yield from loader
-
-
-def ours(name: str, images: np.ndarray, args: argparse.Namespace) -> Step:
-    model_class, settings = MODELS[name]
-    model = model_class(model_class.configure({**sizes(args), **settings}))
+def ours(
+    name: str,
+    images: np.ndarray,
+    args: argparse.Namespace,
+    dtype: torch.dtype | None = None,
+    channels_last: bool = True,
+    compiled: bool = False,
+) -> Step:
+    model = build(*MODELS[name], args, scale_losses=dtype == torch.float16)
+    if not channels_last:
+        model.to(memory_format=torch.contiguous_format)
+    if compiled:
+        model.compile()
     order = np.random.default_rng(0)
 
     def step() -> None:
-        model.training_step(to_float(images[order.choice(len(images), args.batch_size, replace=False)]))
-
-    return step
-
-
-def sizes(args: argparse.Namespace) -> dict:
-    return {"image_size": args.image_size, "width": args.width}
-
-
-def plain(name: str, images: np.ndarray, args: argparse.Namespace) -> Step:
-    model_class, settings = MODELS[name]
-    model = model_class(model_class.configure({**sizes(args), **settings}))
-    model.to(memory_format=torch.contiguous_format).train()
-    batches = loaded(images, args.batch_size)
-    losses = {VAEGAN: vaegan_losses, VAE: vae_losses, GAN: gan_losses}[model_class]
-
-    def step() -> None:
-        found = losses(model, next(batches))
-        gradients = {}
-        for name, loss in found.items():
-            model.zero_grad()
-            loss.backward(retain_graph=True)
-            parameters = [p for group in model.optimizers[name].param_groups for p in group["params"]]
-            gradients[name] = [(p, p.grad) for p in parameters]
-        for name, pairs in gradients.items():
-            for parameter, gradient in pairs:
-                parameter.grad = gradient
-            model.optimizers[name].step()
-
-    return step
-
-
-def encoded(model, x: Tensor) -> tuple[Tensor, Tensor]:
-    mean, log_variance = model.encoder(x)
-    z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-    return z, 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean()
-
-
-def cost(logits: Tensor, label: float) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
-
-
-def vae_losses(model: VAE, x: Tensor) -> dict[str, Tensor]:
-    z, kl = encoded(model, x)
-    return {"autoencoder": 0.5 * (x - model.decoder(z)).square().flatten(1).sum(1).mean() + kl}
-
-
-def gan_losses(model: GAN, x: Tensor) -> dict[str, Tensor]:
-    fake = model.decoder(torch.randn(len(x), model.config.latent_dim))
-    fake_logits = model.discriminator(fake)[1]
-    discriminator = cost(model.discriminator(x)[1], 0.95) + cost(fake_logits, 0.05)
-    return {"decoder": cost(fake_logits, 1.0), "discriminator": discriminator}
-
-
-def vaegan_losses(model: VAEGAN, x: Tensor) -> dict[str, Tensor]:
-    c = model.config
-    z, kl = encoded(model, x)
-    reconstruction, generated = model.decoder(z), model.decoder(torch.randn_like(z))
-    real_features, real_logits = model.discriminator(x)
-    features, reconstruction_logits = model.discriminator(reconstruction)
-    gan = cost(real_logits, c.real_label) + cost(model.discriminator(generated)[1], c.fake_label)
-    if c.reconstructions_are_fake:
-        gan = gan + cost(reconstruction_logits, c.fake_label)
-    feature = 0.5 * (real_features - features).square().sum(1).mean()
-    return {"encoder": kl + feature, "decoder": c.gamma * feature - gan, "discriminator": gan}
-
-
-def pythae(name: str, images: np.ndarray, args: argparse.Namespace) -> Step | None:
-    """Pythae's trainer one batch at a time: its own loader, model and update."""
-    if name not in ("VAE-GAN, larsen", "VAE"):
-        return None
-    from pythae import models, trainers
-    from pythae.data.datasets import BaseDataset
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseDiscriminator, BaseEncoder
-
-    model_class, settings = MODELS[name]
-    own = model_class(model_class.configure({**sizes(args), **settings}))
-    own.to(memory_format=torch.contiguous_format)
-    shared = {"input_dim": (3, args.image_size, args.image_size), "latent_dim": own.config.latent_dim}
-
-    class Encoder(BaseEncoder):
-        def __init__(self):
-            super().__init__()
-            self.network = own.encoder
-
-        def forward(self, x):
-            mean, log_variance = self.network(x)
-            return ModelOutput(embedding=mean, log_covariance=log_variance)
-
-    class Decoder(BaseDecoder):
-        def __init__(self):
-            super().__init__()
-            self.network = own.decoder
-
-        def forward(self, z):
-            return ModelOutput(reconstruction=self.network(z))
-
-    class Discriminator(BaseDiscriminator):
-        depth = 2
-
-        def __init__(self):
-            super().__init__()
-            self.network = own.discriminator
-
-        def forward(self, x, output_layer_levels=None):
-            if output_layer_levels:
-                return ModelOutput(embedding_layer_1=self.network.features(x))
-            return ModelOutput(embedding=torch.sigmoid(self.network(x)[1]))
-
-    data = BaseDataset(torch.stack(list(Images(images))), torch.zeros(len(images)))
-    folder = tempfile.mkdtemp()
-    common = {"output_dir": folder, "per_device_train_batch_size": args.batch_size, "no_cuda": True}
-    if name == "VAE":
-        config = models.VAEConfig(**shared)
-        model = models.VAE(config, Encoder(), Decoder())
-        settings = trainers.BaseTrainerConfig(**common, learning_rate=3e-4)
-        trainer = trainers.BaseTrainer(model, train_dataset=data, training_config=settings)
-    else:
-        config = models.VAEGANConfig(**shared, reconstruction_layer=1)
-        model = models.VAEGAN(config, Encoder(), Decoder(), Discriminator())
-        rates = dict.fromkeys(
-            ("encoder_learning_rate", "decoder_learning_rate", "discriminator_learning_rate"), 3e-4
-        )
-        optimizers = dict.fromkeys(
-            ("encoder_optimizer_cls", "decoder_optimizer_cls", "discriminator_optimizer_cls"), "RMSprop"
-        )
-        kind = trainers.CoupledOptimizerAdversarialTrainerConfig
-        settings = kind(**common, **rates, **optimizers)
-        trainer = trainers.CoupledOptimizerAdversarialTrainer(
-            model, train_dataset=data, training_config=settings
-        )
-    trainer.prepare_training()
-    trainer.model.train()
-    batches = (inputs for loader in cycle([trainer.train_loader]) for inputs in loader)
-
-    def step() -> None:
-        inputs = trainer._set_inputs_to_device(next(batches))
-        output = trainer.model(inputs, epoch=1, dataset_size=len(data), uses_ddp=False)
-        trainer._optimizers_step(output)
-        output.loss.item()
+        x = to_float(images[order.choice(len(images), args.batch_size, replace=False)])
+        x = x if channels_last else x.contiguous()
+        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+            model.training_step(x)
 
     return step
 
@@ -228,12 +97,17 @@ def ratios(args: argparse.Namespace) -> None:
     print(f"{args.turns} turns of {args.steps} steps")
     print("| model | ours, images/s | plain ÷ ours (range) | Pythae ÷ ours (range) |\n|---|--:|--:|--:|")
     for name in args.models:
-        steps = {"ours": ours, "plain": plain, "pythae": pythae}
-        steps = {peer: build(name, images, args) for peer, build in steps.items()}
+        steps = {
+            "ours": ours(name, images, args),
+            "plain": plain(*MODELS[name], images, args),
+            "pythae": pythae(*MODELS[name], images, args),
+        }
         steps = {peer: step for peer, step in steps.items() if step is not None}
+        count = args.steps if name != "WGAN-GP" else CRITIC_STEPS  # one of the generator among them
         for step in steps.values():
-            step()  # allocations, and the libraries' choice of kernels
-        turns = [{peer: seconds(step, args.steps) for peer, step in steps.items()} for _ in range(args.turns)]
+            for _ in range(count):
+                step()  # allocations, and the libraries' choice of kernels
+        turns = [{peer: seconds(step, count) for peer, step in steps.items()} for _ in range(args.turns)]
         speed = args.batch_size / statistics.median(turn["ours"] for turn in turns)
         cells = [name, f"{speed:.0f}"]
         for peer in ("plain", "pythae"):
@@ -241,6 +115,24 @@ def ratios(args: argparse.Namespace) -> None:
             middle = f"{statistics.median(found):.2f} ({found[0]:.2f}–{found[-1]:.2f})" if found else "–"
             cells.append(middle)
         print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def options(args: argparse.Namespace) -> None:
+    images = render(args.images, image_size=args.image_size)[0]
+    (name, *_) = args.models
+    print(f"{name}, {args.image_size}×{args.image_size}, width {args.width}, batches of {args.batch_size}")
+    print("| option | images/s | ÷ float32, channels last (range) | first step, CPU s |\n|---|--:|--:|--:|")
+    steps = {option: ours(name, images, args, **settings) for option, settings in OPTIONS.items()}
+    first = {option: seconds(step, 1) for option, step in steps.items()}
+    for step in steps.values():
+        step()
+    turns = [{option: seconds(step, args.steps) for option, step in steps.items()} for _ in range(args.turns)]
+    (plainest, *_) = steps
+    for option in steps:
+        speed = args.batch_size / statistics.median(turn[option] for turn in turns)
+        found = sorted(turn[plainest] / turn[option] for turn in turns)
+        ratio = f"{statistics.median(found):.2f} ({found[0]:.2f}–{found[-1]:.2f})"
+        print(f"| {option} | {speed:.0f} | {ratio} | {first[option]:.1f} |", flush=True)
 
 
 def profile(args: argparse.Namespace) -> None:
@@ -290,9 +182,12 @@ def profile(args: argparse.Namespace) -> None:
         print(f"| {part} | {100 * value / whole:.1f} % |")
 
 
+PARTS = {"ratios": ratios, "options": options, "profile": profile}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=["ratios", "profile"], default=["ratios", "profile"])
+    parser.add_argument("parts", nargs="*", choices=list(PARTS), default=["ratios", "profile"])
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--width", type=float, default=1.0)
@@ -304,7 +199,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     for part in args.parts:
-        {"ratios": ratios, "profile": profile}[part](args)
+        PARTS[part](args)
 
 
 if __name__ == "__main__":
