@@ -82,12 +82,17 @@ class Batches:
     def _gather(self, places: NDArray[np.int64]) -> Tensor:
         if self._resident is not None:
             return self._resident.index_select(0, torch.from_numpy(places).to(self.device))
-        return torch.from_numpy(self.store.images[self.selected[places]])
+        rows = self.selected[places]
+        if self.device.type != "cpu":
+            return torch.from_numpy(self.store.images[rows])
+        images = self._memory.take((len(rows), *self.store.images.shape[1:]), np.uint8)
+        np.take(self.store.images, rows, axis=0, out=images, mode="clip")  # "raise" goes through a copy
+        return torch.from_numpy(images)
 
     def _to_float(self, images: Tensor) -> Tensor:
         if self.device.type != "cpu":
             return to_float(images, self.device)
-        return to_float(images, out=torch.from_numpy(self._memory.take(tuple(images.shape))))
+        return to_float(images, out=torch.from_numpy(self._memory.take(tuple(images.shape), np.float32)))
 
     def _to_device_memory(self) -> Tensor | None:
         if self.device.type != "cuda":
@@ -109,15 +114,15 @@ class _Memory:
     A tensor made with from_numpy, and each view of it, holds a reference to the array.
     """
 
-    def __init__(self, kept: int = 4):
+    def __init__(self, kept: int = 6):
         self.kept, self._arrays = kept, []
 
-    def take(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return an array of this shape that nobody uses."""
+    def take(self, shape: tuple[int, ...], dtype: type) -> NDArray:
+        """Return an array of this shape and type that nobody uses."""
         for array in self._arrays:
-            if array.shape == shape and sys.getrefcount(array) == _UNUSED:
+            if array.shape == shape and array.dtype == dtype and sys.getrefcount(array) == _UNUSED:
                 return array
-        array = np.empty(shape, np.float32)
+        array = np.empty(shape, dtype)
         self._arrays = [array, *self._arrays][: self.kept]
         return array
 
@@ -128,7 +133,7 @@ _UNUSED = 3  # references to an array: the list, the loop's name, getrefcount's 
 def to_float(
     images: NDArray[np.uint8] | Tensor, device: str | torch.device | None = None, *, out: Tensor | None = None
 ) -> Tensor:
-    """Map uint8 images (B, H, W, C) to float32 (B, C, H, W) in [-1, 1], x/127.5 - 1, on the device.
+    """Map uint8 images (B, H, W, C) to float32 (B, C, H, W) in [-1, 1], (x - 127.5)/127.5, on the device.
 
     The result keeps the images' order in memory, which is torch's channels_last format. It is written to
     `out`, float32 (B, H, W, C), where that is given.
@@ -137,7 +142,7 @@ def to_float(
         images = torch.from_numpy(images if images.flags.writeable else images.copy())
     images = images.to(device, non_blocking=True)
     x = images.to(torch.float32) if out is None else out.copy_(images)
-    return x.sub_(127.5).div_(127.5).permute(0, 3, 1, 2)
+    return x.sub_(127.5).mul_(1 / 127.5).permute(0, 3, 1, 2)
 
 
 def to_uint8(images: Tensor) -> Tensor:
