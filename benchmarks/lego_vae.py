@@ -138,6 +138,18 @@ PROTOCOLS = {
     },
     "random search": {"stopping": False, "random_starts": TRIALS},
     "ours: ASHA + BO": {"stopping": True, "random_starts": 10},
+    "ours, what is stopped extrapolated": {
+        "stopping": True,
+        "random_starts": 10,
+        "early_stops": "extrapolated",
+    },
+    "ours, extrapolated, nothing stopped before 15 epochs": {
+        "stopping": True,
+        "grace": 15,
+        "random_starts": 10,
+        "early_stops": "extrapolated",
+    },
+    "ours, nothing stopped": {"stopping": False, "random_starts": 10},
 }
 
 
