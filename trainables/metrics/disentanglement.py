@@ -96,7 +96,7 @@ def mutual_information_gap(codes: ArrayLike, factors: ArrayLike, bins: int = BIN
     """
     codes, factors = _checked(codes, factors)
     information = _mutual_information(discretise(codes, bins), factors)
-    entropies = np.array([mutual_info_score(column, column) for column in factors.T])
+    entropies = np.array([entropy(np.unique(column, return_counts=True)[1]) for column in factors.T])
     return float(np.mean(_gap(information) / entropies))
 
 
