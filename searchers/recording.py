@@ -29,7 +29,12 @@ STATUS_TAG, ERROR_TAG = "latentune.status", "latentune.error"
 NUMBER_TAG, NODE_TAG = "latentune.number", "latentune.node"
 FLAGS_TAG = "latentune.flags"  # what looked wrong in training: collapsed, dead_latent_space, …
 # A dead server is asked again by us, in the background, not by MLflow's client for minutes within a call.
-HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+# Nor does the client print into the sweep's table where to look at each run that has ended.
+CLIENT_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 RETRY_SECONDS = (1, 2, 5, 10, 30)
 # Tune adds these to every result; they are no scores.
 NOT_SCORES = {"timestamp", "pid", "training_iteration", "epoch", "done", "iterations_since_restore"}
@@ -178,7 +183,7 @@ class Delivery(threading.Thread):
 
     def _connect(self) -> None:
         """Find the sweep's runs, or begin them."""
-        for name, value in HTTP_SETTINGS.items():
+        for name, value in CLIENT_SETTINGS.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient  # seconds to import: here, the sweep does not wait for it
 

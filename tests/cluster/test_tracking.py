@@ -82,7 +82,7 @@ def play(recorder: Recorder, trial: str, epochs: range, ends: bool) -> None:
 
 
 @pytest.mark.timeout(3 * PATIENCE)
-def test_a_killed_server_comes_back_and_has_all_of_it(server, tmp_path):
+def test_a_killed_server_comes_back_and_has_all_of_it(server, tmp_path, capsys):
     assert is_healthy(server.url)
     assert "workflowType=machine_learning" in server.said  # MLflow's other mode hides the runs
     _, group = owner_and_group(server.folder)
@@ -103,6 +103,7 @@ def test_a_killed_server_comes_back_and_has_all_of_it(server, tmp_path):
     wait_until(lambda: delivery.error is not None)
     wait_until(lambda: is_healthy(server.url))  # its supervisor started it anew
     assert delivery.close(timeout=PATIENCE) == 0
+    assert capsys.readouterr().out == ""  # the terminal is the sweep's
 
     client = MlflowClient(server.url)
     experiment = client.get_experiment_by_name("killed")

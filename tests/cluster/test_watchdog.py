@@ -1,12 +1,14 @@
-"""Waiting trials are spoken of when no node can run them, once, and not when they only queue."""
+"""Trials that wait for no node are spoken of, those that hang are ended, and a disk is watched."""
 
+import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from cluster import watchdog
 from cluster.connect import Node
-from cluster.watchdog import WaitingWatch
+from cluster.watchdog import RETRIES, DiskWatch, FailureCount, HangWatch, WaitingWatch
 
 PENDING, RUNNING, DONE = (SimpleNamespace(status=status) for status in ("PENDING", "RUNNING", "TERMINATED"))
 
@@ -72,3 +74,99 @@ def test_no_node_at_all(scene):
     for now in (0, 60):
         scene.at(now, PENDING)
     assert "the nodes have no CPU" in scene.said[0]
+
+
+RESULT = {"training_iteration": 1}
+
+
+def trial(name: str, status: str = "RUNNING") -> SimpleNamespace:
+    state = SimpleNamespace(ray_actor=f"actor of {name}")
+    return SimpleNamespace(
+        trial_id=name, status=status, temporary_state=state, num_failures=0, max_failures=3
+    )
+
+
+@pytest.fixture
+def hang():
+    """A watch over hanging trials whose clock the test sets."""
+    hang = SimpleNamespace(now=0.0, said=[], ended=[])
+    hang.watch = HangWatch(hang.said.append, at_least=100, clock=lambda: hang.now, end=hang.ended.append)
+
+    def at(now: float, *trials) -> None:
+        hang.now = now
+        hang.watch.on_step_begin(0, list(trials))
+
+    hang.at = at
+    return hang
+
+
+def test_ten_of_the_longest_epochs_without_one_is_a_hang(hang):
+    a, b = trial("a"), trial("b")
+    hang.at(0, a, b)
+    hang.at(30, a, b)
+    hang.watch.on_trial_result(0, [], a, RESULT)
+    for now in range(40, 300, 10):
+        hang.at(now, a, b)
+    assert hang.ended == []
+    hang.at(301, a, b)
+    assert hang.ended == ["actor of b"]
+    assert hang.said[0].startswith("Trial b had no epoch for 301 s, where the longest took 30 s: it is ended")
+    hang.at(310, a, b)  # its retry has as long, and a's last epoch is 280 s ago
+    assert hang.ended == ["actor of b"]
+
+
+def test_short_epochs_leave_the_least_patience(hang):
+    a = trial("a")
+    hang.at(0, a)
+    hang.at(1, a)
+    hang.watch.on_trial_result(0, [], a, RESULT)
+    hang.at(100, a)
+    assert hang.ended == []
+    hang.at(102, a)
+    assert hang.ended == ["actor of a"]
+
+
+def test_nothing_hangs_before_an_epoch_is_known_or_while_it_waits(hang):
+    a, b = trial("a"), trial("b")
+    hang.at(0, a)
+    hang.at(9999, a)
+    hang.watch.on_trial_result(0, [], a, RESULT)
+    b.status = "PENDING"
+    hang.at(10000, a, b)
+    b.status = "RUNNING"
+    hang.at(200000, a, b)
+    assert "actor of b" not in hang.ended  # it runs since now
+
+
+def test_a_new_epoch_forgives_and_a_repeated_one_does_not():
+    count, a = FailureCount(), trial("a")
+    a.num_failures = 2
+    count.on_trial_result(0, [], a, {"training_iteration": 1})
+    assert a.max_failures == 2 + RETRIES
+    a.num_failures = 4
+    count.on_trial_result(0, [], a, {"training_iteration": 1})
+    assert a.max_failures == 2 + RETRIES
+    count.on_trial_result(0, [], a, {"training_iteration": 2})
+    assert a.max_failures == 4 + RETRIES
+
+
+def test_a_disk_that_runs_short_interrupts_once(tmp_path, monkeypatch):
+    said, signals, free = [], [], [300]
+    monkeypatch.setattr(
+        watchdog, "shutil", SimpleNamespace(disk_usage=lambda folder: SimpleNamespace(free=free[0] * 2**20))
+    )
+    monkeypatch.setattr(watchdog.os, "kill", lambda pid, sign: signals.append(sign))
+    watch = DiskWatch([tmp_path], said.append)
+    watch.on_step_begin(0, [])
+    assert signals == []
+    free[0] = 199
+    for _ in range(3):
+        watch.on_step_begin(0, [])
+    assert signals == [signal.SIGINT]
+    assert len(said) == 1 and "199 MB left" in said[0]
+
+
+def test_a_bucket_is_no_disk():
+    places = ["/tmp", "s3://bucket/latentune"]
+    (disk,) = [w for w in watchdog.watchdogs(1, 0, places, print) if isinstance(w, DiskWatch)]
+    assert disk.folders == [Path("/tmp")]
