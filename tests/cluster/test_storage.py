@@ -1,12 +1,14 @@
 """Where checkpoints go is settled before a sweep begins, or refused in a sentence."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from cluster import storage
 from cluster.connect import Cluster, ClusterError, Node
-from cluster.storage import has_snapshot, resolve
+from cluster.storage import full_disk_told, has_snapshot, resolve
 
 ALONE = Cluster(None, (Node(2, 0),))
 GROWING = Cluster("10.0.0.1:6379", (Node(4, 0),), (Node(4, 0), Node(8, 1)))
@@ -68,3 +70,21 @@ def test_a_snapshot_is_found_where_tune_left_it(tmp_path):
     (tmp_path / "mine/tune/experiment_state-2026-11-21_09-00-00.json").touch()
     assert has_snapshot(path)
     assert not has_snapshot(resolve("mock://bucket", tmp_path / "mine", ALONE))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "ledger.jsonl"),
+        RuntimeError("Traceback …\n[Errno 28] Error writing. Detail: [errno 28] No space left on device"),
+    ],
+)
+def test_a_full_disk_is_told_with_what_to_type_later(error):
+    told = r"The disk is full.* Free space, then: sweep --resume mine$"
+    with pytest.raises(ClusterError, match=told), full_disk_told("sweep --resume mine"):
+        raise error
+
+
+def test_other_errors_are_left_alone():
+    with pytest.raises(PermissionError), full_disk_told("sweep --resume mine"):
+        raise PermissionError("no")
