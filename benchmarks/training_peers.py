@@ -57,6 +57,8 @@ def plain(
 ) -> Step:
     model = build(model_class, settings, args)
     model.to(memory_format=torch.contiguous_format).train()
+    for group in (group for optimizer in model.optimizers.values() for group in optimizer.param_groups):
+        group["fused"] = None  # as PyTorch has it where nothing is asked for
     batches, number = loaded(images, args.batch_size), 0
 
     def step() -> None:

@@ -107,7 +107,7 @@ def study(config: BetaVAEGANConfig, shared: dict, metric: str, provenance: dict)
     }
     if objectives.keys() != {metric}:
         check_factors(config, settings)
-        settings["disentanglement"] = True
+        settings["disentanglement"] = [name for name in config.objectives if name in SCORES]
     first, mode = next(iter(objectives.items()))
     image_dims = 3 * config.image_size**2
     return Study(

@@ -1,5 +1,7 @@
 """How far an encoder's units stand for single factors of a data set's images."""
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,7 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from trainables.data.batches import to_float
 from trainables.data.store import ImageStore
-from trainables.metrics.disentanglement import disentanglement_scores, unsupervised_scores
+from trainables.metrics.disentanglement import SCORES, disentanglement_scores, unsupervised_scores
 from trainables.models.base import GenerativeModel
 
 IMAGES = 5000
@@ -17,13 +19,14 @@ DERIVED_FACTORS = {"smile_class"}  # the synthetic faces' smile_degree, rounded:
 
 
 @torch.no_grad()
-def judge(model: GenerativeModel, store: ImageStore) -> dict[str, float]:
+def judge(model: GenerativeModel, store: ImageStore, only: Collection[str] = SCORES) -> dict[str, float]:
     """Return `disentanglement/<score>` of the posterior means of up to 5000 images.
 
     They are the held-out ones and, where these are fewer, training images: the scores' bias is in 1/n, and
     disentanglement_lib, too, draws from all that there are.
-    Where the store knows factors these are all of `disentanglement_scores`, DCI by a random forest (as in
-    Eastwood & Williams 2018); elsewhere the unsupervised ones. Empty for discrete codes, which have no units.
+    Where the store knows factors these are `only` those of `disentanglement_scores`, DCI by a random forest
+    (as in Eastwood & Williams 2018); elsewhere the unsupervised ones. Empty for discrete codes, which have no
+    units.
     """
     rows = np.concatenate([store.split("validation"), store.split("train")])[:IMAGES]
     rows = np.random.default_rng(0).permutation(rows)  # the scores hold the last third out
@@ -38,7 +41,7 @@ def judge(model: GenerativeModel, store: ImageStore) -> dict[str, float]:
     factors = known_factors(store, rows)
     if factors.shape[1]:
         forest = RandomForestClassifier(20, min_samples_leaf=5, random_state=0)
-        scores = disentanglement_scores(units, factors, classifier=forest, votes=VOTES)
+        scores = disentanglement_scores(units, factors, only=only, classifier=forest, votes=VOTES)
     else:
         scores = unsupervised_scores(units)
     return {f"disentanglement/{name}": value for name, value in scores.items()}

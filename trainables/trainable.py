@@ -55,7 +55,7 @@ class TrainingConfig:
     features: str = "auto"  # an extractor's name, or "none": no samples are scored
     feature_weights: str | None = None
     evaluation_samples: int = 1000
-    disentanglement: bool = False  # judge the encoder's units by the data's factors, or each other
+    disentanglement: bool | tuple[str, ...] = False  # judge the encoder's units: by all scores, or these
     images: bool = False  # send grids of samples and reconstructions, PNG, under `images` with each result
     seed: int = 0
 
@@ -192,7 +192,9 @@ class GenerativeTrainable(tune.Trainable):
             if self.training.disentanglement:
                 from trainables import disentanglement  # with scikit-learn: only who asks waits for it
 
-                result |= disentanglement.judge(self.model, self.store)
+                asked = self.training.disentanglement
+                scores = disentanglement.SCORES if asked is True else asked
+                result |= disentanglement.judge(self.model, self.store, scores)
         if self.training.images:
             result["images"] = {"samples": png_grid(samples[:GRID_IMAGES])}
             if self.model.has_encoder:

@@ -10,6 +10,7 @@ import torch
 from trainables import GAN, VAE, BetaVAEGAN, FactorVAE
 from trainables.disentanglement import judge, known_factors
 from trainables.dynamics import diversity, flags, gradient_norms, latent_scores, pixel_variance
+from trainables.metrics.errors import MetricError
 from trainables.models import vae
 
 SMALL = {
@@ -145,6 +146,15 @@ def test_disentanglement_is_that_of_the_factors_that_units_stand_for(monkeypatch
     assert scores["apart"]["factor_vae"] == 1.0
     for key in ("mig", "dci_disentanglement", "factor_vae"):
         assert scores["apart"][key] > scores["mixed"][key] + 0.2, key
+
+
+def test_one_score_alone_is_what_all_scores_say_of_it(cache_dir):
+    every = build(VAE, cache_dir, disentanglement=True).evaluate()
+    alone = build(VAE, cache_dir, disentanglement=("mig",)).evaluate()
+    found = {key: value for key, value in alone.items() if key.startswith("disentanglement/")}
+    assert found == {"disentanglement/mig": every["disentanglement/mig"]}
+    with pytest.raises(MetricError, match="no disentanglement score 'mgi'; there are: mig, dci"):
+        build(VAE, cache_dir, disentanglement=("mgi",)).evaluate()
 
 
 def test_disentanglement_is_reported_where_it_is_asked_for(cache_dir, monkeypatch):

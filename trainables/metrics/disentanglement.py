@@ -9,7 +9,7 @@ bias is about (bins_a − 1)(bins_b − 1)/(2n): take n in the thousands.
 `total_correlation` and `mean_pairwise_mutual_information` need no factors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ from trainables.metrics.errors import MetricError
 
 BINS = 20
 HELD_OUT = 1 / 3
+SCORES = ("mig", "dci", "sap", "factor_vae", "modularity", "explicitness", "unsupervised")
 # Codes of n images that share one value of the factor of this index, or of images at random for None.
 CodeSampler = Callable[[int, int | None], ArrayLike]
 
@@ -45,31 +46,41 @@ def disentanglement_scores(
     codes: ArrayLike,
     factors: ArrayLike,
     *,
+    only: Collection[str] = SCORES,
     classifier: ClassifierMixin | None = None,
     votes: int = 5000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Return every score below, by flat names; factors of more than 20 distinct values count as continuous.
+    """Return the scores of `only` by flat names; factors of more than 20 distinct values count as continuous.
 
     votes: those that train FactorVAE's classifier; half as many judge it. `classifier` is as for `dci`,
-    which takes most of the time: it fits one for each factor, with one tree a class and stage.
+    which takes most of the time: it fits one for each factor, with one tree a class and stage. Raises
+    MetricError, with the valid names, for an unknown score.
     """
+    if unknown := [name for name in only if name not in SCORES]:
+        raise MetricError(f"there is no disentanglement score {unknown[0]!r}; there are: {', '.join(SCORES)}")
     codes, factors = _checked(codes, factors)
     continuous = np.array([len(np.unique(column)) > BINS for column in factors.T])
     classes = factors.copy()
     classes[:, continuous] = discretise(factors[:, continuous])
-    parts = dci(codes, classes, classifier=classifier, seed=seed)
-    sampler = resampler(codes, classes, seed=seed)
-    return {
-        "mig": mutual_information_gap(codes, classes),
-        "dci_disentanglement": parts.disentanglement,
-        "dci_completeness": parts.completeness,
-        "dci_informativeness": parts.informativeness,
-        "sap": separated_attribute_predictability(codes, factors, continuous=continuous, seed=seed),
-        "factor_vae": factor_vae_score(sampler, classes.shape[1], votes=votes, seed=seed),
-        "modularity": modularity(codes, classes),
-        "explicitness": explicitness(codes, classes),
-    } | unsupervised_scores(codes)
+    scores: dict[str, float] = {}
+    if "mig" in only:
+        scores["mig"] = mutual_information_gap(codes, classes)
+    if "dci" in only:
+        parts = dci(codes, classes, classifier=classifier, seed=seed)
+        scores["dci_disentanglement"] = parts.disentanglement
+        scores["dci_completeness"] = parts.completeness
+        scores["dci_informativeness"] = parts.informativeness
+    if "sap" in only:
+        scores["sap"] = separated_attribute_predictability(codes, factors, continuous=continuous, seed=seed)
+    if "factor_vae" in only:
+        sampler = resampler(codes, classes, seed=seed)
+        scores["factor_vae"] = factor_vae_score(sampler, classes.shape[1], votes=votes, seed=seed)
+    if "modularity" in only:
+        scores["modularity"] = modularity(codes, classes)
+    if "explicitness" in only:
+        scores["explicitness"] = explicitness(codes, classes)
+    return scores | (unsupervised_scores(codes) if "unsupervised" in only else {})
 
 
 def unsupervised_scores(codes: ArrayLike) -> dict[str, float]:

@@ -96,10 +96,20 @@ class GenerativeModel(nn.Module):
         """Return the factor, (), on the loss of an optimiser: 1 without `scale_losses`."""
         return self.scalers[name].scale(torch.ones((), device=self.device))
 
-    def update(self, name: str) -> None:
-        """Step an optimiser; where a scaled gradient overflowed, halve its `loss_scale` instead."""
-        self.scalers[name].step(self.optimizers[name])
-        self.scalers[name].update()
+    def update(self, name: str, max_norm: float | None = None) -> Tensor | None:
+        """Step an optimiser; where a scaled gradient overflowed, halve its `loss_scale` instead.
+
+        Return the gradients' norm where it is not to exceed `max_norm`.
+        """
+        scaler, optimizer, norm = self.scalers[name], self.optimizers[name], None
+        scaler.unscale_(optimizer)  # a fused step alone would leave them scaled
+        if max_norm is not None:
+            norm = nn.utils.clip_grad_norm_(
+                [p for group in optimizer.param_groups for p in group["params"]], max_norm
+            )
+        scaler.step(optimizer)
+        scaler.update()
+        return norm
 
     def compile(self) -> None:
         """Have `torch.compile` compile each stack of layers, in the training step that first needs it."""

@@ -69,10 +69,8 @@ class BernoulliVAE(GenerativeModel):
         """Descend the negative ELBO with one posterior sample an image."""
         self.train()
         terms = self._elbo(x, self.generator)
-        optimizer = self.optimizers["autoencoder"]
-        optimizer.zero_grad()
+        self.optimizers["autoencoder"].zero_grad()
         (self.loss_scale("autoencoder") * -terms.elbo.mean()).backward()
-        self.scalers["autoencoder"].unscale_(optimizer)  # a fused step would leave them scaled
         self.update("autoencoder")
         self.steps += 1
         if self.average is not None:

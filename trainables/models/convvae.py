@@ -75,7 +75,7 @@ class ConvVAE(GenerativeModel):
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One Adam over both networks."""
-        return {"autoencoder": torch.optim.Adam(self.parameters(), lr=self.config.learning_rate)}
+        return {"autoencoder": torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)}
 
     def current_beta(self) -> float:
         """β of the next training step."""

@@ -55,9 +55,9 @@ class FactorVAE(VAE):
         vae = [*self.encoder.parameters(), *self.decoder.parameters()]
         discriminator = self.discriminator.parameters()
         return {
-            "autoencoder": torch.optim.Adam(vae, lr=c.learning_rate),
+            "autoencoder": torch.optim.Adam(vae, lr=c.learning_rate, fused=True),
             "discriminator": torch.optim.Adam(
-                discriminator, lr=c.discriminator_learning_rate, betas=(0.5, 0.9)
+                discriminator, lr=c.discriminator_learning_rate, betas=(0.5, 0.9), fused=True
             ),
         }
 

@@ -74,7 +74,7 @@ class GAN(GenerativeModel):
         }
         return {
             name: torch.optim.Adam(
-                getattr(self, name).parameters(), lr=rate, betas=(c.adam_beta1, c.adam_beta2)
+                getattr(self, name).parameters(), lr=rate, betas=(c.adam_beta1, c.adam_beta2), fused=True
             )
             for name, rate in rates.items()
         }

@@ -105,7 +105,9 @@ class VAEGAN(GenerativeModel):
         def optimizer(network: nn.Module, rate: float) -> torch.optim.Optimizer:
             if c.optimizer == "rmsprop":
                 return torch.optim.RMSprop(network.parameters(), lr=rate)
-            return torch.optim.Adam(network.parameters(), lr=rate, betas=(c.adam_beta1, c.adam_beta2))
+            return torch.optim.Adam(
+                network.parameters(), lr=rate, betas=(c.adam_beta1, c.adam_beta2), fused=True
+            )
 
         return {name: optimizer(getattr(self, name), rate) for name, rate in rates.items()}
 

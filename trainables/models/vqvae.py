@@ -102,7 +102,7 @@ class VQVAE(GenerativeModel):
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One Adam over networks and codebook."""
-        return {"autoencoder": torch.optim.Adam(self.parameters(), lr=self.config.learning_rate)}
+        return {"autoencoder": torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)}
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Descend mean(x − x̂)² on [0, 1] + codebook loss + 0.25·commitment loss (van den Oord eq. 3).
