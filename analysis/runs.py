@@ -220,7 +220,8 @@ def load(client: "MlflowClient", sweep: Sweep | str, *, cache: Path | None = Non
     history = table.to_pandas(strings_to_categorical=True)
     numbers = pd.Series(trials["number"].to_numpy(), index=trials["run_id"].to_numpy())
     history.insert(0, "number", history.pop("run_id").map(numbers).astype(int))
-    # The last of points of one step: what MLflow's own tables show.
+    # By name, whatever order the store has; of several points of a step the last, as MLflow shows.
+    history["metric"] = history["metric"].cat.reorder_categories(sorted(history["metric"].cat.categories))
     history = history.sort_values(["number", "metric", "epoch", "time"], ignore_index=True)
     history = history.drop_duplicates(["number", "metric", "epoch"], keep="last", ignore_index=True)
     return Tables(sweep, trials, history)

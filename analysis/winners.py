@@ -3,6 +3,8 @@
 python -m analysis.winners --sweep NAME [--repeats 5] [--retrain-seeds 3] [--promote]
 """
 
+import shlex
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -248,9 +250,11 @@ def promote(client: "MlflowClient", tables: Tables, winner: int, model_name: str
     source = f"{client.get_run(run_id).info.artifact_uri}/{PYFUNC_FOLDER}"
     version = client.create_model_version(model_name, source, run_id, tags=about).version
     client.set_registered_model_alias(model_name, ALIAS, version)
+    # MLflow starts uvicorn by its name, which is on the PATH in an activated environment alone.
+    path = "" if shutil.which("uvicorn") else f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
     console.print(
         f"Registered trial {winner} as {model_name} version {version}, alias {ALIAS}. Serve it with:\n"
-        f"  MLFLOW_TRACKING_URI={client.tracking_uri} mlflow models serve "
+        f"  {path}MLFLOW_TRACKING_URI={client.tracking_uri} mlflow models serve "
         f"-m 'models:/{model_name}@{ALIAS}' --env-manager local --port 5001",
         highlight=False,
         soft_wrap=True,

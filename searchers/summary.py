@@ -208,4 +208,6 @@ def ui_command(tracking_uri: str) -> str:
     """Return the command that opens the MLflow UI on this record."""
     if tracking_uri.startswith("http"):
         return f"it is at {tracking_uri}"
-    return f".venv/bin/mlflow ui --backend-store-uri {tracking_uri}"
+    beside = Path(sys.executable).with_name("mlflow")
+    inside = beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside
+    return f"{shlex.quote(str(inside))} ui --backend-store-uri {tracking_uri}"

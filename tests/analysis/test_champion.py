@@ -203,9 +203,10 @@ def test_the_champion_loads_in_a_clean_process(tracking_uri, network, promoted, 
 
 @pytest.mark.slow
 def test_the_champion_is_served_over_http(tracking_uri, network, promoted, free_port):
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/faces@champion"]
+    command = ["mlflow", "models", "serve", "-m", "models:/faces@champion"]
     command += ["--env-manager", "local", "--port", str(free_port)]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": os.getcwd()}
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": os.getcwd()}
     with started(command, f"http://127.0.0.1:{free_port}/ping", environment) as url:
         url = url.replace("ping", "invocations")
         rows = {"dataframe_records": [{"operation": "sample", "n": 2, "seed": 5}]}
