@@ -273,6 +273,8 @@ class BayesOptSearch(Searcher):
     def pareto_front(self) -> list[Observation]:
         """Return the trials that no other one is better than in one objective and as good as in the rest."""
         ended = [o for o in self.observations() if o.state in ("stopped", "finished")]
+        if not ended:
+            return []
         values = np.array([(o.value, *o.others) for o in ended]).reshape(len(ended), -1) * self._signs
         beaten = [((values <= v).all(axis=1) & (values < v).any(axis=1)).any() for v in values]
         return [o for o, worse in zip(ended, beaten, strict=True) if not worse]

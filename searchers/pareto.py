@@ -34,7 +34,7 @@ class ParetoFigure(tune.Callback):
             r for r in self.recorder.records.values() if all(map(math.isfinite, scores(self.study, r)))
         ]
         on_front = front(self.study, self.search, records)
-        if len(records) < 2:
+        if len(records) < 2 or not on_front:
             return
         draw_front(self.recorder.folder / FIGURE, self.study, records, on_front)
         self.recorder.ledger.append("figure", path=FIGURE)

@@ -387,6 +387,7 @@ def test_drawn_hyperparameters_make_a_mixture_and_are_kept_in_the_state(monkeypa
 
 def test_two_objectives_give_a_front_of_both():
     search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", objectives={"score": "max"}, seed=1)
+    assert search.pareto_front() == []
     for i in range(20):
         x = search.suggest(str(i))["x"]
         result = {"loss": (x - 0.2) ** 2, "score": 5 - (x - 0.6) ** 2, "training_iteration": 1}
