@@ -11,6 +11,10 @@ from tests.analysis.recorded import METRIC
 PATIENCE = 60  # seconds
 TRAINING = "workflowType=machine_learning"  # without it the pages open in "GenAI" mode, which hides the runs
 SCROLL_DOWN = "for (const e of document.querySelectorAll('*')) e.scrollTop = e.scrollHeight"
+# The table's rows stand in the document as they came; only their places on the screen are sorted.
+ROWS = """return [...document.querySelectorAll("a")]
+    .sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top)
+    .map(a => a.innerText.trim())"""
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +27,7 @@ def page(browser, server, client, artefacts):
     def open_page(place, *words, name, query=""):
         browser.get(f"{server}/#/experiments/{experiment}/{place}?{TRAINING}{query}")
         for _ in range(PATIENCE):
-            text = browser.find_element("tag name", "body").text
+            text = " ".join(browser.find_element("tag name", "body").text.split())
             if all(word in text for word in words):
                 break
             time.sleep(1)
@@ -45,8 +49,8 @@ def test_trials_sort_by_the_objective(page, browser, client):
     page("runs", "one-002", name="sorted", query=f"&searchFilter={only}&{order}")
     best_first = [f"one-{n:03d}" for n in load(client, "one").best_first()["number"]]
     for _ in range(PATIENCE):  # the page shows the runs as they come, then sorts them
-        words = browser.find_element("tag name", "body").text.split()
-        names = [word for word in words if word in best_first]
+        links = browser.execute_script(ROWS)
+        names = [name for name in links if name in best_first]
         if names == best_first:
             break
         time.sleep(1)
