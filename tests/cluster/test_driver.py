@@ -6,6 +6,7 @@ After `--resume` are counted: trials, their epochs, MLflow's runs, points and im
 import os
 import signal
 import subprocess
+import time
 from collections import Counter
 
 import pytest
@@ -13,11 +14,41 @@ from mlflow import MlflowClient
 
 from searchers.ledger import Ledger
 from searchers.recording import TRIAL_TAG
-from tests.searchers.test_beta_vaegan import TINY, run, start
+from tests.searchers.test_beta_vaegan import TINY, command, environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+PATIENCE = 600
 TRIALS, EPOCHS = 4, 3
 SWEEP = [*TINY.split(), "--num-samples", str(TRIALS), "--epochs", str(EPOCHS), "--no-early-stopping"]
+
+
+def start(folder, *arguments):
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(driver) -> tuple[int, str, str]:
+    out, err = driver.communicate(timeout=PATIENCE)
+    return driver.returncode, out, err
+
+
+def start_until(results, folder, *arguments, name):
+    """Start a sweep; return its driver once it has so many results."""
+    driver = start(folder, *arguments, "--name", name)
+    ledger = folder / "results" / name / "ledger.jsonl"
+    deadline = time.monotonic() + PATIENCE
+    while not (ledger.exists() and ledger.read_text().count('"event": "result"') >= results):
+        if driver.poll() is not None or time.monotonic() > deadline:
+            driver.kill()
+            pytest.fail(f"no {results} results: {driver.communicate()}")
+        time.sleep(0.1)
+    return driver
 
 
 def check_books(folder, name, database):
@@ -66,38 +97,38 @@ def fill(folder, leave):
 
 
 def test_a_disk_that_fills_up_ends_the_sweep_while_it_can_be_saved(small_disk, tmp_path):
-    driver, _ = start(tmp_path, tmp_path, *SWEEP, name="tight", results=3)
+    driver = start_until(3, tmp_path, *SWEEP, name="tight")
     filling = fill(small_disk, leave=100 * 2**20)
-    out, err = driver.communicate(timeout=300)
-    assert driver.returncode == 130, out + err
+    code, out, err = finish(driver)
+    assert code == 130, out + err
     assert "the sweep stops while it can still be saved" in out and "--resume tight" in out
     filling.unlink()
-    resumed = run(tmp_path, tmp_path, "--resume", "tight", timeout=300)
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    code, out, err = finish(start(tmp_path, "--resume", "tight"))
+    assert code == 0, out + err
     check_books(tmp_path, "tight", tmp_path / "mlflow.db")
 
 
 def test_a_disk_that_is_full_at_once_ends_the_sweep_with_a_sentence(small_disk, tmp_path):
-    driver, _ = start(tmp_path, tmp_path, *SWEEP, name="full", results=3)
+    driver = start_until(3, tmp_path, *SWEEP, name="full")
     driver.send_signal(signal.SIGSTOP)  # between two of its looks at the disk
     filling = fill(small_disk, leave=0)
     driver.send_signal(signal.SIGCONT)
-    out, err = driver.communicate(timeout=300)
-    assert driver.returncode == 2, out + err
+    code, out, err = finish(driver)
+    assert code == 2, out + err
     assert "Traceback" not in out + err and "Free space, then: python -m" in err
     filling.unlink()
-    resumed = run(tmp_path, tmp_path, "--resume", "full", timeout=300)
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    code, out, err = finish(start(tmp_path, "--resume", "full"))
+    assert code == 0, out + err
     check_books(tmp_path, "full", tmp_path / "mlflow.db")
 
 
 def test_mlflow_down_for_good_and_another_one_on_resume(tmp_path):
     """Nothing listens at the address; the sweep does not wait, and a later call delivers all of it."""
     down = ["--tracking-uri", "http://127.0.0.1:9"]
-    done = run(tmp_path, tmp_path, *SWEEP, "--name", "silent", *down, timeout=400)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "nothing is lost: --resume silent" in " ".join(done.stdout.split())
+    code, out, err = finish(start(tmp_path, *SWEEP, "--name", "silent", *down))
+    assert code == 0, out + err
+    assert "nothing is lost: python -m searchers.beta_vaegan --resume silent" in " ".join(out.split())
     up = ["--tracking-uri", f"sqlite:///{tmp_path}/later.db"]
-    resumed = run(tmp_path, tmp_path, "--resume", "silent", *up, timeout=300)
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    code, out, err = finish(start(tmp_path, "--resume", "silent", *up))
+    assert code == 0, out + err
     check_books(tmp_path, "silent", tmp_path / "later.db")
