@@ -56,7 +56,6 @@ OPTIONS: dict[str, dict] = {
     "bfloat16": {"dtype": torch.bfloat16},
     "float16": {"dtype": torch.float16},
     "float32, compiled": {"compiled": True},
-    "bfloat16, compiled": {"dtype": torch.bfloat16, "compiled": True},
 }
 
 
