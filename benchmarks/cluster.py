@@ -192,15 +192,17 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
         def load_checkpoint(self, folder):
             pass
 
+    tenth = trials // 10
+
     class Memory(tune.Callback):
         """The driver's memory, each time a tenth of the trials has ended."""
 
         def __init__(self):
             self.ended, self.resident = 0, []
 
-        def on_trial_complete(self, iteration, trials_, trial, **info):
+        def on_trial_complete(self, iteration, trials, trial, **info):
             self.ended += 1
-            if self.ended % (trials // 10) == 0:
+            if self.ended % tenth == 0:
                 self.resident.append(resident_mb())
 
     os.environ["RAY_AUTH_MODE"] = "disabled"
