@@ -166,6 +166,7 @@ def delivery(console: Console, trials: int = 30) -> None:
 
 def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: float = 0.25) -> None:
     """So short an epoch makes 16 GPUs report as often as 64 do with epochs of a second."""
+    import ray
     from ray import tune
     from ray.cluster_utils import Cluster as PretendedNodes
     from ray.tune.schedulers import AsyncHyperBandScheduler
@@ -239,6 +240,7 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
         ended = sum(record.status is not None for record in records)
         unsent = sender.close(timeout=1800)
         delivered = time.perf_counter() - began
+        ray.shutdown()
         pretended.shutdown()
     table = Table(
         "trials", "results", "seconds", "results a second", "driver, CPU ms a result", "MLflow done after"

@@ -168,6 +168,7 @@ class Ax:
         self.client, self.indices = Client(random_seed=seed), {}
         self.client.configure_experiment(name="benchmark", parameters=parameters)
         self.client.configure_optimization(objective="-value")
+        self.client.configure_generation_strategy(allow_exceeding_initialization_budget=True)  # 16 at once
 
     def ask(self, trial: int) -> dict:
         ((self.indices[trial], config),) = self.client.get_next_trials(max_trials=1).items()
