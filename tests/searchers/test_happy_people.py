@@ -54,7 +54,7 @@ def test_it_ends_with_the_papers_table_and_figures(finished):
         r"Scorer: accuracy 0\.\d+, rank correlation -?[\d.nan]+ on 20 held-out images", done.stdout
     )
     for method, paper in (("vqvae-retrained", "42.69"), ("vae-retrained", "50.51")):
-        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"│ {method}")]
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f" {method}")]
         assert f"({paper})" in line
     assert (folder / "results/tiny/figure3.png").stat().st_size > 10_000
     assert (folder / "results/tiny/figure1.png").stat().st_size > 10_000
