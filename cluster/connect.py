@@ -1,5 +1,7 @@
 """Join a running Ray cluster, or start an embedded one with what this machine has."""
 
+import atexit
+import gc
 import importlib.metadata
 import logging
 import os
@@ -97,6 +99,9 @@ def connect(address: str | None = None, packages: list[ModuleType] | None = None
     # Tune's and Ray's own chatter: what a person needs to know, the sweep says.
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Garbage that holds a reference of Ray, collected by another thread while Ray ends, ends the process with
+    # 1 on the spot. Handlers run last come, first served: this one before Ray's own.
+    atexit.register(gc.collect)
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
     if address is None or address == "local":
         ray.init(address="local", include_dashboard=False, runtime_env=local_runtime_env(), **quiet)

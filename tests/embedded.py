@@ -1,5 +1,6 @@
 """An embedded Ray for the tests that use it without the command line."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ def embedded_ray(**resources: float) -> Iterator[None]:
         **resources,
     )
     yield
+    gc.collect()  # another thread that does while Ray ends, would end the process: see cluster.connect
     ray.shutdown()
     os.environ.pop("RAY_AUTH_MODE")
     if previous is not None:
