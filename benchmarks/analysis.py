@@ -17,9 +17,15 @@ from unittest.mock import patch
 from PIL import Image
 
 from searchers.recording import Delivery
+from tests.analysis.processes import chromium
 from tests.analysis.recorded import Imagined, record
 
 SAMPLE = 20  # trials that the peer reads
+# The winner's samples are decoded and a frame with them has been drawn.
+PAINTED = """
+const [image, done] = arguments;
+image.decode().then(() => requestAnimationFrame(() => requestAnimationFrame(() => done())));
+"""
 
 
 class DirectDelivery(Delivery):
@@ -107,7 +113,7 @@ def measure_loading(uri: str, parquet: Path) -> None:
     if points != expected:
         raise RuntimeError(f"the peer read {points} points, the table has {expected}")
     size = sum(file.stat().st_size for file in parquet.iterdir()) / 1e6
-    print(connecting.row("connecting, with imports"))
+    print(connecting.row("connecting"))
     print(fresh.row("first load", f"{len(first.trials)} trials, {len(first.history)} points"))
     print(cached.row("again, from Parquet", f"{size:.1f} MB"))
     peer.wall, peer.cpu = (seconds * len(first.trials) / SAMPLE for seconds in (peer.wall, peer.cpu))
@@ -126,7 +132,18 @@ def measure_report(folder: Path) -> None:
     with Timed() as rendering:
         page = render(client, load(client, "report", cache=folder / "cache"))
     (folder / "report.html").write_text(page, encoding="utf-8")
+    print(f"{'':34} {'wall clock':>10} {'processor':>10}")
     print(rendering.row("report of 100 trials", f"{len(page.encode()) / 1e6:.1f} MB"))
+    with chromium() as browser:
+        if browser is None:
+            print("no Chromium here: how long the page takes to open was not measured")
+            return
+        for attempt in ("first", "second", "third"):
+            browser.get("about:blank")
+            with Timed() as opening:
+                browser.get((folder / "report.html").absolute().as_uri())
+                browser.execute_async_script(PAINTED, browser.find_element("css selector", ".card img"))
+            print(f"{f'opening it, {attempt} time':34} {opening.wall:8.2f} s")
 
 
 def grid_of_faces(number: int, epoch: int, kind: int) -> bytes:

@@ -1,10 +1,8 @@
 """One MLflow database with made-up sweeps for all tests of analysis: making one takes seconds."""
 
 import os
-import shutil
 import socket
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from mlflow import MlflowClient
 from sqlalchemy import Engine, event
 
 from analysis.runs import connect
-from tests.analysis.processes import started
+from tests.analysis.processes import chromium, started
 from tests.analysis.recorded import Imagined, record
 
 SWEEPS = (
@@ -83,19 +81,10 @@ def server(tracking_uri):
 
 @pytest.fixture(scope="session")
 def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the package selenium")
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{flag}")
-    options.add_argument("--window-size=1280,1600")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver"), log_output=subprocess.DEVNULL)
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        if driver is None:
+            pytest.skip("needs selenium, and Debian's chromium and chromium-driver")
+        yield driver
 
 
 @pytest.fixture(scope="session")

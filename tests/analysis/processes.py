@@ -1,6 +1,7 @@
-"""Servers that tests start: up when they answer, gone with all their children when the test is over."""
+"""Servers and browsers that tests start, gone with all their children when the test is over."""
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -39,3 +40,27 @@ def started(command: list[str], url: str, environment: dict[str, str]) -> Iterat
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait()
+
+
+@contextmanager
+def chromium():
+    """Start Debian's Chromium without a window; yield its driver, or None where it or Selenium is missing."""
+    try:
+        from selenium import webdriver
+    except ImportError:
+        webdriver = None
+    if webdriver is None or not (shutil.which("chromium") and shutil.which("chromedriver")):
+        yield None
+        return
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+        options.add_argument(f"--{flag}")
+    options.add_argument("--window-size=1280,1600")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"), log_output=subprocess.DEVNULL)
+    driver = webdriver.Chrome(options=options, service=service)
+    try:
+        yield driver
+    finally:
+        driver.quit()
