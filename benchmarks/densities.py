@@ -51,6 +51,7 @@ class Run:
 # `averaging` changes no step: one training gives the last weights, as in the seed, and the running mean.
 RUNS = (
     Run("ReLU", "vae", {"networks": "dense", "averaging": AVERAGING}),
+    Run("two hidden layers", "vae", {"networks": "dense", "averaging": AVERAGING, "layers": 2}),
     Run("sine units", "vae", {"networks": "dense", "averaging": AVERAGING, "frequency": 2.0}),
     Run("convolutional", "conv_vae", {"networks": "convolutional", "averaging": AVERAGING}),
 )

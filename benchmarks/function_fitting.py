@@ -118,7 +118,7 @@ def run() -> int:
     have = {(s["function"], s["surrogate"], s["seed"]) for s in measured()}
     every = (
         (name, surrogate, seed)
-        for seed, name, surrogate in itertools.product(range(SEEDS), FUNCTIONS, SURROGATES)
+        for name, seed, surrogate in itertools.product(FUNCTIONS, range(SEEDS), SURROGATES)
     )
     missing = [key for key in every if key not in have]
     while missing and time.monotonic() < end:

@@ -26,6 +26,13 @@ def weights(model):
 def test_the_layers_are_the_seeds():
     dense = BernoulliVAE(BernoulliVAE.configure({}))
     assert weights(dense) == [(400, 784), (4, 400), (400, 2), (784, 400)]
+    deeper = BernoulliVAE(BernoulliVAE.configure({"layers": 2}))
+    assert weights(deeper) == [(400, 784), (400, 400), (4, 400), (400, 2), (400, 400), (784, 400)]
+    assert [type(module).__name__ for module in deeper.networks["decoder"]][1::2] == [
+        "ReLU",
+        "ReLU",
+        "Unflatten",
+    ]
     convolutional = BernoulliVAE(BernoulliVAE.configure({"networks": "convolutional"}))
     encoder = [(16, 1, 3, 3), (32, 16, 3, 3), (4, 1568)]
     assert weights(convolutional) == [*encoder, (1568, 2), (32, 16, 3, 3), (16, 1, 3, 3)]
@@ -139,5 +146,7 @@ def test_settings_that_cannot_be():
         build(networks="convolutional", image_size=10)
     with pytest.raises(ValueError, match="networks is 'deep'"):
         build(networks="deep")
+    with pytest.raises(ValueError, match="layers is 0"):
+        build(layers=0)
     with pytest.raises(ValueError, match="averaging is 1"):
         build(averaging=1.0)

@@ -23,7 +23,8 @@ Networks = Literal["dense", "convolutional"]
 class BernoulliVAEConfig:
     """Hyperparameters of `BernoulliVAE`; the defaults are the seed's.
 
-    hidden: units of the dense networks' one hidden layer. width: multiplies the convolutions' channels.
+    hidden: units of each hidden layer of the dense networks; layers: how many such layers each has.
+    width: multiplies the convolutions' channels.
     frequency: standard deviation of the weights from the latents to the dense decoder's units, which are then
     sines (Sitzmann et al. 2020) and see fine detail in few latents; 0 for ReLU units.
     averaging: share of the new weights in their running mean, by which the model is evaluated; 0 for the last
@@ -34,6 +35,7 @@ class BernoulliVAEConfig:
     channels: int = 1
     networks: Networks = "dense"
     hidden: int = 400
+    layers: int = 1
     width: float = 1.0
     latent_dim: int = 2
     frequency: float = 0.0
@@ -55,6 +57,8 @@ class BernoulliVAE(GenerativeModel):
             raise ValueError(f"networks is {c.networks!r}; it must be one of {get_args(Networks)}")
         if not 0 <= c.averaging < 1:
             raise ValueError(f"averaging is {c.averaging}; 0 ≤ averaging < 1 is expected")
+        if c.layers < 1:
+            raise ValueError(f"layers is {c.layers}; it must be 1 or more")
         encoder, decoder = dense(c) if c.networks == "dense" else convolutional(c)
         self.networks = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
         self.average = copy.deepcopy(self.networks).requires_grad_(False) if c.averaging else None
@@ -130,19 +134,28 @@ def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
 
 
 def dense(c: BernoulliVAEConfig) -> tuple[nn.Module, nn.Module]:
-    """Build encoder and decoder of one hidden layer each."""
+    """Build encoder and decoder, each of `layers` hidden layers."""
     shape = (c.channels, c.image_size, c.image_size)
     pixels = c.channels * c.image_size**2
     encoder = nn.Sequential(
-        nn.Flatten(), nn.Linear(pixels, c.hidden), nn.ReLU(), nn.Linear(c.hidden, 2 * c.latent_dim)
+        *(nn.Flatten(), nn.Linear(pixels, c.hidden), nn.ReLU()),
+        *further_layers(c),
+        nn.Linear(c.hidden, 2 * c.latent_dim),
     )
     first = nn.Linear(c.latent_dim, c.hidden)
     if c.frequency:
         nn.init.normal_(first.weight, std=c.frequency)
         nn.init.uniform_(first.bias, -math.pi, math.pi)
     units = Sine() if c.frequency else nn.ReLU()
-    decoder = nn.Sequential(first, units, nn.Linear(c.hidden, pixels), nn.Unflatten(1, shape))
+    decoder = nn.Sequential(
+        *(first, units), *further_layers(c), *(nn.Linear(c.hidden, pixels), nn.Unflatten(1, shape))
+    )
     return encoder, decoder
+
+
+def further_layers(c: BernoulliVAEConfig) -> list[nn.Module]:
+    """Build the hidden layers after the first, ReLU."""
+    return [module for _ in range(c.layers - 1) for module in (nn.Linear(c.hidden, c.hidden), nn.ReLU())]
 
 
 class Sine(nn.Module):
