@@ -39,6 +39,8 @@ class HappyPeopleConfig:
     """runs of each setting"""
     queries: int = 60
     """images a run asks the score of; a multiple of 5"""
+    crop: Literal["larsen", "square"] | None = None
+    """part of each image to take: larsen, the face of CelebA's aligned images; square, the middle"""
     image_size: int = 64
     """images are resized to this many pixels, 16, 32, 64, …"""
     width: float = 1.0
@@ -59,6 +61,8 @@ class HappyPeopleConfig:
     """go on with the sweep of this name"""
     results: str = "results"
     """folder of all sweeps"""
+    storage: str | None = None
+    """where checkpoints go: a folder that all nodes see, s3://… or gs://…; among the results, if not given"""
     tracking_uri: str = field(default_factory=default_tracking_uri)
     """MLflow's database or server; MLFLOW_TRACKING_URI, where that is set"""
     address: str | None = None

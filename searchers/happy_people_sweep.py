@@ -21,12 +21,14 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
     Raises UsageError, DataError, MetricError and ClusterError before anything has begun.
     """
     from ray import tune  # seconds to import: wrong flags are answered at once
-    from ray.tune.search.basic_variant import BasicVariantGenerator
 
-    from cluster.storage import has_snapshot
+    from cluster.limiter import ClusterLimiter
+    from cluster.storage import full_disk_told, has_snapshot
+    from cluster.storage import resolve as resolve_storage
     from cluster.watchdog import watchdogs
     from searchers.happy_people import PROGRAM, points
     from searchers.happy_people_report import report
+    from searchers.points import GivenPoints
     from searchers.progress import Progress
     from searchers.recording import Delivery, Recorder, SweepRecord
     from searchers.sweep import join, store_settings, tune_arguments
@@ -34,7 +36,8 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
 
     settings, scorer, provenance = prepare(config, console)
     folder = (Path(config.results) / config.name).resolve()
-    cluster, slots = join(config)
+    cluster, _ = join(config)
+    checkpoints = resolve_storage(config.storage, folder, cluster)
     store_settings(folder, sweep_id, config)
     console.print(cluster.describe(config.cpus_per_trial, config.gpus_per_trial), highlight=False)
 
@@ -66,18 +69,23 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
         num_samples=len(grid),
         console=console,
     )
-    watching = watchdogs(config.cpus_per_trial, config.gpus_per_trial, [str(folder)], console.print)
-    arguments, resumed = tune_arguments(config), has_snapshot(str(folder))
+    places = [str(folder), checkpoints]
+    watching = watchdogs(config.cpus_per_trial, config.gpus_per_trial, places, console.print)
+    arguments, resumed = tune_arguments(config), has_snapshot(checkpoints)
+    resume = f"{PROGRAM} --resume {config.name}"
     delivery.start()
-    with progress:
+    with full_disk_told(resume), progress:
         tune.run(
             tune.with_parameters(LatentOptimizationTrainable, scorer=scorer),
             **arguments,
-            storage_path=str(folder),
-            config={**settings, **{key: tune.choice([p[key] for p in grid]) for key in grid[0]}},
-            search_alg=BasicVariantGenerator(
-                points_to_evaluate=grid,
-                max_concurrent=config.max_concurrent or (slots if cluster.address is None else 0),
+            storage_path=checkpoints,
+            config=settings,
+            search_alg=ClusterLimiter(
+                GivenPoints(grid, "score", "max"),  # METRIC is there from the tenth query on
+                cluster,
+                config.cpus_per_trial,
+                config.gpus_per_trial,
+                config.max_concurrent,
             ),
             stop={"training_iteration": config.rounds},
             num_samples=len(grid),
@@ -86,8 +94,9 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
         )
     records = list(recorder.records.values())
     interrupted = len(records) < len(grid) or any(r.status is None for r in records)
-    metrics = report(config, settings, records, folder, ledger, console)
-    ledger.append("note", status="KILLED" if interrupted else "FINISHED", metrics=metrics)
+    with full_disk_told(resume):
+        metrics = report(config, settings, records, folder, ledger, console)
+        ledger.append("note", status="KILLED" if interrupted else "FINISHED", metrics=metrics)
     unsent = delivery.close(timeout=60)
     failed = [str(r.number) for r in records if r.status == FAILED]
     if failed:
@@ -100,7 +109,7 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
         )
     console.print(f"Compare the runs in MLflow: {ui_command(config.tracking_uri)}", highlight=False)
     if interrupted:
-        console.print(f"Interrupted. Go on with: {PROGRAM} --resume {config.name}", highlight=False)
+        console.print(f"Interrupted. Go on with: {resume}", highlight=False)
     ledger.close()
     if interrupted:
         return 130
@@ -133,6 +142,7 @@ def prepare(config: "HappyPeopleConfig", console: Console) -> tuple[dict[str, An
         "dataset": absolute(config.dataset) if is_path else config.dataset,
         "dataset_limit": config.dataset_limit,
         "data_root": absolute(config.data_root),
+        "crop": config.crop,
         "image_size": config.image_size,
         "width": config.width,
         "max_degree": config.max_degree,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from trainables.data.batches import to_float
 from trainables.data.store import DataError
@@ -264,6 +265,13 @@ def test_a_trial_runs_checkpoints_and_becomes_another(tmp_path, method):
     first = trial.step()
     assert take_apart(first["images"]["queries"]).shape == (5, 16, 16, 3)
     assert "fd_random" not in first
+    images, search = trial.held_out, trial.optimization
+    kept = spearmanr(trial.scorer.score(images), trial.scorer.score(search.decode(search.encode(images))))
+    assert first["reconstruction_rank_correlation"] == pytest.approx(kept.statistic)
+    with torch.no_grad():
+        x = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+        error = (search.model.reconstruct(x) - x).square().mean() / 4  # [−1, 1] to [0, 1]
+    assert first["reconstruction_mse"] == pytest.approx(float(error), rel=0.01)  # decoded to 256 levels
     (tmp_path / "checkpoint").mkdir()
     trial.save_checkpoint(str(tmp_path / "checkpoint"))
     last = trial.step()

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
 
 from searchers.happy_people import PRESETS, HappyPeopleConfig, points
+from searchers.happy_people_report import KEPT, what_is_kept
 from searchers.ledger import Ledger
 from searchers.recording import TRIAL_TAG
 
@@ -58,7 +60,20 @@ def test_it_ends_with_the_papers_table_and_figures(finished):
         assert f"({paper})" in line
     assert (folder / "results/tiny/figure3.png").stat().st_size > 10_000
     assert (folder / "results/tiny/figure1.png").stat().st_size > 10_000
+    assert "Scores of held-out images and of their reconstructions: rank correlation " in done.stdout
     assert done.stderr == ""
+
+
+def test_it_says_when_the_latents_hold_nothing_of_what_is_scored():
+    def record(method, kept):
+        return SimpleNamespace(config={"method": method}, metrics={1: kept, 2: {KEPT: 0.0}})
+
+    runs = [record("vqvae", {KEPT: 0.1}), record("vqvae-retrained", {KEPT: 0.3})]
+    runs.append(record("vae-retrained", {}))  # its scores were all the same
+    assert "0.20 (vqvae). Little of the smile" in what_is_kept(runs)
+    runs.append(record("vae-retrained", {KEPT: 0.6}))
+    assert what_is_kept(runs).endswith("rank correlation 0.20 (vqvae), 0.60 (vae).")
+    assert "is not known" in what_is_kept([record("vqvae", {})])
 
 
 def test_every_round_is_in_mlflow_with_its_provenance_and_images(finished):

@@ -28,6 +28,7 @@ def load_images(c: LatentConfig) -> ImageStore:
         c.dataset,
         image_size=c.image_size,
         channels=3,
+        crop=c.crop,
         limit=c.dataset_limit,
         data_root=c.data_root and Path(c.data_root),
         cache_dir=c.cache_dir and Path(c.cache_dir),

@@ -23,6 +23,7 @@ class LatentConfig:
     dataset_limit: int | None = None
     data_root: str | None = None
     cache_dir: str | None = None
+    crop: Literal["larsen", "square"] | None = None
     image_size: int = 64
     max_degree: float = 2.0
     training_scores: Literal["scorer", "labels"] = "labels"
@@ -71,6 +72,6 @@ def parse_config(config: dict[str, Any]) -> LatentConfig:
 
 def shared(c: LatentConfig) -> LatentConfig:
     """Return what decides over images, scorer and features alone: the rest is set to one value."""
-    kept = ("dataset", "dataset_limit", "data_root", "cache_dir", "image_size", "max_degree")
+    kept = ("dataset", "dataset_limit", "data_root", "cache_dir", "crop", "image_size", "max_degree")
     kept += ("training_scores", "scorer_weights", "scorer_epochs", "features", "feature_weights")
     return replace(LatentConfig(), **{name: getattr(c, name) for name in kept})

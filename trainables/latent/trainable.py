@@ -4,10 +4,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ray import tune
+from scipy.stats import spearmanr
 
-from trainables.data.batches import to_float
 from trainables.device import take_threads
 from trainables.latent.continuous import ContinuousSearch, ContinuousSettings
 from trainables.latent.discrete import DiscreteSearch, DiscreteSettings
@@ -25,9 +26,11 @@ CHECKPOINT = "state.pt"
 class LatentOptimizationTrainable(tune.Trainable):
     """Trains the model once (machines keep it), then makes `queries_a_round` queries a step.
 
-    Each step reports what `LatentOptimization.run_round` does, `reconstruction_mse` of held-out images up to
-    `max_degree`, and the queries' images as one PNG row; the last step also the Fréchet distance of all
-    queries to the images above `max_degree` (`<metric>`) and to each such degree (`<metric>_degree_<k>`).
+    Each step reports what `LatentOptimization.run_round` does; of held-out images up to `max_degree`
+    `reconstruction_mse` and `reconstruction_rank_correlation` (Spearman's, between the scores of images and
+    of their reconstructions; not where one side's scores are all the same); and the queries' images as one
+    PNG row. The last step also reports the Fréchet distance of all queries to the images above `max_degree`
+    (`<metric>`) and to each such degree (`<metric>_degree_<k>`).
     """
 
     def setup(self, config: dict[str, Any], scorer: bytes | None = None) -> None:
@@ -108,7 +111,7 @@ class LatentOptimizationTrainable(tune.Trainable):
         result["diverged"] = not all(
             math.isfinite(value) for name, value in result.items() if name.startswith("loss/")
         )
-        result["reconstruction_mse"] = self._reconstruction_error()
+        result |= self._reconstruction()
         result["best_training_score"] = float(self.scores.max())
         made = self.optimization.queries[-self.settings.queries_a_round :]
         result["images"] = {"queries": row(made)}
@@ -118,12 +121,20 @@ class LatentOptimizationTrainable(tune.Trainable):
             result |= self._frechet_distances()
         return result
 
-    @torch.no_grad()
-    def _reconstruction_error(self) -> float:
+    def _reconstruction(self) -> dict[str, float]:
+        """Return how well the model keeps held-out images, and how well it keeps the order of their scores.
+
+        A search in latents that do not hold what is scored finds nothing, however well it searches.
+        """
         if not len(self.held_out):
-            return math.nan
-        x = to_float(self.held_out, self.device)
-        return float((self.optimization.model.reconstruct(x) - x).square().mean()) / 4  # [−1, 1] to [0, 1]
+            return {"reconstruction_mse": math.nan}
+        reconstructions = self.optimization.decode(self.optimization.encode(self.held_out))
+        error = np.square(self.held_out / 255.0 - reconstructions / 255.0).mean()
+        result = {"reconstruction_mse": float(error)}
+        scores = [self.scorer.score(images) for images in (self.held_out, reconstructions)]
+        if all(np.ptp(values) > 0 for values in scores):
+            result["reconstruction_rank_correlation"] = float(spearmanr(*scores).statistic)
+        return result
 
     def _frechet_distances(self) -> dict[str, float]:
         features = self.extractor(self.optimization.queries)
