@@ -161,7 +161,7 @@ def what_is_kept(records: list[TrialRecord]) -> str:
             by_model[record.config["method"].split("-")[0]].append(first[KEPT])
     kept = {model: float(np.mean(values)) for model, values in by_model.items()}
     if not kept:
-        return "How well reconstructions keep the images' scores is not known: the scores do not differ."
+        return "How well reconstructions keep the images' scores is not known."
     text = ", ".join(f"{value:.2f} ({model})" for model, value in kept.items())
     text = f"Scores of held-out images and of their reconstructions: rank correlation {text}."
     if max(kept.values()) < LITTLE:

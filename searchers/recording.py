@@ -78,6 +78,9 @@ class Recorder(tune.Callback):
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
         """Record a trial that is new; one that goes on after a fault is known already."""
+        self._begin(trial)
+
+    def _begin(self, trial) -> None:
         if trial.trial_id not in self.records:
             taken = {record.number for record in self.records.values()}
             number = next(n for n in range(1, len(taken) + 2) if n not in taken)
@@ -121,14 +124,18 @@ class Recorder(tune.Callback):
         self._end(trial, DIVERGED if last.get("diverged") else ended)
 
     def on_trial_error(self, iteration, trials, trial, **info) -> None:
-        """Record that a trial failed for good, with all its retries, and why."""
+        """Record that a trial failed for good, with all its retries, and why.
+
+        One whose process could never be started is told here first.
+        """
+        self._begin(trial)
         error = trial.get_error()
         lines = str(error).strip().splitlines() if error else []
         self._end(trial, FAILED, error=lines[-1] if lines else "unknown")
 
     def _end(self, trial, status: str, error: str | None = None) -> None:
-        record = self.records.get(trial.trial_id)
-        if record is not None and record.status is None:
+        record = self.records[trial.trial_id]
+        if record.status is None:
             self.ledger.append("end", trial=trial.trial_id, status=status, error=error)
             record.status, record.error = status, error
 

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from searchers.ledger import Ledger
+from searchers.ledger import FAILED, Ledger
 from searchers.recording import (
     STATUS_TAG,
     SWEEP_TAG,
@@ -254,3 +254,15 @@ def test_image_bytes_stay_out_of_tunes_own_state(ledger, tmp_path):
 
 def test_mlflow_is_the_version_the_record_was_built_on():
     assert mlflow.__version__.startswith("3.")
+
+
+def test_a_trial_whose_process_never_started_is_on_record_as_failed(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    recorder = Recorder(ledger, tmp_path, EPOCHS)
+    play(recorder)
+    error = RuntimeError("The actor died.\nModuleNotFoundError: no module named 'somewhere'")
+    never = SimpleNamespace(trial_id="d", config={"beta": 9.0}, get_error=lambda: error)
+    recorder.on_trial_error(0, [], never)
+    for record in (recorder.records["d"], ledger.trials()["d"]):
+        assert (record.number, record.config, record.status) == (4, {"beta": 9.0}, FAILED)
+        assert record.error == "ModuleNotFoundError: no module named 'somewhere'"
