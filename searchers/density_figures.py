@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SEED = 20_200
 SHOWN, PAIRS, CLUSTERED, PLANE = 64, 32, 5000, 20
-SIDE = 28
+SIDE = 56  # pixels of each image of a grid
 
 
 def draw_figures(
@@ -68,7 +68,7 @@ def draw_clusters(path: Path, means: np.ndarray, labels: np.ndarray) -> None:
         means, axis = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T, "principal axis "
     figure = Figure(figsize=(6.5, 6), layout="constrained")
     axes = figure.subplots()
-    colours, size = colormaps["tab10"], np.clip(5000 / len(labels), 4, 25)
+    colours, size = colormaps["tab10"], np.clip(20_000 / len(labels), 6, 25)
     for label in np.unique(labels):
         chosen = labels == label
         y = means[chosen, 1] if means.shape[1] > 1 else np.full(chosen.sum(), label)
@@ -77,6 +77,6 @@ def draw_clusters(path: Path, means: np.ndarray, labels: np.ndarray) -> None:
         )
     axes.set_xlabel(f"{axis}1")
     axes.set_ylabel(f"{axis}2" if means.shape[1] > 1 else "label")
-    axes.legend(title="label", frameon=False, markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.legend(title="label", frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
