@@ -209,7 +209,7 @@ def draw_curves(
             label=label,
         )
     best = max(record.last("best_training_score") for members in groups.values() for record in members)
-    left.axhline(best, linestyle="--", color="tab:blue", linewidth=1, label="best training image")
+    left.axhline(best, linestyle="--", color="0.4", linewidth=1, label="best training image")
     left.set(xlabel="queries", ylabel=f"{key.capitalize()} smile degree")
     right.set(xlabel="held-out smile degree (lines: all of them)", ylabel=metric)
     held_out = {name for group in distances.values() for name in group if name}

@@ -111,6 +111,12 @@ class GenerativeModel(nn.Module):
         scaler.update()
         return norm
 
+    def descend(self, name: str, loss: Tensor, max_norm: float | None = None) -> Tensor | None:
+        """Take one step of an optimiser down a loss, (); as `update` otherwise."""
+        self.optimizers[name].zero_grad()
+        (self.loss_scale(name) * loss).backward()
+        return self.update(name, max_norm)
+
     def compile(self) -> None:
         """Have `torch.compile` compile each stack of layers, in the training step that first needs it."""
         import torch._functorch.config  # with the compiler: seconds

@@ -73,9 +73,7 @@ class BernoulliVAE(GenerativeModel):
         """Descend the negative ELBO with one posterior sample an image."""
         self.train()
         terms = self._elbo(x, self.generator)
-        self.optimizers["autoencoder"].zero_grad()
-        (self.loss_scale("autoencoder") * -terms.elbo.mean()).backward()
-        self.update("autoencoder")
+        self.descend("autoencoder", -terms.elbo.mean())
         self.steps += 1
         if self.average is not None:
             self._update_average()

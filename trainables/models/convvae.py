@@ -93,9 +93,7 @@ class ConvVAE(GenerativeModel):
         error = (reconstruction - x).square().flatten(1).sum(1).mean() / 4  # [−1, 1] to [0, 1]
         kl = kl_divergence(mean, log_variance).sum(1).mean()
         beta = self.current_beta()
-        self.optimizers["autoencoder"].zero_grad()
-        (self.loss_scale("autoencoder") * (error + beta * kl)).backward()
-        self.update("autoencoder")
+        self.descend("autoencoder", error + beta * kl)
         self.steps += 1
         return {"squared_error": error.detach(), "kl": kl.detach(), "beta": error.new_tensor(beta)}
 

@@ -91,12 +91,9 @@ class LegoVAE(GenerativeModel):
         reconstruction = self.decode(reparameterise(mean, log_variance, self.generator))
         error = squared_error_01(x, reconstruction).sum()
         kl = kl_divergence(mean, log_variance).sum()
-        optimizer = self.optimizers["autoencoder"]
-        optimizer.zero_grad()
-        (self.loss_scale("autoencoder") * (error + kl)).backward()
         if self.config.decay_steps:
-            optimizer.param_groups[0]["lr"] = self.learning_rate(int(self.steps))
-        norm = self.update("autoencoder", self.config.gradient_clip)
+            self.optimizers["autoencoder"].param_groups[0]["lr"] = self.learning_rate(int(self.steps))
+        norm = self.descend("autoencoder", error + kl, self.config.gradient_clip)
         self.steps += 1
         n = len(x)
         return {"squared_error": error.detach() / n, "kl": kl.detach() / n, "gradient_norm": norm / n}

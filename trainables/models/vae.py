@@ -48,9 +48,7 @@ class VAE(GenerativeModel):
         reconstruction = self.decode(reparameterise(mean, log_variance, self.generator))
         error = squared_error(x, reconstruction).mean()
         kl = kl_divergence(mean, log_variance).sum(1).mean()
-        self.optimizers["autoencoder"].zero_grad()
-        (self.loss_scale("autoencoder") * (error + self.config.beta * kl)).backward()
-        self.update("autoencoder")
+        self.descend("autoencoder", error + self.config.beta * kl)
         return {"squared_error": error.detach(), "kl": kl.detach()}
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,9 +113,7 @@ class VQVAE(GenerativeModel):
         quantized = self.quantizer(self.encoder(x), self.generator)
         error = (self._decode_vectors(quantized.vectors) - x).square().mean() / 4  # [−1, 1] to [0, 1]
         loss = error + quantized.codebook_loss + self.config.commitment * quantized.commitment_loss
-        self.optimizers["autoencoder"].zero_grad()
-        (self.loss_scale("autoencoder") * loss).backward()
-        self.update("autoencoder")
+        self.descend("autoencoder", loss)
         self._follow(quantized.indices)
         return {
             "squared_error": error.detach(),
