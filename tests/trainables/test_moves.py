@@ -9,22 +9,12 @@ from ray import tune
 from ray.cluster_utils import Cluster
 
 from cluster.connect import local_runtime_env
+from tests.trainables.settings import SMALL_FACES
 from trainables import BetaVAEGAN
 
 EPOCHS = 4
 METRIC = "fd_random"
-SETTINGS = {
-    "dataset": "faces",
-    "dataset_limit": 60,
-    "image_size": 16,
-    "width": 0.1,
-    "latent_dim": 6,
-    "batch_size": 8,
-    "evaluation_samples": 20,
-    "features": "random",
-    "beta": 3.0,
-    "precision": "float16",  # its loss scales move along
-}
+SETTINGS = SMALL_FACES | {"beta": 3.0, "precision": "float16"}  # its loss scales move along
 
 
 class Located(BetaVAEGAN):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.trainables.settings import SMALL_FACES
 from trainables import (
     GAN,
     VAE,
@@ -25,17 +26,7 @@ from trainables.baselines import Baseline
 from trainables.models.storage import load_model
 from trainables.trainable import export_model, png_grid
 
-SMALL = {
-    "dataset": "faces",
-    "dataset_limit": 60,
-    "image_size": 16,
-    "width": 0.1,
-    "latent_dim": 6,
-    "batch_size": 8,
-    "evaluation_samples": 20,
-    "features": "random",
-    "ema_decay": 0.9,
-}
+SMALL = SMALL_FACES | {"ema_decay": 0.9}
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,10 @@ from ray.tune import schedulers
 from ray.tune.search.optuna import OptunaSearch
 
 from tests.embedded import embedded_ray
+from tests.trainables.settings import SMALL_FACES
 from trainables import BetaVAEGAN
 
 EPOCHS = 4
-SPACE = {
-    "dataset": "faces",
-    "dataset_limit": 60,
-    "image_size": 16,
-    "width": 0.1,
-    "latent_dim": 6,
-    "batch_size": 8,
-    "evaluation_samples": 20,
-    "features": "random",
-}
 METRIC = "fd_random"
 
 
@@ -35,7 +26,7 @@ def running_ray():
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
-    return {**SPACE, "cache_dir": str(tmp_path_factory.mktemp("cache")), "beta": tune.uniform(1, 150)}
+    return {**SMALL_FACES, "cache_dir": str(tmp_path_factory.mktemp("cache")), "beta": tune.uniform(1, 150)}
 
 
 def fit(space, folder, trainable=BetaVAEGAN, samples=4, reuse=False, stop=EPOCHS, **settings):
