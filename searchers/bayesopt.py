@@ -56,7 +56,7 @@ class BayesOptSearch(Searcher):
             are drawn from their posterior; needs Pyro).
         acquisition: "log_ei", "noisy_ei" (f is drawn at noisy rows, too) or "ucb".
         early_stops: what a trial teaches that was stopped early: "last_value", "finals_only",
-            "highest_rung", "extrapolated".
+            "highest_rung", "extrapolated", "joint".
         noise: standard deviation of the metric's own sampling noise, where it is known.
         noise_key: reported key that holds it for each result; results without the key take `noise`.
         seed: of everything random.

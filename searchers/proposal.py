@@ -24,11 +24,13 @@ from searchers.acquisition import (
     replicate_radius,
 )
 from searchers.history import EARLY_STOPS, FAILED, History
+from searchers.joint import joint
 from searchers.space import Space
 from searchers.surrogate import SURROGATES, Model, fit_model, scalarise
 
 FANTASIES = 16
 ACQUISITIONS = ("log_ei", "noisy_ei", "ucb")
+STRATEGIES = (*EARLY_STOPS, "joint")  # for early stops
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Settings:
         for name, valid in (
             ("surrogate", SURROGATES),
             ("acquisition", ACQUISITIONS),
-            ("early_stops", tuple(EARLY_STOPS)),
+            ("early_stops", STRATEGIES),
         ):
             value = getattr(self, name)
             if value not in valid:
@@ -116,9 +118,11 @@ def model_of(
 
     Several objectives become one by `weights` (objectives,); without weights it is of the first one.
     """
-    rows = EARLY_STOPS[settings.early_stops](
-        history, None if settings.noise is None else [settings.noise] * len(signs)
-    )
+    floor = None if settings.noise is None else [settings.noise] * len(signs)
+    if settings.early_stops == "joint":
+        rows = joint(space, history, floor)
+    else:
+        rows = EARLY_STOPS[settings.early_stops](history, floor)
     if not len(rows):
         return None, last_fit
     failed = [t for t in history.trials.values() if t.state == FAILED]

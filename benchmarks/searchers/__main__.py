@@ -25,8 +25,7 @@ from benchmarks.searchers.problems import PROBLEMS
 from benchmarks.searchers.replay import TRAININGS, replay, space_of
 from benchmarks.searchers.simulate import run
 from searchers.bayesopt import BayesOptSearch
-from searchers.history import EARLY_STOPS
-from searchers.proposal import Settings
+from searchers.proposal import STRATEGIES, Settings
 
 FILE = Path(__file__).with_name("runs.jsonl")
 FIGURE = Path(__file__).parents[1] / "figures" / "searchers.png"
@@ -136,7 +135,7 @@ def replayed() -> None:
     contenders = {
         **{
             f"ours, {name}": (lambda s, k, name=name: Ours(s, k, early_stops=name), True)
-            for name in EARLY_STOPS
+            for name in STRATEGIES
         },
         "ours, nothing stopped": (Ours, False),
         "Optuna TPE": (METHODS["Optuna TPE"], True),

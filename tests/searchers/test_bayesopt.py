@@ -17,6 +17,7 @@ from searchers.acquisition import contains
 from searchers.bayesopt import BayesOptSearch
 from searchers.gp import GaussianProcess, Hyperparameters
 from searchers.history import FAILED
+from searchers.proposal import STRATEGIES
 from searchers.space import Choice, Integer, Real, Space, SpaceError
 from tests.embedded import embedded_ray
 
@@ -307,7 +308,7 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(
         seed=st.integers(0, 99),
         mode=st.sampled_from(["min", "max"]),
-        early=st.sampled_from(["last_value", "finals_only", "highest_rung", "extrapolated"]),
+        early=st.sampled_from(STRATEGIES),
         acquisition=st.sampled_from(["log_ei", "noisy_ei", "ucb"]),
     )
     def begin(self, **settings):
