@@ -77,14 +77,13 @@ def propose(
     """
     rng = np.random.default_rng([settings.seed, index])
     starts = len(space) + 2 if settings.random_starts is None else settings.random_starts
-    model = None
+    model, pending = None, history.pending()
     if max(index, len(history.trials)) >= starts:
         weights = rng.dirichlet(np.ones(len(signs)))
-        model, last_fit = model_of(space, history, settings, signs, last_fit, weights)
+        model, last_fit = model_of(space, history, settings, signs, last_fit, weights, len(pending))
     if model is None:
         return space.codes(spread(space, history, settings.seed, index)), last_fit
     gp, seen = model.gp, model.X
-    pending = history.pending()
     P = np.array([space.unit(t.codes) for t in pending]).reshape(-1, len(space))
     if settings.acquisition == "noisy_ei":
         seen = np.vstack([seen, P])
@@ -113,10 +112,12 @@ def model_of(
     signs: np.ndarray,
     last_fit: dict[str, Any] | None,
     weights: np.ndarray | None = None,
+    waiting: int = 0,
 ) -> tuple[Model | None, dict[str, Any] | None]:
     """Return the surrogate of what is known, None before the first value, and the fit's state.
 
     Several objectives become one by `weights` (objectives,); without weights it is of the first one.
+    `waiting`: the trials in flight, for a model that is to propose; see `fit_model`.
     """
     floor = None if settings.noise is None else [settings.noise] * len(signs)
     if settings.early_stops == "joint":
@@ -132,7 +133,7 @@ def model_of(
         y, variances = scalarise(signs * rows.values, rows.variances, weights)
         if last_fit:  # it was of other weights: a start for this one, no more
             last_fit = {**last_fit, "rows": math.inf}
-    return fit_model(settings.surrogate, space, rows.trials, failed, y, variances, last_fit)
+    return fit_model(settings.surrogate, space, rows.trials, failed, y, variances, last_fit, waiting)
 
 
 def spread(space: Space, history: History, seed: int, index: int) -> np.ndarray:

@@ -61,15 +61,19 @@ def fit_model(
     y: np.ndarray,
     variances: np.ndarray,
     last_fit: dict[str, Any] | None,
+    waiting: int = 0,
 ) -> tuple[Model, dict[str, Any]]:
     """Return the model of trials that were seen, with values y (n,), and of failed ones, and the fit's state.
 
-    A failed trial counts as one standard deviation worse than the worst that was seen.
+    A failed trial counts as one standard deviation worse than the worst that was seen. While less than twice
+    as many are known as `waiting` ones, bad values are compressed.
     """
     trials = seen + failed
     X = np.array([space.unit(t.codes) for t in trials])
     if surrogate in ("fitted", "nuts"):
         y = cap(y)
+        if len(y) < 2 * waiting:
+            y = compress(y)
     centre = float(y.mean())
     spread = float(y.std())
     scale = spread if surrogate != "report" and spread > 1e-12 * max(1.0, abs(centre)) else 1.0
@@ -97,6 +101,19 @@ def cap(y: np.ndarray) -> np.ndarray:
     """
     median = float(np.median(y))
     return np.minimum(y, median + 5.0 * (median - y.min())) if median > y.min() else y
+
+
+def compress(y: np.ndarray) -> np.ndarray:
+    """Return capped y, (n,), with what is above the median m on a log scale: m + s log(1 + (y − m)/s).
+
+    s is the distance from the best to the median. Where next to nothing is known, the model's few parameters
+    are for where the good values are; later, the shape of the bad ones tells as much.
+    """
+    median = float(np.median(y))
+    scale = median - float(y.min())
+    if scale <= 0:
+        return y
+    return np.where(y > median, median + scale * np.log1p(np.maximum(y - median, 0.0) / scale), y)
 
 
 def report_hyperparameters(space: Space) -> Hyperparameters:
