@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.command import number
+from analysis.ranking import pareto_front
 from analysis.runs import AnalysisError, Tables
 from analysis.style import (
     CYCLE,
@@ -16,6 +17,7 @@ from analysis.style import (
     STATUS,
     canvas,
     in_lines,
+    ink_on,
     label,
     legend_above,
     objective_label,
@@ -36,7 +38,8 @@ def learning_curves(tables: Tables) -> Figure:
         axes.plot(curve.index, curve, line, color=colour, linewidth=width, alpha=alpha, label=row.status)
         axes.plot(curve.index[-1], curve.iloc[-1], marker, color=colour, markersize=5)
     last = curves[best].dropna()
-    axes.annotate(f" trial {best}", (last.index[-1], last.iloc[-1]), fontsize=8, va="center")
+    end = (last.index[-1], last.iloc[-1])
+    axes.annotate(f"trial {best}", end, xytext=(6, 0), textcoords="offset points", fontsize=8, va="center")
     for rung in rungs(tables):
         axes.axvline(rung, color=GREY, linewidth=0.8, linestyle=":", label="rung of ASHA")
     axes.set(xlabel="epoch", ylabel=objective_label(sweep))
@@ -110,8 +113,10 @@ def evolution(tables: Tables) -> Figure:
         points = ax.scatter(scored["number"], _plotted(scored, name, domain), c=values, cmap=SCALE, s=24)
         _name_axis(ax, name, domain, "y")
     if len(space):
-        figure.colorbar(points, ax=axes[1:], label=label(sweep.metric))
+        figure.colorbar(points, ax=axes[1:], label=in_lines(label(sweep.metric)))
     axes[-1].set_xlabel("trial")
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.align_ylabels(axes)
     return figure
 
 
@@ -148,9 +153,8 @@ def gantt(tables: Tables) -> Figure:
         colour = STATUS[row.status][0]
         axes.barh(lane, width, left=left, height=0.7, color=colour, edgecolor="white", label=row.status)
         if width > 0.025 * seconds / scale:
-            axes.annotate(
-                row.number, (left + width / 2, lane), ha="center", va="center", fontsize=7, color="w"
-            )
+            place = (left + width / 2, lane)
+            axes.annotate(row.number, place, ha="center", va="center", fontsize=7, color=ink_on(colour))
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel(f"{unit_name} since the first trial began")
@@ -178,9 +182,13 @@ def lanes(trials: pd.DataFrame) -> tuple[list[int], list[str]]:
     return [by_index[index] for index in trials.index], names
 
 
-def pareto(tables: Tables, other: str = "reconstruction_mse", other_sign: int = 1) -> Figure:
-    """The objective against another metric, with the trials that no other one beats in both."""
+def pareto(tables: Tables) -> Figure:
+    """The objective against the sweep's second one, with the trials that no other one beats in both.
+
+    A sweep of one objective is drawn against the error of reconstructions.
+    """
     sweep, scored = tables.sweep, tables.scored()
+    _, (other, other_sign), *_ = (*sweep.signs.items(), ("reconstruction_mse", 1))
     second = tables.metric(other)[scored.index]
     scored = scored[np.isfinite(second)]
     if scored.empty:
@@ -188,35 +196,28 @@ def pareto(tables: Tables, other: str = "reconstruction_mse", other_sign: int = 
     first, second = tables.objective[scored.index], second[scored.index]
     figure, axes = canvas(6, 4.5)
     _scatter(axes, scored, first, second)
-    front = pareto_front(sweep.sign * first.to_numpy(), other_sign * second.to_numpy())
+    front = pareto_front(np.stack([sweep.sign * first, other_sign * second], axis=1))
     chosen = scored.index[front][np.argsort(first.to_numpy()[front])]
     axes.step(
         first[chosen],
         second[chosen],
-        where="post" if sweep.sign == other_sign == 1 else "pre",
+        where="post" if sweep.sign == 1 else "pre",  # who asks for a certain score gets the next better trial
         color="black",
         linewidth=1,
         label="Pareto front",
     )
-    for index in chosen:
+    for k, index in enumerate(chosen):  # neighbours' numbers above and below
         axes.annotate(
             scored["number"][index],
             (first[index], second[index]),
             fontsize=8,
-            xytext=(4, 4),
+            xytext=(4, (4, -11)[k % 2]),
             textcoords="offset points",
         )
     direction = "lower" if other_sign == 1 else "higher"
     axes.set(xlabel=objective_label(sweep), ylabel=f"{label(other)}, {direction} is better")
     legend_above(axes)
     return figure
-
-
-def pareto_front(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return which points no other one is at least as good as in both and better in one; lower is better."""
-    worse_somewhere = (first[:, None] >= first) & (second[:, None] >= second)
-    strictly = (first[:, None] > first) | (second[:, None] > second)
-    return np.flatnonzero(~(worse_somewhere & strictly).any(1))
 
 
 def dimensions_of(tables: Tables) -> dict[str, dict]:
@@ -246,4 +247,5 @@ def _name_axis(axes, name: str, domain: dict, which: str) -> None:
     use_scale(axes, domain, which)
     if domain.get("type") == "categorical":
         choices = [str(choice) for choice in domain["choices"]]
-        (axes.set_xticks if which == "x" else axes.set_yticks)(range(len(choices)), choices)
+        slanted = {"rotation": 20, "ha": "right"} if which == "x" and len("".join(choices)) > 16 else {}
+        (axes.set_xticks if which == "x" else axes.set_yticks)(range(len(choices)), choices, **slanted)

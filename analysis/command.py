@@ -54,6 +54,11 @@ def console() -> Console:
     return terminal if terminal.is_terminal else Console(width=PAGE_WIDTH)
 
 
+def with_deviation(value: float, std: float) -> str:
+    """Format a score with its deviation, if that is known."""
+    return number(float(value)) + ("" if std != std else f" ± {std:.2g}")
+
+
 def number(value) -> str:
     """Format a setting or a score for a person."""
     if isinstance(value, float):

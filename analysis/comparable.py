@@ -5,6 +5,7 @@ ELBO with another likelihood family or pixel scale. What a score depends on is r
 """
 
 from collections.abc import Mapping
+from pathlib import PurePath
 
 import pandas as pd
 
@@ -22,6 +23,7 @@ DEPENDS_ON = {
     "reconstruction_mse": IMAGES,
     "top": ("params.scorer_weights", "metrics.queries", *IMAGES),
 }
+HASH_SHOWN = 12  # characters: enough to tell a person's data sets apart
 LABELS = {
     "params.features": "extractor",
     "metrics.evaluated_images": "generated images",
@@ -58,6 +60,15 @@ def groups(
     keys = depends.apply(tuple, axis=1)
     found = [(dict(zip(depends.columns, key, strict=True)), trials[keys == key]) for key in keys.unique()]
     return sorted(found, key=lambda group: -len(group[1]))
+
+
+def describe(depends: Mapping[str, str], trials: pd.DataFrame) -> str:
+    """Say in a line what the scores of a group depend on; the data by name and the beginning of its hash."""
+    known = dict(depends)
+    if "data" in known and "params.dataset" in trials:
+        name = PurePath(str(trials["params.dataset"].iloc[0])).name
+        known["data"] = f"{name} ({known['data'][:HASH_SHOWN]})"
+    return "; ".join(f"{label}: {value}" for label, value in known.items())
 
 
 def _text(value) -> str:

@@ -176,7 +176,15 @@ def posterior(client: "MlflowClient", tables: Tables) -> Figure:
     if gain.max() > 0:
         best = grid[int(gain.argmax())]
         below.axvline(best, color=VERMILION, linestyle="--")
-        below.annotate(f" next: {best:.4g}", (best, 0.8 * gain.max()), color="#A04000")
+        left = best > (grid[0] + grid[-1]) / 2
+        below.annotate(
+            f"next: {best:.4g}",
+            (best, gain.max()),
+            xytext=(-4 if left else 4, 2),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            color="#8A3500",
+        )
     below.set(ylabel="expected\nimprovement", xlabel=label(curves["name"]))
     below.set_ylim(bottom=0)
     return figure

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
+from scipy.spatial.distance import pdist
 from torch import Tensor
 
 from analysis.champion import TrainedModel
@@ -22,6 +23,8 @@ GAP = 2  # pixels between images of a grid
 ENCODED = 2000  # held-out images
 UNITS = 8  # latents that are traversed: those that carry most
 REACH = 2.5  # standard deviations of the prior, either way
+APART = 0.04  # of the figure: centres of classes whose names can be read side by side
+PATCH = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
 MIN_SIDE = 64  # a smaller image is enlarged by a whole factor, so that a person sees its pixels
 
 
@@ -105,7 +108,8 @@ def traversals(subject: Subject) -> Figure:
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
         ax.set_title(f"z{unit} {controls(codes[:, unit], subject.store, rows)}", fontsize=8, pad=3)
-    figure.suptitle(f"{subject.title}: each latent from {-REACH:g} to {REACH:g}", fontsize=10)
+    reach = f"from −{REACH:g} to {REACH:g} standard deviations of the prior"
+    figure.suptitle(f"{subject.title}: each latent {reach}", fontsize=10)
     return figure
 
 
@@ -137,20 +141,16 @@ def clustering(subject: Subject) -> Figure:
     labels = subject.store.labels[rows]
     classes = subject.store.manifest.get("class_names") or sorted(map(str, np.unique(labels)))
     if 2 <= len(np.unique(labels)) <= 12:
+        centres = np.stack([np.median(points[labels == value], 0) for value in np.unique(labels)])
+        apart = (pdist(centres / np.ptp(points, 0)) > APART).all()  # else the names would cover each other
         for k, value in enumerate(np.unique(labels)):
             at = points[labels == value]
             name = str(classes[k] if k < len(classes) else value)
             colour, marker = CYCLE[k % len(CYCLE)], "o^sDvP"[k // len(CYCLE)]
             ax.plot(*at.T, marker, color=colour, markersize=3, alpha=0.6, label=name)
-            ax.annotate(
-                name,
-                np.median(at, 0),
-                fontsize=9,
-                weight="bold",
-                ha="center",
-                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0},
-            )
-        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=2)
+            if apart:
+                ax.annotate(name, centres[k], fontsize=9, weight="bold", ha="center", bbox=PATCH)
+        ax.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=2)
     elif subject.store.factors:
         name, values = next(iter(subject.store.factors.items()))
         drawn = ax.scatter(*points.T, c=values[rows], cmap=SCALE, s=6)

@@ -75,3 +75,13 @@ def over_seeds(values: pd.Series, settings: pd.Series) -> pd.DataFrame:
             "degrees": count - 1,
         }
     )
+
+
+def pareto_front(scores: np.ndarray) -> np.ndarray:
+    """Return which rows of scores (n, k) no other one is at least as good as in all and better in one.
+
+    Lower is better.
+    """
+    no_better = (scores[:, None] >= scores).all(2)
+    worse = (scores[:, None] > scores).any(2)
+    return np.flatnonzero(~(no_better & worse).any(1))

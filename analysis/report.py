@@ -26,9 +26,9 @@ from rich.console import Console
 from analysis import comparable
 from analysis.command import Record, run_command
 from analysis.figures import FiguresConfig, chart_functions
-from analysis.runs import AnalysisError, Sweep, Tables, connect, load
-from analysis.style import STATUS, label
-from analysis.winners import place, ranking_of, verdict
+from analysis.runs import SEED, AnalysisError, Sweep, Tables, connect, load
+from analysis.style import STATUS, label, objective_label
+from analysis.winners import answer, answer_over_seeds, front, ranking_of, ranking_over_seeds
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,7 +44,8 @@ CAPTIONS = {
     "parallel": "Each trial's settings and score.",
     "evolution": "The search in the order of its trials.",
     "gantt": "Which trial ran where and when.",
-    "pareto": "The score against the reconstructions' error.",
+    "seed-bands": "Settings over training seeds: mean ± one standard deviation.",
+    "pareto": "The score against a second one; no trial beats those on the line in both.",
 }
 
 
@@ -80,17 +81,22 @@ def content(client: "MlflowClient", tables: Tables, tracking_uri: str | None) ->
     sweep, metric = tables.sweep, tables.sweep.metric
     groups = comparable.groups(tables.scored(), metric)
     ranked = ranking_of(tables, groups[0][1])
+    seeds = ranking_over_seeds(client, tables)
     named = {status: colour for status, (colour, _, _) in STATUS.items()}
     return {
         "name": sweep.name,
         "metric": metric,
+        "metric_label": objective_label(sweep),
+        "objectives": list(sweep.signs),
+        "front": front(tables, ranked),
         "question": question(tables),
-        "answer": verdict(ranked, metric, list(ranked["number"]), place(tables, ranked)),
-        "caveats": list(caveats(tables, len(groups))),
+        "answer": answer(tables, ranked) if seeds is None else answer_over_seeds(tables, seeds),
+        "caveats": list(caveats(tables, len(groups), seeds is not None)),
+        "seeds": over_seeds(tables, seeds),
         "story": story(tables),
         "space": tables.space,
         "status_colours": named,
-        "winner": int(ranked.iloc[0]["number"]),
+        "winner": int(ranked.iloc[0]["number"] if seeds is None else seeds.index[0]),
         "trials": trials_of(client, tables, ranked),
         "figures": list(figures_of(client, tables)),
         "provenance": provenance(sweep),
@@ -101,14 +107,32 @@ def content(client: "MlflowClient", tables: Tables, tracking_uri: str | None) ->
 def question(tables: Tables) -> str:
     """Say what was asked."""
     sweep = tables.sweep
-    names = [label(name) for name in tables.space] or ["settings"]
+    names = [label(name) for name in tables.space if name != SEED] or ["setting"]
     which = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
-    model = sweep.tags.get("latentune.model", "").rpartition(":")[2] or "the model"
-    extreme = "lowest" if sweep.mode == "min" else "highest"
-    return f"Which {which} of {model} gives the {extreme} {label(sweep.metric)}?"
+    model = sweep.tags.get("latentune.model", "").rpartition(":")[2]
+    of_model = f" of {model}" if model and "model" not in names else ""
+    wanted = [f"{'lowest' if sign == 1 else 'highest'} {label(name)}" for name, sign in sweep.signs.items()]
+    return f"Which {which}{of_model} {'give' if len(names) > 1 else 'gives'} the {' and the '.join(wanted)}?"
 
 
-def caveats(tables: Tables, groups: int) -> Iterator[str]:
+def over_seeds(tables: Tables, seeds: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Return the rows of the table of settings over training seeds."""
+    if seeds is None:
+        return []
+    names = [name for name in tables.space if name != SEED]
+    return [
+        {
+            "trial": n,
+            **{name: plain(row[f"params.{name}"]) for name in names},
+            "training seeds": int(row["seeds"]),
+            f"mean {tables.sweep.metric}": plain(row["value"]),
+            "± of the mean": plain(row["std"]),
+        }
+        for n, row in seeds.iterrows()
+    ]
+
+
+def caveats(tables: Tables, groups: int, seeds: bool) -> Iterator[str]:
     """Say what limits the answer."""
     sweep = tables.sweep
     if sweep.state != "finished":
@@ -121,7 +145,9 @@ def caveats(tables: Tables, groups: int) -> Iterator[str]:
             f"{label(sweep.metric)} is no FID: its features are another network's, and its values compare "
             "with its own kind only."
         )
-    if tables.metric(f"{sweep.metric}_std").notna().any():
+    if seeds:
+        yield "± of a mean over seeds holds the chance of training and that of the images that were drawn."
+    elif tables.metric(f"{sweep.metric}_std").notna().any():
         yield (
             "± is the chance of the images that were drawn. Another training seed moves a score, too; "
             "analysis.winners --retrain-seeds measures by how much."

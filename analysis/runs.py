@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 SWEEP_TAG, TRIAL_TAG, STATUS_TAG = "latentune.sweep", "latentune.trial", "latentune.status"
-NUMBER_TAG, NODE_TAG = "latentune.number", "latentune.node"
+NUMBER_TAG, NODE_TAG, OBJECTIVES_TAG = "latentune.number", "latentune.node", "latentune.objectives"
 FINISHED, STOPPED, DIVERGED, FAILED, RUNNING = "finished", "stopped", "diverged", "failed", "running"
+SEED = "seed"  # a dimension of some spaces, but no setting
 PAGE = 1000
 # A server that is away is said to be away at once; bars for files of milliseconds are noise.
 SETTINGS = {
@@ -72,6 +73,12 @@ class Sweep:
     def sign(self) -> int:
         """1 where lower is better, −1 where higher is."""
         return 1 if self.mode == "min" else -1
+
+    @property
+    def signs(self) -> dict[str, int]:
+        """All objectives with their signs, the metric first; several where a Pareto front was searched."""
+        modes = json.loads(self.tags.get(OBJECTIVES_TAG, "{}"))
+        return {self.metric: self.sign} | {name: 1 if mode == "min" else -1 for name, mode in modes.items()}
 
     @property
     def epochs(self) -> int | None:
@@ -163,7 +170,10 @@ def connect(tracking_uri: str | None = None) -> "MlflowClient":
     if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///"))
         if not path.is_file():
-            raise AnalysisError(f"There is no MLflow database at {path}; --tracking-uri names another one.")
+            raise AnalysisError(
+                f"There is no MLflow database at {path.absolute()}; go to the folder where the sweep ran, or "
+                "name its record with --tracking-uri."
+            )
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient  # seconds to import: wrong flags are answered at once
@@ -172,9 +182,9 @@ def connect(tracking_uri: str | None = None) -> "MlflowClient":
     try:
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
-    except MlflowException as error:
-        reason = str(error).splitlines()[0][:200]
-        raise AnalysisError(f"MLflow at {uri} does not answer: {reason}") from error
+    except (MlflowException, ImportError) as error:
+        reason = str(error).partition(" with exception")[0].partition(". ")[0].splitlines()[0]
+        raise AnalysisError(f"MLflow at {uri} does not answer: {reason.rstrip('.')}.") from error
     return client
 
 

@@ -12,12 +12,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis.charts import dimensions_of
-from analysis.runs import AnalysisError, Tables
-from analysis.style import BLUE, SCALE, VERMILION, canvas, label, objective_label, unit
+from analysis.runs import SEED, AnalysisError, Tables
+from analysis.style import BLUE, SCALE, VERMILION, canvas, in_lines, label, objective_label, unit
 
 PAIRS = 4  # dimensions of the contour figure; the most important ones
 MARGIN = 0.05
 GOOD = 0.25  # the share of trials that is drawn in colour
+# A value beside its axis, legible on the lines that pass there.
+BESIDE = {"xytext": (4, 0), "textcoords": "offset points", "fontsize": 8, "va": "center"}
+BESIDE["bbox"] = {"boxstyle": "square,pad=0.1", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
 
 
 def importance(tables: Tables) -> Figure:
@@ -61,16 +64,19 @@ def importances(tables: Tables) -> dict[str, float]:
 
 
 def pairs(tables: Tables) -> Figure:
-    """The objective over pairs of dimensions, interpolated between the trials; the most important ones."""
+    """The objective over pairs of dimensions, interpolated between the trials; the most important ones.
+
+    Nothing lies between two choices or between two seeds: dimensions are those of numbers.
+    """
     scored, space = tables.scored(), dimensions_of(tables)
-    if len(space) < 2 or len(scored) < 4:
+    names = [n for n, domain in space.items() if domain.get("type") != "categorical" and n != SEED]
+    if len(names) < 2 or len(scored) < 4:
         raise AnalysisError(
-            f"Pairs need two dimensions and four scored trials; {tables.sweep.name!r} has "
-            f"{len(space)} and {len(scored)}."
+            f"Pairs need two dimensions of numbers and four scored trials; {tables.sweep.name!r} has "
+            f"{len(names)} and {len(scored)}."
         )
-    names = list(space)
     if len(names) > 2 and len(scored) >= 8:
-        names = list(importances(tables))
+        names = [name for name in importances(tables) if name in names]
     names = names[:PAIRS]
     n = len(names) - 1
     figure, axes = canvas(1.6 + 2.9 * n, 0.8 + 2.6 * n, n, n, sharex="col", sharey="row", squeeze=False)
@@ -95,7 +101,7 @@ def pairs(tables: Tables) -> Figure:
             if column == 0:
                 ax.set_ylabel(label(y_name))
     if filled is not None:
-        figure.colorbar(filled, ax=axes, label=objective_label(tables.sweep), shrink=0.8)
+        figure.colorbar(filled, ax=axes, label=in_lines(objective_label(tables.sweep)), shrink=0.8)
     return figure
 
 
@@ -116,12 +122,12 @@ def parallel_coordinates(tables: Tables) -> Figure:
         axes.plot(x, lines[k], color=colour, linewidth=2.5 if best else 1.0, alpha=0.9 if good else 0.6)
     for k, (name, domain) in enumerate(space.items()):
         for place, text in _ends(domain, scored[f"params.{name}"]):
-            axes.annotate(text, (k, place), xytext=(3, -3), textcoords="offset points", fontsize=8)
+            axes.annotate(text, (k, place), **BESIDE)
     for place, value in ((0, low), (1, high)):
-        axes.annotate(f"{value:.4g}", (x[-1], place), xytext=(3, -3), textcoords="offset points", fontsize=8)
+        axes.annotate(f"{value:.4g}", (x[-1], place), **BESIDE)
     for k in x:
         axes.axvline(k, color="black", linewidth=0.8)
-    axes.set_xticks(x, [*(label(name) for name in space), label(sweep.metric)])
+    axes.set_xticks(x, [*(label(name) for name in space), in_lines(label(sweep.metric))])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set_xlim(-0.2, x[-1] + 0.5)
@@ -155,4 +161,5 @@ def _unit_ticks(axes, domain: dict, which: str) -> None:
     places = np.linspace(0, 1, 3)
     low, high = domain["lower"], domain["upper"]
     values = low * (high / low) ** places if domain.get("log") else low + places * (high - low)
-    set_ticks(places, [f"{value:.3g}" for value in values])
+    whole = domain["type"] == "int"
+    set_ticks(places, [str(round(value)) if whole else f"{value:.3g}" for value in values])

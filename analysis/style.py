@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from analysis.runs import DIVERGED, FAILED, FINISHED, RUNNING, STOPPED
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito 2008.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#7F7F7F"
-CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, YELLOW, GREY)
+PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#7F7F7F"
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, BLACK, GREY)  # their yellow is lost on white
 STATUS = {  # colour, marker, line: no status is told by its colour alone
     FINISHED: (BLUE, "o", "-"),
     STOPPED: (ORANGE, "v", "--"),
@@ -31,6 +32,9 @@ SYMBOLS = {
     "learning_rate": "learning rate",
     "latent_dim": "latent dimensions",
     "hidden": "hidden units",
+    "free": "free positions",
+    "disentanglement/mig": "mutual information gap",
+    "validation_loss_last3": "validation loss (mean of 3 epochs)",
     "images_per_second": "images / s",
     "reconstruction_mse": "reconstruction MSE (pixel in [0, 1])",
     "elbo": "ELBO (nats)",
@@ -66,6 +70,13 @@ def label(name: str) -> str:
 def objective_label(sweep: "Sweep") -> str:
     """Return the objective's name and which way is up."""
     return f"{label(sweep.metric)}, {'lower' if sweep.mode == 'min' else 'higher'} is better"
+
+
+def ink_on(colour: str) -> str:
+    """Return black or white, whichever stands out from a colour more (WCAG 2's contrast of luminances)."""
+    channels = np.array(to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white"
 
 
 def in_lines(text: str) -> str:

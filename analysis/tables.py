@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import comparable
-from analysis.command import number, run_command
+from analysis.command import number, run_command, with_deviation
 from analysis.papers import TABLES, Column, PaperTable, Row
 from analysis.runs import FINISHED, AnalysisError, connect, find, load_trials, sweeps
 
@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m analysis.tables"
 BUDGET = {"epoch": "epochs", "params.width": "width"}  # not what a score means, but what it was given
+LATEX = {
+    "_": "\\_",
+    "%": "\\%",
+    "β": "$\\beta$",
+    "±": "$\\pm$",
+    "×": "$\\times$",
+    "²": "$^2$",
+    "·": "$\\cdot$",
+}
+LATEX["–"] = "--"
 Form = Literal["terminal", "markdown", "csv", "latex"]
 
 
@@ -95,7 +105,7 @@ def all_trials(client: "MlflowClient", names: tuple[str, ...]) -> pd.DataFrame:
         parts.append(trials.assign(model=sweep.tags.get("latentune.model", ""), sweep=sweep.name))
     parts = [part for part in parts if len(part)]
     if not parts:
-        raise AnalysisError("The record has no trial yet.")
+        raise AnalysisError(f"The record has no trial{' of ' * bool(names)}{', '.join(names)}.")
     trials = pd.concat(parts, ignore_index=True)
     return trials[trials["status"] == FINISHED]
 
@@ -123,8 +133,7 @@ def fill(table: PaperTable, trials: pd.DataFrame) -> Filled:
                 texts[name] = [text for _, text in cells]
                 values[name] = [np.nan if value is None else value for value, _ in cells]
                 signs[name] = column.sign
-                said = "; ".join(f"{label}: {value}" for label, value in depends.items())
-                notes.append(f"[{len(notes) + 1}] {metric}; {said}")
+                notes.append(f"[{len(notes) + 1}] {metric}; {comparable.describe(depends, group)}")
     best = pd.DataFrame({name: signs[name] * values[name] for name in values})
     best = best.eq(best.min()) & (best.notna().sum() > 1)
     return Filled(table, texts, best, notes)
@@ -163,17 +172,18 @@ def cell(row: Row, group: pd.DataFrame, metric: str, sign: int) -> tuple[float |
     values = found[f"metrics.{metric}"].astype(float)
     if "best" in row.match:
         best = found.loc[(sign * values).idxmin()]
-        place = str(row.match["best"])
-        where = f" ({place.removeprefix('params.')} = {number(best[place])})"
-        return float(values[best.name]), _with_std(best, metric) + where
+        places = [f"{place.removeprefix('params.')} = {number(best[place])}" for place in row.match["best"]]
+        return float(values[best.name]), f"{_with_std(best, metric)} ({', '.join(places)})"
+    # The same training as two sweeps recorded it, as the first β of one and a baseline of the other.
+    found = found.assign(seed=found.get("params.seed")).drop_duplicates(["seed", f"metrics.{metric}"])
+    values = values[found.index]
     if len(found) == 1:
         return float(values.iloc[0]), _with_std(found.iloc[0], metric)
-    return float(values.mean()), f"{number(values.mean())} ± {number(values.std(ddof=1))} (n = {len(found)})"
+    return float(values.mean()), f"{with_deviation(values.mean(), values.std(ddof=1))} (n = {len(found)})"
 
 
 def _with_std(trial: pd.Series, metric: str) -> str:
-    std = trial.get(f"metrics.{metric}_std", np.nan)
-    return number(float(trial[f"metrics.{metric}"])) + ("" if pd.isna(std) else f" ± {number(float(std))}")
+    return with_deviation(trial[f"metrics.{metric}"], float(trial.get(f"metrics.{metric}_std", np.nan)))
 
 
 def _published(value: float | tuple[float, float] | None) -> str:
@@ -186,26 +196,36 @@ def _metrics(column: Column, trials: pd.DataFrame) -> list[str]:
     """Return our keys of a column; `f*d*` is `fid` and every `fd_<extractor>`."""
     keys = [c.removeprefix("metrics.") for c in trials.columns if c.startswith("metrics.")]
     if column.metric == "f*d*":
-        return [k for k in keys if k == "fid" or (k.startswith("fd_") and not k.endswith("_std"))]
+        # Those against the images of one degree, and their deviations, are something else.
+        distances = [
+            k for k in keys if k.startswith("fd_") and not k.endswith("_std") and "_degree_" not in k
+        ]
+        return [k for k in keys if k == "fid"] + distances
     return [key for key in keys if fnmatch(key, column.metric)]
 
 
 def show(filled: Filled, console: Console) -> None:
     """Print a table."""
-    table = Table(title=filled.paper.title, title_justify="left")
-    table.add_column("")
-    for name in filled.cells:
-        table.add_column(name, justify="right")
-    for label in filled.cells.index:
-        cells = [
-            Text(filled.cells.loc[label, name], style="bold" if filled.best.loc[label, name] else "")
-            for name in filled.cells
-        ]
-        table.add_row(label, *cells)
+    table = rich_table(filled, filled.cells)
+    if console.measure(table).maximum > console.width:
+        table = rich_table(filled, filled.cells.map(lambda cell: cell.replace(" (", "\n(")))
     console.print(table)
     for line in footnotes(filled):
         console.print(line, style="dim", highlight=False, markup=False)
     console.print()
+
+
+def rich_table(filled: Filled, cells: pd.DataFrame) -> Table:
+    """Return a table for the terminal, the best of each column bold."""
+    table = Table(title=filled.paper.title, title_justify="left")
+    for name in ("", *cells):
+        table.add_column(name, justify="right" if name else "left")
+    for label in cells.index:
+        styles = ["bold" if filled.best.loc[label, name] else "" for name in cells]
+        table.add_row(
+            label, *(Text(cell, style) for cell, style in zip(cells.loc[label], styles, strict=True))
+        )
+    return table
 
 
 def footnotes(filled: Filled) -> list[str]:
@@ -226,7 +246,8 @@ def write(filled: Filled, form: Form) -> str:
         styled.index = [_latex(label) for label in cells.index]
         styled.columns = [_latex(name) for name in cells.columns]
         body = styled.to_latex(column_format="l" + "r" * cells.shape[1], escape=False)
-        return f"% {title}\n{body}" + "".join(f"% {line}\n" for line in footnotes(filled)) + "\n"
+        below = "".join(f"\\par {_latex(line)}\n" for line in footnotes(filled))
+        return f"% {title}; needs \\usepackage{{booktabs}}\n{body}{{\\footnotesize\n{below}}}\n\n"
     bold = cells.where(~filled.best, "**" + cells + "**")
     lines = [f"### {title}", "", "| | " + " | ".join(cells.columns) + " |"]
     lines.append("|---|" + "---:|" * cells.shape[1])
@@ -235,7 +256,7 @@ def write(filled: Filled, form: Form) -> str:
 
 
 def _latex(text: str) -> str:
-    for plain, escaped in (("_", "\\_"), ("%", "\\%"), ("β", "$\\beta$"), ("±", "$\\pm$"), ("–", "--")):
+    for plain, escaped in LATEX.items():
         text = text.replace(plain, escaped)
     return text
 

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import comparable
-from analysis.command import Record, number, run_command
-from analysis.ranking import rank
-from analysis.runs import FINISHED, AnalysisError, Tables, connect, load
+from analysis.command import Record, number, run_command, with_deviation
+from analysis.ranking import pareto_front, rank
+from analysis.runs import FINISHED, SEED, AnalysisError, Tables, connect, load
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,18 +70,21 @@ def winners(config: WinnersConfig, console: Console) -> int:
         )
     if tables.sweep.state == "running":
         console.print("The sweep is still running: this is its state now.")
-    trials = groups[0][1]
-    winner = int(ranking_of(tables, trials).iloc[0]["number"])
-    contenders = [int(n) for n in ranking_of(tables, trials)["number"].head(config.contenders)]
+    contenders = [int(n) for n in ranking_of(tables, groups[0][1])["number"].head(config.contenders)]
+    winner = contenders[0]
     if config.repeats:
         winner = show_repeats(client, tables, contenders, config.repeats, console)
     if config.retrain_seeds:
         from analysis.retraining import retrain
 
         retrain(client, tables, contenders, config.retrain_seeds)
-    winner = show_seeds(client, tables, console) or winner
+    over_seeds = show_seeds(client, tables, console)
+    winner = over_seeds or winner
     if config.promote:
         promote(client, tables, winner, config.model_name or tables.sweep.experiment, console)
+    elif not config.repeats:
+        surer = "" if over_seeds else f"--retrain-seeds 3 trains the best {len(contenders)} on other seeds; "
+        console.print(f"Next: {surer}--promote registers trial {winner} as a model to load and to serve.")
     return 0
 
 
@@ -101,25 +104,45 @@ def show_ranking(
 ) -> None:
     """Print a ranking and what it says in words."""
     sweep, ranked = tables.sweep, ranking_of(tables, trials)
-    names = list(tables.space)
+    names, further = list(tables.space), list(sweep.signs)[1:]
+    known = ranked["p_best"].notna().any()
     table = Table(title=f"{sweep.name}: {sweep.metric}, {direction(sweep)}", title_justify="left")
-    for name in ("trial", *names, "epoch", sweep.metric, "best with"):
+    shown = [name.rpartition("/")[2] for name in further]
+    for name in ("trial", *names, "epoch", sweep.metric, *shown, *(["P(best)"] if known else [])):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
+    on_front = front(tables, ranked)
     for k, (_, row) in enumerate(ranked.head(top).iterrows()):
-        remark = "best" if k == 0 else "cannot be told apart" if row["tied"] else ""
-        if row["status"] != FINISHED:
-            remark += f"{', ' if remark else ''}{row['status']}"
-        probability = "–" if np.isnan(row["p_best"]) else percent(row["p_best"])
-        values = [row[f"params.{name}"] for name in names]
-        cells = [row["number"], *values, row["epoch"], f"{number(row['value'])} ± {number(row['std'])}"]
-        table.add_row(*map(number, cells), probability, remark, style="bold green" if k == 0 else None)
+        remarks = ["best" if k == 0 else "tied"] if k == 0 or row["tied"] else []
+        remarks += ["Pareto front"] if row["number"] in on_front else []
+        remarks += [row["status"]] if row["status"] != FINISHED else []
+        cells = [row["number"], *(row[f"params.{name}"] for name in names), row["epoch"]]
+        cells += [with_deviation(row["value"], row["std"]), *(row[f"metrics.{name}"] for name in further)]
+        cells += [percent(row["p_best"])] if known else []
+        table.add_row(*map(number, cells), ", ".join(remarks), style="bold green" if k == 0 else None)
     console.print(table)
     if depends:
-        console.print("; ".join(f"{name}: {value}" for name, value in depends.items()), style="dim")
-    console.print(
-        verdict(ranked, sweep.metric, list(ranked["number"]), place(tables, ranked)), highlight=False
-    )
+        console.print(comparable.describe(depends, trials), style="dim", highlight=False)
+    console.print(answer(tables, ranked), highlight=False)
+
+
+def answer(tables: Tables, ranked: pd.DataFrame) -> str:
+    """Say in words who is best; of several objectives, who is on the front."""
+    words = verdict(ranked, tables.sweep.metric, list(ranked["number"]), place(tables, ranked))
+    if on_front := front(tables, ranked):
+        objectives = " and ".join(tables.sweep.signs)
+        words += f" Pareto front of {objectives}: trial {', '.join(map(str, on_front))}."
+    return words
+
+
+def front(tables: Tables, trials: pd.DataFrame) -> list[int]:
+    """Return the numbers of the trials on the Pareto front of the objectives; none where there is but one."""
+    signs = tables.sweep.signs
+    if len(signs) < 2:
+        return []
+    scores = np.stack([sign * tables.metric(name)[trials.index] for name, sign in signs.items()], axis=1)
+    trials = trials[np.isfinite(scores).all(1)]
+    return trials["number"].iloc[pareto_front(scores[np.isfinite(scores).all(1)])].tolist()
 
 
 def place(tables: Tables, ranked: pd.DataFrame) -> str:
@@ -129,7 +152,9 @@ def place(tables: Tables, ranked: pd.DataFrame) -> str:
 
 def percent(probability: float) -> str:
     """Format a probability that was counted in draws: none of them is not impossible."""
-    return "< 1 %" if probability < 0.01 else f"{probability:.0%}".replace("%", " %")
+    if np.isnan(probability):
+        return "–"
+    return "< 1 %" if probability < 0.01 else "> 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
 
 
 def direction(sweep) -> str:
@@ -138,19 +163,24 @@ def direction(sweep) -> str:
 
 
 def verdict(ranked: pd.DataFrame, metric: str, names: list, setting: str = "") -> str:
-    """Say in a sentence or two who is best, and who may be as well."""
-    best = ranked.iloc[0]
-    words = f"Best: trial {names[0]}{f' ({setting})' if setting else ''}, {metric} {number(best['value'])}"
-    if np.isnan(best["p_value"]):
-        return f"{words}. No deviation of {metric} is recorded, so nothing says how sure that is."
-    words += f" ± {number(best['std'])}."
+    """Say in a few sentences who is best, who may be as well, and who had less training."""
+    best, others = ranked.iloc[0], len(ranked) - 1
+    words = f"Best: trial {names[0]}{f' ({setting})' if setting else ''}, {metric} "
+    words += f"{with_deviation(best['value'], best['std'])}."
     ties = [str(name) for name, tied in zip(names[1:], ranked["tied"].iloc[1:], strict=True) if tied]
-    if len(ranked) == 1:
+    if not others:
         return f"{words} There is no other to compare it with."
-    if not ties:
-        return f"{words} It is told apart from all others at the 5 % level."
-    shown = ", ".join(ties[:10]) + (f" and {len(ties) - 10} more" if len(ties) > 10 else "")
-    return f"{words} It cannot be told apart from {len(ties)} of {len(ranked) - 1}: trial {shown}."
+    if np.isnan(best["p_value"]):
+        words += f" No deviation of {metric} is recorded, so nothing says how sure that is."
+    elif not ties:
+        words += " It is told apart from all others at the 5 % level."
+    else:
+        shown = ", ".join(ties[:10]) + (f" and {len(ties) - 10} more" if len(ties) > 10 else "")
+        words += f" It cannot be told apart from {len(ties)} of {others}: trial {shown}."
+    shorter = int((ranked["epoch"] < best["epoch"]).sum()) if "epoch" in ranked else 0
+    if shorter:
+        words += f" {shorter} of the others had fewer epochs: what more would have made of them is not known."
+    return words
 
 
 def show_repeats(
@@ -189,7 +219,8 @@ def show_repeats(
     for name in ("trial", f"{metric}, mean", "± (mean)", "± (one evaluation)", "recorded"):
         table.add_column(name, justify="right")
     for n, row in ranked.iterrows():
-        cells = [n, row["value"], row["std"], float(values[n].std(ddof=1)), float(recorded[n])]
+        deviations = [f"{row['std']:.2g}", f"{values[n].std(ddof=1):.2g}"]
+        cells = [n, row["value"], *deviations, float(recorded[n])]
         table.add_row(*map(number, cells))
     console.print(table)
     console.print(verdict(ranked, metric, list(ranked.index)), highlight=False)
@@ -197,23 +228,43 @@ def show_repeats(
 
 
 def show_seeds(client: "MlflowClient", tables: Tables, console: Console) -> int | None:
-    """Print the ranking over training seeds, where a sweep's best were trained again; return the best."""
+    """Print the ranking over training seeds, where settings were trained on several; return the best."""
+    ranked = ranking_over_seeds(client, tables)
+    if ranked is None:
+        return None
+    names = [name for name in tables.space if name != SEED]
+    table = Table(title="Over training seeds, to the last epoch", title_justify="left")
+    columns = ("trial", *names, "seeds", f"{tables.sweep.metric}, mean", "± (mean)", "± (one training)")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for n, row in ranked.iterrows():
+        setting = [row[f"params.{name}"] for name in names]
+        deviations = [f"{row['std'] * scale:.2g}" for scale in (1, row["seeds"] ** 0.5)]
+        table.add_row(*map(number, [n, *setting, int(row["seeds"]), row["value"], *deviations]))
+    console.print(table)
+    console.print(answer_over_seeds(tables, ranked), highlight=False)
+    return int(ranked.index[0])
+
+
+def ranking_over_seeds(client: "MlflowClient", tables: Tables) -> pd.DataFrame | None:
+    """Return `rank` of the settings that were trained on several seeds, by trial, with their columns."""
     from analysis.retraining import seeds_of
 
     seeds = seeds_of(client, tables)
     if seeds is None:
         return None
-    metric = tables.sweep.metric
     ranked = rank(seeds["value"], seeds["std"], sign=tables.sweep.sign, degrees=seeds["degrees"])
-    table = Table(title="Trained again with other seeds", title_justify="left")
-    for name in ("trial", "seeds", f"{metric}, mean", "± (mean)", "± (one training)"):
-        table.add_column(name, justify="right")
-    for n, row in ranked.iterrows():
-        count = int(seeds.loc[n, "seeds"])
-        table.add_row(*map(number, [n, count, row["value"], row["std"], row["std"] * count**0.5]))
-    console.print(table)
-    console.print(verdict(ranked, metric, list(ranked.index)), highlight=False)
-    return int(ranked.index[0])
+    settings = tables.trials.set_index("number").filter(like="params.")
+    return ranked.join(seeds["seeds"]).join(settings)
+
+
+def answer_over_seeds(tables: Tables, ranked: pd.DataFrame) -> str:
+    """Say in words which setting is best on average over seeds."""
+    setting = ", ".join(
+        f"{name} = {number(ranked.iloc[0][f'params.{name}'])}" for name in tables.space if name != SEED
+    )
+    words = verdict(ranked, f"mean {tables.sweep.metric}", list(ranked.index), setting)
+    return f"{words} Means are over {ranked['seeds'].min()} training seeds or more."
 
 
 def promote(client: "MlflowClient", tables: Tables, winner: int, model_name: str, console: Console) -> str:
@@ -252,11 +303,17 @@ def promote(client: "MlflowClient", tables: Tables, winner: int, model_name: str
     client.set_registered_model_alias(model_name, ALIAS, version)
     # MLflow starts uvicorn by its name, which is on the PATH in an activated environment alone.
     path = "" if shutil.which("uvicorn") else f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
+    asked = '{"dataframe_records": [{"operation": "sample", "n": 4}]}'
     console.print(
-        f"Registered trial {winner} as {model_name} version {version}, alias {ALIAS}. Serve it with:\n"
-        f"  {path}MLFLOW_TRACKING_URI={client.tracking_uri} mlflow models serve "
-        f"-m 'models:/{model_name}@{ALIAS}' --env-manager local --port 5001",
+        f"Registered trial {winner} as {model_name} version {version}, alias {ALIAS}. In Python:\n"
+        f'  mlflow.set_tracking_uri("{client.tracking_uri}")\n'
+        f'  model = mlflow.pyfunc.load_model("models:/{model_name}@{ALIAS}")\n'
+        '  model.predict([{"operation": "sample", "n": 4}])  # PNG files in base64\n'
+        f"Over HTTP:\n  {path}MLFLOW_TRACKING_URI={client.tracking_uri} mlflow models serve "
+        f"-m 'models:/{model_name}@{ALIAS}' --env-manager local --port 5001\n"
+        f"  curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d '{asked}'",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     return str(version)

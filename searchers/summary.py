@@ -120,16 +120,22 @@ def git_commit() -> str | None:
 
 
 def result_table(study: "Study", config: "SweepConfig", records: list[TrialRecord]) -> Table:
-    """Return all trials, the best first."""
+    """Return all trials, the best first: a table for terminals of 80 columns.
+
+    Beside further objectives there is no room for what is derived from a setting.
+    """
     sign = 1 if study.mode == "min" else -1
     best = best_record(records, study.metric, study.mode)
     ordered = sorted(records, key=lambda r: (not r.metrics, sign * r.last(study.metric)))
-    derived = list(study.derived(records[0].config)) if records else []
-    table = Table(title=f"{config.name}: all trials", title_justify="left", title_style="bold")
-    deviation = f"{study.metric}_std"
-    noisy = any(math.isfinite(record.last(deviation)) for record in records)
-    further = [name.rpartition("/")[2] for name in study.objectives]
-    for name in ("trial", *study.space, *derived, "epoch", study.metric, *(["±"] if noisy else []), *further):
+    further = {name: name.rpartition("/")[2] for name in study.objectives}
+    derived = list(study.derived(records[0].config)) if records and not further else []
+    table = Table(
+        title=f"{config.name}: all trials",
+        title_justify="left",
+        title_style="bold",
+        padding=(0, 0 if further else 1),
+    )
+    for name in ("trial", *study.space, *derived, "epoch", study.metric, *further.values()):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for record in ordered:
@@ -139,13 +145,20 @@ def result_table(study: "Study", config: "SweepConfig", records: list[TrialRecor
             *(number(record.config[name]) for name in study.space),
             *(number(values[name]) for name in derived),
             f"{record.epoch}/{config.epochs}",
-            number(record.last(study.metric)) if record.metrics else "–",
-            *([number(record.last(deviation)) if record.metrics else "–"] if noisy else []),
-            *(number(record.last(name)) for name in study.objectives),
+            _score(record, study.metric),
+            *(f"{record.last(name):.3g}" for name in further),
             record.status or "unfinished",
             style="bold green" if record is best else None,
         )
     return table
+
+
+def _score(record: TrialRecord, metric: str) -> str:
+    """Format a trial's last score with its deviation, if it has one."""
+    if not record.metrics:
+        return "–"
+    deviation = record.last(f"{metric}_std")
+    return number(record.last(metric)) + (f" ± {deviation:.2g}" if math.isfinite(deviation) else "")
 
 
 def closing_words(
@@ -193,6 +206,9 @@ def closing_words(
             f"{unsent} events have not reached MLflow at {config.tracking_uri} "
             f"({delivery.error or 'still sending'}); nothing is lost: {resume} sends them."
         )
+    if best:
+        lines.append(f"Who won, and can that be told? {analysis_command('winners', config)}")
+        lines.append(f"One page for a colleague: {analysis_command('report', config)}")
     lines.append(f"Compare the trials in MLflow: {ui_command(config.tracking_uri)}")
     if delivery.experiment_id is not None:
         served = config.tracking_uri.startswith("http")
@@ -208,6 +224,20 @@ def ui_command(tracking_uri: str) -> str:
     """Return the command that opens the MLflow UI on this record."""
     if tracking_uri.startswith("http"):
         return f"it is at {tracking_uri}"
-    beside = Path(sys.executable).with_name("mlflow")
-    inside = beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside
-    return f"{shlex.quote(str(inside))} ui --backend-store-uri {tracking_uri}"
+    return f"{_program('mlflow')} ui --backend-store-uri {tracking_uri}"
+
+
+def analysis_command(name: str, config: "SweepConfig") -> str:
+    """Return a command of `analysis` on this sweep's record, which it finds by itself where that is usual."""
+    from searchers.sweep import default_tracking_uri
+
+    usual = config.tracking_uri == default_tracking_uri()
+    words = ["-m", f"analysis.{name}", "--sweep", config.name]
+    words += [] if usual else ["--tracking-uri", config.tracking_uri]
+    return f"{_program(Path(sys.executable).name)} {shlex.join(words)}"
+
+
+def _program(name: str) -> str:
+    """Return how a program of this environment is called from here, in quotes where its path needs them."""
+    beside = Path(sys.executable).with_name(name)
+    return shlex.quote(str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside))

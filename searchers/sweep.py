@@ -369,9 +369,8 @@ def run(
     console.print(result_table(study, config, records))
     if study.objectives and not points:
         console.print(describe(study, front(study, search, records)), highlight=False)
-    console.print(
-        closing_words(study, config, records, delivery, unsent, interrupted, resume), highlight=False
-    )
+    words = closing_words(study, config, records, delivery, unsent, interrupted, resume)
+    console.print(words, highlight=False, soft_wrap=True)  # a command in two lines can't be copied
     ledger.close()
     return Outcome(study, folder, records, interrupted)
 

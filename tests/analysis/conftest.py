@@ -12,7 +12,7 @@ from sqlalchemy import Engine, event
 
 from analysis.runs import connect
 from tests.analysis.processes import chromium, started
-from tests.analysis.recorded import Imagined, record
+from tests.analysis.recorded import METRIC, Imagined, record
 
 SWEEPS = (
     Imagined("one"),
@@ -22,6 +22,14 @@ SWEEPS = (
     Imagined("empty", trials=0),
     Imagined("going-on", trials=3, images=False, status=None),
     Imagined("inception", trials=4, images=False, extractor="inception-6726825d0af5-plain299", seed=4),
+    Imagined(
+        "two-objectives",
+        trials=6,
+        images=False,
+        stopping=False,
+        seed=5,
+        tags=(("latentune.objectives", f'{{"{METRIC}": "min", "elbo": "max"}}'),),
+    ),
 )
 
 

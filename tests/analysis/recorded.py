@@ -48,6 +48,7 @@ class Imagined:
     points: tuple[dict, ...] = ()
     tags: tuple[tuple[str, str], ...] = ()
     stopping: bool = True
+    seeds: int = 0
 
 
 def record(
@@ -118,6 +119,8 @@ def sweep_record(imagined: Imagined, space: dict) -> SweepRecord:
     }
     params = {"name": imagined.name, "epochs": imagined.epochs, "num_samples": imagined.trials}
     params |= {"grace_epochs": 1, "no_early_stopping": False, "dataset": "faces", "image_size": 32}
+    if imagined.seeds:
+        space = space | {"seed": {"type": "int", "lower": 0, "upper": imagined.seeds - 1, "log": False}}
     params |= provenance | {f"space/{name}": json.dumps(domain) for name, domain in space.items()}
     return SweepRecord(
         sweep_id=f"id-{imagined.name}-{imagined.seed}",

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from analysis import charts, figures, space_charts
+from analysis.ranking import pareto_front
 from analysis.runs import AnalysisError, load
-from analysis.style import unit
+from analysis.style import BLUE, ORANGE, ink_on, unit
 from tests.analysis.recorded import METRIC
 
 
@@ -66,17 +67,42 @@ def test_one_dimension_has_no_pairs_nor_importance(client):
     tables = load(client, "one")
     with pytest.raises(AnalysisError, match="Importance needs two dimensions"):
         space_charts.importance(tables)
-    with pytest.raises(AnalysisError, match="Pairs need two dimensions"):
+    with pytest.raises(AnalysisError, match="Pairs need two dimensions of numbers"):
         space_charts.pairs(tables)
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30))
+def test_nothing_is_interpolated_between_seeds_or_choices(three):
+    spaces = {
+        "seed": {"type": "int", "lower": 0, "upper": 4},
+        "model": {"type": "categorical", "choices": "ab"},
+    }
+    tables = type(three)(three.sweep, three.trials, three.history)
+    tables.__dict__["space"] = {"beta": three.space["beta"], **spaces}
+    with pytest.raises(AnalysisError, match="has 1 and 19"):
+        space_charts.pairs(tables)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=30))
 def test_the_pareto_front_is_what_nothing_dominates(points):
-    first, second = (np.array(column, dtype=float) for column in zip(*points, strict=True))
-    front = set(charts.pareto_front(first, second))
-    for k, (a, b) in enumerate(points):
-        dominated = any(c <= a and d <= b and (c < a or d < b) for c, d in points)
+    front = set(pareto_front(np.array(points, dtype=float)))
+    for k, a in enumerate(points):
+        dominated = any(all(x <= y for x, y in zip(b, a, strict=True)) and b != a for b in points)
         assert (k in front) != dominated
+
+
+def test_the_pareto_figure_is_of_the_sweeps_own_objectives(client):
+    tables = load(client, "two-objectives")
+    (axes,) = charts.pareto(tables).axes
+    assert axes.get_ylabel() == "ELBO (nats), higher is better"
+    (front,) = (line for line in axes.get_lines() if line.get_label() == "Pareto front")
+    values = tables.trials[[f"metrics.{METRIC}", "metrics.elbo"]].to_numpy()
+    expected = values[pareto_front(values * [1, -1])]
+    np.testing.assert_allclose(np.sort(front.get_xdata()), np.sort(expected[:, 0]))
+
+
+def test_ink_is_seen_on_its_ground():
+    assert ink_on("white") == ink_on(ORANGE) == "black"
+    assert ink_on("black") == ink_on(BLUE) == "white"
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 20), st.sampled_from("ab")), min_size=1))

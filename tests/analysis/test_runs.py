@@ -56,7 +56,7 @@ def test_a_search_that_needs_several_pages_finds_the_same(client, monkeypatch):
     monkeypatch.setattr(runs, "PAGE", 3)
     monkeypatch.setattr(histories, "RUNS_A_QUERY", 7)
     paged = load(client, "three", cache=None)
-    assert len(sweeps(client)) == 7
+    assert len(sweeps(client)) == 8
     assert paged.trials.equals(whole.trials)
     assert paged.history.equals(whole.history)
 

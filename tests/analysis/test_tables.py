@@ -45,7 +45,7 @@ def test_published_numbers_on_our_scale():
 def test_a_setting_finds_its_row_and_seeds_are_averaged():
     found = trials(params__beta=[75.0, 75.0, 50.0], **{f"metrics.{METRIC}": [10.0, 14.0, 20.0]})
     filled = tables.fill(BY_KEY["vaegan-beta"], found)
-    assert ours(filled, "β-VAE-GAN, β = 75") == ["12 ± 2.828 (n = 2)"]
+    assert ours(filled, "β-VAE-GAN, β = 75") == ["12 ± 2.8 (n = 2)"]
     assert ours(filled, "β-VAE-GAN, β = 50") == ["20"]
     assert ours(filled, "β-VAE-GAN, β = 100") == ["–"]
     assert ours(filled, "β found by the search") == ["10 (beta = 75)"]
@@ -69,6 +69,32 @@ def test_other_conditions_are_another_column(column, values):
     filled = tables.fill(BY_KEY["vaegan-beta"], found)
     assert sorted(ours(filled, "β-VAE-GAN, β = 75")) == ["10", "14"]
     assert len(filled.notes) == 2
+
+
+def test_a_training_that_two_sweeps_recorded_counts_once():
+    """The first β of a search and a baseline of the same seed are the same training."""
+    found = trials(
+        params__beta=[75.0] * 3, params__seed=[0, 0, 1], **{f"metrics.{METRIC}": [10.5, 10.5, 14.5]}
+    )
+    assert ours(tables.fill(BY_KEY["vaegan-beta"], found), "β-VAE-GAN, β = 75") == ["12.5 ± 2.8 (n = 2)"]
+
+
+def test_a_distance_to_the_images_of_one_degree_is_no_fid():
+    found = trials(
+        **{"params.method": ["vqvae"], "params.free": [8], f"metrics.{METRIC}": [90.0]},
+        **{f"metrics.{METRIC}_degree_4": [80.0]},
+    )
+    assert ours(tables.fill(BY_KEY["happy-people-methods"], found), "VQ-VAE") == ["90"]
+    of_other_freedom = found.assign(**{"params.free": 4})
+    assert ours(tables.fill(BY_KEY["happy-people-methods"], of_other_freedom), "VQ-VAE") == []
+
+
+def test_the_best_sizes_are_both_named():
+    found = trials(
+        params__hidden=[500, 900], params__latent_dim=[10, 20], metrics__validation_loss_last3=[3.0, 2.0]
+    ).assign(model="trainables.models.lego_vae:LegoVAE")
+    filled = tables.fill(BY_KEY["lego"], found)
+    assert ours(filled, "best sizes found") == ["2 (hidden = 900, latent_dim = 20)"]
 
 
 def test_two_extractors_are_two_columns():
@@ -102,6 +128,8 @@ def test_the_best_of_a_column_is_marked_and_no_other():
     assert filled.best["FID, paper"].sum() == 1 and filled.best.loc["β-VAE-GAN, β = 75", "FID, paper"]
     assert "**126.75**" in tables.write(filled, "markdown")
     assert "\\textbf{126.75}" in tables.write(filled, "latex")
+    latex = tables.write(filled, "latex")
+    assert "\\par [1] fd\\_efficientnet\\_lite0; extractor" in latex and "64$\\times$64" in latex
     assert '"β-VAE-GAN, β = 50",147.92' in tables.write(filled, "csv")
 
 

@@ -1,6 +1,7 @@
 """The command that names the winner: what it says, and what it starts to be surer."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,40 @@ def test_the_winner_and_its_ties_are_named(client, capsys):
     assert f"Best: trial {best['number']} (beta = {best['params.beta']:.4g}), {METRIC}" in said
     assert f"It cannot be told apart from 3 of 10: trial {trials['number'].iloc[1]}" in said
     assert "extractor: efficientnet_lite0-579344248a93-antialias64; generated images: 500" in said
+    assert "data: faces (0123abcd)" in said
+    assert "3 of the others had fewer epochs: what more would have made of them is not known." in said
+    assert f"--promote registers trial {best['number']} as a model" in said
+
+
+def test_of_several_objectives_the_front_is_named(client, capsys):
+    assert run(client, "--sweep", "two-objectives") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    tables = load(client, "two-objectives")
+    values = tables.trials[[f"metrics.{METRIC}", "metrics.elbo"]].to_numpy() * [1, -1]
+    beaten = [(values <= row).all(1) & (values < row).any(1) for row in values]
+    expected = set(tables.trials["number"][[not row.any() for row in beaten]].astype(str))
+    assert len(expected) < len(values)
+    (numbers,) = re.findall(rf"Pareto front of {METRIC} and elbo: trial ([\d, ]+)\.", said)
+    assert set(numbers.split(", ")) == expected
+    assert said.count("Pareto front │") == len(expected)
+
+
+def test_settings_that_the_sweep_tried_with_several_seeds_are_ranked_over_them(folder, client, capsys):
+    points = tuple({"beta": beta, "seed": seed} for seed in (0, 1, 2) for beta in (60.0, 140.0))
+    imagined = Imagined("seeded", trials=6, images=False, stopping=False, points=points, seeds=3)
+    record(imagined, folder / "seeded", client.tracking_uri)
+    assert run(client, "--sweep", "seeded") == 0
+    tables = load(client, "seeded")
+    seeds = retraining.seeds_of(client, tables)
+    means = tables.trials.groupby("params.beta")[f"metrics.{METRIC}"].mean()
+    assert list(seeds["value"]) == pytest.approx([means[60.0], means[140.0]])
+    best = int(tables.best_first()["number"].iloc[0])
+    assert seeds.index[0] == best
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"Best: trial {best} (beta = 60), mean {METRIC} {means[60.0]:.4g}" in said
+    assert "Means are over 3 training seeds or more." in said
+    assert run(client, "--sweep", "seeded", "--retrain-seeds", "2") == 2
+    assert "'seeded' has trained each setting on several seeds" in capsys.readouterr().err
 
 
 def test_trials_of_two_extractors_are_two_rankings(folder, client, capsys):
@@ -94,7 +129,7 @@ def test_retraining_runs_the_best_settings_on_fresh_seeds_and_believes_them(
     betas = load(client, "first").trials.set_index("number")["params.beta"]
     assert set(again.trials["params.beta"]) == {betas[n] for n in numbers[:2]}
     said = " ".join(capsys.readouterr().out.split())
-    assert "Trained again with other seeds" in said
+    assert "Over training seeds, to the last epoch" in said
     seeds = retraining.seeds_of(client, load(client, "first"))
     means = again.trials.groupby("params.beta")[f"metrics.{METRIC}"].mean()
     for n in numbers[:2]:
@@ -107,3 +142,16 @@ def test_flags_are_those_that_were_typed_without_the_retrainings_own(client):
     typed = "python -m searchers.x --points=a.json --dataset '/a b' --no-flip --name y --resume z --lr 1"
     sweep.tags["latentune.command"] = typed
     assert retraining.flags_of(sweep) == ["--dataset", "/a b", "--no-flip", "--lr", "1"]
+
+
+@pytest.mark.parametrize(
+    ("program", "flags"),
+    [
+        ("searchers.beta_vaegan", []),
+        ("searchers.lego_vae", ["--final-epochs", "0"]),
+        ("searchers.densities", ["--models", "conv_vae"]),
+    ],
+)
+def test_a_program_of_several_sweeps_is_kept_to_the_one(program, flags):
+    sweep = SimpleNamespace(name="digits-conv_vae", tags={"latentune.program": program})
+    assert retraining.flags_for_points(sweep) == flags

@@ -1,0 +1,62 @@
+"""What a sweep says at its end: a table that is whole in 80 columns, commands that can be copied."""
+
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from searchers.ledger import TrialRecord
+from searchers.summary import analysis_command, result_table
+
+METRIC = "fd_efficientnet_lite0"
+SCORES = {METRIC: 182.34567, f"{METRIC}_std": 0.68791, "epochs": 18}
+FURTHER = {"disentanglement/mig": "max", "disentanglement/dci": "max", "disentanglement/sap": "max"}
+CONFIG = SimpleNamespace(name="front", epochs=18)
+
+
+def study(**objectives):
+    return SimpleNamespace(
+        metric=METRIC,
+        mode="min",
+        objectives=objectives,
+        space={"beta": None},
+        derived=lambda config: {"beta_norm": config["beta"] / 24},
+    )
+
+
+def trials(**scores):
+    known = {18: SCORES | scores}
+    return [TrialRecord(str(n), n, {"beta": 138.4321}, known, "unfinished") for n in (1, 12)]
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_the_table_is_whole_in_80_columns(count):
+    objectives = dict(list(FURTHER.items())[:count])
+    table = result_table(study(**objectives), CONFIG, trials(**dict.fromkeys(objectives, 0.000893214)))
+    console = Console(width=80, record=True)
+    console.print(table)
+    said = console.export_text()
+    assert "…" not in said
+    assert "182.3 ± 0.69" in said and "unfinished" in said
+    assert said.count("0.000893") == 2 * count
+    assert ("beta_norm" in said) == (count == 0)
+
+
+def test_a_trial_without_a_score_or_a_deviation_says_no_more():
+    without, nothing = (
+        TrialRecord("a", 1, {"beta": 1.0}, {1: {METRIC: 3.0}}),
+        TrialRecord("b", 2, {"beta": 2.0}),
+    )
+    table = result_table(study(), CONFIG, [nothing, without])
+    assert list(table.columns[4].cells) == ["3", "–"]
+
+
+def test_the_commands_name_the_record_where_the_sweep_wrote_elsewhere(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    elsewhere = SimpleNamespace(name="my sweep", tracking_uri="sqlite:////tmp/a b/mlflow.db")
+    said = analysis_command("winners", elsewhere)
+    assert said.endswith(
+        "-m analysis.winners --sweep 'my sweep' --tracking-uri 'sqlite:////tmp/a b/mlflow.db'"
+    )
+    usual = SimpleNamespace(name="quick", tracking_uri="sqlite:///mlflow.db")
+    assert analysis_command("report", usual).endswith("-m analysis.report --sweep quick")
