@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -259,13 +260,13 @@ def provenance(sweep: Sweep) -> dict[str, str]:
 
 def commands(sweep: Sweep, tracking_uri: str | None) -> list[str]:
     """Return what to type to do it again, and to go on."""
-    where = f" --tracking-uri {tracking_uri}" if tracking_uri else ""
+    of_this = shlex.join(["--sweep", sweep.name, *(["--tracking-uri", tracking_uri] if tracking_uri else [])])
     again = sweep.tags.get("latentune.command")
     return [
         *([again] if again else []),
-        f"python -m analysis.winners --sweep {sweep.name}{where} --repeats 5 --promote",
-        f"python -m analysis.figures --sweep {sweep.name}{where}",
-        f"{PROGRAM} --sweep {sweep.name}{where}",
+        f"python -m analysis.winners {of_this} --promote",
+        f"python -m analysis.figures {of_this}",
+        f"{PROGRAM} {of_this}",
     ]
 
 

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shlex
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +54,18 @@ def test_the_answer_says_what_is_not_known(page):
     assert any("is no FID" in caveat for caveat in data["caveats"])
     assert any("Another training seed" in caveat for caveat in data["caveats"])
     assert data["commands"][0] == "python -m searchers.beta_vaegan --name one"
+
+
+def test_the_commands_can_be_pasted_whatever_the_sweeps_name(client):
+    sweep = replace(load(client, "one").sweep, name="a sweep")
+    _, *further = report.commands(sweep, "sqlite:////a b/mlflow.db")
+    for command in further:
+        assert shlex.split(command)[3:7] == [
+            "--sweep",
+            "a sweep",
+            "--tracking-uri",
+            "sqlite:////a b/mlflow.db",
+        ]
 
 
 def test_a_value_cannot_end_the_data(client, monkeypatch):
