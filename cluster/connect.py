@@ -62,17 +62,19 @@ class Cluster:
         """GPUs of all nodes there are."""
         return sum(node.gpus for node in self.present)
 
-    def describe(self, cpus_per_trial: float, gpus_per_trial: float) -> str:
-        """Say in one line what was joined and what a trial gets."""
+    def describe(self, cpus_per_trial: float, gpus_per_trial: float, at_most: int | None = None) -> str:
+        """Say in one line what was joined and what a trial gets; `at_most` trials are wanted side by side."""
         where = f"Ray cluster at {self.address}" if self.address else "Embedded Ray on this machine"
         grows = f" (up to {len(self.promised)} as trials wait)" if len(self.promised) > self.nodes else ""
         trial = counted(cpus_per_trial, "CPU")
         if gpus_per_trial:
             trial += f" and {counted(gpus_per_trial, 'GPU')}"
+        slots = self.slots(cpus_per_trial, gpus_per_trial)
+        side_by_side = min(slots, at_most) if at_most else slots
         return (
             f"{where}: {counted(self.nodes, 'node')}{grows}, {counted(self.cpus, 'CPU')}, "
             f"{counted(self.gpus, 'GPU')}; a trial gets {trial}, "
-            f"{self.slots(cpus_per_trial, gpus_per_trial)} run side by side"
+            f"{side_by_side} run side by side"
         )
 
     def slots(self, cpus_per_trial: float, gpus_per_trial: float) -> int:

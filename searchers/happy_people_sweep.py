@@ -39,7 +39,8 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
     cluster, _ = join(config)
     checkpoints = resolve_storage(config.storage, folder, cluster)
     store_settings(folder, sweep_id, config)
-    console.print(cluster.describe(config.cpus_per_trial, config.gpus_per_trial), highlight=False)
+    joined = cluster.describe(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent)
+    console.print(joined, highlight=False)
 
     grid = points(config)
     ledger = Ledger(folder / "ledger.jsonl")

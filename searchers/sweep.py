@@ -294,7 +294,8 @@ def run(
     cluster, _ = join(config)
     checkpoints = resolve_storage(config.storage, folder, cluster)
     store_settings(folder, sweep_id, config)
-    console.print(cluster.describe(config.cpus_per_trial, config.gpus_per_trial), highlight=False)
+    joined = cluster.describe(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent)
+    console.print(joined, highlight=False)
 
     ledger = Ledger(folder / "ledger.jsonl")
     recorder = Recorder(ledger, folder, config.epochs)

@@ -44,6 +44,12 @@ def test_the_line_says_what_was_joined_and_what_a_trial_gets():
     )
 
 
+def test_the_line_counts_no_more_trials_than_are_wanted():
+    cluster = Cluster(None, (Node(8, 0),))
+    assert cluster.describe(1, 0, at_most=3).endswith("3 run side by side")
+    assert cluster.describe(4, 0, at_most=3).endswith("2 run side by side")
+
+
 @pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "10.0.0.1"])
 def test_an_address_must_have_host_and_port(address):
     with pytest.raises(ClusterError, match="must be host:port"):
