@@ -57,6 +57,8 @@ class WinnersConfig(Record):
 
 def winners(config: WinnersConfig, console: Console) -> int:
     """Rank the trials of a sweep, say how sure that is, and register the winner."""
+    from analysis.evaluation import with_weights
+
     client = connect(config.tracking_uri)
     tables = load(client, config.sweep)
     groups = comparable.groups(tables.scored(), tables.sweep.metric)
@@ -82,7 +84,7 @@ def winners(config: WinnersConfig, console: Console) -> int:
     winner = over_seeds or winner
     if config.promote:
         promote(client, tables, winner, config.model_name or tables.sweep.experiment, console)
-    elif not config.repeats:
+    elif not config.repeats and with_weights(client, tables):
         surer = "" if over_seeds else f"--retrain-seeds 3 trains the best {len(contenders)} on other seeds; "
         console.print(f"Next: {surer}--promote registers trial {winner} as a model to load and to serve.")
     return 0
