@@ -219,7 +219,16 @@ def test_the_champion_is_served_over_http(tracking_uri, network, promoted, free_
         assert refused.status_code == 400 and "no operation 'paint'" in refused.text
 
 
+def test_promotion_is_offered_where_there_are_weights(client, promoted, capsys):
+    sweep = promoted.tags["sweep"]
+    assert winners.main(["--sweep", sweep, "--tracking-uri", client.tracking_uri]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"--promote registers trial {promoted.tags['trial']} as a model" in said
+
+
 def test_a_winner_without_weights_is_not_promoted(client, capsys):
+    assert winners.main(["--sweep", "three", "--tracking-uri", client.tracking_uri]) == 0
+    assert "--promote" not in capsys.readouterr().out
     assert winners.main(["--sweep", "three", "--tracking-uri", client.tracking_uri, "--promote"]) == 2
     words = capsys.readouterr().err
     assert "The record has no weights of trial" in words and "it keeps none of this sweep" in words
