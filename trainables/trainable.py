@@ -237,6 +237,8 @@ class GenerativeTrainable(tune.Trainable):
         state = torch.load(Path(checkpoint_dir) / CHECKPOINT, map_location=self.device, weights_only=True)
         self.model.load_training_state(state["model"])
         self.epoch = state["epoch"]
+        # Under PBT, Tune may count from an earlier result than the checkpoint's: an epoch too many.
+        self._iteration = self.epoch
         torch.set_rng_state(state["rng"].cpu())
 
 

@@ -80,6 +80,7 @@ def test_an_interrupted_trial_ends_bit_equal_to_an_uninterrupted_one(trainable, 
     torch.rand(7)  # whatever happens in between
     resumed = build(trainable, cache_dir, **changes)
     resumed.load_checkpoint(str(tmp_path))
+    assert resumed.iteration == 1  # whatever Tune takes the checkpoint for
     resumed_results = [resumed.step() for _ in range(2)]
     assert_equal(weights(straight), weights(resumed))
     assert [scores(r) for r in straight_results[1:]] == [scores(r) for r in resumed_results]
