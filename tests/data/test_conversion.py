@@ -1,5 +1,6 @@
 """Conversion: the same store in parallel, after kills and on a disk that fills up."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -155,8 +156,10 @@ def test_killed_again_and_again_it_ends_with_the_whole_set(tmp_path):
         process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment())
         started = len(journal_lines) and journal_lines[-1]
         while process.poll() is None:
-            journals = list((tmp_path / "cache").glob("*.work/journal"))
-            lines = journals[0].read_bytes().count(b"\n") if journals else 0
+            lines = 0
+            for journal in (tmp_path / "cache").glob("*.work/journal"):
+                with contextlib.suppress(FileNotFoundError):  # it has just finished
+                    lines = journal.read_bytes().count(b"\n")
             if lines >= started + 6:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
