@@ -1,4 +1,4 @@
-"""Weights out of the record, and what they score when evaluated again with other noise."""
+"""Trained models out of the record, and what they score when evaluated again with other noise."""
 
 import tempfile
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from analysis.runs import AnalysisError, Tables
+from analysis.weights import download_weights
 from trainables.data.batches import to_uint8
 from trainables.data.store import ImageStore
 from trainables.metrics.extractor import Extractor
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
     from analysis.champion import TrainedModel
 
-WEIGHTS_FOLDER = "model"  # of a trial's artefacts
 FIRST_SEED = 30_000  # of the noise; the trials' own evaluations take another one
 GENERATED_AT_ONCE = 250
-SEARCHED_FOR_WEIGHTS = 20  # trials; a request each
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _given(trial: pd.Series, name: str) -> str | None:
 def load_trained(client: "MlflowClient", tables: Tables, number: int, folder: Path | None = None):
     """Return a trial's `TrainedModel` out of the record; files go to `folder`, if given.
 
-    Raises AnalysisError where the record has no weights of this trial, and says which it has.
+    Raises AnalysisError as `download_weights`, and where the weights cannot be read.
     """
     from analysis.champion import TrainedModel
 
@@ -111,27 +110,3 @@ def load_trained(client: "MlflowClient", tables: Tables, number: int, folder: Pa
             return TrainedModel.load(path)
         except (ValueError, KeyError, AttributeError, ImportError) as error:
             raise AnalysisError(f"The weights of trial {number} cannot be read: {error}.") from error
-
-
-def download_weights(client: "MlflowClient", tables: Tables, number: int, folder: Path) -> Path:
-    """Fetch a trial's weights and description into `folder`; return where they lie.
-
-    Raises AnalysisError as `load_trained`.
-    """
-    trials = tables.trials.set_index("number")
-    if number not in trials.index:
-        raise AnalysisError(f"Sweep {tables.sweep.name!r} has no trial {number}.")
-    run_id = trials.loc[number, "run_id"]
-    if not client.list_artifacts(run_id, WEIGHTS_FOLDER):
-        kept = with_weights(client, tables)
-        there = f"it keeps those of {', '.join(map(str, kept))}" if kept else "it keeps none of this sweep"
-        raise AnalysisError(f"The record has no weights of trial {number} of {tables.sweep.name!r}; {there}.")
-    return Path(client.download_artifacts(run_id, WEIGHTS_FOLDER, str(folder)))
-
-
-def with_weights(client: "MlflowClient", tables: Tables) -> list[int]:
-    """Return the numbers of those of the best trials whose weights the record has, the best first."""
-    likely = tables.best_first().head(SEARCHED_FOR_WEIGHTS)
-    return [
-        int(row.number) for row in likely.itertuples() if client.list_artifacts(row.run_id, WEIGHTS_FOLDER)
-    ]

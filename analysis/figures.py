@@ -104,8 +104,9 @@ def draw_model(
     console: Console,
 ) -> dict[str, str]:
     """Draw what needs the weights; return why others were left out, by name."""
-    from analysis.evaluation import load_images, load_trained, with_weights
+    from analysis.evaluation import load_images, load_trained
     from analysis.latent import MODEL_FIGURES, Subject
+    from analysis.weights import with_weights
     from trainables.data.store import DataError
 
     try:

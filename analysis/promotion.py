@@ -13,8 +13,8 @@ from rich.console import Console
 
 from analysis import comparable
 from analysis.champion import save_pyfunc
-from analysis.evaluation import download_weights
 from analysis.runs import Tables
+from analysis.weights import download_weights
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

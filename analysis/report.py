@@ -27,7 +27,7 @@ from rich.console import Console
 from analysis import comparable
 from analysis.command import Record, run_command
 from analysis.figures import FiguresConfig, chart_functions
-from analysis.runs import SEED, AnalysisError, Sweep, Tables, connect, load
+from analysis.runs import AnalysisError, Sweep, Tables, connect, load
 from analysis.style import STATUS, label, objective_label
 from analysis.winners import answer, answer_over_seeds, front, ranking_of, ranking_over_seeds
 
@@ -108,7 +108,7 @@ def content(client: "MlflowClient", tables: Tables, tracking_uri: str | None) ->
 def question(tables: Tables) -> str:
     """Say what was asked."""
     sweep = tables.sweep
-    names = [label(name) for name in tables.space if name != SEED] or ["setting"]
+    names = [label(name) for name in tables.settings] or ["setting"]
     which = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
     model = sweep.tags.get("latentune.model", "").rpartition(":")[2]
     of_model = f" of {model}" if model and "model" not in names else ""
@@ -120,11 +120,10 @@ def over_seeds(tables: Tables, seeds: pd.DataFrame | None) -> list[dict[str, Any
     """Return the rows of the table of settings over training seeds."""
     if seeds is None:
         return []
-    names = [name for name in tables.space if name != SEED]
     return [
         {
             "trial": n,
-            **{name: plain(row[f"params.{name}"]) for name in names},
+            **{name: plain(row[f"params.{name}"]) for name in tables.settings},
             "training seeds": int(row["seeds"]),
             f"mean {tables.sweep.metric}": plain(row["value"]),
             "± of the mean": plain(row["std"]),

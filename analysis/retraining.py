@@ -103,13 +103,13 @@ def seeds_of(client: "MlflowClient", tables: Tables) -> pd.DataFrame | None:
     trials = pd.concat(found, ignore_index=True)
     trials = trials[np.isfinite(trials[metric])]
     _, trials = comparable.groups(trials, sweep.metric)[0]
-    numbers = {key_of(row, tables.space): row["number"] for _, row in tables.best_first()[::-1].iterrows()}
-    settings = trials.apply(lambda row: numbers.get(key_of(row, tables.space)), axis=1)
+    numbers = {key_of(row, tables.settings): row["number"] for _, row in tables.best_first()[::-1].iterrows()}
+    settings = trials.apply(lambda row: numbers.get(key_of(row, tables.settings)), axis=1)
     seeds = over_seeds(trials[metric], settings)
     seeds = seeds[seeds["seeds"] > 1]
     return None if seeds.empty else seeds.set_axis(seeds.index.astype(int))
 
 
-def key_of(trial: pd.Series, space: Iterable[str]) -> tuple:
+def key_of(trial: pd.Series, settings: Iterable[str]) -> tuple:
     """Name a setting; trials of one setting that differ by their seed have one name."""
-    return tuple(str(trial.get(f"params.{name}")) for name in space if name != SEED)
+    return tuple(str(trial.get(f"params.{name}")) for name in settings)

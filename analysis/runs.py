@@ -119,6 +119,11 @@ class Tables:
         }
 
     @property
+    def settings(self) -> list[str]:
+        """The names of the search space's dimensions, without the seed."""
+        return [name for name in self.space if name != SEED]
+
+    @property
     def objective(self) -> pd.Series:
         """The sweep's metric of each trial at its last epoch; NaN where there is none."""
         return self.metric(self.sweep.metric)

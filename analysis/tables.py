@@ -38,8 +38,8 @@ LATEX = {
     "×": "$\\times$",
     "²": "$^2$",
     "·": "$\\cdot$",
+    "–": "--",
 }
-LATEX["–"] = "--"
 Form = Literal["terminal", "markdown", "csv", "latex"]
 
 

@@ -4,6 +4,7 @@ python -m analysis.winners --sweep NAME [--repeats 5] [--retrain-seeds 3] [--pro
 """
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from rich.table import Table
 from analysis import comparable
 from analysis.command import Record, number, run_command, with_deviation
 from analysis.ranking import pareto_front, rank
-from analysis.runs import FINISHED, SEED, AnalysisError, Tables, connect, load
+from analysis.runs import FINISHED, AnalysisError, Tables, connect, load
+from analysis.weights import with_weights
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,8 +53,6 @@ class WinnersConfig(Record):
 
 def winners(config: WinnersConfig, console: Console) -> int:
     """Rank the trials of a sweep, say how sure that is, and register the winner."""
-    from analysis.evaluation import with_weights
-
     client = connect(config.tracking_uri)
     tables = load(client, config.sweep)
     groups = comparable.groups(tables.scored(), tables.sweep.metric)
@@ -126,7 +126,7 @@ def show_ranking(
 
 def answer(tables: Tables, ranked: pd.DataFrame) -> str:
     """Say in words who is best; of several objectives, who is on the front."""
-    words = verdict(ranked, tables.sweep.metric, list(ranked["number"]), place(tables, ranked))
+    words = verdict(ranked, tables.sweep.metric, list(ranked["number"]), place(ranked, tables.space))
     if on_front := front(tables, ranked):
         objectives = " and ".join(tables.sweep.signs)
         words += f" Pareto front of {objectives}: trial {', '.join(map(str, on_front))}."
@@ -139,13 +139,13 @@ def front(tables: Tables, trials: pd.DataFrame) -> list[int]:
     if len(signs) < 2:
         return []
     scores = np.stack([sign * tables.metric(name)[trials.index] for name, sign in signs.items()], axis=1)
-    trials = trials[np.isfinite(scores).all(1)]
-    return trials["number"].iloc[pareto_front(scores[np.isfinite(scores).all(1)])].tolist()
+    known = np.isfinite(scores).all(1)
+    return trials["number"][known].iloc[pareto_front(scores[known])].tolist()
 
 
-def place(tables: Tables, ranked: pd.DataFrame) -> str:
-    """Return the settings of the first of a ranking."""
-    return ", ".join(f"{name} = {number(ranked.iloc[0][f'params.{name}'])}" for name in tables.space)
+def place(ranked: pd.DataFrame, names: Iterable[str]) -> str:
+    """Return the named parameters of the first of a ranking."""
+    return ", ".join(f"{name} = {number(ranked.iloc[0][f'params.{name}'])}" for name in names)
 
 
 def percent(probability: float) -> str:
@@ -188,7 +188,7 @@ def show_repeats(
 
     The score that made a trial the best one is flattered by having been chosen; these are not.
     """
-    from analysis.evaluation import FIRST_SEED, Evaluation, load_trained, with_weights
+    from analysis.evaluation import FIRST_SEED, Evaluation, load_trained
 
     metric = tables.sweep.metric
     kept = [n for n in with_weights(client, tables) if n in numbers]
@@ -230,7 +230,7 @@ def show_seeds(client: "MlflowClient", tables: Tables, console: Console) -> int 
     ranked = ranking_over_seeds(client, tables)
     if ranked is None:
         return None
-    names = [name for name in tables.space if name != SEED]
+    names = tables.settings
     table = Table(title="Over training seeds, to the last epoch", title_justify="left")
     columns = ("trial", *names, "seeds", f"{tables.sweep.metric}, mean", "± (mean)", "± (one training)")
     for name in columns:
@@ -258,9 +258,7 @@ def ranking_over_seeds(client: "MlflowClient", tables: Tables) -> pd.DataFrame |
 
 def answer_over_seeds(tables: Tables, ranked: pd.DataFrame) -> str:
     """Say in words which setting is best on average over seeds."""
-    setting = ", ".join(
-        f"{name} = {number(ranked.iloc[0][f'params.{name}'])}" for name in tables.space if name != SEED
-    )
+    setting = place(ranked, tables.settings)
     words = verdict(ranked, f"mean {tables.sweep.metric}", list(ranked.index), setting)
     return f"{words} Means are over {ranked['seeds'].min()} training seeds or more."
 

@@ -36,7 +36,7 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
 
     settings, scorer, provenance = prepare(config, console)
     folder = (Path(config.results) / config.name).resolve()
-    cluster, _ = join(config)
+    cluster = join(config)
     checkpoints = resolve_storage(config.storage, folder, cluster)
     store_settings(folder, sweep_id, config)
     joined = cluster.describe(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent)

@@ -215,21 +215,20 @@ def store_settings(folder: Path, sweep_id: str, config: Any) -> None:
     (folder / "sweep.json").write_text(json.dumps({"sweep_id": sweep_id, "config": asdict(config)}, indent=2))
 
 
-def join(config: Any) -> "tuple[Cluster, int]":
-    """Return the cluster that the configuration asks for, and how many trials fit on it at once.
+def join(config: Any) -> "Cluster":
+    """Return the cluster that the configuration asks for.
 
     Raises ClusterError where it can't be joined, UsageError where not one trial fits.
     """
     from cluster.connect import connect
 
     cluster = connect(config.address, packages=_packages())
-    slots = cluster.slots(config.cpus_per_trial, config.gpus_per_trial)
-    if slots < 1:
+    if cluster.slots(config.cpus_per_trial, config.gpus_per_trial) < 1:
         raise UsageError(
             f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "
             f"and the cluster has {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs in all"
         )
-    return cluster, slots
+    return cluster
 
 
 def tune_arguments(config: Any) -> dict[str, Any]:
@@ -291,7 +290,7 @@ def run(
         config = replace(config, num_samples=len(points), no_early_stopping=True)
     folder = (Path(config.results) / config.name).resolve()
     resumed = (folder / "sweep.json").exists()
-    cluster, _ = join(config)
+    cluster = join(config)
     checkpoints = resolve_storage(config.storage, folder, cluster)
     store_settings(folder, sweep_id, config)
     joined = cluster.describe(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent)

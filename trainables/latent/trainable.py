@@ -98,6 +98,7 @@ class LatentOptimizationTrainable(tune.Trainable):
         held_out = self.store.split("validation")
         held_out = held_out[degrees[held_out] <= c.max_degree][:256]
         self.held_out = self.store.images[held_out]
+        self.held_out_scores = self.scorer.score(self.held_out) if len(held_out) else np.empty(0)
         self.extractor = load_extractor(
             c.features,
             weights=c.feature_weights and Path(c.feature_weights),
@@ -131,7 +132,7 @@ class LatentOptimizationTrainable(tune.Trainable):
         reconstructions = self.optimization.decode(self.optimization.encode(self.held_out))
         error = np.square(self.held_out / 255.0 - reconstructions / 255.0).mean()
         result = {"reconstruction_mse": float(error)}
-        scores = [self.scorer.score(images) for images in (self.held_out, reconstructions)]
+        scores = (self.held_out_scores, self.scorer.score(reconstructions))
         if all(np.ptp(values) > 0 for values in scores):
             result["reconstruction_rank_correlation"] = float(spearmanr(*scores).statistic)
         return result

@@ -136,7 +136,9 @@ def dense(c: BernoulliVAEConfig) -> tuple[nn.Module, nn.Module]:
     shape = (c.channels, c.image_size, c.image_size)
     pixels = c.channels * c.image_size**2
     encoder = nn.Sequential(
-        *(nn.Flatten(), nn.Linear(pixels, c.hidden), nn.ReLU()),
+        nn.Flatten(),
+        nn.Linear(pixels, c.hidden),
+        nn.ReLU(),
         *further_layers(c),
         nn.Linear(c.hidden, 2 * c.latent_dim),
     )
@@ -146,7 +148,11 @@ def dense(c: BernoulliVAEConfig) -> tuple[nn.Module, nn.Module]:
         nn.init.uniform_(first.bias, -math.pi, math.pi)
     units = Sine() if c.frequency else nn.ReLU()
     decoder = nn.Sequential(
-        *(first, units), *further_layers(c), *(nn.Linear(c.hidden, pixels), nn.Unflatten(1, shape))
+        first,
+        units,
+        *further_layers(c),
+        nn.Linear(c.hidden, pixels),
+        nn.Unflatten(1, shape),
     )
     return encoder, decoder
 
