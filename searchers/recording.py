@@ -181,6 +181,7 @@ class Delivery(threading.Thread):
                 self.error = str(error).splitlines()[0] if str(error) else type(error).__name__
                 logger.debug("MLflow at %s does not take the record yet", self.tracking_uri, exc_info=True)
                 self._wake.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+                self._wake.clear()
                 attempt += 1
                 continue
             if self._closing.is_set() and not any(True for _ in self.ledger.events(self.offset)):
@@ -233,10 +234,11 @@ class Delivery(threading.Thread):
         """Send all events there are; the offset moves on with each that arrived."""
         for offset, event in self.ledger.events(self.offset):
             getattr(self, f"_send_{event['event']}")(event)
-            self.offset, self.half_sent = offset, False
             temporary = self.offset_path.with_suffix(".tmp")
             temporary.write_text(json.dumps({"offset": offset}))
             temporary.replace(self.offset_path)
+            # Only now: where the disk is full, no more than one event can be ahead of the file.
+            self.offset, self.half_sent = offset, False
 
     def _send_trial(self, event: dict[str, Any]) -> None:
         if event["trial"] not in self.run_ids:

@@ -269,6 +269,9 @@ class Network:
     def plug(self, machine: Machine) -> None:
         """Join a machine's eth0 to the bridge."""
         port = f"to-{machine.name}"
+        # The kernel takes its time to bury a dead machine's cable.
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._lan(f"ip link delete {port}")
         self._lan(f"ip link add {port} type veth peer name eth0 netns {machine.leader}")
         self._lan(f"ip link set {port} master bridge up")
 

@@ -1,8 +1,10 @@
 """The record in a real MLflow (SQLite): complete, in order, each thing once, whatever fails on the way."""
 
+import errno
 import io
 import math
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
@@ -29,7 +31,7 @@ def tracking_uri(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mlflow")
     uri = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(uri)
-    for name in ("complete", "twice", "flaky", "away", "lost"):
+    for name in ("complete", "twice", "flaky", "away", "lost", "full"):
         client.create_experiment(f"experiment-{name}", artifact_location=str(folder / name))
     return uri
 
@@ -190,6 +192,43 @@ def test_an_unreachable_server_holds_nobody_up_and_gets_all_later(ledger, tmp_pa
     assert away.close(timeout=3) == len(list(ledger.events()))
     deliver(ledger, tmp_path, tracking_uri, "away")
     assert_complete(tracking_uri, "away")
+
+
+def test_a_dead_server_is_asked_now_and_then_whoever_wakes_the_thread(ledger, tmp_path):
+    attempts = []
+
+    class Refused(Delivery):
+        def _connect(self):
+            attempts.append(1)
+            raise ConnectionError("refused")
+
+    delivery = Refused(ledger, tmp_path, "http://127.0.0.1:9", sweep_of("dead"))
+    delivery.start()
+    delivery.wake()
+    delivery.close(timeout=1.5)
+    assert 2 <= len(attempts) <= 6
+
+
+def test_a_disk_too_full_to_note_what_was_sent_doubles_nothing(ledger, tmp_path, tracking_uri, monkeypatch):
+    play(Recorder(ledger, tmp_path, EPOCHS))
+    write_text, writes = Path.write_text, []
+
+    def full(self, text):
+        if self.name == "delivered.tmp":
+            writes.append(text)
+            if len(writes) == 8:
+                raise SystemExit  # the driver is gone
+            if len(writes) > 4:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return write_text(self, text)
+
+    monkeypatch.setattr("searchers.recording.RETRY_SECONDS", (0.01,))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(SystemExit):
+            Delivery(ledger, tmp_path, tracking_uri, sweep_of("full")).run()
+    deliver(ledger, tmp_path, tracking_uri, "full")
+    assert_complete(tracking_uri, "full")
 
 
 def test_an_epoch_repeated_after_a_fault_is_recorded_once(ledger, tmp_path):
