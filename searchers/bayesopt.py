@@ -139,18 +139,21 @@ class BayesOptSearch(Searcher):
         return self.space.configuration(codes)
 
     def on_trial_result(self, trial_id: str, result: dict) -> None:
-        """Note a row. A trial that is not known (its searcher was rolled back) is taken in."""
+        """Note a row. A trial that is not known (its searcher was rolled back) is taken in.
+
+        A result that says `diverged` need not hold the scores: those that are missing count as NaN.
+        """
         if trial_id not in self.history.trials and not self._adopt(trial_id, result):
             return
         names = [self._metric, *self.objectives]
-        if any(name not in result for name in names):
+        if not result.get("diverged") and any(name not in result for name in names):
             return
         noise_key = self.settings.noise_key
         error = result.get(noise_key) if noise_key else None
         known = error is not None and math.isfinite(error) and error >= 0
         epoch = result.get(self.settings.time_attr) or self.history.trials[trial_id].epoch + 1
         errors = [error] + [0.0] * len(self.objectives) if known else None
-        self.history.report(trial_id, epoch, [_number(result[name]) for name in names], errors)
+        self.history.report(trial_id, epoch, [_number(result.get(name)) for name in names], errors)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Note a trial's end: finished, stopped or, `error`, failed. Tune tells the first two not apart."""

@@ -182,7 +182,7 @@ def closing_words(
         setting += "".join(
             f", {name} = {number(value)}" for name, value in study.derived(best.config).items()
         )
-        first = best.metrics[min(best.metrics)][study.metric]
+        first = best.metrics[min(best.metrics)].get(study.metric, math.nan)
         lines.append(
             f"Best: trial {best.number}, {setting}: {study.metric} {number(best.last(study.metric))} "
             f"after epoch {best.epoch} ({number(first)} after its first)."

@@ -242,6 +242,8 @@ def tune_arguments(config: Any) -> dict[str, Any]:
     # Tune's own result files, which the ledger replaces, would slow each report down.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
+    # A trial that diverged lacks scores. Tune would end the sweep for that; the searcher knows what it means.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     fail_trials_for_memory()
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return {
@@ -469,5 +471,6 @@ def _scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]
     sign = 1 if study.mode == "max" else -1
     for record in records:
         for epoch, metrics in sorted(record.metrics.items()):
-            bracket.on_result(SimpleNamespace(trial_id=record.trial), epoch, sign * metrics[study.metric])
+            if study.metric in metrics:  # not where the trial diverged
+                bracket.on_result(SimpleNamespace(trial_id=record.trial), epoch, sign * metrics[study.metric])
     return scheduler

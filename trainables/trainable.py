@@ -65,7 +65,9 @@ class GenerativeTrainable(tune.Trainable):
 
     Each step reports `fid` or `fd_<extractor>` with its standard deviation, `elbo`, `reconstruction_mse` (a
     pixel in [0, 1]) and `kl` (nats) where the model has an encoder, `loss/<name>`, `images_per_second` and
-    `diverged`. A loss that is not finite ends the trial with `diverged`. Of how training goes it reports
+    `diverged`. A loss that is not finite ends the trial with `diverged`, and of the scores with the Fréchet
+    distance alone (`elbo` without features), NaN: Tune accepts that for another metric only where
+    TUNE_DISABLE_STRICT_METRIC_CHECKING is 1. Of how training goes it reports
     `gradient_norm/<optimizer>`, `loss_scale/<optimizer>` in float16, `sample_diversity`, `active_units`,
     `kl_per_unit` and `flags` (`trainables.dynamics`), and where asked for, `disentanglement/<score>`, any of
     which may be an objective.

@@ -2,24 +2,32 @@
 
 import json
 import math
+import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from bayes_opt import BayesianOptimization, acquisition
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import ConcurrencyLimiter, Repeater
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
 from searchers.acquisition import contains
 from searchers.bayesopt import BayesOptSearch
 from searchers.gp import GaussianProcess, Hyperparameters
-from searchers.history import FAILED
+from searchers.history import ENDED, FAILED
+from searchers.ledger import TrialRecord
 from searchers.proposal import STRATEGIES
 from searchers.space import Choice, Integer, Real, Space, SpaceError
+from searchers.sweep import _scheduler, tune_arguments
 from tests.embedded import embedded_ray
+from tests.trainables.settings import SMALL_FACES
+from trainables import VAE
 
 REPORT = [(1.0, 139.33), (50.0, 147.92), (100.0, 137.98), (150.0, 151.08)]  # β and FID, the report's tables
 
@@ -180,6 +188,22 @@ def test_one_value_out_of_all_proportion_does_not_hide_the_others():
     run(search, lambda c: (c["x"] - 0.3) ** 2 if c["x"] < 0.9 else 1e9, 12)
     config, value = search.best()
     assert abs(config["x"] - 0.3) < 0.05 and value == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize("objectives", [{}, {"mig": "max"}])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_trial_that_diverged_has_failed_whatever_scores_its_result_lacks(objectives, epoch):
+    """The trainable tells NaN of the one score it knows to count, whichever ones the search is for."""
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", objectives=objectives)
+    for trial in "ab":
+        search.suggest(trial)
+        for i in range(1, epoch + (trial == "a")):
+            search.on_trial_result(trial, {"loss": 0.1 * i, "mig": 0.5, "training_iteration": i})
+    search.on_trial_complete("a")
+    search.on_trial_complete("b", {"fd": math.nan, "diverged": True, "training_iteration": epoch})
+    assert {name: t.state for name, t in search.history.trials.items()} == {"a": ENDED, "b": FAILED}
+    assert [o.trial_id for o in search.pareto_front()] == ["a"]
+    assert search.best()[0] == search.space.configuration(search.history.trials["a"].codes)
 
 
 def test_nothing_but_failures_is_no_end():
@@ -416,6 +440,16 @@ def test_in_a_discrete_space_nothing_is_proposed_twice_whatever_a_strategy_passe
         search.on_trial_complete(str(i), {"loss": config["a"], "training_iteration": 3 if i == 0 else 1})
 
 
+class Diverging(VAE):
+    """A real one, whose weights are broken in its second epoch where β is large."""
+
+    def step(self):
+        if self.epoch == 1 and self.model.config.beta > 2:
+            with torch.no_grad():
+                self.model.encoder.mean.weight.fill_(math.nan)
+        return super().step()
+
+
 def fid_of(config):
     return 125 + (config["beta"] - 75) ** 2 / 300
 
@@ -464,3 +498,46 @@ def test_sweep_in_tune_under_asha_and_its_searcher_restored(running_ray, tmp_pat
     again.restore_from_dir(str(tmp_path / "sweep"))
     assert again.get_state()["history"] == search.get_state()["history"]
     assert again.suggest("next") == {"constant": 3, **search.suggest("next")}
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_a_sweep_by_another_score_than_the_trainables_outlives_a_trial_that_diverges(
+    running_ray, tmp_path, monkeypatch, early_stopping
+):
+    """As sweeps are started, where a missing metric would end all of them by Tune's TuneError."""
+    monkeypatch.setenv("TUNE_DISABLE_STRICT_METRIC_CHECKING", "0")
+    handler = signal.getsignal(signal.SIGTERM)
+    arguments = tune_arguments(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=0))
+    signal.signal(signal.SIGTERM, handler)
+    objectives = {} if early_stopping else {"fd_random": "min"}
+    search = BayesOptSearch(points_to_evaluate=[{"beta": 1.0}, {"beta": 3.0}], objectives=objectives)
+    analysis = tune.run(
+        Diverging,
+        **arguments,
+        config={**SMALL_FACES, "cache_dir": str(tmp_path / "cache"), "beta": tune.uniform(1, 4)},
+        metric="elbo",
+        mode="max",
+        storage_path=str(tmp_path),
+        search_alg=search,
+        scheduler=AsyncHyperBandScheduler(max_t=2, grace_period=2) if early_stopping else None,
+        stop={"training_iteration": 2},
+        num_samples=2,
+    )
+    assert [trial.status for trial in analysis.trials] == ["TERMINATED"] * 2
+    assert "elbo" not in analysis.trials[1].last_result and analysis.trials[1].last_result["diverged"]
+    assert [t.state for t in search.history.trials.values()] == [ENDED, FAILED]
+
+
+def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged():
+    """A result without the score never came to ASHA; Tune counts its NaN as none."""
+    rows = {
+        "a": {2: {"mig": 0.5}, 4: {"mig": 0.6}},
+        "b": {2: {"mig": 0.4}, 4: {"fd": math.nan, "diverged": 1.0}},
+    }
+    records = [TrialRecord(name, n, {}, metrics) for n, (name, metrics) in enumerate(rows.items())]
+    study, config = (
+        SimpleNamespace(metric="mig", mode="max", objectives={}),
+        SimpleNamespace(no_early_stopping=False, epochs=4, grace_epochs=2),
+    )
+    (bracket,) = _scheduler(study, config, records)._brackets
+    assert bracket._rungs == [(2, {"a": 0.5, "b": 0.4})]
