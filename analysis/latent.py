@@ -16,6 +16,7 @@ from analysis.champion import TrainedModel
 from analysis.runs import AnalysisError
 from analysis.style import CYCLE, SCALE, canvas
 from trainables.data.batches import to_float, to_uint8
+from trainables.data.layout import UNKNOWN
 from trainables.data.store import ImageStore
 
 SEED = 0
@@ -139,13 +140,13 @@ def clustering(subject: Subject) -> Figure:
         names = tuple(f"principal axis {k + 1} ({share[k]:.0%} of the variance)" for k in range(2))
     figure, ax = canvas(6.5, 5)
     labels = subject.store.labels[rows]
-    classes = subject.store.manifest.get("class_names") or sorted(map(str, np.unique(labels)))
+    classes = dict(enumerate(subject.store.manifest.get("class_names", ()))) | {UNKNOWN: "unknown"}
     if 2 <= len(np.unique(labels)) <= 12:
         centres = np.stack([np.median(points[labels == value], 0) for value in np.unique(labels)])
         apart = (pdist(centres / np.ptp(points, 0)) > APART).all()  # else the names would cover each other
         for k, value in enumerate(np.unique(labels)):
             at = points[labels == value]
-            name = str(classes[k] if k < len(classes) else value)
+            name = classes.get(value, str(value))
             colour, marker = CYCLE[k % len(CYCLE)], "o^sDvP"[k // len(CYCLE)]
             ax.plot(*at.T, marker, color=colour, markersize=3, alpha=0.6, label=name)
             if apart:
