@@ -21,7 +21,7 @@ DEPENDS_ON = {
     "nats_per_image": ("params.likelihood", *IMAGES),
     "validation_loss": ("params.likelihood", *IMAGES),
     "reconstruction_mse": IMAGES,
-    "top": ("params.scorer_weights", "metrics.queries", *IMAGES),
+    "top": ("params.scorer_hash", "metrics.queries", *IMAGES),
 }
 HASH_SHOWN = 12  # characters: enough to tell a person's data sets apart
 LABELS = {
@@ -29,7 +29,7 @@ LABELS = {
     "metrics.evaluated_images": "generated images",
     "params.reference_images": "reference images",
     "params.likelihood": "likelihood",
-    "params.scorer_weights": "scorer",
+    "params.scorer_hash": "scorer",
     "metrics.queries": "queries",
     "params.data_hash": "data",
     "params.image_size": "image size",
