@@ -17,12 +17,13 @@ from searchers.surrogate import FITTING_ROWS, cap
 CONDITIONING_ROWS = 600  # of the latest trials; the cost grows with the cube
 
 
-def joint(space: Space, history: History, floor: Sequence[float] | None = None) -> Rows:
+def joint(space: Space, history: History, signs: np.ndarray, floor: Sequence[float] | None = None) -> Rows:
     """A stopped trial counts with the posterior mean of its final value, the posterior variance as its error.
 
     The rows of all trials, running ones too, at the epochs 1, 2, 4, … and at their last, condition the
-    process; its hyperparameters are learned anew each time. `floor` (objectives,): standard deviation of the
-    rows' sampling noise where they tell none.
+    process; its hyperparameters are learned anew each time. `signs` (objectives,): 1 for what is minimised,
+    −1 for what is maximised; `floor` (objectives,): standard deviation of the rows' sampling noise where they
+    tell none.
     """
     rows, final = last_value(history, floor), history.final_epoch()
     stopped = [i for i, trial in enumerate(rows.trials) if trial.epoch not in (final, WHOLE)]
@@ -34,7 +35,7 @@ def joint(space: Space, history: History, floor: Sequence[float] | None = None) 
     levels = np.array([d.size if d.categorical else 0 for d in space.dimensions] + [0])
     values, variances = rows.values.copy(), rows.variances.copy()
     for k in range(values.shape[1]):
-        y = cap(np.array([trial.rows[epoch][k] for trial, epoch in seen]))
+        y = cap(signs[k] * np.array([trial.rows[epoch][k] for trial, epoch in seen]))
         centre, scale = float(y.mean()), float(y.std()) or 1.0
         known = [trial.errors.get(epoch, floor) for trial, epoch in seen]
         noise = np.array([0.0 if errors is None else (errors[k] / scale) ** 2 for errors in known])
@@ -42,7 +43,7 @@ def joint(space: Space, history: History, floor: Sequence[float] | None = None) 
         some = slice(-FITTING_ROWS, None)
         hyper, _ = fit(X[some], standard[some], noise[some], levels)
         mean, variance = GaussianProcess(X, standard, noise, hyper, levels).posterior(ahead)
-        values[stopped, k] = centre + scale * mean
+        values[stopped, k] = signs[k] * (centre + scale * mean)
         variances[stopped, k] = scale**2 * variance
     return Rows(rows.trials, values, variances)
 

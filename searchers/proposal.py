@@ -121,7 +121,7 @@ def model_of(
     """
     floor = None if settings.noise is None else [settings.noise] * len(signs)
     if settings.early_stops == "joint":
-        rows = joint(space, history, floor)
+        rows = joint(space, history, signs, floor)
     else:
         rows = EARLY_STOPS[settings.early_stops](history, floor)
     if not len(rows):
@@ -131,8 +131,8 @@ def model_of(
         y, variances = signs[0] * rows.values[:, 0], rows.variances[:, 0]
     else:
         y, variances = scalarise(signs * rows.values, rows.variances, weights)
-        if last_fit:  # it was of other weights: a start for this one, no more
-            last_fit = {**last_fit, "rows": math.inf}
+    if last_fit and len(signs) > 1:  # it was of other weights: a start for this one, no more
+        last_fit = {**last_fit, "rows": math.inf}
     return fit_model(settings.surrogate, space, rows.trials, failed, y, variances, last_fit, waiting)
 
 

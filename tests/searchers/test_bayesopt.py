@@ -431,6 +431,24 @@ def test_two_objectives_give_a_front_of_both():
         BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", objectives={"score": "up"})
 
 
+def test_what_is_told_of_the_metric_is_not_of_the_last_weighing_of_several():
+    """Its hyperparameters are its own: those of a search for it alone, though as many rows are known."""
+    x = np.random.default_rng(3).uniform(0, 1, 25)
+    space, both, alone = {"x": tune.uniform(0, 1)}, {"score": "max"}, {}
+    searches = [BayesOptSearch(space, "loss", "min", objectives=o, seed=2) for o in (both, alone)]
+    for i, at in enumerate(x):
+        result = {"loss": 50 + 10 * (at - 0.3) ** 2, "score": math.sin(60 * at), "training_iteration": 1}
+        for search in searches:
+            search.history.start(str(i), {"x": float(at)})
+            search.on_trial_complete(str(i), dict(result))
+    searches[0].suggest("next")  # fits the hyperparameters to a weighing of both
+    where = [{"x": u} for u in (0.05, 0.3, 0.5, 0.77)]
+    (mean, std), (expected, expected_std) = (search.posterior(where) for search in searches)
+    np.testing.assert_allclose(mean, expected, atol=0.02)
+    np.testing.assert_allclose(std, expected_std, atol=0.02)
+    assert searches[0].best()[1] == pytest.approx(50.0, abs=0.05)
+
+
 def test_in_a_discrete_space_nothing_is_proposed_twice_whatever_a_strategy_passes_over():
     search = BayesOptSearch({"a": tune.randint(0, 8)}, "loss", "min", early_stops="finals_only")
     for i in range(8):

@@ -7,6 +7,7 @@ from searchers.joint import joint
 from searchers.space import Choice, Real, Space
 
 FINAL = 16
+MINIMISED = np.ones(1)
 SPACE = Space([Real("x", 0.0, 1.0), Choice("kind", ("a", "b"))])
 
 
@@ -35,7 +36,7 @@ STOPS = [16, 1, 4, 16, 2, 1, 16, 4, 2, 1, 16, 4, 1, 2, 16, 1]
 def test_finals_are_foretold_better_than_by_the_last_value():
     history, finals = history_of(STOPS)
     stopped = np.array(STOPS) < FINAL
-    foretold, last = joint(SPACE, history), last_value(history)
+    foretold, last = joint(SPACE, history, MINIMISED), last_value(history)
     error = {
         name: np.abs(rows.values[:, 0] - finals)[stopped]
         for name, rows in (("joint", foretold), ("last", last))
@@ -51,7 +52,7 @@ def test_what_was_trained_to_its_end_or_comes_from_elsewhere_stands():
     history.start("known", {"x": 0.5, "kind": 0})
     history.report("known", WHOLE, [0.25], [0.1])
     history.end("known", failed=False)
-    rows, last = joint(SPACE, history), last_value(history)
+    rows, last = joint(SPACE, history, MINIMISED), last_value(history)
     whole = np.array([trial.epoch in (FINAL, WHOLE) for trial in rows.trials])
     np.testing.assert_array_equal(rows.values[whole], last.values[whole])
     np.testing.assert_array_equal(rows.variances[whole], last.variances[whole])
@@ -59,21 +60,35 @@ def test_what_was_trained_to_its_end_or_comes_from_elsewhere_stands():
 
 def test_without_a_stopped_trial_it_is_the_last_value():
     history, finals = history_of([FINAL] * 4)
-    np.testing.assert_array_equal(joint(SPACE, history).values[:, 0], finals)
-    assert len(joint(SPACE, History())) == 0
+    np.testing.assert_array_equal(joint(SPACE, history, MINIMISED).values[:, 0], finals)
+    assert len(joint(SPACE, History(), MINIMISED)) == 0
 
 
 def test_noise_makes_it_less_sure():
     history, _ = history_of(STOPS)
     stopped = np.array(STOPS) < FINAL
-    sure, unsure = (joint(SPACE, history, floor).variances[stopped, 0] for floor in (None, [0.3]))
+    sure, unsure = (joint(SPACE, history, MINIMISED, floor).variances[stopped, 0] for floor in (None, [0.3]))
     assert (unsure > sure).all()
+
+
+def test_of_a_score_that_is_maximised_the_same_is_foretold_with_its_sign():
+    """One trial is so good that it would be tamed as a bad one, one so bad that it must be."""
+    history, _ = history_of(STOPS)
+    for trial, far in (("3", -9.0), ("8", 900.0)):
+        rows = history.trials[trial].rows
+        history.trials[trial].rows = {epoch: [value + far] for epoch, (value,) in rows.items()}
+    turned = History.from_json(history.to_json())
+    for trial in turned.trials.values():
+        trial.rows = {epoch: [-value for value in row] for epoch, row in trial.rows.items()}
+    rows, other = joint(SPACE, history, MINIMISED), joint(SPACE, turned, -MINIMISED)
+    np.testing.assert_allclose(other.values, -rows.values)
+    np.testing.assert_allclose(other.variances, rows.variances)
 
 
 def test_the_order_of_trials_does_not_matter():
     history, _ = history_of(STOPS)
     turned = History()
     turned.trials = dict(reversed(history.trials.items()))
-    rows, other = joint(SPACE, history), joint(SPACE, turned)
+    rows, other = joint(SPACE, history, MINIMISED), joint(SPACE, turned, MINIMISED)
     assert rows.trials == other.trials[::-1]
     np.testing.assert_allclose(rows.values, other.values[::-1], atol=1e-4)
