@@ -153,9 +153,10 @@ def finals_only(history: History, floor: Sequence[float] | None = None) -> Rows:
 def highest_rung(history: History, floor: Sequence[float] | None = None) -> Rows:
     """All that reached it count with their value at one epoch, the latest that enough have reached.
 
-    Enough is d + 2, d dimensions (Falkner, Klein & Hutter 2018, BOHB, §3.2). Running trials count, too.
+    Enough is d + 2, d dimensions (Falkner, Klein & Hutter 2018, BOHB, §3.2). Running trials count, too,
+    and of failed ones none.
     """
-    trials = list(history.trials.values())
+    trials = [t for t in history.trials.values() if t.state != FAILED]
     enough = len(trials[0].codes) + 2 if trials else 0
     reached: dict[int, list[Trial]] = {}
     for trial in trials:

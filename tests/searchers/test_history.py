@@ -61,6 +61,17 @@ def test_highest_rung_compares_at_one_epoch_and_counts_running_trials():
     assert values(highest_rung(history)) == [5.0, 4.0, 3.0, 2.0]
 
 
+def test_highest_rung_leaves_a_failed_trial_to_whoever_counts_failures():
+    """Its good rows of before would stand beside the bad value that its configuration is given."""
+    history = history_of(CURVES)
+    history.start("broken", {"x": 0.9})
+    for epoch, value in enumerate((8.0, 6.0, 5.0, 4.5, math.nan), start=1):
+        history.report("broken", epoch, [value], None)
+    history.end("broken", failed=False)
+    assert history.trials["broken"].state == FAILED
+    assert values(highest_rung(history)) == [5.0, 4.0, 3.0]
+
+
 def test_extrapolated_adds_what_others_still_gained():
     rows = extrapolated(history_of(CURVES))
     # From epoch 2 to 4 the others gained −2 each; from epoch 1 to 4, −4.
