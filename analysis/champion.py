@@ -174,12 +174,16 @@ def _load_pyfunc(path: str) -> PyfuncModel:
 
 def save_pyfunc(folder: Path, target: Path, metadata: dict[str, Any]) -> None:
     """Write `folder` (weights and description) as an MLflow model that this module loads, without pickle."""
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import save_model
     from mlflow.types.schema import AnyType, ColSpec, Schema
 
+    try:
+        requirement = f"latentune=={version('latentune')}"
+    except PackageNotFoundError:  # on a cluster's machine, where the code is found by PYTHONPATH
+        requirement = "latentune"
     # Rows may leave columns out; pandas makes NaN of what is missing, which no narrower type lets pass.
     columns = [ColSpec(AnyType(), name, required=False) for name in DEFAULTS]
     save_model(
@@ -188,6 +192,6 @@ def save_pyfunc(folder: Path, target: Path, metadata: dict[str, Any]) -> None:
         data_path=str(folder),
         signature=ModelSignature(Schema(columns)),
         input_example=pd.DataFrame([{"operation": "sample", "n": 4, "seed": 1}]),
-        pip_requirements=[f"latentune=={version('latentune')}"],
+        pip_requirements=[requirement],
         metadata=metadata,
     )

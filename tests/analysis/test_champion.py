@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from analysis import winners
-from analysis.champion import PyfuncModel, TrainedModel, png_base64
+from analysis.champion import PyfuncModel, TrainedModel, png_base64, save_pyfunc
 from analysis.runs import load
 from tests.analysis.processes import started
 from tests.analysis.recorded import METRIC
@@ -148,6 +149,23 @@ def test_a_description_of_other_code_is_refused(weights, tmp_path):
     (tmp_path / "model.json").write_text(json.dumps({"model": "os:system", "config": {}}))
     with pytest.raises(ValueError, match="no model of ours"):
         TrainedModel.load(tmp_path)
+
+
+@pytest.mark.parametrize(("installed", "needed"), [("3.1", "latentune==3.1"), (None, "latentune")])
+def test_the_version_is_asked_for_where_it_is_known(weights, tmp_path, monkeypatch, installed, needed):
+    """A cluster's machine has our code by PYTHONPATH alone: no version is installed there."""
+    version = metadata.version
+
+    def known(package):
+        if package != "latentune":
+            return version(package)
+        if installed is None:
+            raise metadata.PackageNotFoundError(package)
+        return installed
+
+    monkeypatch.setattr(metadata, "version", known)
+    save_pyfunc(weights, tmp_path / "pyfunc", {})
+    assert needed in (tmp_path / "pyfunc" / "requirements.txt").read_text().split()
 
 
 @pytest.fixture(scope="module")
