@@ -88,19 +88,19 @@ class GenerativeTrainable(tune.Trainable):
         """
         take_threads(self)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.training = None
+        self.loaded = None  # what the images and features in memory were loaded by
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial; what it shares with the last one (images, features) stays in memory."""
         self.model_class, settings = self.model_of(new_config)
-        training, self.model_config = split_config(self.model_class, settings)
-        previous, self.training = self.training, training
+        self.training, self.model_config = split_config(self.model_class, settings)
+        training, model = self.training, self.model_config
         # Seed and batch size aside, trials of a sweep see the same images through the same features.
-        if previous is None or replace(previous, seed=0, batch_size=1) != replace(
-            training, seed=0, batch_size=1
-        ):
+        needed = (replace(training, seed=0, batch_size=1), model.image_size, model.channels)
+        if needed != self.loaded:
             self._load_evaluation()
+            self.loaded = needed
         self.dtype = dtype_of(training.precision, self.device)
         torch.manual_seed(training.seed)
         self.model = self.model_class(

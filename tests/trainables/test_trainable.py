@@ -99,6 +99,15 @@ def test_a_reused_actor_trains_as_a_fresh_one_does(cache_dir):
     assert_equal(weights(reused), weights(fresh))
 
 
+def test_a_reused_actor_loads_the_images_that_another_model_takes(cache_dir):
+    reused = build(ConvVAE, cache_dir)
+    smaller = {**reused.config, "image_size": 8, "channels": 1}
+    reused.reset_config(smaller)
+    fresh = build(ConvVAE, cache_dir, image_size=8, channels=1)
+    assert reused.store.images.shape[1:] == (8, 8, 1)
+    assert scores(reused.step()) == scores(fresh.step())
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("trainable", [VAE, GAN, VAEGAN])
 def test_half_precision_trains_as_float32_does(trainable, precision, cache_dir):
