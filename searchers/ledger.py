@@ -10,6 +10,7 @@ metrics, status of the sweep). Each has `time`, milliseconds since 1970.
 """
 
 import errno
+import fcntl
 import json
 import os
 import threading
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 # What became of a trial. A resumed sweep runs again what has no end.
 FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"
@@ -44,27 +45,44 @@ class TrialRecord:
         return self.metrics.get(self.epoch, {}).get(metric, float("nan"))
 
 
+class LedgerBusyError(RuntimeError):
+    """Another process writes this ledger: its sweep is running."""
+
+
 class Ledger:
-    """Append-only events in a file; one process writes, any thread of it reads."""
+    """Append-only events in a file; one process writes, any process reads."""
 
     def __init__(self, path: Path):
         self.path = path
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115  open as long as the sweep runs
-        self._drop_torn_line()
+        self._file: BinaryIO | None = None
 
-    def _drop_torn_line(self) -> None:
-        """Cut off what a killed driver wrote last without its newline: it was never acted on."""
+    def claim(self) -> None:
+        """Become the one that writes, until `close` or this process's end.
+
+        Raises LedgerBusyError where another one does, OSError where the file cannot be written.
+        """
+        if self._file is not None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(self.path, "ab", buffering=0)  # noqa: SIM115  open as long as the sweep runs
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise LedgerBusyError(f"{self.path} is being written by another process") from error
+        except OSError:
+            pass  # a network file system without locks
+        self._file = file
+        # What a killed driver wrote last without its newline was never acted on.
         content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            self._file.truncate(whole)
+        file.truncate(content.rfind(b"\n") + 1)
 
     def append(self, event: str, **values: Any) -> None:
-        """Write an event; it is on disk when this returns. Raises OSError where the disk is full."""
+        """Write an event; it is on disk when this returns. Raises as `claim`; OSError where the disk is full."""
         line = (json.dumps({"event": event, "time": int(time.time() * 1000), **values}) + "\n").encode()
         with self._lock:
+            self.claim()
             end = self._file.seek(0, os.SEEK_END)
             try:
                 if self._file.write(line) < len(line):
@@ -76,6 +94,8 @@ class Ledger:
 
     def events(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (offset of the next event, event) from a byte offset on, complete lines only."""
+        if not self.path.exists():
+            return
         with open(self.path, "rb") as file:
             file.seek(offset)
             for line in file:
@@ -100,5 +120,7 @@ class Ledger:
         return records
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Let others write."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

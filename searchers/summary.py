@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ def lasting_settings(config: Any) -> dict[str, Any]:
 
 def origin(program: str, packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Return tags that say what was typed and which code and packages ran it."""
-    tags = {f"version.{package}": version(package) for package in packages}
+    tags = {f"version.{package}": _version(package) for package in packages}
     tags |= {
         "python": platform.python_version(),
         "latentune.program": program.removeprefix("python -m "),
@@ -81,6 +81,14 @@ def origin(program: str, packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     if commit := git_commit():
         tags["mlflow.source.git.commit"] = commit
     return tags
+
+
+def _version(package: str) -> str:
+    """Return the installed version; a cluster's machines have this project's code, but not as a package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def extents(space: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -126,7 +134,12 @@ def result_table(study: "Study", config: "SweepConfig", records: list[TrialRecor
     """
     sign = 1 if study.mode == "min" else -1
     best = best_record(records, study.metric, study.mode)
-    ordered = sorted(records, key=lambda r: (not r.metrics, sign * r.last(study.metric)))
+
+    def place(record: TrialRecord) -> tuple[bool, float]:
+        value = sign * record.last(study.metric)
+        return (False, value) if math.isfinite(value) else (True, 0.0)
+
+    ordered = sorted(records, key=place)
     further = {name: name.rpartition("/")[2] for name in study.objectives}
     derived = list(study.derived(records[0].config)) if records and not further else []
     table = Table(

@@ -169,7 +169,11 @@ class Machine(Namespace):
             mount -t tmpfs tmpfs $stage
             mkdir $stage/interpreter $stage/environment $stage/shared $stage/home $stage/tmp
             mount --bind {INTERPRETER} $stage/interpreter
-            mount --bind {environment} $stage/environment
+            # The environment that the lock makes: without this project, whose code `ray up` ships.
+            mkdir $stage/removed $stage/work
+            layers=lowerdir={environment},upperdir=$stage/removed,workdir=$stage/work
+            mount -t overlay overlay -o $layers $stage/environment
+            rm -r $stage/environment/lib/python3*/site-packages/*latentune*
             mount --bind {self.shared} $stage/shared
             mount --bind {home} $stage/home
             mount --bind {tmp} $stage/tmp

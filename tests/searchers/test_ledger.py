@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchers.ledger import Ledger
+from searchers.ledger import Ledger, LedgerBusyError
 
 METRICS = st.dictionaries(st.sampled_from(["fid", "elbo", "kl"]), st.floats(allow_nan=False), max_size=3)
 EVENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5), METRICS), max_size=30)
@@ -45,6 +45,23 @@ def test_a_driver_killed_while_writing_leaves_all_whole_events(tmp_path_factory,
     resumed.append("note", tags={})
     assert [event["event"] for _, event in resumed.events()][-1] == "note"
     assert len(list(resumed.events())) == whole + 1
+
+
+def test_one_process_writes_and_others_read(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.trials() == {} and not ledger.path.exists()
+    write(ledger, "a")
+    with ledger.path.open("ab") as file:
+        file.write(b'{"event": "resu')  # it is being written just now
+    before = ledger.path.read_bytes()
+    other = Ledger(ledger.path)
+    assert list(other.trials()) == ["a"]
+    with pytest.raises(LedgerBusyError, match="being written by another process"):
+        other.append("note", tags={})
+    assert ledger.path.read_bytes() == before
+    ledger.close()
+    other.append("note", tags={})
+    assert [event["event"] for _, event in ledger.events()] == ["trial", "note"]
 
 
 def test_reading_goes_on_from_an_offset(tmp_path):

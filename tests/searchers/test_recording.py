@@ -236,6 +236,7 @@ def test_an_epoch_repeated_after_a_fault_is_recorded_once(ledger, tmp_path):
     trial = SimpleNamespace(trial_id="a", config={"beta": 1.0})
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, result(1, fid=3.0))
+    ledger.close()
     resumed = Recorder(Ledger(ledger.path), tmp_path, EPOCHS)
     resumed.on_trial_start(0, [], trial)
     resumed.on_trial_result(0, [], trial, result(1, fid=4.0))

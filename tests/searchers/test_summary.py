@@ -1,12 +1,14 @@
 """What a sweep says at its end: a table that is whole in 80 columns, commands that can be copied."""
 
+import math
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from searchers.ledger import TrialRecord
-from searchers.summary import analysis_command, result_table
+from searchers.summary import analysis_command, origin, result_table
 
 METRIC = "fd_efficientnet_lite0"
 SCORES = {METRIC: 182.34567, f"{METRIC}_std": 0.68791, "epochs": 18}
@@ -40,6 +42,22 @@ def test_the_table_is_whole_in_80_columns(count):
     assert "182.3 ± 0.69" in said and "unfinished" in said
     assert said.count("0.000893") == 2 * count
     assert ("beta_norm" in said) == (count == 0)
+
+
+def test_the_best_come_first_and_who_has_no_score_last():
+    values = [200.0, math.nan, 120.0, 150.0, math.nan, 180.0]
+    records = [
+        TrialRecord(str(n), n, {"beta": 1.0}, {1: {METRIC: value}}) for n, value in enumerate(values, 1)
+    ]
+    table = result_table(study(), CONFIG, [TrialRecord("0", 0, {"beta": 1.0}), *records])
+    assert list(table.columns[0].cells) == ["3", "4", "6", "1", "0", "2", "5"]
+
+
+def test_a_package_that_is_not_installed_is_no_reason_to_stop():
+    """A cluster's machines have this project's code, not the package."""
+    tags = origin("python -m searchers.beta_vaegan", ("torch", "no-such-package"))
+    assert tags["version.no-such-package"] == "unknown"
+    assert tags["version.torch"] == version("torch")
 
 
 def test_a_trial_without_a_score_or_a_deviation_says_no_more():
