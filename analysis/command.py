@@ -32,7 +32,10 @@ def run_command(
     body: Callable[[Config, Console], int],
     arguments: list[str] | None,
 ) -> int:
-    """Parse, run, return the exit code: 2 and a sentence on stderr for what the user can put right."""
+    """Parse, run, return the exit code: 2 and a sentence on stderr for what the user can put right.
+
+    130 after Ctrl-C.
+    """
     from trainables.data.store import DataError
     from trainables.metrics.errors import MetricError
 
@@ -40,12 +43,17 @@ def run_command(
     config = tyro.cli(config_class, prog=program, args=arguments, description=description)
     try:
         return body(config, console())
-    except (AnalysisError, DataError, MetricError) as error:
-        Console(stderr=True).print(f"{program}: {error}", highlight=False, soft_wrap=True, markup=False)
-        return 2
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has seen enough
         return 0
+    except KeyboardInterrupt:
+        code, sentence = 130, "interrupted"
+    except (AnalysisError, DataError, MetricError) as error:
+        code, sentence = 2, str(error)
+    except OSError as error:
+        code, sentence = 2, f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    Console(stderr=True).print(f"{program}: {sentence}", highlight=False, soft_wrap=True, markup=False)
+    return code
 
 
 def console() -> Console:

@@ -63,6 +63,7 @@ def report(config: ReportConfig, console: Console) -> int:
     client = connect(config.tracking_uri)
     tables = load(client, config.sweep)
     output = config.output or Path(f"{tables.sweep.name}.html")
+    output.parent.mkdir(parents=True, exist_ok=True)
     page = render(client, tables, config.tracking_uri)
     output.write_text(page, encoding="utf-8")
     console.print(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB)", highlight=False)
