@@ -174,9 +174,9 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
     from cluster.connect import connect
     from cluster.limiter import ClusterLimiter
     from searchers.bayesopt import BayesOptSearch
+    from searchers.driver import tune_arguments
     from searchers.ledger import Ledger
     from searchers.recording import Delivery, Recorder, SweepRecord
-    from searchers.sweep import tune_arguments
 
     class Idle(tune.Trainable):
         def step(self):

@@ -10,6 +10,10 @@ import pyarrow.fs
 from cluster.connect import Cluster, ClusterError, ask_nodes
 
 ADVICE = "name a folder that all nodes share (NFS), s3://bucket/folder or gs://bucket/folder with --storage"
+DATA_ADVICE = (
+    "put it where all nodes see it (NFS), or into a bucket, and name that: "
+    "python -m trainables.data convert --output s3://bucket/folder …"
+)
 NETWORK_FILE_SYSTEMS = (
     "nfs",
     "cifs",
@@ -70,23 +74,35 @@ def full_disk_told(resume: str) -> Iterator[None]:
         ) from error
 
 
+def refuse_unseen(dataset: str, cluster: Cluster) -> None:
+    """Raise ClusterError where a data set is a path of this machine that a node does not see."""
+    path = Path(dataset).expanduser()
+    if cluster.nodes > 1 and path.exists():
+        _ask_nodes_for(path.resolve(), path, cluster, DATA_ADVICE)
+
+
 def _refuse_unshared(marker: Path, cluster: Cluster) -> None:
     path = marker.parent
     if cluster.nodes > 1:
-
-        def sees(folder: str, name: str) -> bool:
-            import os
-
-            return name in os.listdir(folder) if os.path.isdir(folder) else False  # listing: NFS looks anew
-
-        blind = [node for node, seen in ask_nodes(sees, str(path), marker.name).items() if not seen]
-        if blind:
-            verb = "does" if len(blind) == 1 else "do"
-            raise ClusterError(
-                f"Trials run on {cluster.nodes} nodes, and {', '.join(blind)} {verb} not see {path}: {ADVICE}"
-            )
+        _ask_nodes_for(marker, path, cluster, ADVICE)
     elif len(cluster.promised) > 1 and not _file_system(path).startswith(NETWORK_FILE_SYSTEMS):
         raise ClusterError(f"Nodes that join later will not see {path}, a folder of this machine: {ADVICE}")
+
+
+def _ask_nodes_for(path: Path, called: Path, cluster: Cluster, advice: str) -> None:
+    """Raise ClusterError, which speaks of `called`, where a node does not see a path."""
+
+    def sees(folder: str, name: str) -> bool:
+        import os
+
+        return name in os.listdir(folder) if os.path.isdir(folder) else False  # listing: NFS looks anew
+
+    blind = [node for node, seen in ask_nodes(sees, str(path.parent), path.name).items() if not seen]
+    if blind:
+        verb = "does" if len(blind) == 1 else "do"
+        raise ClusterError(
+            f"Trials run on {cluster.nodes} nodes, and {', '.join(blind)} {verb} not see {called}: {advice}"
+        )
 
 
 def _file_system(path: Path) -> str:

@@ -18,9 +18,10 @@ from rich.table import Table
 
 from searchers import beta_vaegan
 from searchers.command import main_of, tune_study
+from searchers.configuration import SweepConfig
 from searchers.ledger import TrialRecord
 from searchers.progress import number
-from searchers.sweep import Study, SweepConfig
+from searchers.sweep import Study
 
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"

@@ -12,8 +12,9 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from searchers.configuration import SweepConfig, UsageError, resolve
 from searchers.space import SpaceError
-from searchers.sweep import Outcome, Study, SweepConfig, UsageError, resolve, run
+from searchers.sweep import Outcome, Study, run
 
 Work = Callable[[SweepConfig, str, Console], int]
 StudyOf = Callable[[SweepConfig, dict[str, Any], str, dict[str, Any]], Study]
@@ -43,7 +44,7 @@ def main_of(
         errors.print(f"{program}: {error}", highlight=False, soft_wrap=True, markup=False)
         return 2
     except KeyboardInterrupt:
-        errors.print(f"{program}: interrupted before the first trial; nothing is lost", highlight=False)
+        errors.print(f"{program}: interrupted; what was recorded is kept", highlight=False)
         return 130
 
 
@@ -77,6 +78,7 @@ def prepare(
     With `features` "none" there is no reference and no metric. Raises DataError and MetricError with one
     sentence each.
     """
+    from trainables.data.batches import Batches
     from trainables.metrics.features import load_extractor
     from trainables.trainable import TrainingConfig, load_reference, load_store
 
@@ -100,6 +102,7 @@ def prepare(
         seed=config.seed,
     )
     store = load_store(training, config.image_size, channels)
+    Batches(store, "train", config.batch_size)  # too few images are told here, not by each trial
     size = f"{config.image_size}×{config.image_size}"
     console.print(f"Data: {store.manifest['name']}, {len(store)} images, {size}")
     provenance = {"data_hash": store.content_hash}

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from rich.console import Console
 
 from searchers.command import main_of, prepare
+from searchers.configuration import SweepConfig, store
 from searchers.progress import best_record
-from searchers.sweep import Study, SweepConfig, run, store_settings
+from searchers.sweep import Study, run
 
 PROGRAM = "python -m searchers.densities"
 METRIC = "nats_per_image"
@@ -116,7 +117,7 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     from searchers.density_report import Row, write_report
 
     folder = Path(config.results) / config.name
-    store_settings(folder, sweep_id, config)
+    store(folder, sweep_id, config)
     shared, _, provenance = prepare(config, console, channels=1)
     rows = []
     for model in config.models:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from searchers.command import main_of
-from searchers.sweep import default_tracking_uri
+from searchers.configuration import default_tracking_uri
 
 PROGRAM = "python -m searchers.happy_people"
 Method = Literal["vqvae-retrained", "vqvae", "vae-retrained"]

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from searchers.ledger import FAILED, Ledger
-from searchers.summary import PACKAGES, lasting_settings, origin, ui_command
+from searchers.summary import PACKAGES, closing_words, exit_code, lasting_settings, origin
 
 if TYPE_CHECKING:
     from searchers.happy_people import HappyPeopleConfig
@@ -20,101 +19,55 @@ def sweep(config: "HappyPeopleConfig", sweep_id: str, console: Console) -> int:
 
     Raises UsageError, DataError, MetricError and ClusterError before anything has begun.
     """
-    from ray import tune  # seconds to import: wrong flags are answered at once
+    from ray import tune
 
-    from cluster.limiter import ClusterLimiter
-    from cluster.storage import full_disk_told, has_snapshot
-    from cluster.storage import resolve as resolve_storage
-    from cluster.watchdog import watchdogs
+    from searchers.driver import Driver  # seconds to import: wrong flags are answered at once
     from searchers.happy_people import PROGRAM, points
     from searchers.happy_people_report import report
     from searchers.points import GivenPoints
-    from searchers.progress import Progress
-    from searchers.recording import Delivery, Recorder, SweepRecord
-    from searchers.sweep import join, store_settings, tune_arguments
+    from searchers.recording import SweepRecord
     from trainables.latent.trainable import LatentOptimizationTrainable
 
     settings, scorer, provenance = prepare(config, console)
-    folder = (Path(config.results) / config.name).resolve()
-    cluster = join(config)
-    checkpoints = resolve_storage(config.storage, folder, cluster)
-    store_settings(folder, sweep_id, config)
-    joined = cluster.describe(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent)
-    console.print(joined, highlight=False)
-
     grid = points(config)
-    ledger = Ledger(folder / "ledger.jsonl")
-    recorder = Recorder(ledger, folder, config.rounds)
+    driver = Driver(
+        config,
+        sweep_id,
+        PROGRAM,
+        console,
+        epochs=config.rounds,
+        num_samples=len(grid),
+        data_hash=provenance["data_hash"],
+    )
     description = (
         f"**{config.name}**: {', '.join(config.methods)} × t of {', '.join(map(str, config.free))} × "
         f"{config.seeds} seeds, {config.queries} queries each.\n\nEach child run is one optimisation "
         f"run; its steps are rounds of five queries. Sort the runs table by `{METRIC}`."
     )
-    tags = origin(PROGRAM, (*PACKAGES, "xgboost", "highspy")) | {"metric": METRIC, "mode": "max"}
-    record = SweepRecord(
-        sweep_id=sweep_id,
-        name=config.name,
-        experiment="happy-people",
-        description=description,
-        params={**lasting_settings(config), **provenance},
-        tags=tags,
-        trial_params=lambda trial: provenance,
+    driver.deliver(
+        SweepRecord(
+            sweep_id=sweep_id,
+            name=config.name,
+            experiment="happy-people",
+            description=description,
+            params={**lasting_settings(config), **provenance},
+            tags=origin(PROGRAM, (*PACKAGES, "xgboost", "highspy")) | {"metric": METRIC, "mode": "max"},
+            trial_params=lambda trial: provenance,
+        )
     )
-    delivery = Delivery(ledger, folder, config.tracking_uri, record)
-    progress = Progress(
-        recorder.records,
+    driver.run(
+        tune.with_parameters(LatentOptimizationTrainable, scorer=scorer),
+        settings=settings,
+        search=GivenPoints(grid, METRIC, "max"),
         metric=METRIC,
         mode="max",
         dimensions=["method", "free", "seed"],
-        epochs=config.rounds,
-        num_samples=len(grid),
-        console=console,
     )
-    places = [str(folder), checkpoints]
-    watching = watchdogs(config.cpus_per_trial, config.gpus_per_trial, places, console.print)
-    arguments, resumed = tune_arguments(config), has_snapshot(checkpoints)
-    resume = f"{PROGRAM} --resume {config.name}"
-    delivery.start()
-    with full_disk_told(resume), progress:
-        tune.run(
-            tune.with_parameters(LatentOptimizationTrainable, scorer=scorer),
-            **arguments,
-            storage_path=checkpoints,
-            config=settings,
-            search_alg=ClusterLimiter(
-                GivenPoints(grid, "score", "max"),  # METRIC is there from the tenth query on
-                cluster,
-                config.cpus_per_trial,
-                config.gpus_per_trial,
-                config.max_concurrent,
-            ),
-            stop={"training_iteration": config.rounds},
-            num_samples=len(grid),
-            callbacks=[recorder, progress, *watching],
-            resume_config=tune.ResumeConfig() if resumed else None,
-        )
-    records = list(recorder.records.values())
-    interrupted = len(records) < len(grid) or any(r.status is None for r in records)
-    with full_disk_told(resume):
-        metrics = report(config, settings, records, folder, ledger, console)
-        ledger.append("note", status="KILLED" if interrupted else "FINISHED", metrics=metrics)
-    unsent = delivery.close(timeout=60)
-    failed = [str(r.number) for r in records if r.status == FAILED]
-    if failed:
-        console.print(f"Failed: trial {', '.join(failed)}; the errors are in {folder}/tune/*/error.txt.")
-    if unsent:
-        console.print(
-            f"{unsent} events have not reached MLflow at {config.tracking_uri} "
-            f"({delivery.error or 'still sending'}); nothing is lost: --resume {config.name} sends them.",
-            highlight=False,
-        )
-    console.print(f"Compare the runs in MLflow: {ui_command(config.tracking_uri)}", highlight=False)
-    if interrupted:
-        console.print(f"Interrupted. Go on with: {resume}", highlight=False)
-    ledger.close()
-    if interrupted:
-        return 130
-    return 0 if any(r.metrics for r in records) else 1
+    unsent = driver.close(
+        lambda: report(config, settings, driver.records, driver.folder, driver.ledger, console)
+    )
+    console.print("\n".join(closing_words(driver, unsent)), highlight=False, soft_wrap=True)
+    return exit_code(driver.records, driver.interrupted)
 
 
 def prepare(config: "HappyPeopleConfig", console: Console) -> tuple[dict[str, Any], bytes, dict[str, Any]]:

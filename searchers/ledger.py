@@ -79,7 +79,7 @@ class Ledger:
         file.truncate(content.rfind(b"\n") + 1)
 
     def append(self, event: str, **values: Any) -> None:
-        """Write an event; it is on disk when this returns. Raises as `claim`; OSError where the disk is full."""
+        """Write an event; it is on disk when this returns. Raises as `claim`, and OSError on a full disk."""
         line = (json.dumps({"event": event, "time": int(time.time() * 1000), **values}) + "\n").encode()
         with self._lock:
             self.claim()

@@ -12,8 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from searchers.command import main_of, prepare
+from searchers.configuration import SweepConfig
 from searchers.progress import best_record
-from searchers.sweep import Study, SweepConfig, run
+from searchers.sweep import Study, run
 
 PROGRAM = "python -m searchers.lego_vae"
 METRIC = "validation_loss_last3"

@@ -84,7 +84,10 @@ class Progress(tune.Callback):
         for name in ("trial", *self.dimensions, "epoch", self.metric):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("state", no_wrap=True)
-        for record in records[-ROWS:]:
+        shown = records[-ROWS:]
+        if best is not None and best not in shown:
+            shown[0] = best
+        for record in shown:
             state = record.status or ("running" if record.trial in self.running else "waiting")
             mark = " ← best" if record is best else ""
             table.add_row(

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from searchers.configuration import MAY_CHANGE_ON_RESUME, SweepConfig, default_tracking_uri
 from searchers.ledger import FAILED, STOPPED, TrialRecord
 from searchers.progress import best_record, number
 from searchers.space import Real
 
 if TYPE_CHECKING:
-    from searchers.recording import Delivery
-    from searchers.sweep import Study, SweepConfig
+    from searchers.driver import Driver
+    from searchers.sweep import Study
 
-MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root")
 REDUCTION_FACTOR = 3  # of ASHA: a third of the trials that reach a rung go on
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")
 
@@ -37,7 +37,7 @@ class About:
     tags: dict[str, str]
 
 
-def about(study: "Study", config: "SweepConfig", program: str) -> About:
+def about(study: "Study", config: SweepConfig, program: str) -> About:
     """Describe the sweep: its settings, the code and the packages that ran it, and what the scores mean."""
     stopping = "no early stopping" if config.no_early_stopping or study.objectives else "ASHA"
     further = "".join(f" and {mode}imising `{name}`" for name, mode in study.objectives.items())
@@ -127,7 +127,7 @@ def git_commit() -> str | None:
         return None
 
 
-def result_table(study: "Study", config: "SweepConfig", records: list[TrialRecord]) -> Table:
+def result_table(study: "Study", config: SweepConfig, records: list[TrialRecord]) -> Table:
     """Return all trials, the best first: a table for terminals of 80 columns.
 
     Beside further objectives there is no room for what is derived from a setting.
@@ -174,28 +174,16 @@ def _score(record: TrialRecord, metric: str) -> str:
     return number(record.last(metric)) + (f" ± {deviation:.2g}" if math.isfinite(deviation) else "")
 
 
-def closing_words(
-    study: "Study",
-    config: "SweepConfig",
-    records: list[TrialRecord],
-    delivery: "Delivery",
-    unsent: int,
-    interrupted: bool,
-    resume: str,
-) -> str:
-    """Say what is best, what stopped early, where everything is, and what to type next.
-
-    `resume` is the command that goes on with the sweep.
-    """
-    folder = Path(config.results) / config.name
-    lines = []
+def best_words(study: "Study", driver: "Driver") -> list[str]:
+    """Say what is best, what stopped early, and where the figures are; a line each."""
+    records, lines = driver.records, []
     best = best_record(records, study.metric, study.mode)
     if best:
         setting = ", ".join(f"{name} = {number(best.config[name])}" for name in study.space)
         setting += "".join(
             f", {name} = {number(value)}" for name, value in study.derived(best.config).items()
         )
-        first = best.metrics[min(best.metrics)].get(study.metric, math.nan)
+        first = best.metrics[min(best.metrics)][study.metric]
         lines.append(
             f"Best: trial {best.number}, {setting}: {study.metric} {number(best.last(study.metric))} "
             f"after epoch {best.epoch} ({number(first)} after its first)."
@@ -205,21 +193,32 @@ def closing_words(
     early = [record for record in records if record.status == STOPPED]
     if early:
         lines.append(f"Stopped early by ASHA: {len(early)} of {len(records)} trials.")
-    failed = [record for record in records if record.status == FAILED]
-    if failed:
-        numbers = ", ".join(str(record.number) for record in failed)
-        lines.append(
-            f"Failed: trial {numbers} ({failed[0].error}); the whole errors are in {folder}/tune/*/error.txt."
-        )
+    folder = Path(driver.config.results) / driver.config.name
     figures = [folder / name for name in ("posterior.png", "pareto.png") if (folder / name).exists()]
     if figures:
         lines.append(f"Figure: {', '.join(map(str, figures))}")
+    return lines
+
+
+def closing_words(driver: "Driver", unsent: int) -> list[str]:
+    """Say what failed, where everything is, and what to type next; a line each.
+
+    `unsent` is how many events MLflow lacks.
+    """
+    config, delivery, lines = driver.config, driver.delivery, []
+    failed = [record for record in driver.records if record.status == FAILED]
+    if failed:
+        numbers = ", ".join(str(record.number) for record in failed)
+        lines.append(
+            f"Failed: trial {numbers} ({failed[0].error}); the whole errors are in "
+            f"{driver.checkpoints}/tune/*/error.txt."
+        )
     if unsent:
         lines.append(
             f"{unsent} events have not reached MLflow at {config.tracking_uri} "
-            f"({delivery.error or 'still sending'}); nothing is lost: {resume} sends them."
+            f"({delivery.error or 'still sending'}); nothing is lost: {driver.resume} sends them."
         )
-    if best:
+    if any(record.metrics for record in driver.records):
         lines.append(f"Who won, and can that be told? {analysis_command('winners', config)}")
         lines.append(f"One page for a colleague: {analysis_command('report', config)}")
     lines.append(f"Compare the trials in MLflow: {ui_command(config.tracking_uri)}")
@@ -228,9 +227,16 @@ def closing_words(
         base = config.tracking_uri.rstrip("/") if served else "http://127.0.0.1:5000"
         experiment = f"{base}/#/experiments/{delivery.experiment_id}"
         lines.append(f"then open {experiment}/runs?workflowType=machine_learning")
+    if driver.interrupted:
+        lines.append(f"Interrupted. Go on with: {driver.resume}")
+    return lines
+
+
+def exit_code(records: Sequence[TrialRecord], interrupted: bool) -> int:
+    """Return 0; 130 after Ctrl-C; 1 where no trial reached an epoch."""
     if interrupted:
-        lines.append(f"Interrupted. Go on with: {resume}")
-    return "\n".join(lines)
+        return 130
+    return 0 if any(record.metrics for record in records) else 1
 
 
 def ui_command(tracking_uri: str) -> str:
@@ -240,14 +246,20 @@ def ui_command(tracking_uri: str) -> str:
     return f"{_program('mlflow')} ui --backend-store-uri {tracking_uri}"
 
 
-def analysis_command(name: str, config: "SweepConfig") -> str:
+def analysis_command(name: str, config: SweepConfig) -> str:
     """Return a command of `analysis` on this sweep's record, which it finds by itself where that is usual."""
-    from searchers.sweep import default_tracking_uri
+    words = [f"analysis.{name}", "--sweep", config.name]
+    if config.tracking_uri != default_tracking_uri():
+        words += ["--tracking-uri", config.tracking_uri]
+    return f"{_program(Path(sys.executable).name)} -m {shlex.join(words)}"
 
-    usual = config.tracking_uri == default_tracking_uri()
-    words = ["-m", f"analysis.{name}", "--sweep", config.name]
-    words += [] if usual else ["--tracking-uri", config.tracking_uri]
-    return f"{_program(Path(sys.executable).name)} {shlex.join(words)}"
+
+def resume_command(program: str, config: SweepConfig, name: str | None = None) -> str:
+    """Return the command that goes on with this sweep, or with the one it is a part of."""
+    words = [program.removeprefix("python -m "), "--resume", name or config.name]
+    if config.results != SweepConfig.results:
+        words += ["--results", config.results]
+    return f"{_program(Path(sys.executable).name)} -m {shlex.join(words)}"
 
 
 def _program(name: str) -> str:

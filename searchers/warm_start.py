@@ -1,8 +1,9 @@
 """What an earlier sweep found, as `BayesOptSearch(warm_start=…)` takes it.
 
-Values are comparable only where metric, data and training budget are the same: the caller sees to that.
+Values are comparable only where metric, data and training budget are the same.
 """
 
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,21 +14,32 @@ from searchers.space import Choice, Dimension, Space, SpaceError
 if TYPE_CHECKING:
     import pandas
 
+    from searchers.sweep import SweepConfig
+
+# Of a sweep's settings, those that decide its scores beside what is searched.
+COMPARED = ("dataset", "dataset_limit", "image_size", "epochs", "evaluation_samples", "features")
+
 Known = tuple[dict[str, Any], float | list[float]]
 
 
-def from_sweep(folder: Path, metric: str) -> list[Known]:
+def from_sweep(folder: Path, metric: str, config: "SweepConfig") -> list[Known]:
     """Return (configuration, value) of each finished trial of a sweep's folder, nan where it diverged.
 
     For a trial that was stopped early the value is the list of its values, epoch by epoch. Raises
-    FileNotFoundError where there is no sweep, ValueError where no trial reported the metric.
+    FileNotFoundError where there is no sweep, ValueError where no trial reported the metric or where the
+    scores are not those of a sweep with this configuration.
     """
     path = Path(folder) / "ledger.jsonl"
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no sweep: there is no ledger.jsonl in it")
-    ledger = Ledger(path)
-    records = list(ledger.trials().values())
-    ledger.close()
+    stored = json.loads((Path(folder) / "sweep.json").read_text())["config"]
+    if differ := [name for name in COMPARED if stored.get(name) != getattr(config, name)]:
+        its, ours = (
+            " ".join(f"--{name.replace('_', '-')} {settings.get(name)}" for name in differ)
+            for settings in (stored, vars(config))
+        )
+        raise ValueError(f"{folder} was scored with {its}, this sweep is with {ours}: no comparable scores")
+    records = list(Ledger(path).trials().values())
     known = [(r.config, value) for r in records if (value := _value(r, metric)) is not None]
     if not any(metric in row for r in records for row in r.metrics.values()):
         names = {name for r in records for row in r.metrics.values() for name in row}

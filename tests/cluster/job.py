@@ -1,4 +1,4 @@
-"""A sweep of tiny trials, as `searchers.sweep.run` does one: what fault tests run on a machine as the driver.
+"""A sweep of tiny trials, driven as every sweep is: what fault tests run on a machine as the driver.
 
     python job.py NAME --trials 8 --epochs 4 --seconds 1 --storage /mnt/shared
 
@@ -10,22 +10,15 @@ import json
 import secrets
 import socket
 import time
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 from ray import tune
+from rich.console import Console
 
-import cluster
-import searchers
-from cluster.connect import connect
-from cluster.limiter import ClusterLimiter
-from cluster.storage import has_snapshot, resolve
-from cluster.watchdog import watchdogs
 from searchers.bayesopt import BayesOptSearch
-from searchers.ledger import Ledger
-from searchers.recording import Delivery, Recorder, SweepRecord
-from searchers.sweep import tune_arguments
+from searchers.configuration import SweepConfig
+from searchers.driver import Driver
+from searchers.recording import SweepRecord
 
 
 class Tiny(tune.Trainable):
@@ -63,34 +56,31 @@ def main():
     parser.add_argument("--tracking-uri", default=f"sqlite:///{Path.home()}/mlflow.db")
     a = parser.parse_args()
 
-    joined = connect(packages=[cluster, searchers])
-    print(joined.describe(1, 1), flush=True)
-    folder = Path.home() / "results" / a.name
-    storage = resolve(a.storage, folder, joined)
     begun = Path(a.storage) / f"{a.name}-begun"
     begun.mkdir(exist_ok=True)
-    ledger = Ledger(folder / "ledger.jsonl")
-    recorder = Recorder(ledger, folder, a.epochs)
-    record = SweepRecord(sweep_id=a.name, name=a.name, experiment="tiny", description="")
-    delivery = Delivery(ledger, folder, a.tracking_uri, record)
-    delivery.start()
-    arguments = tune_arguments(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=1))
-    tune.run(
+    config = SweepConfig(
+        name=a.name,
+        results=str(Path.home() / "results"),
+        storage=a.storage,
+        tracking_uri=a.tracking_uri,
+        gpus_per_trial=1,
+        epochs=a.epochs,
+        num_samples=a.trials,
+    )
+    driver = Driver(
+        config, a.name, "python -m job", Console(width=200), epochs=a.epochs, num_samples=a.trials
+    )
+    driver.deliver(SweepRecord(sweep_id=a.name, name=a.name, experiment="tiny", description=""))
+    driver.run(
         Tiny,
-        **arguments,
-        storage_path=storage,
-        trial_dirname_creator=lambda trial: trial.trial_id,
-        config={"x": tune.uniform(0.0, 1.0), "seconds": a.seconds, "begun": str(begun)},
+        settings={"x": tune.uniform(0.0, 1.0), "seconds": a.seconds, "begun": str(begun)},
+        search=BayesOptSearch(seed=0),
         metric="score",
         mode="max",
-        search_alg=ClusterLimiter(BayesOptSearch(seed=0), joined, 1, 1),
-        stop={"training_iteration": a.epochs},
-        num_samples=a.trials,
-        callbacks=[recorder, *watchdogs(1, 1, [str(folder), storage], partial(print, flush=True))],
-        resume_config=tune.ResumeConfig() if has_snapshot(storage) else None,
+        dimensions=["x"],
+        trial_dirname_creator=lambda trial: trial.trial_id,
     )
-    ledger.append("note", status="FINISHED")
-    print("unsent", delivery.close(timeout=120), flush=True)
+    print("unsent", driver.close(dict), flush=True)
 
 
 if __name__ == "__main__":

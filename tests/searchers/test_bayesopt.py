@@ -19,12 +19,13 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
 from searchers.acquisition import contains
 from searchers.bayesopt import BayesOptSearch
+from searchers.driver import tune_arguments
 from searchers.gp import GaussianProcess, Hyperparameters
 from searchers.history import ENDED, FAILED
 from searchers.ledger import TrialRecord
 from searchers.proposal import STRATEGIES
 from searchers.space import Choice, Integer, Real, Space, SpaceError
-from searchers.sweep import _scheduler, tune_arguments
+from searchers.sweep import _scheduler
 from tests.embedded import embedded_ray
 from tests.trainables.settings import SMALL_FACES
 from trainables import VAE

@@ -219,7 +219,11 @@ def test_given_points_are_trained_and_a_search_starts_from_what_is_known(finishe
     assert given.returncode == 0, given.stdout + given.stderr
     records = Ledger(folder / "results/given/ledger.jsonl").trials().values()
     assert sorted((r.config["beta"], r.config["seed"]) for r in records) == [(7.0, 3), (7.0, 4)]
-    warm = run(folder, cache, *arguments, "--name", "warm", "--num-samples", "1", "--warm-start", "tiny")
+    arguments += ["--num-samples", "1", "--warm-start", "tiny"]
+    other = run(folder, cache, *arguments, "--name", "other")
+    assert other.returncode == 2, other.stdout + other.stderr
+    assert "results/tiny was scored with --epochs 2, this sweep is with --epochs 1" in other.stderr
+    warm = run(folder, cache, *arguments, "--name", "warm", "--epochs", "2")
     assert warm.returncode == 0, warm.stdout + warm.stderr
 
 

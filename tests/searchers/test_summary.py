@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from searchers.configuration import SweepConfig
 from searchers.ledger import TrialRecord
-from searchers.summary import analysis_command, origin, result_table
+from searchers.summary import analysis_command, origin, result_table, resume_command
 
 METRIC = "fd_efficientnet_lite0"
 SCORES = {METRIC: 182.34567, f"{METRIC}_std": 0.68791, "epochs": 18}
@@ -78,3 +79,13 @@ def test_the_commands_name_the_record_where_the_sweep_wrote_elsewhere(monkeypatc
     )
     usual = SimpleNamespace(name="quick", tracking_uri="sqlite:///mlflow.db")
     assert analysis_command("report", usual).endswith("-m analysis.report --sweep quick")
+
+
+def test_the_command_to_go_on_can_be_copied():
+    said = resume_command(
+        "python -m searchers.lego_vae", SweepConfig(name="my sweep", results="/nfs/all sweeps")
+    )
+    assert said.endswith("-m searchers.lego_vae --resume 'my sweep' --results '/nfs/all sweeps'")
+    assert said.startswith(analysis_command("winners", SweepConfig()).partition(" -m ")[0])
+    said = resume_command("python -m searchers.lego_vae", SweepConfig(name="a-final"), "a")
+    assert said.endswith("-m searchers.lego_vae --resume a")

@@ -1,0 +1,170 @@
+"""What a sweep's command line says: `SweepConfig`; what of it a resumed sweep keeps; what is refused."""
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root")
+UNKNOWN_TO_RESUME = ("preset", "resume", "dry_run", "name")
+STORED = "sweep.json"  # in a sweep's folder: what `resolve` reads when it is resumed
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; the message says what can."""
+
+
+def default_tracking_uri() -> str:
+    """Return the server that the environment names, as on a cluster's head, or a database in this folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Settings of one run of a sweep. The command line is this class."""
+
+    preset: Literal["quick", "report"] = "quick"
+    """quick: minutes on two CPU cores; report: the seed's own setting, for GPUs"""
+    dataset: str = "faces"
+    """faces (drawn, embedded), celeba, or a path: images, class folders, CelebA's layout, tar, zip"""
+    dataset_limit: int | None = None
+    """use this many images at most"""
+    data_root: str | None = None
+    """folder of the named data sets"""
+    image_size: int = 64
+    """images are resized to this many pixels, a multiple of 8"""
+    width: float = 1.0
+    """multiplies every hidden channel count of the networks"""
+    batch_size: int = 256
+    """images a training step"""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """of training; auto: bfloat16 where the hardware has it"""
+    compile: bool = False
+    """compile the networks with torch.compile, which takes minutes at a trial's start"""
+    epochs: int = 10
+    """epochs a trial, if nothing stops it"""
+    evaluation_samples: int = 1000
+    """images that each evaluation generates"""
+    features: str = "auto"
+    """extractor of the Fréchet distance: auto, inception, efficientnet_lite0, dinov2"""
+    inception_weights: str | None = None
+    """file of pytorch-fid's Inception weights"""
+    num_samples: int = 20
+    """trials"""
+    grace_epochs: int = 2
+    """no trial is stopped before this many epochs"""
+    no_early_stopping: bool = False
+    """train every trial to its last epoch, without ASHA"""
+    surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
+    """Gaussian process of the search: hyperparameters learned, the seed's own, fixed Matérn, drawn by NUTS"""
+    warm_start: str | None = None
+    """name of an earlier sweep whose results the search begins with"""
+    points: str | None = None
+    """JSON file with a list of settings to train to the end instead of searching"""
+    cpus_per_trial: float = 1.0
+    """CPU cores a trial gets"""
+    gpus_per_trial: float = 0.0
+    """share of a GPU a trial gets"""
+    max_concurrent: int | None = None
+    """trials side by side; as many as fit, if not given"""
+    seed: int = 0
+    """of data order, networks and search"""
+    name: str | None = None
+    """name of the sweep; made from the date, if not given"""
+    resume: str | None = None
+    """go on with the sweep of this name"""
+    results: str = "results"
+    """folder of all sweeps"""
+    storage: str | None = None
+    """where checkpoints go: a folder that all nodes see, s3://… or gs://…; among the results, if not given"""
+    tracking_uri: str = field(default_factory=default_tracking_uri)
+    """MLflow's database or server; MLFLOW_TRACKING_URI, where that is set"""
+    address: str | None = None
+    """Ray cluster to join; an embedded one is started, if neither this nor RAY_ADDRESS is given"""
+    dry_run: bool = False
+    """print the resolved configuration and the resources, start nothing"""
+
+    def __post_init__(self):
+        for name in (
+            "batch_size",
+            "epochs",
+            "num_samples",
+            "grace_epochs",
+            "dataset_limit",
+            "max_concurrent",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
+        if self.evaluation_samples < 20:
+            raise ValueError(f"--evaluation-samples is {self.evaluation_samples}; it must be 20 or more")
+        if self.image_size < 8:
+            raise ValueError(f"--image-size is {self.image_size}; it must be 8 or more")
+        for name in ("width", "cpus_per_trial"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
+        if self.gpus_per_trial < 0:
+            raise ValueError(f"--gpus-per-trial is {self.gpus_per_trial}; it must be 0 or more")
+        for option in ("name", "resume"):
+            value = getattr(self, option)
+            if value is not None and (Path(value).name != value or value.startswith(".")):
+                raise ValueError(f"--{option} is {value!r}; it must be a plain name, without slashes")
+        if urlsplit(self.tracking_uri).password is not None:
+            raise ValueError(
+                "--tracking-uri holds a password, which process lists and the record would show: leave it "
+                "out and set MLFLOW_TRACKING_PASSWORD (for a server) or PGPASSWORD (for PostgreSQL)"
+            )
+
+
+def resolve(config: SweepConfig, defaults: SweepConfig) -> tuple[SweepConfig, str]:
+    """Return the configuration of a new or of a resumed sweep, and the sweep's id.
+
+    Raises UsageError where the name is taken, where there is nothing to resume, or where a resumed sweep is
+    given other settings than it began with.
+    """
+    if config.resume is None:
+        name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}"
+        if (Path(config.results) / name / STORED).exists():
+            raise UsageError(
+                f"There is a sweep {name!r} in {config.results}/ already: --resume {name} continues it"
+            )
+        return replace(config, name=name), secrets.token_hex(8)
+    path = Path(config.results) / config.resume / STORED
+    if not path.exists():
+        known = sorted(p.parent.name for p in Path(config.results).glob(f"*/{STORED}"))
+        raise UsageError(
+            f"There is no sweep {config.resume!r} in {config.results}/; there are: {known or 'none'}"
+        )
+    stored = json.loads(path.read_text())
+    changed = [
+        f.name
+        for f in fields(config)
+        if f.name not in UNKNOWN_TO_RESUME and getattr(config, f.name) != getattr(defaults, f.name)
+    ]
+    refused = [name for name in changed if name not in MAY_CHANGE_ON_RESUME]
+    if refused:
+        flag = "--" + refused[0].replace("_", "-")
+        raise UsageError(f"A resumed sweep keeps the settings it began with: leave out {flag}")
+    config = type(config)(**stored["config"] | {name: getattr(config, name) for name in changed})
+    return replace(config, resume=config.name), stored["sweep_id"]
+
+
+def stored(folder: Path) -> dict[str, Any] | None:
+    """Return what `store` has written in a sweep's folder; None where it has not."""
+    path = folder / STORED
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def store(folder: Path, sweep_id: str, config: Any, data_hash: str | None = None) -> None:
+    """Write what `resolve` reads when the sweep is resumed: whole, or not at all. Raises OSError."""
+    content = json.dumps({"sweep_id": sweep_id, "data_hash": data_hash, "config": asdict(config)}, indent=2)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / STORED
+    if not (path.exists() and path.read_text() == content):
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(content)
+        temporary.replace(path)
