@@ -80,7 +80,7 @@ class Real:
         slack = 1e-9 * max(abs(self.low), abs(self.high))
         if not self.low - slack <= value <= self.high + slack:
             raise SpaceError(f"{self.name} = {value!r} lies outside [{self.low}, {self.high}]")
-        if self.low == self.high:
+        if self.size == 1:
             return 0.5
         if self.log:
             part = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from ray import tune
 
@@ -65,6 +65,7 @@ def test_a_value_goes_there_and_back(dimension, u):
 
 @settings(deadline=None, max_examples=40, suppress_health_check=SLOW)
 @given(space=spaces(), seed=st.integers(0, 10**6))
+@example(space=Space([Integer("x", 1, 3, step=3)]), seed=0)
 def test_a_configuration_goes_there_and_back(space, seed):
     for u in space.fill(sobol(4, len(space), np.random.default_rng(seed))):
         codes = space.codes(u)
