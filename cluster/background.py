@@ -122,7 +122,8 @@ def _end_orphans(lock: IO[str]) -> None:
     for group in _named(lock)[1:]:
         listing = subprocess.run(["ps", "-o", "args=", "-p", str(group)], capture_output=True, text=True)
         if "mlflow" in listing.stdout:  # the number may be another's by now
+            deadline = time.monotonic() + PATIENCE  # dead ones that nobody buries, as in a container, stay
             with contextlib.suppress(ProcessLookupError):
-                while True:  # its port is free when the last of them is gone
+                while time.monotonic() < deadline:  # its port is free when the last of them is gone
                     os.killpg(group, signal.SIGKILL)
                     time.sleep(0.05)

@@ -234,7 +234,11 @@ def serve(server: TrackingServer, owner: Owner, announce: Callable[[str], object
             if server.alive():
                 continue
             server.stop()  # what is left of its processes holds the port
-            time.sleep(RESTART_SECONDS[min(attempt, len(RESTART_SECONDS) - 1)])
+            again = time.monotonic() + RESTART_SECONDS[min(attempt, len(RESTART_SECONDS) - 1)]
+            while time.monotonic() < again and not stopping:
+                time.sleep(0.2)
+            if stopping:
+                return
             attempt += 1
             with contextlib.suppress(TrackingError):
                 server.start(owner, stopping)

@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 from mlflow import MlflowClient
 
+from cluster import tracking
 from cluster.tracking import TrackingConfig, is_healthy, main
 from searchers.ledger import Ledger
 from searchers.recording import TRIAL_TAG, Delivery, Recorder, SweepRecord
@@ -150,6 +152,27 @@ def test_a_taken_port_is_named(tmp_path, capsys):
         port = other.getsockname()[1]
         assert main(["--folder", str(tmp_path), "--port", str(port)]) == 2
     assert f"Cannot listen on 127.0.0.1:{port} (Address already in use)" in capsys.readouterr().err
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_keeps_crashing_ends_when_it_is_told(monkeypatch):
+    started = []
+    crashing = SimpleNamespace(
+        config=SimpleNamespace(follow=None),
+        start=lambda owner, stopping: started.append(1),
+        alive=lambda: False,
+        stop=lambda: None,
+        welcome=lambda: "",
+    )
+    monkeypatch.setattr(tracking, "RESTART_SECONDS", (600,))
+    handlers = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGINT)}
+    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    try:
+        tracking.serve(crashing, None, lambda words: None)
+    finally:
+        for sign, handler in handlers.items():
+            signal.signal(sign, handler)
+    assert len(started) == 1
 
 
 def test_a_folder_has_one_server(tmp_path, capsys):
