@@ -47,6 +47,11 @@ def provenance(trials: pd.DataFrame, metric: str, further: Mapping[str, str] | N
     return pd.DataFrame(values, index=trials.index)
 
 
+def extractor_name(features: str) -> str:
+    """Return the name by which a recorded extractor is loaded: "dinov2" of "dinov2_vits14-…"."""
+    return features.split("-")[0].partition("_vit")[0]
+
+
 def groups(
     trials: pd.DataFrame, metric: str, further: Mapping[str, str] | None = None
 ) -> list[tuple[dict[str, str], pd.DataFrame]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
+from analysis import comparable
 from analysis.runs import AnalysisError, Tables
 from analysis.weights import download_weights
 from trainables.data.batches import to_uint8
@@ -47,7 +48,8 @@ class Evaluation:
 
         store = load_images(trial)
         weights = _given(trial, "feature_weights")
-        extractor = load_extractor(trial["params.features"].split("-")[0], weights=weights and Path(weights))
+        name = comparable.extractor_name(trial["params.features"])
+        extractor = load_extractor(name, weights=weights and Path(weights))
         if str(extractor.identity) != trial["params.features"]:
             raise AnalysisError(
                 f"The extractor here is {extractor.identity}, the record's {trial['params.features']}: "
