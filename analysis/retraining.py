@@ -1,11 +1,13 @@
 """Training the best settings again with other seeds: a sweep of its own, of given points, on the cluster."""
 
+import argparse
+import ast
 import json
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,16 +22,27 @@ if TYPE_CHECKING:
 
 COMMAND_TAG, PROGRAM_TAG, RETRAINS_TAG = "latentune.command", "latentune.program", "latentune.retrains"
 SEED_STEP = 1000  # the new seeds lie beyond those that a person would have tried
-# The retraining's own, or decided by it.
-NOT_PASSED_ON = {"name", "resume", "num-samples", "points", "dry-run", "seed", "tracking-uri"}
-NOT_PASSED_ON |= {"models", "final-epochs"}
+INTERRUPTED = 130  # exit code of a sweep after Ctrl-C
+# What a sweep's run records beside its settings.
+PROVENANCE = {
+    "data_hash",
+    "reference_images",
+    "likelihood",
+    "density_model",
+    "pixel_scale",
+    "reduction_factor",
+}
+# The retraining's own, or of a search, which it is not.
+NOT_PASSED_ON = {"name", "num_samples", "points", "seed", "warm_start", "surrogate", "models", "final_epochs"}
+NOT_RECORDED = ("results", "data_root", "address", "max_concurrent")  # a resumed sweep may change them
 
 
 def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: int) -> None:
     """Train the settings of trials again on fresh seeds, to the last epoch, as a sweep of its own.
 
-    The sweep's own program does it, on the cluster it finds. Raises AnalysisError where the record does not
-    say which program that is, where it trains several seeds itself, or where it fails.
+    The sweep's own program does it, on the cluster it finds; its points lie in its folder of results, for
+    its resumption. Raises AnalysisError where the record does not say which program that is, where it trains
+    several seeds itself, or where it fails; KeyboardInterrupt where it was interrupted.
     """
     sweep = tables.sweep
     if PROGRAM_TAG not in sweep.tags:
@@ -46,18 +59,34 @@ def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: i
         for _, trial in chosen.iterrows()
         for k in range(seeds)
     ]
-    name = f"{sweep.name}-seeds"
-    taken = {known.name for known in sweeps(client)}
+    results, name = Path(typed(sweep).get("results", "results")).absolute(), f"{sweep.name}-seeds"
+    begun = {path.parent.name for path in results.glob("*/sweep.json")}
+    taken = begun | {known.name for known in sweeps(client)}
     name = next(n for n in (name, *(f"{name}-{k}" for k in range(2, 1000))) if n not in taken)
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump({"of": sweep.sweep_id, "points": points}, file)
-        file.flush()
-        command = [sys.executable, "-m", sweep.tags[PROGRAM_TAG], *flags_of(sweep)]
-        command += [*flags_for_points(sweep), "--points", file.name, "--name", name]
-        command += ["--tracking-uri", client.tracking_uri]
-        finished = subprocess.run(command)
-    if finished.returncode:
-        raise AnalysisError(f"Retraining ended with exit code {finished.returncode}: {' '.join(command)}")
+    path = results / name / "points.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"of": sweep.sweep_id, "points": points}))
+    command = [sys.executable, "-m", sweep.tags[PROGRAM_TAG], *flags_of(sweep), *flags_for_points(sweep)]
+    command += ["--points", str(path), "--name", name, "--tracking-uri", client.tracking_uri]
+    code = wait_for(command)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        raise AnalysisError(f"Retraining ended with exit code {code}: {shlex.join(command)}")
+
+
+def wait_for(command: list[str]) -> int:
+    """Run a command to its end and return its exit code.
+
+    Ctrl-C is the command's: it closes its record, for longer than the 0.25 s after which `subprocess.run`
+    would kill it.
+    """
+    process = subprocess.Popen(command)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def flags_for_points(sweep: Sweep) -> list[str]:
@@ -68,16 +97,35 @@ def flags_for_points(sweep: Sweep) -> list[str]:
 
 
 def flags_of(sweep: Sweep) -> list[str]:
-    """Return the flags that a sweep was started with, without those that its retraining decides."""
-    flags, skipping = [], False
-    for word in shlex.split(sweep.tags.get(COMMAND_TAG, "")):
-        if word.startswith("--"):
-            skipping = word.removeprefix("--").partition("=")[0].replace("_", "-") in NOT_PASSED_ON
-            if not skipping:
-                flags.append(word)
-        elif flags and not skipping:
-            flags.append(word)
-    return flags
+    """Return the settings that a sweep ran with as flags, without those that its retraining decides.
+
+    All that is recorded is passed on, whatever the preset: which one is taken depends on the machine.
+    """
+    given = typed(sweep)
+    features = sweep.params.get("features")
+    settings = {name: value for name, value in sweep.params.items() if "/" not in name} | given
+    if features is not None and given.get("features", "auto") == "auto":
+        settings["features"] = comparable.extractor_name(features)
+    skipped = PROVENANCE | NOT_PASSED_ON
+    return [word for name, text in settings.items() if name not in skipped for word in flag(name, text)]
+
+
+def flag(name: str, text: str) -> list[str]:
+    """Return a setting as words of a command line; MLflow has it as Python prints it."""
+    option = name.replace("_", "-")
+    if text in ("True", "False"):
+        return [f"--{option}" if text == "True" else f"--no-{option}"]
+    if text.startswith("('"):
+        return [f"--{option}", *map(str, ast.literal_eval(text))]
+    return [f"--{option}", text]
+
+
+def typed(sweep: Sweep) -> dict[str, str]:
+    """Return what the record has from the command that ran the sweep alone, as far as it was typed there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for name in (*NOT_RECORDED, "features"):  # the record has the network, not the path of its file
+        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name)
+    return vars(parser.parse_known_args(shlex.split(sweep.tags.get(COMMAND_TAG, "")))[0])
 
 
 def setting_of(trial: pd.Series, sweep: Sweep) -> dict[str, float | int | str]:

@@ -1,15 +1,11 @@
 """The command that names the winner: what it says, and what it starts to be surer."""
 
-import json
 import re
-from itertools import pairwise
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from analysis import retraining, winners
-from analysis.runs import find, load
+from analysis.runs import load
 from tests.analysis.recorded import METRIC, Imagined, record
 
 
@@ -90,67 +86,3 @@ def test_bad_input_is_one_sentence_and_exit_code_2(client, capsys, arguments, wo
 def test_a_running_sweep_is_ranked_as_it_stands(client, capsys):
     assert run(client, "--sweep", "going-on") == 0
     assert "The sweep is still running: this is its state now." in capsys.readouterr().out
-
-
-def test_retraining_runs_the_best_settings_on_fresh_seeds_and_believes_them(
-    folder, client, monkeypatch, capsys
-):
-    uri = client.tracking_uri
-    typed = "python -m searchers.beta_vaegan --name first --num-samples 4 --epochs 9 --seed 3 --flip"
-    tags = (("latentune.command", typed),)
-    record(Imagined("first", trials=4, images=False, stopping=False, tags=tags), folder / "first", uri)
-    numbers = load(client, "first").best_first()["number"].tolist()
-    started = []
-
-    def pretend(command):
-        started.append(command)
-        flags = dict(pairwise(command))
-        asked = json.loads(Path(flags["--points"]).read_text())
-        again = Imagined(
-            flags["--name"],
-            trials=len(asked["points"]),
-            images=False,
-            stopping=False,
-            points=tuple(asked["points"]),
-            tags=(("latentune.retrains", asked["of"]),),
-            std=0.5,
-        )
-        record(again, folder / "again", uri)
-        return SimpleNamespace(returncode=0)
-
-    monkeypatch.setattr(retraining.subprocess, "run", pretend)
-    assert run(client, "--sweep", "first", "--retrain-seeds", "3", "--contenders", "2") == 0
-    (command,) = started
-    assert command[1:6] == ["-m", "searchers.beta_vaegan", "--epochs", "9", "--flip"]
-    assert command[command.index("--name") + 1] == "first-seeds"
-    again = load(client, "first-seeds")
-    assert sorted(set(again.trials["params.seed"])) == [1000, 1001, 1002]
-    betas = load(client, "first").trials.set_index("number")["params.beta"]
-    assert set(again.trials["params.beta"]) == {betas[n] for n in numbers[:2]}
-    said = " ".join(capsys.readouterr().out.split())
-    assert "Over training seeds, to the last epoch" in said
-    seeds = retraining.seeds_of(client, load(client, "first"))
-    means = again.trials.groupby("params.beta")[f"metrics.{METRIC}"].mean()
-    for n in numbers[:2]:
-        assert seeds.loc[n, "value"] == pytest.approx(means[betas[n]])
-        assert seeds.loc[n, "seeds"] == 3
-
-
-def test_flags_are_those_that_were_typed_without_the_retrainings_own(client):
-    sweep = find(client, "one")
-    typed = "python -m searchers.x --points=a.json --dataset '/a b' --no-flip --name y --resume z --lr 1"
-    sweep.tags["latentune.command"] = typed
-    assert retraining.flags_of(sweep) == ["--dataset", "/a b", "--no-flip", "--lr", "1"]
-
-
-@pytest.mark.parametrize(
-    ("program", "flags"),
-    [
-        ("searchers.beta_vaegan", []),
-        ("searchers.lego_vae", ["--final-epochs", "0"]),
-        ("searchers.densities", ["--models", "conv_vae"]),
-    ],
-)
-def test_a_program_of_several_sweeps_is_kept_to_the_one(program, flags):
-    sweep = SimpleNamespace(name="digits-conv_vae", tags={"latentune.program": program})
-    assert retraining.flags_for_points(sweep) == flags
