@@ -94,6 +94,7 @@ def run(
         resume_as=resume_as,
     )
     if points:
+        console.print(f"Nothing is searched: {len(points)} given trials run to their last epoch.")
         search = GivenPoints(points, study.metric, study.mode)
     else:
         search = BayesOptSearch(
@@ -162,15 +163,16 @@ def _known(study: Study, config: SweepConfig) -> list | None:
 
     Raises UsageError where there is none, and where its scores are not comparable.
     """
-    from searchers.warm_start import from_sweep
+    from searchers.tune_space import read_space
+    from searchers.warm_start import earlier_results
 
     if config.warm_start is None:
         return None
     if study.objectives:
         raise UsageError("--warm-start knows one score of a trial, and this search weighs several")
     try:
-        return from_sweep(Path(config.results) / config.warm_start, study.metric, config)
-    except (FileNotFoundError, ValueError) as error:
+        return earlier_results(config, study.metric, read_space(study.space))
+    except ValueError as error:
         raise UsageError(f"--warm-start: {error}") from error
 
 

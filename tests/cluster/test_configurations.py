@@ -1,5 +1,7 @@
 """The cluster files: valid by Ray's own schema, alike where they should be, closed where they must be."""
 
+import functools
+import operator
 import os
 import re
 import socket
@@ -8,11 +10,58 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = ["ray_cluster.yaml", "cluster/aws.yaml", "cluster/gcp.yaml"]
+
+
+def fields(required: str = "", **types) -> dict:
+    """Return the JSON schema of an object that has these fields and no others."""
+    return {
+        "type": "object",
+        "properties": types,
+        "required": required.split(),
+        "additionalProperties": False,
+    }
+
+
+# The fields of KubeRay 1.6's RayCluster, after its API reference; the resource definition itself is on no
+# package registry. Pod templates are Kubernetes' own.
+TEXT, NUMBER, SWITCH, ANY = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}, {"type": "object"}
+LIST, TEXTS = {"type": "array"}, {"type": "object", "additionalProperties": TEXT}
+POD_GROUP = {"rayStartParams": TEXTS, "template": ANY, "resources": TEXTS, "labels": TEXTS}
+HEAD_GROUP = {"headService": ANY, "enableIngress": SWITCH, "serviceType": TEXT}
+SIZES = {"replicas": NUMBER, "minReplicas": NUMBER, "maxReplicas": NUMBER, "numOfHosts": NUMBER}
+WORKER_GROUP = SIZES | {
+    "groupName": TEXT, "suspend": SWITCH, "idleTimeoutSeconds": NUMBER, "scaleStrategy": ANY,
+}  # fmt: skip
+AUTOSCALER = fields(
+    version={"enum": ["v1", "v2"]},
+    upscalingMode={"enum": ["Default", "Aggressive", "Conservative"]},
+    idleTimeoutSeconds=NUMBER,
+    **dict.fromkeys(("image", "imagePullPolicy"), TEXT),
+    **dict.fromkeys(("resources", "securityContext"), ANY),
+    **dict.fromkeys(("env", "envFrom", "volumeMounts"), LIST),
+)
+RAY_CLUSTER = fields(
+    "headGroupSpec",
+    rayVersion=TEXT,
+    authOptions=fields(mode={"enum": ["disabled", "token"]}, secretName=TEXT, enableK8sTokenAuth=SWITCH),
+    enableInTreeAutoscaling=SWITCH,
+    autoscalerOptions=AUTOSCALER,
+    headGroupSpec=fields("template", **POD_GROUP, **HEAD_GROUP),
+    workerGroupSpecs={
+        "type": "array",
+        "items": fields("groupName template minReplicas maxReplicas", **POD_GROUP, **WORKER_GROUP),
+    },
+    gcsFaultToleranceOptions=ANY,
+    headServiceAnnotations=TEXTS,
+    managedBy=TEXT,
+    suspend=SWITCH,
+)
 
 
 def read(name: str) -> dict:
@@ -71,24 +120,62 @@ def test_cloud_workers_are_spot_gpus_and_the_head_runs_no_trial(name):
     assert "spot" in str(types["gpu"]["node_config"]).lower()
 
 
-def test_kubernetes_gets_what_ray_cluster_asks_for():
-    claim, cluster = yaml.safe_load_all((REPOSITORY / "cluster/kuberay.yaml").read_text())
+@pytest.fixture
+def kuberay() -> list[dict]:
+    """What `kubectl apply -f cluster/kuberay.yaml` sends: a volume claim and a RayCluster."""
+    return list(yaml.safe_load_all((REPOSITORY / "cluster/kuberay.yaml").read_text()))
+
+
+def check_kuberay(claim: dict, cluster: dict) -> None:
+    """Raise ValidationError where Kubernetes or KubeRay would refuse it."""
+    kubernetes = pytest.importorskip("kubernetes_validate", reason="needs kubernetes-validate (make install)")
+    spec = cluster["spec"]
+    jsonschema.validate(spec, RAY_CLUSTER)
+    pods = [{"apiVersion": "v1", "kind": "Pod"} | group["template"] for group in groups(spec)]
+    for resource in (claim, *pods):
+        kubernetes.validate(resource, kubernetes.latest_version(), strict=True)
+
+
+def groups(spec: dict) -> list[dict]:
+    return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def test_kubernetes_and_kuberay_accept(kuberay):
+    check_kuberay(*kuberay)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (["authOption"], {"mode": "token"}),
+        (["autoscalerOptions", "version"], 2),
+        (["headGroupSpec", "rayStartParams", "num-cpus"], 0),
+        (["workerGroupSpecs", 0, "minReplica"], 0),
+        (["workerGroupSpecs", 0, "template", "spec", "containers", 0, "volumeMount"], []),
+        (["headGroupSpec", "template", "spec", "containers", 0, "resources", "limit"], {}),
+    ],
+)
+def test_kubernetes_or_kuberay_refuses_a_misspelt_key_or_a_wrong_type(kuberay, place, value):
+    *above, name = place
+    functools.reduce(operator.getitem, above, kuberay[1]["spec"])[name] = value
+    with pytest.raises(Exception, match=re.escape(repr(value) if name in ("version", "num-cpus") else name)):
+        check_kuberay(*kuberay)
+
+
+def test_kubernetes_gets_what_ray_cluster_asks_for(kuberay):
+    claim, cluster = kuberay
     assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
     spec = cluster["spec"]
     assert spec["authOptions"] == {"mode": "token"}
     pinned = re.search(r"^ray(?:\[tune\])?==(.*)$", (REPOSITORY / "requirements.lock").read_text(), re.M)
     assert spec["rayVersion"] == pinned[1]
-    pods = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
-    for pod in pods:
-        assert all(
-            isinstance(value, str) for value in pod["rayStartParams"].values()
-        )  # the CRD's map of strings
-        template = pod["template"]["spec"]
+    for group in groups(spec):
+        template = group["template"]["spec"]
         volumes = {volume["name"] for volume in template["volumes"]}
         for container in template["containers"]:
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
             assert "memory" in container["resources"]["limits"]
-    assert claim["metadata"]["name"] in str(pods)
+    assert claim["metadata"]["name"] in str(groups(spec))
     worker = spec["workerGroupSpecs"][0]
     assert worker["minReplicas"] <= worker["replicas"] <= worker["maxReplicas"]
 
