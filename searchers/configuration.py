@@ -62,7 +62,7 @@ class SweepConfig:
     surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
     """Gaussian process of the search: hyperparameters learned, the seed's own, fixed Matérn, drawn by NUTS"""
     warm_start: str | None = None
-    """name of an earlier sweep whose results the search begins with"""
+    """name of an earlier sweep, among the results or in MLflow, whose scores the search begins with"""
     points: str | None = None
     """JSON file with a list of settings to train to the end instead of searching"""
     cpus_per_trial: float = 1.0

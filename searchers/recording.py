@@ -12,10 +12,10 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from PIL import Image
@@ -23,6 +23,10 @@ from ray import tune
 from ray.tune.utils import flatten_dict
 
 from searchers.ledger import DIVERGED, FAILED, FINISHED, STOPPED, Ledger, TrialRecord
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 SWEEP_TAG, TRIAL_TAG = "latentune.sweep", "latentune.trial"
 STATUS_TAG, ERROR_TAG = "latentune.status", "latentune.error"
@@ -191,30 +195,18 @@ class Delivery(threading.Thread):
 
     def _connect(self) -> None:
         """Find the sweep's runs, or begin them."""
-        for name, value in CLIENT_SETTINGS.items():
-            os.environ.setdefault(name, value)
-        from mlflow import MlflowClient  # seconds to import: here, the sweep does not wait for it
-
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-        logging.getLogger("alembic").setLevel(logging.ERROR)
-        _create_database(self.tracking_uri)
-        self.client = MlflowClient(self.tracking_uri)
+        self.client = client_of(self.tracking_uri)
         experiment = self.client.get_experiment_by_name(self.sweep.experiment)
         self.experiment_id = (
             experiment.experiment_id if experiment else self.client.create_experiment(self.sweep.experiment)
         )
-        parent, token = None, None
+        parent = None
         mine = f"tags.`{SWEEP_TAG}` = '{self.sweep.sweep_id}'"
-        while True:
-            page = self.client.search_runs([self.experiment_id], mine, page_token=token)
-            for run in page:
-                if TRIAL_TAG in run.data.tags:
-                    self.run_ids[run.data.tags[TRIAL_TAG]] = run.info.run_id
-                else:
-                    parent = run.info.run_id
-            token = page.token
-            if not token:
-                break
+        for run in _runs(self.client, [self.experiment_id], mine):
+            if TRIAL_TAG in run.data.tags:
+                self.run_ids[run.data.tags[TRIAL_TAG]] = run.info.run_id
+            else:
+                parent = run.info.run_id
         if parent is None:
             tags = {SWEEP_TAG: self.sweep.sweep_id, "mlflow.note.content": self.sweep.description}
             tags |= self.sweep.tags
@@ -299,6 +291,63 @@ class Delivery(threading.Thread):
             self.client.log_metric(self.parent_run_id, key, value, event["time"], event.get("step", 0))
         if "status" in event:
             self.client.set_terminated(self.parent_run_id, event["status"], end_time=event["time"])
+
+
+def client_of(tracking_uri: str) -> "MlflowClient":
+    """Return a client that is neither patient nor talkative. A SQLite database that is not there is made."""
+    for name, value in CLIENT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient  # seconds to import: the delivery's thread does, no sweep waits for it
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    _create_database(tracking_uri)
+    return MlflowClient(tracking_uri)
+
+
+def recorded_sweep(tracking_uri: str, name: str, metric: str) -> tuple[dict[str, str], list[TrialRecord]]:
+    """Return the parameters of the sweep that has this name in MLflow, and its trials.
+
+    MLflow keeps parameters as text, the trials' configurations, too; of their metrics this one is read.
+    Raises ValueError, with a clause, where there is no such sweep, where there are several, and where MLflow
+    does not answer.
+    """
+    path = Path(tracking_uri.removeprefix("sqlite:///"))
+    if tracking_uri.startswith("sqlite:///") and not path.exists():
+        raise ValueError(f"there is no MLflow database at {tracking_uri}")
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = client_of(tracking_uri)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        named = _runs(client, experiments, f"attributes.run_name = '{name}'") if experiments else []
+        sweeps = [run for run in named if SWEEP_TAG in run.data.tags and TRIAL_TAG not in run.data.tags]
+        if len(sweeps) != 1:
+            raise ValueError(f"MLflow at {tracking_uri} has {len(sweeps) or 'none'} of that name")
+        (sweep,) = sweeps
+        trials = []
+        mine = f"tags.`{SWEEP_TAG}` = '{sweep.data.tags[SWEEP_TAG]}'"
+        for run in _runs(client, [sweep.info.experiment_id], mine):
+            tags = run.data.tags
+            if TRIAL_TAG in tags:
+                points = client.get_metric_history(run.info.run_id, metric)
+                epochs = {point.step: {metric: point.value} for point in points}
+                number, status = int(tags[NUMBER_TAG]), tags.get(STATUS_TAG)
+                trials.append(TrialRecord(tags[TRIAL_TAG], number, run.data.params, epochs, status))
+    except MlflowException as error:
+        raise ValueError(f"MLflow at {tracking_uri} does not answer: {str(error).splitlines()[0]}") from error
+    return sweep.data.params, sorted(trials, key=lambda trial: trial.number)
+
+
+def _runs(client: "MlflowClient", experiments: list[str], query: str) -> "Iterator[Run]":
+    """Yield all runs that the query finds, page by page."""
+    token = None
+    while True:
+        page = client.search_runs(experiments, query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _create_database(tracking_uri: str) -> None:

@@ -1,20 +1,17 @@
-"""What an earlier sweep found, as `BayesOptSearch(warm_start=…)` takes it.
+"""What an earlier sweep found, as `BayesOptSearch(warm_start=…)` takes it: from its folder, or from MLflow.
 
 Values are comparable only where metric, data and training budget are the same.
 """
 
-import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from searchers.configuration import SweepConfig, stored
 from searchers.ledger import DIVERGED, FINISHED, STOPPED, Ledger, TrialRecord
-from searchers.space import Choice, Dimension, Space, SpaceError
-
-if TYPE_CHECKING:
-    import pandas
-
-    from searchers.sweep import SweepConfig
+from searchers.recording import recorded_sweep
+from searchers.space import Choice, Dimension, Space
 
 # Of a sweep's settings, those that decide its scores beside what is searched.
 COMPARED = ("dataset", "dataset_limit", "image_size", "epochs", "evaluation_samples", "features")
@@ -22,29 +19,41 @@ COMPARED = ("dataset", "dataset_limit", "image_size", "epochs", "evaluation_samp
 Known = tuple[dict[str, Any], float | list[float]]
 
 
-def from_sweep(folder: Path, metric: str, config: "SweepConfig") -> list[Known]:
-    """Return (configuration, value) of each finished trial of a sweep's folder, nan where it diverged.
+def earlier_results(
+    config: SweepConfig, metric: str, space: Space, provenance: Mapping[str, Any]
+) -> list[Known]:
+    """Return (configuration, value) of each finished trial of the sweep that `config.warm_start` names.
 
-    For a trial that was stopped early the value is the list of its values, epoch by epoch. Raises
-    FileNotFoundError where there is no sweep, ValueError where no trial reported the metric or where the
-    scores are not those of a sweep with this configuration.
+    It is read from its folder among the results or, where there is none, from MLflow. For a trial that was
+    stopped early the value is the list of its values, epoch by epoch; where it diverged, nan. Raises
+    ValueError where there is no such sweep, where no trial reported the metric, or where the scores are not
+    those of a sweep with this configuration, to which MLflow's record adds its `provenance`.
     """
-    path = Path(folder) / "ledger.jsonl"
-    if not path.exists():
-        raise FileNotFoundError(f"{folder} holds no sweep: there is no ledger.jsonl in it")
-    stored = json.loads((Path(folder) / "sweep.json").read_text())["config"]
-    if differ := [name for name in COMPARED if stored.get(name) != getattr(config, name)]:
-        its, ours = (
-            " ".join(f"--{name.replace('_', '-')} {settings.get(name)}" for name in differ)
-            for settings in (stored, vars(config))
-        )
-        raise ValueError(f"{folder} was scored with {its}, this sweep is with {ours}: no comparable scores")
-    records = list(Ledger(path).trials().values())
-    known = [(r.config, value) for r in records if (value := _value(r, metric)) is not None]
-    if not any(metric in row for r in records for row in r.metrics.values()):
-        names = {name for r in records for row in r.metrics.values() for name in row}
-        raise ValueError(f"No trial of {folder} reported {metric!r}; reported were {sorted(names)}")
-    return known
+    folder, new = Path(config.results) / config.warm_start, vars(config)
+    ledger = folder / "ledger.jsonl"
+    if ledger.exists():
+        settings, trials = stored(folder)["config"], list(Ledger(ledger).trials().values())
+    else:
+        try:
+            settings, trials = recorded_sweep(config.tracking_uri, config.warm_start, metric)
+        except ValueError as error:
+            raise ValueError(f"{folder} holds no sweep, and {error}") from error
+        new = {**new, **provenance}
+        for trial in trials:
+            read = [(d, trial.config[d.name]) for d in space.dimensions if d.name in trial.config]
+            trial.config = {dimension.name: _parse(text, dimension) for dimension, text in read}
+    _check(config.warm_start, settings, new)
+    if not any(metric in row for trial in trials for row in trial.metrics.values()):
+        raise ValueError(f"no trial of {config.warm_start!r} reported {metric!r}")
+    return [(t.config, value) for t in trials if (value := _value(t, metric)) is not None]
+
+
+def _check(name: str, settings: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise ValueError where these settings, or their texts, give scores that are not the new sweep's."""
+    its, ours = ({key: str(found.get(key)) for key in COMPARED} for found in (settings, new))
+    if differ := [key for key in COMPARED if its[key] != ours[key]]:
+        old, now = (" ".join(f"--{key.replace('_', '-')} {of[key]}" for key in differ) for of in (its, ours))
+        raise ValueError(f"{name!r} was scored with {old}, this sweep is with {now}: no comparable scores")
 
 
 def _value(record: TrialRecord, metric: str) -> float | list[float] | None:
@@ -56,31 +65,11 @@ def _value(record: TrialRecord, metric: str) -> float | list[float] | None:
     return values if record.status == STOPPED else values[-1]
 
 
-def from_mlflow(runs: "pandas.DataFrame", metric: str, space: Space) -> list[Known]:
-    """Return (configuration, value) of the runs of `mlflow.search_runs` that logged the metric.
-
-    MLflow keeps parameters as text; the space says what they were. Runs whose parameters do not lie in the
-    space are left out. Raises ValueError where no run is left.
-    """
-    known = []
-    for _, run in runs.iterrows():
-        value = run.get(f"metrics.{metric}", math.nan)
-        texts = {d.name: run.get(f"params.{d.name}") for d in space.dimensions}
-        try:
-            config = {d.name: _parse(texts[d.name], d) for d in space.dimensions}
-            space.encode(config)
-        except (SpaceError, TypeError, ValueError):
-            continue
-        if math.isfinite(value):
-            known.append((config, float(value)))
-    if not known:
-        columns = [c for c in runs.columns if c.startswith(("metrics.", "params."))]
-        names = [d.name for d in space.dimensions]
-        raise ValueError(f"No run has {metric!r} and the parameters {names}; there are the columns {columns}")
-    return known
-
-
 def _parse(text: str, dimension: Dimension) -> Any:
+    """Return the setting that this text was; the text itself, which the space refuses, where it was none."""
     if isinstance(dimension, Choice):
         return {str(choice): choice for choice in dimension.choices}.get(text, text)
-    return int(text) if dimension.integer else float(text)
+    try:
+        return float(text)
+    except ValueError:
+        return text
