@@ -187,15 +187,16 @@ class Machine(Namespace):
             cp /mnt/stage/host_key /run/host_key
             chmod 600 /run/host_key
             # What a machine has of this one: neither its homes nor the repository.
-            mount -t tmpfs tmpfs {REPOSITORY}
             mount --bind /mnt/stage/home /root
+            mount --bind /mnt/stage/tmp /tmp
+            mkdir -p {REPOSITORY}
+            mount -t tmpfs tmpfs {REPOSITORY}
             mkdir -p {INTERPRETER} {environment}
             mount --bind -o ro /mnt/stage/interpreter {INTERPRETER}
             mount --bind -o ro /mnt/stage/environment {environment}
             mount --bind -o ro /mnt/stage/environment /root/latentune/.venv
             mkdir /mnt/shared
             mount --bind /mnt/stage/shared /mnt/shared
-            mount --bind /mnt/stage/tmp /tmp
             {_NAMES}
             ip link set lo up
             read -r _
