@@ -93,6 +93,8 @@ def test_a_sweep_without_images_or_scores(client, tmp_path, capsys):
 
 
 def test_a_person_selects_trials_and_sees_their_images_side_by_side(browser, page, artefacts):
+    browser.get("about:blank")
+    browser.get_log("browser")  # of another test's page
     begin = time.perf_counter()
     browser.get(page.as_uri())
     print(f"opened in {time.perf_counter() - begin:.2f} s")
