@@ -41,8 +41,8 @@ def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: i
     """Train the settings of trials again on fresh seeds, to the last epoch, as a sweep of its own.
 
     The sweep's own program does it, on the cluster it finds; its points lie in its folder of results, for
-    its resumption. Raises AnalysisError where the record does not say which program that is, where it trains
-    several seeds itself, or where it fails; KeyboardInterrupt where it was interrupted.
+    its resumption. Raises AnalysisError where the record does not say which program that is, where it has
+    trained several seeds already, or where it fails; KeyboardInterrupt where it was interrupted.
     """
     sweep = tables.sweep
     if PROGRAM_TAG not in sweep.tags:
@@ -52,8 +52,14 @@ def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: i
             f"{sweep.name!r} has trained each setting on several seeds; --seeds of {sweep.tags[PROGRAM_TAG]} "
             "sets how many."
         )
+    known = sweeps(client)
+    if RETRAINS_TAG in sweep.tags:
+        of = {s.sweep_id: s.name for s in known}.get(sweep.tags[RETRAINS_TAG], sweep.tags[RETRAINS_TAG])
+        raise AnalysisError(f"{sweep.name!r} is a retraining of {of!r}; --sweep {of} trains further seeds.")
     chosen = tables.trials.set_index("number").loc[numbers]
     first = int(float(sweep.params.get("seed", 0))) + SEED_STEP
+    for trials in retrainings(client, sweep):
+        first = max(first, int(trials["params.seed"].max()) + 1)
     points = [
         {**setting_of(trial, sweep), "seed": first + k}
         for _, trial in chosen.iterrows()
@@ -61,7 +67,7 @@ def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: i
     ]
     results, name = Path(typed(sweep).get("results", "results")).absolute(), f"{sweep.name}-seeds"
     begun = {path.parent.name for path in results.glob("*/sweep.json")}
-    taken = begun | {known.name for known in sweeps(client)}
+    taken = begun | {s.name for s in known}
     name = next(n for n in (name, *(f"{name}-{k}" for k in range(2, 1000))) if n not in taken)
     path = results / name / "points.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,16 +140,22 @@ def setting_of(trial: pd.Series, sweep: Sweep) -> dict[str, float | int | str]:
     return {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
 
 
+def retrainings(client: "MlflowClient", sweep: Sweep) -> list[pd.DataFrame]:
+    """Return the trials of each retraining of a sweep that has any."""
+    found = [load_trials(client, s) for s in sweeps(client) if s.tags.get(RETRAINS_TAG) == sweep.sweep_id]
+    return [trials for trials in found if len(trials)]
+
+
 def seeds_of(client: "MlflowClient", tables: Tables) -> pd.DataFrame | None:
     """Return `over_seeds` of the settings that were trained to the end on several seeds; None without any.
 
-    They are the sweep's own trials, where it tries seeds itself, and all retraining of it. A setting is named
-    by the number of the best of its trials in the sweep. Scores under other conditions than most have are
-    left out.
+    They are the sweep's own trials, where it tries seeds itself, and all retraining of it; a seed that was
+    trained twice counts once. A setting is named by the number of the best of its trials in the sweep. Scores
+    under other conditions than most have are left out.
     """
     sweep, metric = tables.sweep, f"metrics.{tables.sweep.metric}"
-    found = [load_trials(client, s) for s in sweeps(client) if s.tags.get(RETRAINS_TAG) == sweep.sweep_id]
-    if SEED in tables.space:
+    found = retrainings(client, sweep)
+    if SEED in tables.space or RETRAINS_TAG in sweep.tags:
         found.append(tables.trials)
     found = [trials[trials["status"] == FINISHED] for trials in found if metric in trials]
     if not sum(map(len, found)):
@@ -153,7 +165,8 @@ def seeds_of(client: "MlflowClient", tables: Tables) -> pd.DataFrame | None:
     _, trials = comparable.groups(trials, sweep.metric)[0]
     numbers = {key_of(row, tables.settings): row["number"] for _, row in tables.best_first()[::-1].iterrows()}
     settings = trials.apply(lambda row: numbers.get(key_of(row, tables.settings)), axis=1)
-    seeds = over_seeds(trials[metric], settings)
+    once = ~pd.DataFrame({"setting": settings, "seed": trials["params.seed"]}).duplicated()
+    seeds = over_seeds(trials[metric][once], settings[once])
     seeds = seeds[seeds["seeds"] > 1]
     return None if seeds.empty else seeds.set_axis(seeds.index.astype(int))
 

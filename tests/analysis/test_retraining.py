@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from analysis import retraining, winners
-from analysis.runs import load
+from analysis.runs import find, load
 from searchers import beta_vaegan, densities, lego_vae
 from searchers.command import parse
 from searchers.summary import about
@@ -33,6 +33,20 @@ def sweep_of(command, **params):
     return SimpleNamespace(name=params.get("name"), tags=tags, params={k: str(v) for k, v in params.items()})
 
 
+def retrained(folder, client, name, asked):
+    """Record what the program would make of a file of points."""
+    again = Imagined(
+        name,
+        trials=len(asked["points"]),
+        images=False,
+        stopping=False,
+        points=tuple(asked["points"]),
+        tags=(("latentune.retrains", asked["of"]),),
+        std=0.5,
+    )
+    record(again, folder, client.tracking_uri)
+
+
 def test_retraining_runs_the_best_settings_on_fresh_seeds_and_believes_them(
     folder, client, monkeypatch, tmp_path, capsys
 ):
@@ -48,16 +62,7 @@ def test_retraining_runs_the_best_settings_on_fresh_seeds_and_believes_them(
         started.append(command)
         flags = dict(pairwise(command))
         asked = json.loads(Path(flags["--points"]).read_text())
-        again = Imagined(
-            flags["--name"],
-            trials=len(asked["points"]),
-            images=False,
-            stopping=False,
-            points=tuple(asked["points"]),
-            tags=(("latentune.retrains", asked["of"]),),
-            std=0.5,
-        )
-        record(again, folder / "again", uri)
+        retrained(folder, client, flags["--name"], asked)
         return 0
 
     monkeypatch.setattr(retraining, "wait_for", pretend)
@@ -77,6 +82,50 @@ def test_retraining_runs_the_best_settings_on_fresh_seeds_and_believes_them(
     for n in numbers[:2]:
         assert seeds.loc[n, "value"] == pytest.approx(means[betas[n]])
         assert seeds.loc[n, "seeds"] == 3
+
+
+def test_a_second_retraining_takes_further_seeds(folder, client, monkeypatch, tmp_path):
+    """The same seeds again would be the same trainings again, and their mean no surer for it."""
+    monkeypatch.chdir(tmp_path)
+    record(Imagined("again", trials=3, images=False, stopping=False), folder / "again", client.tracking_uri)
+    seeds = []
+
+    def pretend(command):
+        flags = dict(pairwise(command))
+        asked = json.loads(Path(flags["--points"]).read_text())
+        seeds.append({point["seed"] for point in asked["points"]})
+        retrained(folder, client, flags["--name"], asked)
+        return 0
+
+    monkeypatch.setattr(retraining, "wait_for", pretend)
+    for _ in range(2):
+        assert run(client, "--sweep", "again", "--retrain-seeds", "2", "--contenders", "1") == 0
+    assert seeds == [{1000, 1001}, {1002, 1003}]
+    (count,) = retraining.seeds_of(client, load(client, "again"))["seeds"]
+    assert count == 4
+
+
+def test_a_seed_that_was_trained_twice_counts_once(folder, client):
+    record(Imagined("twice", trials=1, images=False, stopping=False), folder / "twice", client.tracking_uri)
+    tables = load(client, "twice")
+    beta = float(tables.trials["params.beta"][0])
+    points = [{"beta": beta, "seed": seed} for seed in (5, 6, 5)]
+    retrained(folder, client, "twice-seeds", {"of": tables.sweep.sweep_id, "points": points})
+    trials = load(client, "twice-seeds").trials[f"metrics.{METRIC}"]
+    (found,) = retraining.seeds_of(client, tables).to_dict("records")
+    assert found["seeds"] == 2 and found["value"] == pytest.approx(trials[:2].mean())
+
+
+def test_a_retraining_is_ranked_over_its_seeds_and_not_retrained(folder, client, capsys):
+    record(Imagined("whole", trials=2, images=False, stopping=False), folder / "whole", client.tracking_uri)
+    points = [{"beta": beta, "seed": seed} for beta in (60.0, 140.0) for seed in (0, 1)]
+    retrained(folder, client, "whole-seeds", {"of": find(client, "whole").sweep_id, "points": points})
+    assert run(client, "--sweep", "whole-seeds") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Over training seeds" in said and "Means are over 2 training seeds or more." in said
+    assert run(client, "--sweep", "whole-seeds", "--retrain-seeds", "2") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "'whole-seeds' is a retraining of 'whole'; --sweep whole trains further seeds." in said
 
 
 def test_the_points_stay_where_a_resumption_finds_them(client, monkeypatch, tmp_path):
