@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from trainables.metrics.likelihood import bits_per_dim, evidence_lower_bound, importance_weighted_bound
+from trainables.metrics.likelihood import bits_per_dim, importance_weighted_bound
 
 
 def linear_gaussian(n=2000, K=1, seed=0):
@@ -45,34 +45,12 @@ def test_the_exact_posterior_gives_the_evidence_from_one_sample():
 def test_weights_of_any_size_neither_overflow_nor_vanish():
     bound = importance_weighted_bound(torch.tensor([[-9000.0, 800.0], [-math.inf, 800.0]]))
     torch.testing.assert_close(bound, torch.tensor([-9000.0 - math.log(2), 800.0], dtype=torch.float64))
-    for bad in (math.nan, math.inf):
-        with pytest.raises(ValueError, match="nan or"):
-            importance_weighted_bound(torch.tensor([[bad]]))
+    assert importance_weighted_bound(torch.tensor([[math.nan, 1.0], [2.0, 1.0]])).isnan().tolist() == [
+        True,
+        False,
+    ]
     with pytest.raises(ValueError, match=r"shape \(3,\); \(K, N\)"):
         importance_weighted_bound(torch.zeros(3))
-
-
-def test_parts_are_averaged_over_images_whatever_the_batches():
-    log_likelihood = torch.arange(10.0)
-    kl = torch.arange(10.0).square() / 10
-    estimate = evidence_lower_bound(zip(log_likelihood.split(3), kl.split(3), strict=True))
-    assert estimate.n == 10
-    assert estimate.log_likelihood == pytest.approx(4.5)
-    assert estimate.kl_divergence == pytest.approx(2.85)
-    assert estimate.elbo == pytest.approx(4.5 - 2.85)
-    elbo = log_likelihood - kl
-    assert estimate.standard_error == pytest.approx(float(elbo.std()) / math.sqrt(10), rel=1e-6)
-
-
-def test_bad_parts_are_refused():
-    with pytest.raises(ValueError, match="no images"):
-        evidence_lower_bound([])
-    with pytest.raises(ValueError, match="KL divergence of 1 images is not finite"):
-        evidence_lower_bound([(torch.zeros(2), torch.tensor([0.0, math.nan]))])
-    with pytest.raises(ValueError, match="differ in shape"):
-        evidence_lower_bound([(torch.zeros(2), torch.zeros(3))])
-    with pytest.raises(ValueError, match=r"one value an image"):
-        evidence_lower_bound([(torch.zeros(2, 3), torch.zeros(2, 3))])
 
 
 def test_bits_per_dim():

@@ -80,6 +80,12 @@ def test_a_table_is_of_one_family_the_best_first():
     assert list(table.columns[2].cells) == ["-90.00 ± 0.50", "-142.81", "-150.00 ± 0.50", "-156.82"]
     assert list(table.columns[1].cells)[1] == "paper's Table 1"
     assert list(score_table("bernoulli", results, None).columns[0].cells) == ["conv_vae", "vae"]
+    bounds = [
+        {**r, "nats_importance_weighted": r["nats_per_image"] + 2, "importance_samples": 50} for r in results
+    ]
+    table = score_table("bernoulli", bounds, 784)
+    assert table.columns[3].header == "IWAE, K=50"
+    assert list(table.columns[3].cells) == ["-88.00", "", "-148.00", ""]
 
 
 @pytest.mark.parametrize(

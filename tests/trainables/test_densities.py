@@ -12,9 +12,11 @@ from trainables.densities import (
     BernoulliVAE,
     GaussianMixture,
     likelihood_scores,
+    log_weights,
     score,
     train,
 )
+from trainables.metrics.likelihood import importance_weighted_bound
 from trainables.models import bernoulli_vae, densities
 from trainables.models.storage import load_model
 from trainables.trainable import export_model
@@ -75,6 +77,32 @@ def test_a_fitted_density_is_done_after_one_step_and_is_fitted_to_the_training_i
     by_hand.fit(to_float(store.images[store.split("train")]))
     held_out = to_float(store.images[store.split("validation")[:50]])
     assert result["nats_per_image"] == pytest.approx(float(by_hand.log_likelihood(held_out).mean()))
+
+
+def test_a_vaes_importance_weighted_bound_lies_between_its_elbo_and_the_likelihood():
+    """The likelihood is the integral over the two latents, summed on a fine grid."""
+    model = bernoulli_vae.BernoulliVAE(bernoulli_vae.BernoulliVAE.configure({"image_size": 4, "hidden": 9}))
+    images = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1), dtype=np.uint8)
+    train(model, images, epochs=20, batch_size=20)
+    x = to_float(images)
+    axis = torch.linspace(-6, 6, 241)
+    grid = torch.cartesian_prod(axis, axis)
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(grid).sum(1)
+    with torch.no_grad():
+        decoded = model.logits(grid)
+        joint = torch.stack(
+            [bernoulli_vae.bernoulli_log_likelihood(i.expand_as(decoded), decoded) for i in x]
+        )
+    evidence = torch.logsumexp((joint + prior).double(), 1) + 2 * math.log(float(axis[1] - axis[0]))
+    weights = log_weights(model, x, 2000, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(importance_weighted_bound(weights), evidence, atol=0.02, rtol=0)
+    scores = score(model, x)
+    assert scores["importance_samples"] == 50
+    assert scores["nats_importance_weighted"] == pytest.approx(float(evidence.mean()), abs=0.02)
+    assert scores["nats_per_image"] < scores["nats_importance_weighted"]
+    ppca = densities.PPCA(densities.PPCAConfig(image_size=4, latent_dim=2))
+    ppca.fit(x)
+    assert "nats_importance_weighted" not in score(ppca, x)
 
 
 def test_bits_are_of_grey_levels_for_a_gaussian_and_of_binary_pixels_for_a_bernoulli():
