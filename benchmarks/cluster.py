@@ -96,7 +96,7 @@ def driver(console: Console) -> None:
 
     from searchers.bayesopt import BayesOptSearch
     from searchers.ledger import Ledger
-    from searchers.recording import Recorder
+    from searchers.recorder import Recorder
 
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +139,8 @@ def delivery(console: Console, trials: int = 30) -> None:
 
     from cluster.tracking import is_healthy
     from searchers.ledger import Ledger
-    from searchers.recording import Delivery, Recorder, SweepRecord
+    from searchers.recorder import Recorder
+    from searchers.recording import Delivery, SweepRecord
 
     table = Table("MLflow", "events", "seconds", "events a second")
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +177,8 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
     from searchers.bayesopt import BayesOptSearch
     from searchers.driver import tune_arguments
     from searchers.ledger import Ledger
-    from searchers.recording import Delivery, Recorder, SweepRecord
+    from searchers.recorder import Recorder
+    from searchers.recording import Delivery, SweepRecord
 
     class Idle(tune.Trainable):
         def step(self):

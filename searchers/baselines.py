@@ -21,7 +21,7 @@ from searchers.command import main_of, tune_study
 from searchers.configuration import SweepConfig
 from searchers.ledger import TrialRecord
 from searchers.progress import number
-from searchers.sweep import Study
+from searchers.study import Study
 
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from searchers.command import main_of, tune_study
 from searchers.configuration import SweepConfig, UsageError
-from searchers.sweep import Study
+from searchers.study import Study
 
 PROGRAM = "python -m searchers.beta_vaegan"
 FIRST_BETAS = (1.0, 50.0, 100.0, 150.0)

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from searchers.configuration import SweepConfig, UsageError, resolve
 from searchers.space import SpaceError
-from searchers.sweep import Outcome, Study, run
+from searchers.study import Study
+from searchers.sweep import Outcome, run
 
 Work = Callable[[SweepConfig, str, Console], int]
 StudyOf = Callable[[SweepConfig, dict[str, Any], str, dict[str, Any]], Study]

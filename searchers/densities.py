@@ -15,7 +15,8 @@ from rich.console import Console
 from searchers.command import main_of, prepare
 from searchers.configuration import SweepConfig, store
 from searchers.progress import best_record
-from searchers.sweep import Study, run
+from searchers.study import Study
+from searchers.sweep import run
 
 PROGRAM = "python -m searchers.densities"
 METRIC = "nats_per_image"

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from searchers.density_figures import draw_figures
 from searchers.progress import number
-from searchers.sweep import Study
+from searchers.study import Study
 
 if TYPE_CHECKING:
     from searchers.densities import DensityConfig

@@ -17,7 +17,8 @@ from rich.console import Console
 from searchers.configuration import UsageError, store, stored
 from searchers.ledger import Ledger, LedgerBusyError, TrialRecord
 from searchers.progress import Progress
-from searchers.recording import Delivery, Recorder, SweepRecord
+from searchers.recorder import Recorder
+from searchers.recording import Delivery, SweepRecord
 from searchers.summary import resume_command
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from rich.console import Console
 from searchers.command import main_of, prepare
 from searchers.configuration import SweepConfig
 from searchers.progress import best_record
-from searchers.sweep import Study, run
+from searchers.study import Study
+from searchers.sweep import run
 
 PROGRAM = "python -m searchers.lego_vae"
 METRIC = "validation_loss_last3"

@@ -11,8 +11,9 @@ from searchers.progress import number
 if TYPE_CHECKING:
     from searchers.bayesopt import BayesOptSearch
     from searchers.ledger import TrialRecord
-    from searchers.recording import Delivery, Recorder
-    from searchers.sweep import Study
+    from searchers.recorder import Recorder
+    from searchers.recording import Delivery
+    from searchers.study import Study
 
 FIGURE = "pareto.png"
 FRONT_TAG = "latentune.pareto_front"  # numbers of the trials on the front

@@ -16,8 +16,9 @@ from ray import tune
 if TYPE_CHECKING:
     from searchers.bayesopt import BayesOptSearch
     from searchers.ledger import TrialRecord
-    from searchers.recording import Delivery, Recorder
-    from searchers.sweep import Study
+    from searchers.recorder import Recorder
+    from searchers.recording import Delivery
+    from searchers.study import Study
 
 FIGURE, TABLE = "posterior.png", "posterior.json"
 SYMBOLS = {"beta": "β"}

@@ -22,7 +22,7 @@ from searchers.space import Real
 
 if TYPE_CHECKING:
     from searchers.driver import Driver
-    from searchers.sweep import Study
+    from searchers.study import Study
 
 REDUCTION_FACTOR = 3  # of ASHA: a third of the trials that reach a rung go on
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")

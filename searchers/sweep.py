@@ -3,42 +3,22 @@
 `Study` says what is tuned, `SweepConfig` how this run of it goes, `run` does it.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
 from searchers.configuration import SweepConfig, UsageError
 from searchers.ledger import Ledger, TrialRecord
 from searchers.progress import best_record, ranked
+from searchers.study import Study
 from searchers.summary import REDUCTION_FACTOR, about, best_words, closing_words, exit_code, result_table
 
 EXPORTED = 3  # the best trials' weights go into the record
-
-
-@dataclass(frozen=True)
-class Study:
-    """What is tuned: a trainable, its search space in Tune's notation, and what the trials share."""
-
-    experiment: str
-    trainable: type
-    space: dict[str, Any]
-    settings: dict[str, Any]
-    metric: str
-    points_to_evaluate: tuple[dict[str, Any], ...] = ()
-    mode: Literal["min", "max"] = "min"
-    objectives: dict[str, Literal["min", "max"]] = field(default_factory=dict)
-    """further reported keys and their modes: the search is for the Pareto front of all"""
-    random_starts: int | None = None
-    points: tuple[dict[str, Any], ...] | None = None
-    """settings to train to the end, where there is nothing to search"""
-    provenance: dict[str, Any] | None = None
-    derived: Callable[[dict[str, Any]], dict[str, float]] = lambda config: {}
-    """further columns that follow from a trial's configuration, as β_norm from β"""
 
 
 @dataclass(frozen=True)

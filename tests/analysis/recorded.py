@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from searchers.ledger import Ledger
-from searchers.recording import Delivery, Recorder, SweepRecord
+from searchers.recorder import Recorder
+from searchers.recording import Delivery, SweepRecord
 
 BEGIN = 1_790_000_000.0  # seconds since 1970
 METRIC = "fd_efficientnet_lite0"

@@ -17,7 +17,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from cluster.watchdog import RETRIES, FailureCount, HangWatch
 from searchers.driver import tune_arguments
 from searchers.ledger import FAILED, FINISHED, Ledger
-from searchers.recording import Recorder
+from searchers.recorder import Recorder
 from tests.embedded import embedded_ray
 
 EPOCHS = 4

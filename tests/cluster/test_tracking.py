@@ -19,7 +19,8 @@ from mlflow import MlflowClient
 from cluster import tracking
 from cluster.tracking import TrackingConfig, is_healthy, main
 from searchers.ledger import Ledger
-from searchers.recording import TRIAL_TAG, Delivery, Recorder, SweepRecord
+from searchers.recorder import Recorder
+from searchers.recording import TRIAL_TAG, Delivery, SweepRecord
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 240  # an MLflow server takes 17 s to start on two idle cores

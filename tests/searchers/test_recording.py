@@ -13,15 +13,8 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from searchers.ledger import FAILED, Ledger
-from searchers.recording import (
-    STATUS_TAG,
-    SWEEP_TAG,
-    TRIAL_TAG,
-    Delivery,
-    Recorder,
-    SweepRecord,
-    _create_database,
-)
+from searchers.recorder import Recorder
+from searchers.recording import STATUS_TAG, SWEEP_TAG, TRIAL_TAG, Delivery, SweepRecord, _create_database
 
 EPOCHS = 3
 

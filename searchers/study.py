@@ -1,0 +1,26 @@
+"""A study: what is tuned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is tuned: a trainable, its search space in Tune's notation, and what the trials share."""
+
+    experiment: str
+    trainable: type
+    space: dict[str, Any]
+    settings: dict[str, Any]
+    metric: str
+    points_to_evaluate: tuple[dict[str, Any], ...] = ()
+    mode: Literal["min", "max"] = "min"
+    objectives: dict[str, Literal["min", "max"]] = field(default_factory=dict)
+    """further reported keys and their modes: the search is for the Pareto front of all"""
+    random_starts: int | None = None
+    points: tuple[dict[str, Any], ...] | None = None
+    """settings to train to the end, where there is nothing to search"""
+    provenance: dict[str, Any] | None = None
+    derived: Callable[[dict[str, Any]], dict[str, float]] = lambda config: {}
+    """further columns that follow from a trial's configuration, as β_norm from β"""
