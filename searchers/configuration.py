@@ -113,19 +113,19 @@ class SweepConfig:
             value = getattr(self, option)
             if value is not None and (Path(value).name != value or value.startswith(".")):
                 raise ValueError(f"--{option} is {value!r}; it must be a plain name, without slashes")
-        if urlsplit(self.tracking_uri).password is not None:
-            raise ValueError(
-                "--tracking-uri holds a password, which process lists and the record would show: leave it "
-                "out and set MLFLOW_TRACKING_PASSWORD (for a server) or PGPASSWORD (for PostgreSQL)"
-            )
 
 
 def resolve(config: SweepConfig, defaults: SweepConfig) -> tuple[SweepConfig, str]:
     """Return the configuration of a new or of a resumed sweep, and the sweep's id.
 
     Raises UsageError where the name is taken, where there is nothing to resume, or where a resumed sweep is
-    given other settings than it began with.
+    given other settings than it began with, and where a password would get into the record.
     """
+    if urlsplit(config.tracking_uri).password is not None:
+        raise UsageError(
+            "MLflow's address holds a password, which process lists and the record would show: leave it out, "
+            "and set MLFLOW_TRACKING_PASSWORD (for a server) or PGPASSWORD (for PostgreSQL)"
+        )
     if config.resume is None:
         name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}"
         if (Path(config.results) / name / STORED).exists():

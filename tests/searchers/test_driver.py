@@ -86,6 +86,7 @@ def test_gpus_that_no_trial_asks_for_are_spoken_of(config, monkeypatch):
 
 
 def test_a_password_stays_out_of_the_record():
-    with pytest.raises(ValueError, match="MLFLOW_TRACKING_PASSWORD"):
-        SweepConfig(tracking_uri="https://me:secret@host:5000")
-    SweepConfig(tracking_uri="https://host:5000")
+    with pytest.raises(UsageError, match="MLFLOW_TRACKING_PASSWORD") as error:
+        resolve(SweepConfig(tracking_uri="https://me:secret@host:5000"), SweepConfig())
+    assert "secret" not in str(error.value)
+    resolve(SweepConfig(tracking_uri="https://host:5000"), SweepConfig())
