@@ -118,7 +118,7 @@ class SweepConfig:
 def resolve(config: SweepConfig, defaults: SweepConfig) -> tuple[SweepConfig, str]:
     """Return the configuration of a new or of a resumed sweep, and the sweep's id.
 
-    Raises UsageError where the name is taken, where there is nothing to resume, or where a resumed sweep is
+    Raises UsageError where the name is taken, where there is nothing to resume, where a resumed sweep is
     given other settings than it began with, and where a password would get into the record.
     """
     if urlsplit(config.tracking_uri).password is not None:
