@@ -48,7 +48,7 @@ def resolve(storage: str | None, folder: Path, cluster: Cluster) -> str:
     except OSError as error:
         raise ClusterError(f"Nothing can be written in {path} ({error.strerror})") from error
     try:
-        _refuse_unshared(marker, cluster)
+        _refuse_unshared(marker, path, cluster, ADVICE)
     finally:
         marker.unlink()
     return str(path)
@@ -75,34 +75,27 @@ def full_disk_told(resume: str) -> Iterator[None]:
 
 
 def refuse_unseen(dataset: str, cluster: Cluster) -> None:
-    """Raise ClusterError where a data set is a path of this machine that a node does not see."""
+    """Raise ClusterError where a data set is a path of this machine that not every node sees."""
     path = Path(dataset).expanduser()
-    if cluster.nodes > 1 and path.exists():
-        _ask_nodes_for(path.resolve(), path, cluster, DATA_ADVICE)
+    if path.exists():
+        _refuse_unshared(path.resolve(), path, cluster, DATA_ADVICE)
 
 
-def _refuse_unshared(marker: Path, cluster: Cluster) -> None:
-    path = marker.parent
+def _refuse_unshared(path: Path, called: Path, cluster: Cluster, advice: str) -> None:
+    """Raise ClusterError, which speaks of `called`, where a node does not see a path, or will not."""
     if cluster.nodes > 1:
-        _ask_nodes_for(marker, path, cluster, ADVICE)
+
+        def sees(folder: str, name: str) -> bool:
+            import os
+
+            return name in os.listdir(folder) if os.path.isdir(folder) else False  # listing: NFS looks anew
+
+        blind = [node for node, seen in ask_nodes(sees, str(path.parent), path.name).items() if not seen]
+        if blind:
+            who = f"{', '.join(blind)} {'does' if len(blind) == 1 else 'do'}"
+            raise ClusterError(f"Trials run on {cluster.nodes} nodes, and {who} not see {called}: {advice}")
     elif len(cluster.promised) > 1 and not _file_system(path).startswith(NETWORK_FILE_SYSTEMS):
-        raise ClusterError(f"Nodes that join later will not see {path}, a folder of this machine: {ADVICE}")
-
-
-def _ask_nodes_for(path: Path, called: Path, cluster: Cluster, advice: str) -> None:
-    """Raise ClusterError, which speaks of `called`, where a node does not see a path."""
-
-    def sees(folder: str, name: str) -> bool:
-        import os
-
-        return name in os.listdir(folder) if os.path.isdir(folder) else False  # listing: NFS looks anew
-
-    blind = [node for node, seen in ask_nodes(sees, str(path.parent), path.name).items() if not seen]
-    if blind:
-        verb = "does" if len(blind) == 1 else "do"
-        raise ClusterError(
-            f"Trials run on {cluster.nodes} nodes, and {', '.join(blind)} {verb} not see {called}: {advice}"
-        )
+        raise ClusterError(f"Nodes that join later will not see {called}, which is this machine's: {advice}")
 
 
 def _file_system(path: Path) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from cluster import storage
 from cluster.connect import Cluster, ClusterError, Node
-from cluster.storage import full_disk_told, has_snapshot, resolve
+from cluster.storage import full_disk_told, has_snapshot, refuse_unseen, resolve
 
 ALONE = Cluster(None, (Node(2, 0),))
 GROWING = Cluster("10.0.0.1:6379", (Node(4, 0),), (Node(4, 0), Node(8, 1)))
@@ -34,11 +34,33 @@ def test_what_cannot_be_written_is_refused(tmp_path):
 
 def test_nodes_that_join_later_need_a_network_s_folder(tmp_path, monkeypatch):
     with pytest.raises(
-        ClusterError, match=r"Nodes that join later will not see .*mine, a folder of this machine"
+        ClusterError, match=r"Nodes that join later will not see .*mine, which is this machine's"
     ):
         resolve(None, tmp_path / "mine", GROWING)
     monkeypatch.setattr(storage, "_file_system", lambda path: "nfs4")
     assert resolve(None, tmp_path / "mine", GROWING) == str(tmp_path / "mine")
+
+
+def test_images_that_a_node_does_not_see_are_refused(tmp_path, monkeypatch):
+    pictures = tmp_path / "pictures"
+    refuse_unseen(str(pictures), GROWING)  # no path of this machine: a name, or an address
+    pictures.mkdir()
+    refuse_unseen(str(pictures), ALONE)
+    with pytest.raises(ClusterError, match=r"join later will not see .*pictures.*convert --output s3:"):
+        refuse_unseen(str(pictures), GROWING)
+    two = Cluster("10.0.0.1:6379", (Node(4, 0), Node(4, 0)))
+    asked = []
+
+    def answer(question, folder, name):
+        asked.append((folder, name))
+        return {"here": question(folder, name), "there": question("/nowhere", name)}
+
+    monkeypatch.setattr(storage, "ask_nodes", answer)
+    with pytest.raises(
+        ClusterError, match=r"and there does not see .*pictures: put it where all nodes see it"
+    ):
+        refuse_unseen(str(pictures), two)
+    assert asked == [(str(tmp_path), "pictures")]
 
 
 def test_the_innermost_mount_tells_the_file_system(tmp_path):
