@@ -31,6 +31,8 @@ def missing() -> str | None:
         return f"needs {', '.join(absent)} (apt-get install openssh-server openssh-client iproute2 rsync)"
     if os.geteuid():
         return "needs root, to make namespaces"
+    if " " in str(REPOSITORY):
+        return f"needs a checkout whose path has no space, not {REPOSITORY}"
     trial = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True)
     return "the kernel refuses to make namespaces" if trial.returncode else None
 
