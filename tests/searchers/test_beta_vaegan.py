@@ -173,6 +173,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, cache):
         (["--name", "a/b"], "it must be a plain name"),
         (["--features", "vgg"], "efficientnet_lite0"),
         (["--dataset", "nowhere"], "nowhere"),
+        (["--batch-size", "100"], "which gives no batch of 100; choose a batch size from 1 to"),
         (["--resume", "nowhere"], "There is no sweep 'nowhere'"),
         (["--cpus-per-trial", "512"], "No trial fits"),
         (["--inception-weights", "nowhere.pth"], "nowhere.pth"),
