@@ -1,4 +1,4 @@
-"""What a sweep's command line says: `SweepConfig`; what of it a resumed sweep keeps; what is refused."""
+"""What a sweep's command line says: `RunConfig`, and for a search `SweepConfig`; what a resumed one keeps."""
 
 import json
 import os
@@ -24,8 +24,8 @@ def default_tracking_uri() -> str:
 
 
 @dataclass(frozen=True)
-class SweepConfig:
-    """Settings of one run of a sweep. The command line is this class."""
+class RunConfig:
+    """What every sweep is told: its images and scores, what a trial gets, its name and where all goes."""
 
     preset: Literal["quick", "report"] = "quick"
     """quick: minutes on two CPU cores; report: the seed's own setting, for GPUs"""
@@ -39,40 +39,16 @@ class SweepConfig:
     """images are resized to this many pixels, a multiple of 8"""
     width: float = 1.0
     """multiplies every hidden channel count of the networks"""
-    batch_size: int = 256
-    """images a training step"""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """of training; auto: bfloat16 where the hardware has it"""
-    compile: bool = False
-    """compile the networks with torch.compile, which takes minutes at a trial's start"""
-    epochs: int = 10
-    """epochs a trial, if nothing stops it"""
-    evaluation_samples: int = 1000
-    """images that each evaluation generates"""
     features: str = "auto"
     """extractor of the Fréchet distance: auto, inception, efficientnet_lite0, dinov2"""
     inception_weights: str | None = None
     """file of pytorch-fid's Inception weights"""
-    num_samples: int = 20
-    """trials"""
-    grace_epochs: int = 2
-    """no trial is stopped before this many epochs"""
-    no_early_stopping: bool = False
-    """train every trial to its last epoch, without ASHA"""
-    surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
-    """Gaussian process of the search: hyperparameters learned, the seed's own, fixed Matérn, drawn by NUTS"""
-    warm_start: str | None = None
-    """name of an earlier sweep, among the results or in MLflow, whose scores the search begins with"""
-    points: str | None = None
-    """JSON file with a list of settings to train to the end instead of searching"""
     cpus_per_trial: float = 1.0
     """CPU cores a trial gets"""
     gpus_per_trial: float = 0.0
     """share of a GPU a trial gets"""
     max_concurrent: int | None = None
     """trials side by side; as many as fit, if not given"""
-    seed: int = 0
-    """of data order, networks and search"""
     name: str | None = None
     """name of the sweep; made from the date, if not given"""
     resume: str | None = None
@@ -87,6 +63,36 @@ class SweepConfig:
     """Ray cluster to join; an embedded one is started, if neither this nor RAY_ADDRESS is given"""
     dry_run: bool = False
     """print the resolved configuration and the resources, start nothing"""
+
+
+@dataclass(frozen=True)
+class SweepConfig(RunConfig):
+    """Settings of one run of a search. The command line is this class."""
+
+    batch_size: int = 256
+    """images a training step"""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """of training; auto: bfloat16 where the hardware has it"""
+    compile: bool = False
+    """compile the networks with torch.compile, which takes minutes at a trial's start"""
+    epochs: int = 10
+    """epochs a trial, if nothing stops it"""
+    evaluation_samples: int = 1000
+    """images that each evaluation generates"""
+    num_samples: int = 20
+    """trials"""
+    grace_epochs: int = 2
+    """no trial is stopped before this many epochs"""
+    no_early_stopping: bool = False
+    """train every trial to its last epoch, without ASHA"""
+    surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
+    """Gaussian process of the search: hyperparameters learned, the seed's own, fixed Matérn, drawn by NUTS"""
+    warm_start: str | None = None
+    """name of an earlier sweep, among the results or in MLflow, whose scores the search begins with"""
+    points: str | None = None
+    """JSON file with a list of settings to train to the end instead of searching"""
+    seed: int = 0
+    """of data order, networks and search"""
 
     def __post_init__(self):
         for name in (
@@ -115,7 +121,7 @@ class SweepConfig:
                 raise ValueError(f"--{option} is {value!r}; it must be a plain name, without slashes")
 
 
-def resolve(config: SweepConfig, defaults: SweepConfig) -> tuple[SweepConfig, str]:
+def resolve(config: RunConfig, defaults: RunConfig) -> tuple[RunConfig, str]:
     """Return the configuration of a new or of a resumed sweep, and the sweep's id.
 
     Raises UsageError where the name is taken, where there is nothing to resume, where a resumed sweep is
@@ -133,13 +139,12 @@ def resolve(config: SweepConfig, defaults: SweepConfig) -> tuple[SweepConfig, st
                 f"There is a sweep {name!r} in {config.results}/ already: --resume {name} continues it"
             )
         return replace(config, name=name), secrets.token_hex(8)
-    path = Path(config.results) / config.resume / STORED
-    if not path.exists():
+    before = stored(Path(config.results) / config.resume)
+    if before is None:
         known = sorted(p.parent.name for p in Path(config.results).glob(f"*/{STORED}"))
         raise UsageError(
             f"There is no sweep {config.resume!r} in {config.results}/; there are: {known or 'none'}"
         )
-    stored = json.loads(path.read_text())
     changed = [
         f.name
         for f in fields(config)
@@ -149,8 +154,8 @@ def resolve(config: SweepConfig, defaults: SweepConfig) -> tuple[SweepConfig, st
     if refused:
         flag = "--" + refused[0].replace("_", "-")
         raise UsageError(f"A resumed sweep keeps the settings it began with: leave out {flag}")
-    config = type(config)(**stored["config"] | {name: getattr(config, name) for name in changed})
-    return replace(config, resume=config.name), stored["sweep_id"]
+    config = type(config)(**before["config"] | {name: getattr(config, name) for name in changed})
+    return replace(config, resume=config.name), before["sweep_id"]
 
 
 def stored(folder: Path) -> dict[str, Any] | None:
@@ -159,7 +164,7 @@ def stored(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def store(folder: Path, sweep_id: str, config: Any, data_hash: str | None = None) -> None:
+def store(folder: Path, sweep_id: str, config: RunConfig, data_hash: str | None = None) -> None:
     """Write what `resolve` reads when the sweep is resumed: whole, or not at all. Raises OSError."""
     content = json.dumps({"sweep_id": sweep_id, "data_hash": data_hash, "config": asdict(config)}, indent=2)
     folder.mkdir(parents=True, exist_ok=True)

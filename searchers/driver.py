@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from searchers.configuration import UsageError, store, stored
+from searchers.configuration import RunConfig, UsageError, store, stored
 from searchers.ledger import Ledger, LedgerBusyError, TrialRecord
 from searchers.progress import Progress
 from searchers.recorder import Recorder
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Driver:
-    """A sweep's cluster, folder and books. `config` is a resolved one, of any sweep.
+    """A sweep's cluster, folder and books. `config` is a resolved one.
 
     `program` is what is typed, and `resume_as` the sweep to name where this one is a part of it. Raises,
     before anything has begun, ClusterError where the cluster can't be joined or its nodes don't see what
@@ -38,7 +38,7 @@ class Driver:
 
     def __init__(
         self,
-        config: Any,
+        config: RunConfig,
         sweep_id: str,
         program: str,
         console: Console,
@@ -115,12 +115,11 @@ class Driver:
         dimensions: Sequence[str],
         scheduler: "tune.schedulers.TrialScheduler | None" = None,
         callbacks: Sequence["tune.Callback"] = (),
-        **arguments: Any,
     ) -> list["tune.experiment.Trial"]:
         """Run the trials to their ends, or until Ctrl-C; return Tune's own of them.
 
         `settings` are the trials' own, Tune's domains among them; a person is shown `dimensions` and `metric`
-        of each; `arguments` go to `tune.run`. Raises ClusterError on a full disk.
+        of each. Raises ClusterError on a full disk.
         """
         from ray import tune
 
@@ -140,11 +139,11 @@ class Driver:
             console=self.console,
         )
         watching = watchdogs(*each, [str(self.folder), self.checkpoints], self.console.print)
-        arguments |= tune_arguments(config)
         with full_disk_told(self.resume), progress:
             analysis = tune.run(
                 trainable,
-                **arguments,
+                **tune_arguments(config),
+                trial_dirname_creator=lambda trial: trial.trial_id,
                 metric=metric,
                 mode=mode,
                 storage_path=self.checkpoints,
@@ -173,7 +172,7 @@ class Driver:
         return unsent
 
 
-def join(config: Any) -> "Cluster":
+def join(config: RunConfig) -> "Cluster":
     """Return the cluster that the configuration asks for.
 
     Raises ClusterError where it can't be joined, UsageError where not one trial fits.
@@ -189,7 +188,7 @@ def join(config: Any) -> "Cluster":
     return cluster
 
 
-def tune_arguments(config: Any) -> dict[str, Any]:
+def tune_arguments(config: RunConfig) -> dict[str, Any]:
     """Return what every sweep asks of `tune.run`, after telling Tune to be quiet and to save itself often."""
     from ray import tune
 

@@ -5,28 +5,22 @@ methods, free positions t and seeds; it ends with the seed's Figures 1 and 3 and
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from searchers.command import main_of
-from searchers.configuration import default_tracking_uri
+from searchers.configuration import RunConfig
 
 PROGRAM = "python -m searchers.happy_people"
 Method = Literal["vqvae-retrained", "vqvae", "vae-retrained"]
 
 
 @dataclass(frozen=True)
-class HappyPeopleConfig:
+class HappyPeopleConfig(RunConfig):
     """Settings of one run of the sweep. The command line is this class."""
 
-    preset: Literal["quick", "report"] = "quick"
-    """quick: minutes on two CPU cores; report: the seed's own setting, for GPUs"""
     dataset: str = "faces"
     """faces (drawn, embedded), celeba, or a path; its classes must be smile degrees, or smiling and not"""
-    dataset_limit: int | None = None
-    """use this many images at most"""
-    data_root: str | None = None
-    """folder of the named data sets"""
     max_degree: float = 2.0
     """the generators see images up to this smile degree only"""
     scorer_weights: str | None = None
@@ -43,32 +37,6 @@ class HappyPeopleConfig:
     """part of each image to take: larsen, the face of CelebA's aligned images; square, the middle"""
     image_size: int = 64
     """images are resized to this many pixels, 16, 32, 64, …"""
-    width: float = 1.0
-    """multiplies every hidden channel count of the networks"""
-    features: str = "auto"
-    """extractor of the Fréchet distance: auto, inception, efficientnet_lite0, dinov2"""
-    inception_weights: str | None = None
-    """file of pytorch-fid's Inception weights"""
-    cpus_per_trial: float = 1.0
-    """CPU cores a trial gets"""
-    gpus_per_trial: float = 0.0
-    """share of a GPU a trial gets"""
-    max_concurrent: int | None = None
-    """trials side by side; as many as fit, if not given"""
-    name: str | None = None
-    """name of the sweep; made from the date, if not given"""
-    resume: str | None = None
-    """go on with the sweep of this name"""
-    results: str = "results"
-    """folder of all sweeps"""
-    storage: str | None = None
-    """where checkpoints go: a folder that all nodes see, s3://… or gs://…; among the results, if not given"""
-    tracking_uri: str = field(default_factory=default_tracking_uri)
-    """MLflow's database or server; MLFLOW_TRACKING_URI, where that is set"""
-    address: str | None = None
-    """Ray cluster to join; an embedded one is started, if neither this nor RAY_ADDRESS is given"""
-    dry_run: bool = False
-    """print the resolved configuration and the resources, start nothing"""
 
     def __post_init__(self):
         # JSON knows lists only

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from searchers.configuration import MAY_CHANGE_ON_RESUME, SweepConfig, default_tracking_uri
+from searchers.configuration import MAY_CHANGE_ON_RESUME, RunConfig, SweepConfig, default_tracking_uri
 from searchers.ledger import FAILED, STOPPED, TrialRecord
-from searchers.progress import best_record, number
+from searchers.progress import best_record, number, ranked
 from searchers.space import Real
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def about(study: "Study", config: SweepConfig, program: str) -> About:
     return About(description, params, tags)
 
 
-def lasting_settings(config: Any) -> dict[str, Any]:
+def lasting_settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings that a resumed sweep keeps: MLflow holds a parameter to its first value."""
     changing = {"resume", "dry_run", *MAY_CHANGE_ON_RESUME}
     return {name: value for name, value in asdict(config).items() if name not in changing}
@@ -132,14 +132,9 @@ def result_table(study: "Study", config: SweepConfig, records: list[TrialRecord]
 
     Beside further objectives there is no room for what is derived from a setting.
     """
-    sign = 1 if study.mode == "min" else -1
-    best = best_record(records, study.metric, study.mode)
-
-    def place(record: TrialRecord) -> tuple[bool, float]:
-        value = sign * record.last(study.metric)
-        return (False, value) if math.isfinite(value) else (True, 0.0)
-
-    ordered = sorted(records, key=place)
+    ordered = ranked(records, study.metric, study.mode)
+    best = ordered[0] if ordered else None
+    ordered += [record for record in records if not math.isfinite(record.last(study.metric))]
     further = {name: name.rpartition("/")[2] for name in study.objectives}
     derived = list(study.derived(records[0].config)) if records and not further else []
     table = Table(
@@ -246,7 +241,7 @@ def ui_command(tracking_uri: str) -> str:
     return f"{_program('mlflow')} ui --backend-store-uri {tracking_uri}"
 
 
-def analysis_command(name: str, config: SweepConfig) -> str:
+def analysis_command(name: str, config: RunConfig) -> str:
     """Return a command of `analysis` on this sweep's record, which it finds by itself where that is usual."""
     words = [f"analysis.{name}", "--sweep", config.name]
     if config.tracking_uri != default_tracking_uri():
@@ -254,10 +249,10 @@ def analysis_command(name: str, config: SweepConfig) -> str:
     return f"{_program(Path(sys.executable).name)} -m {shlex.join(words)}"
 
 
-def resume_command(program: str, config: SweepConfig, name: str | None = None) -> str:
+def resume_command(program: str, config: RunConfig, name: str | None = None) -> str:
     """Return the command that goes on with this sweep, or with the one it is a part of."""
     words = [program.removeprefix("python -m "), "--resume", name or config.name]
-    if config.results != SweepConfig.results:
+    if config.results != RunConfig.results:
         words += ["--results", config.results]
     return f"{_program(Path(sys.executable).name)} -m {shlex.join(words)}"
 

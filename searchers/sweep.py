@@ -110,7 +110,6 @@ def run(
         dimensions=list(study.space),
         scheduler=_scheduler(study, config, driver.records),
         callbacks=figures,
-        trial_dirname_creator=lambda trial: trial.trial_id,
     )
     records = driver.records
 

@@ -78,7 +78,6 @@ def main():
         metric="score",
         mode="max",
         dimensions=["x"],
-        trial_dirname_creator=lambda trial: trial.trial_id,
     )
     print("unsent", driver.close(dict), flush=True)
 
