@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 import tyro
 from rich.console import Console
 
-from analysis.runs import AnalysisError
+from analysis.record.runs import AnalysisError
 
 PAGE_WIDTH = 160
 

@@ -19,10 +19,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from analysis import charts, space_charts
+from analysis.charts import search as charts
+from analysis.charts import space as space_charts
+from analysis.charts.style import BLUE, STATUS, VERMILION, canvas, label, legend_above, objective_label
 from analysis.command import Record, run_command
-from analysis.runs import AnalysisError, Sweep, Tables, connect, load, sweeps
-from analysis.style import BLUE, STATUS, VERMILION, canvas, label, legend_above, objective_label
+from analysis.record.runs import AnalysisError, Sweep, Tables, connect, load, sweeps
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,7 +67,7 @@ def chart_functions(client: "MlflowClient", config: FiguresConfig) -> dict[str, 
 
 def figures(config: FiguresConfig, console: Console) -> int:
     """Draw the figures of a sweep."""
-    from analysis.latent import MODEL_FIGURES
+    from analysis.charts.latent import MODEL_FIGURES
 
     client = connect(config.tracking_uri)
     drawers = chart_functions(client, config)
@@ -104,9 +105,9 @@ def draw_model(
     console: Console,
 ) -> dict[str, str]:
     """Draw what needs the weights; return why others were left out, by name."""
-    from analysis.evaluation import load_images, load_trained
-    from analysis.latent import MODEL_FIGURES, Subject
-    from analysis.weights import with_weights
+    from analysis.charts.latent import MODEL_FIGURES, Subject
+    from analysis.judgement.evaluation import load_images, load_trained
+    from analysis.record.weights import with_weights
     from trainables.data.store import DataError
 
     try:
@@ -134,7 +135,7 @@ def draw_model(
 
 def comparison(client: "MlflowClient", tables: Tables, beside: tuple[str, ...]) -> list[tuple[str, Tables]]:
     """Return a sweep, its retrainings on other seeds, and the sweeps that were asked for."""
-    from analysis.retraining import RETRAINS_TAG
+    from analysis.judgement.retraining import RETRAINS_TAG
 
     again: list[Sweep] = [s for s in sweeps(client) if s.tags.get(RETRAINS_TAG) == tables.sweep.sweep_id]
     others = [load(client, sweep) for sweep in (*again, *beside)]

@@ -24,11 +24,11 @@ import pandas as pd
 from PIL import Image
 from rich.console import Console
 
-from analysis import comparable
+from analysis.charts.style import STATUS, label, objective_label
 from analysis.command import Record, run_command
 from analysis.figures import FiguresConfig, chart_functions
-from analysis.runs import AnalysisError, Sweep, Tables, connect, load
-from analysis.style import STATUS, label, objective_label
+from analysis.judgement import comparable
+from analysis.record.runs import AnalysisError, Sweep, Tables, connect, load
 from analysis.winners import answer, answer_over_seeds, front, ranking_of, ranking_over_seeds
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis import comparable
 from analysis.command import number, run_command, with_deviation
+from analysis.judgement import comparable
 from analysis.papers import TABLES, Column, PaperTable, Row
-from analysis.runs import FINISHED, AnalysisError, connect, find, load_trials, sweeps
+from analysis.record.runs import FINISHED, AnalysisError, connect, find, load_trials, sweeps
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

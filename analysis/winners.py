@@ -13,11 +13,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis import comparable
 from analysis.command import Record, number, run_command, with_deviation
-from analysis.ranking import pareto_front, rank
-from analysis.runs import FINISHED, AnalysisError, Tables, connect, load
-from analysis.weights import with_weights
+from analysis.judgement import comparable
+from analysis.judgement.ranking import pareto_front, rank
+from analysis.record.runs import FINISHED, AnalysisError, Tables, connect, load
+from analysis.record.weights import with_weights
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,13 +71,13 @@ def winners(config: WinnersConfig, console: Console) -> int:
     if config.repeats:
         winner = show_repeats(client, tables, contenders, config.repeats, console)
     if config.retrain_seeds:
-        from analysis.retraining import retrain
+        from analysis.judgement.retraining import retrain
 
         retrain(client, tables, contenders, config.retrain_seeds)
     over_seeds = show_seeds(client, tables, console)
     winner = over_seeds or winner
     if config.promote:
-        from analysis.promotion import promote
+        from analysis.judgement.promotion import promote
 
         promote(client, tables, winner, config.model_name or tables.sweep.experiment, console)
     elif not config.repeats and with_weights(client, tables):
@@ -188,7 +188,7 @@ def show_repeats(
 
     The score that made a trial the best one is flattered by having been chosen; these are not.
     """
-    from analysis.evaluation import FIRST_SEED, Evaluation, load_trained
+    from analysis.judgement.evaluation import FIRST_SEED, Evaluation, load_trained
 
     metric = tables.sweep.metric
     kept = [n for n in with_weights(client, tables) if n in numbers]
@@ -246,7 +246,7 @@ def show_seeds(client: "MlflowClient", tables: Tables, console: Console) -> int 
 
 def ranking_over_seeds(client: "MlflowClient", tables: Tables) -> pd.DataFrame | None:
     """Return `rank` of the settings that were trained on several seeds, by trial, with their columns."""
-    from analysis.retraining import seeds_of
+    from analysis.judgement.retraining import seeds_of
 
     seeds = seeds_of(client, tables)
     if seeds is None:

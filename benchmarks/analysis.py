@@ -16,9 +16,9 @@ from unittest.mock import patch
 
 from PIL import Image
 
-from searchers.recording import Delivery
-from tests.analysis.processes import chromium
-from tests.analysis.recorded import Imagined, record
+from searchers.record.mlflow_exporter import Delivery
+from tests.fixtures.processes import chromium
+from tests.fixtures.recorded import Imagined, record
 
 SAMPLE = 20  # trials that the peer reads
 # The winner's samples are decoded and a frame with them has been drawn.
@@ -93,7 +93,7 @@ def main() -> None:
 
 def measure_loading(uri: str, parquet: Path) -> None:
     """Time a first load, a second one, and the peer; print the table."""
-    from analysis.runs import connect, load
+    from analysis.record.runs import connect, load
 
     print(f"{'':34} {'wall clock':>10} {'processor':>10}")
     with Timed() as connecting:
@@ -122,11 +122,11 @@ def measure_loading(uri: str, parquet: Path) -> None:
 
 def measure_report(folder: Path) -> None:
     """Time and weigh a report of 100 trials with grids of 64 faces, two a recorded epoch."""
+    from analysis.record.runs import connect, load
     from analysis.report import render
-    from analysis.runs import connect, load
 
     uri = f"sqlite:///{folder}/report.db"
-    with patch("tests.analysis.recorded.picture", grid_of_faces):
+    with patch("tests.fixtures.recorded.picture", grid_of_faces):
         record(Imagined("report", trials=100, dimensions=3), folder, uri)
     client = connect(uri)
     with Timed() as rendering:
@@ -153,7 +153,7 @@ def grid_of_faces(number: int, epoch: int, kind: int) -> bytes:
 
 @cache
 def _grid_of_faces(seed: int) -> bytes:
-    from trainables.data.faces import render
+    from trainables.data.synthetic.faces import render
 
     faces, _ = render(64, image_size=64, seed=seed)
     sheet = faces.reshape(8, 8, 64, 64, 3).swapaxes(1, 2).reshape(512, 512, 3)

@@ -94,9 +94,9 @@ def driver(console: Console) -> None:
     from ray import tune
     from ray.tune.schedulers import AsyncHyperBandScheduler
 
-    from searchers.bayesopt import BayesOptSearch
-    from searchers.ledger import Ledger
-    from searchers.recorder import Recorder
+    from searchers.bayesopt.searcher import BayesOptSearch
+    from searchers.record.ledger import Ledger
+    from searchers.record.ledger_callback import Recorder
 
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
@@ -138,9 +138,9 @@ def delivery(console: Console, trials: int = 30) -> None:
     from ray.tune.schedulers import FIFOScheduler  # noqa: F401  ray's import is not to be timed below
 
     from cluster.tracking import is_healthy
-    from searchers.ledger import Ledger
-    from searchers.recorder import Recorder
-    from searchers.recording import Delivery, SweepRecord
+    from searchers.record.ledger import Ledger
+    from searchers.record.ledger_callback import Recorder
+    from searchers.record.mlflow_exporter import Delivery, SweepRecord
 
     table = Table("MLflow", "events", "seconds", "events a second")
     with tempfile.TemporaryDirectory() as folder:
@@ -174,11 +174,11 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
 
     from cluster.connect import connect
     from cluster.limiter import ClusterLimiter
-    from searchers.bayesopt import BayesOptSearch
-    from searchers.driver import tune_arguments
-    from searchers.ledger import Ledger
-    from searchers.recorder import Recorder
-    from searchers.recording import Delivery, SweepRecord
+    from searchers.bayesopt.searcher import BayesOptSearch
+    from searchers.record.ledger import Ledger
+    from searchers.record.ledger_callback import Recorder
+    from searchers.record.mlflow_exporter import Delivery, SweepRecord
+    from searchers.sweep.driver import tune_arguments
 
     class Idle(tune.Trainable):
         def step(self):

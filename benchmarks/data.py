@@ -34,12 +34,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-from trainables.data import faces
 from trainables.data.batches import Batches, to_float
 from trainables.data.decoding import Settings, convert_chunk
-from trainables.data.readers import FileReader
+from trainables.data.formats.readers import FileReader
 from trainables.data.sources import load
 from trainables.data.store import ImageStore
+from trainables.data.synthetic import faces
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "celeba10k.tar"
 CELEBA_SIZE = (178, 218)

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from searchers.density_report import seed_figures
+from searchers.reports.densities import seed_figures
 from trainables.data.batches import to_float
-from trainables.densities import score, train_epoch
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig
+from trainables.tune.densities import score, train_epoch
 
 ROOT = Path(__file__).resolve().parent.parent
 MNIST = ROOT.parent / "shared" / "data" / "mnist"

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from searchers.bayesopt import BayesOptSearch
-from searchers.space import Real
+from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.bayesopt.space import Real
 
 SCORES = Path(__file__).with_name("function_fitting.jsonl")
 FIGURE = Path(__file__).parent / "figures" / "function_fitting.png"

@@ -41,8 +41,8 @@ def record() -> int:
     """Train for about `RECORD_SECONDS`, append each finished curve; return how many are missing still."""
     import torch
 
-    from trainables.data import faces
     from trainables.data.batches import to_float
+    from trainables.data.synthetic import faces
 
     torch.set_num_threads(1)
     images, _ = faces.render(TRAIN + VALIDATION, image_size=SETTINGS["image_size"])
@@ -103,7 +103,7 @@ def sweep(curves: Curves, *, stopping: bool, grace: int = 5, **search) -> Iterat
     from ray import tune
     from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-    from searchers.bayesopt import BayesOptSearch
+    from searchers.bayesopt.searcher import BayesOptSearch
 
     searcher = BayesOptSearch(
         {

@@ -20,8 +20,8 @@ import psutil
 from PIL import Image
 
 from searchers.baselines import by_model
-from searchers.ledger import Ledger, TrialRecord
-from searchers.progress import best_record
+from searchers.display.live_table import best_record
+from searchers.record.ledger import Ledger, TrialRecord
 
 
 def run(module: str, name: str, folder: Path, flags: list[str]) -> None:

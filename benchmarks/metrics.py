@@ -28,8 +28,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import trainables.torchvision_shim  # noqa: F401  before pytorch_fid, which imports torchvision
-from trainables.metrics import features as extractors
-from trainables.metrics import networks
+from trainables.metrics.extractors import features as extractors
+from trainables.metrics.extractors import networks
 from trainables.metrics.frechet import (
     ReferenceStatistics,
     estimate_frechet_distance,

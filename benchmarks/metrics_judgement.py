@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.metrics import ROOT, read_tar, timed, to_uint8
-from trainables.metrics import features as extractors
-from trainables.metrics import networks
-from trainables.metrics.extractor import Extractor, Resize
+from trainables.metrics.extractors import features as extractors
+from trainables.metrics.extractors import networks
+from trainables.metrics.extractors.extractor import Extractor, Resize
 from trainables.metrics.frechet import ReferenceStatistics, estimate_frechet_distance, frechet_distance
 from trainables.metrics.infinity import MINIMUM, frechet_distance_infinity
 from trainables.metrics.kid import kernel_inception_distance

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from benchmarks.training_peers import Step, build, plain, pythae
 from trainables.data.batches import to_float
-from trainables.data.faces import render
+from trainables.data.synthetic.faces import render
 from trainables.models.base import GenerativeModel
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.convvae import ConvVAE

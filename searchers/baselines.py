@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from searchers import beta_vaegan
-from searchers.command import main_of, tune_study
-from searchers.configuration import SweepConfig
-from searchers.ledger import TrialRecord
-from searchers.progress import number
-from searchers.study import Study
+from searchers.display.live_table import number
+from searchers.record.ledger import TrialRecord
+from searchers.study.config import SweepConfig
+from searchers.study.study import Study
+from searchers.sweep.cli import main_of, tune_study
 
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"
@@ -66,7 +66,7 @@ def study(config: BaselinesConfig, shared: dict, metric: str, provenance: dict) 
     """Return each model on each seed; nothing is searched."""
     from ray import tune
 
-    from trainables.baselines import MODELS, Baseline
+    from trainables.tune.baselines import MODELS, Baseline
 
     seeds = [config.seed + i for i in range(config.seeds)]
     return Study(

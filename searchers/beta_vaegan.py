@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from searchers.command import main_of, tune_study
-from searchers.configuration import SweepConfig, UsageError
-from searchers.study import Study
+from searchers.study.config import SweepConfig, UsageError
+from searchers.study.study import Study
+from searchers.sweep.cli import main_of, tune_study
 
 PROGRAM = "python -m searchers.beta_vaegan"
 FIRST_BETAS = (1.0, 50.0, 100.0, 150.0)
@@ -128,8 +128,8 @@ def study(config: BetaVAEGANConfig, shared: dict, metric: str, provenance: dict)
 def check_factors(config: BetaVAEGANConfig, settings: dict[str, Any]) -> None:
     """Raise UsageError where the data has no known factors to judge units by."""
     from trainables import BetaVAEGAN
-    from trainables.disentanglement import known_factors
-    from trainables.trainable import load_store, split_config
+    from trainables.evaluation.latent_units import known_factors
+    from trainables.tune.trainable import load_store, split_config
 
     training, model = split_config(BetaVAEGAN.model_class, settings)
     store = load_store(training, model.image_size, model.channels)

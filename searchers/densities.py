@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from searchers.command import main_of, prepare
-from searchers.configuration import SweepConfig, store
-from searchers.progress import best_record
-from searchers.study import Study
-from searchers.sweep import run
+from searchers.display.live_table import best_record
+from searchers.study.config import SweepConfig, store
+from searchers.study.study import Study
+from searchers.sweep.cli import main_of, prepare
+from searchers.sweep.run import run
 
 PROGRAM = "python -m searchers.densities"
 METRIC = "nats_per_image"
@@ -63,7 +63,7 @@ def study(model: Model, config: DensityConfig, shared: dict[str, Any], provenanc
     """Return one model's sweep; its first trial is the seed's setting."""
     from ray import tune
 
-    from trainables import densities
+    from trainables.tune import densities
 
     pixels = config.image_size**2
     latent = tune.randint(2, min(65, pixels))
@@ -115,7 +115,7 @@ def study(model: Model, config: DensityConfig, shared: dict[str, Any], provenanc
 
 def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     """Tune each model, then fit the seed's settings and the best ones for the table; return the exit code."""
-    from searchers.density_report import Row, write_report
+    from searchers.reports.densities import Row, write_report
 
     folder = Path(config.results) / config.name
     store(folder, sweep_id, config)

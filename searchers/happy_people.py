@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from searchers.command import main_of
-from searchers.configuration import RunConfig
+from searchers.study.config import RunConfig
+from searchers.sweep.cli import main_of
 
 PROGRAM = "python -m searchers.happy_people"
 Method = Literal["vqvae-retrained", "vqvae", "vae-retrained"]
@@ -111,7 +111,7 @@ def points(config: HappyPeopleConfig) -> list[dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    from searchers.happy_people_sweep import sweep
+    from searchers.sweep.happy_people import sweep
 
     return main_of(PROGRAM, PRESETS, sweep, arguments)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
-from searchers.command import main_of, prepare
-from searchers.configuration import SweepConfig
-from searchers.progress import best_record
-from searchers.study import Study
-from searchers.sweep import run
+from searchers.display.live_table import best_record
+from searchers.study.config import SweepConfig
+from searchers.study.study import Study
+from searchers.sweep.cli import main_of, prepare
+from searchers.sweep.run import run
 
 PROGRAM = "python -m searchers.lego_vae"
 METRIC = "validation_loss_last3"
@@ -76,7 +76,7 @@ def study(config: LegoConfig, shared: dict[str, Any], provenance: dict[str, Any]
     """Return the sweep over the two sizes."""
     from ray import tune
 
-    from trainables.lego_vae import LegoVAE
+    from trainables.tune.lego_vae import LegoVAE
 
     return Study(
         experiment="lego-vae",
@@ -100,10 +100,10 @@ def final_study(sweep: Study, config: LegoConfig, winner: dict[str, Any], steps_
 
 def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     """Sweep, train the winner, draw; return the exit code."""
-    from searchers.face_figures import draw_faces
+    from searchers.reports.faces import draw_faces
     from trainables.data.batches import Batches
     from trainables.models.storage import load_model
-    from trainables.trainable import load_store, split_config
+    from trainables.tune.trainable import load_store, split_config
 
     shared, _, provenance = prepare(config, console)
     sweep = study(config, shared, provenance)

@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainables.baselines import Baseline
-    from trainables.densities import PPCA, BernoulliVAE, GaussianMixture
-    from trainables.lego_vae import LegoVAE
-    from trainables.trainable import (
+    from trainables.tune.baselines import Baseline
+    from trainables.tune.densities import PPCA, BernoulliVAE, GaussianMixture
+    from trainables.tune.lego_vae import LegoVAE
+    from trainables.tune.trainable import (
         GAN,
         VAE,
         VAEGAN,
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
         GenerativeTrainable,
         TrainingConfig,
     )
-    from trainables.vqvae import VQVAE, ConvVAE
+    from trainables.tune.vqvae import VQVAE, ConvVAE
 
 MODULES = {
-    "trainable": (
+    "tune.trainable": (
         "GAN",
         "VAE",
         "VAEGAN",
@@ -36,10 +36,10 @@ MODULES = {
         "GenerativeTrainable",
         "TrainingConfig",
     ),
-    "baselines": ("Baseline",),
-    "lego_vae": ("LegoVAE",),
-    "vqvae": ("VQVAE", "ConvVAE"),
-    "densities": ("BernoulliVAE", "PPCA", "GaussianMixture"),
+    "tune.baselines": ("Baseline",),
+    "tune.lego_vae": ("LegoVAE",),
+    "tune.vqvae": ("VQVAE", "ConvVAE"),
+    "tune.densities": ("BernoulliVAE", "PPCA", "GaussianMixture"),
 }
 __all__ = [
     "GAN",

@@ -24,8 +24,8 @@ from benchmarks.searchers.methods import METHODS, Ours
 from benchmarks.searchers.problems import PROBLEMS
 from benchmarks.searchers.replay import TRAININGS, replay, space_of
 from benchmarks.searchers.simulate import run
-from searchers.bayesopt import BayesOptSearch
-from searchers.proposal import STRATEGIES, Settings
+from searchers.bayesopt.proposal import STRATEGIES, Settings
+from searchers.bayesopt.searcher import BayesOptSearch
 
 FILE = Path(__file__).with_name("runs.jsonl")
 FIGURE = Path(__file__).parents[1] / "figures" / "searchers.png"

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from searchers.bayesopt import BayesOptSearch
-from searchers.space import Choice, Real, Space
+from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.bayesopt.space import Choice, Real, Space
 
 
 class Ours:

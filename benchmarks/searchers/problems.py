@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from searchers.space import Choice, Integer, Real, Space
+from searchers.bayesopt.space import Choice, Integer, Real, Space
 
 ALPHA = np.array([1.0, 1.2, 3.0, 3.2])
 A = np.array(

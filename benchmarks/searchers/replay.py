@@ -11,7 +11,7 @@ import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from benchmarks.searchers.curves import EPOCHS, GRIDS, load
-from searchers.space import Integer, Space
+from searchers.bayesopt.space import Integer, Space
 
 TRAININGS = (3, 6)
 

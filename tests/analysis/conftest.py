@@ -10,9 +10,9 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine, event
 
-from analysis.runs import connect
-from tests.analysis.processes import chromium, started
-from tests.analysis.recorded import METRIC, Imagined, record
+from analysis.record.runs import connect
+from tests.fixtures.processes import chromium, started
+from tests.fixtures.recorded import METRIC, Imagined, record
 
 SWEEPS = (
     Imagined("one"),

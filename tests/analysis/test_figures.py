@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from analysis import charts, figures, space_charts
-from analysis.ranking import pareto_front
-from analysis.runs import AnalysisError, load
-from analysis.style import BLUE, ORANGE, ink_on, unit
-from tests.analysis.recorded import METRIC
+from analysis import figures
+from analysis.charts import search as charts
+from analysis.charts import space as space_charts
+from analysis.charts.style import BLUE, ORANGE, ink_on, unit
+from analysis.judgement.ranking import pareto_front
+from analysis.record.runs import AnalysisError, load
+from tests.fixtures.recorded import METRIC
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 import pytest
 
-from analysis.runs import load
-from tests.analysis.recorded import METRIC
+from analysis.record.runs import load
+from tests.fixtures.recorded import METRIC
 
 PATIENCE = 60  # seconds
 TRAINING = "workflowType=machine_learning"  # without it the pages open in "GenAI" mode, which hides the runs

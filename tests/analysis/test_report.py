@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from analysis import report
-from analysis.runs import load
-from tests.analysis.recorded import METRIC
+from analysis.record.runs import load
+from tests.fixtures.recorded import METRIC
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 
 from analysis import tables
 from analysis.papers import TABLES
-from tests.analysis.recorded import METRIC
+from tests.fixtures.recorded import METRIC
 
 BY_KEY = {table.key: table for table in TABLES}
 

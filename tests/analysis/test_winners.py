@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from analysis import retraining, winners
-from analysis.runs import load
-from tests.analysis.recorded import METRIC, Imagined, record
+from analysis import winners
+from analysis.judgement import retraining
+from analysis.record.runs import load
+from tests.fixtures.recorded import METRIC, Imagined, record
 
 
 def run(client, *arguments):

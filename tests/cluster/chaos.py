@@ -2,7 +2,7 @@
 
     python -m tests.cluster.chaos --minutes 30 --seed 0
 
-Needs root and the packages that tests/cluster/machines.py names. Prints each fault as it comes and the count
+Needs root and the packages that tests/fixtures/machines.py names. Prints each fault as it comes and the count
 at the end; the exit code is 1 where a book does not balance. A seed draws the same faults.
 """
 
@@ -14,9 +14,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.cluster.books import Sweep, lose_head, process, rejoin
 from tests.cluster.conftest import ship_code, start_ray
-from tests.cluster.machines import Machine, Network, missing
+from tests.fixtures.books import Sweep, lose_head, process, rejoin
+from tests.fixtures.machines import Machine, Network, missing
 
 TRIALS, EPOCHS, EPOCH_SECONDS = 100, 4, 1.0
 PAUSE_SECONDS = (5, 12)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.machines import PACKAGES, REPOSITORY, Machine, Network, missing
+from tests.fixtures.machines import PACKAGES, REPOSITORY, Machine, Network, missing
 
 # As cluster/environment.sh has it; the token is for the test of `ray up`.
 SETTINGS = "RAY_AUTH_MODE=disabled RAY_gcs_rpc_server_reconnect_timeout_s=20"

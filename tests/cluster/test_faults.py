@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tests.cluster.books import PATIENCE, Sweep, lose_head, process, rejoin
 from tests.cluster.conftest import start_ray
+from tests.fixtures.books import PATIENCE, Sweep, lose_head, process, rejoin
 
 ASK_CLOCK = "PYTHONPATH=/root/clock ~/latentune/.venv/bin/python -c 'import time; print(time.time())'"
 

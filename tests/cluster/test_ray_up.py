@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from searchers.ledger import Ledger
-from tests.cluster.machines import PACKAGES, REPOSITORY, Network
+from searchers.record.ledger import Ledger
+from tests.fixtures.machines import PACKAGES, REPOSITORY, Network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 PATIENCE = 500

@@ -15,10 +15,10 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from cluster.watchdog import RETRIES, FailureCount, HangWatch
-from searchers.driver import tune_arguments
-from searchers.ledger import FAILED, FINISHED, Ledger
-from searchers.recorder import Recorder
-from tests.embedded import embedded_ray
+from searchers.record.ledger import FAILED, FINISHED, Ledger
+from searchers.record.ledger_callback import Recorder
+from searchers.sweep.driver import tune_arguments
+from tests.fixtures.embedded import embedded_ray
 
 EPOCHS = 4
 

@@ -18,9 +18,9 @@ from mlflow import MlflowClient
 
 from cluster import tracking
 from cluster.tracking import TrackingConfig, is_healthy, main
-from searchers.ledger import Ledger
-from searchers.recorder import Recorder
-from searchers.recording import TRIAL_TAG, Delivery, SweepRecord
+from searchers.record.ledger import Ledger
+from searchers.record.ledger_callback import Recorder
+from searchers.record.mlflow_exporter import TRIAL_TAG, Delivery, SweepRecord
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 240  # an MLflow server takes 17 s to start on two idle cores

@@ -13,8 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from searchers.beta_vaegan import FIRST_BETAS
-from searchers.ledger import Ledger
-from searchers.recording import TRIAL_TAG
+from searchers.record.ledger import Ledger
+from searchers.record.mlflow_exporter import TRIAL_TAG
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (

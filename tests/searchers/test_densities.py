@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from searchers.bayesopt.tune_space import read_space
 from searchers.densities import PRESETS, DensityConfig, study
-from searchers.density_figures import decode_plane, draw_figures
-from searchers.density_report import score_table, seed_figures
-from searchers.tune_space import read_space
+from searchers.reports.densities import score_table, seed_figures
+from searchers.reports.density_figures import decode_plane, draw_figures
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig
 

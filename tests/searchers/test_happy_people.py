@@ -13,9 +13,9 @@ import pytest
 from mlflow import MlflowClient
 
 from searchers.happy_people import PRESETS, HappyPeopleConfig, points
-from searchers.happy_people_report import KEPT, what_is_kept
-from searchers.ledger import Ledger
-from searchers.recording import TRIAL_TAG
+from searchers.record.ledger import Ledger
+from searchers.record.mlflow_exporter import TRIAL_TAG
+from searchers.reports.happy_people import KEPT, what_is_kept
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from searchers import lego_vae
-from searchers.face_figures import COLUMNS, FILM_STEPS, MORPHS, PAUSE, draw_faces
-from searchers.ledger import Ledger
+from searchers.bayesopt.tune_space import read_space
 from searchers.lego_vae import PRESETS, LegoConfig, final_study, study
-from searchers.tune_space import read_space
+from searchers.record.ledger import Ledger
+from searchers.reports.faces import COLUMNS, FILM_STEPS, MORPHS, PAUSE, draw_faces
 from trainables.data.sources import load
 from trainables.models.lego_vae import LegoVAE, morph
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data import faces
-from trainables.data.arrays import CLOTHES, idx_files, open_digits, open_idx, open_npy, open_npz
-from trainables.data.celeba import is_table
-from trainables.data.containers import list_folder, list_tar, list_zip, walk
 from trainables.data.download import download_celeba, download_mnist
-from trainables.data.layout import Source, arrange
-from trainables.data.parquet import open_parquet
-from trainables.data.readers import FacesReader
+from trainables.data.formats.arrays import CLOTHES, idx_files, open_digits, open_idx, open_npy, open_npz
+from trainables.data.formats.celeba import is_table
+from trainables.data.formats.containers import list_folder, list_tar, list_zip, walk
+from trainables.data.formats.layout import Source, arrange
+from trainables.data.formats.parquet import open_parquet
+from trainables.data.formats.readers import FacesReader
 from trainables.data.store import SPLITS, DataError, digest
+from trainables.data.synthetic import faces
 
 FACES = 20_000  # synthetic faces where no limit is given
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")

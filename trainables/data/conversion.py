@@ -22,9 +22,9 @@ import numpy as np
 from joblib.externals.loky import ProcessPoolExecutor
 
 from trainables.data.decoding import Chunk, Settings, convert_chunk
-from trainables.data.layout import Source, complete_splits
+from trainables.data.formats.layout import Source, complete_splits
+from trainables.data.formats.readers import Reader
 from trainables.data.progress import image_bar
-from trainables.data.readers import Reader
 from trainables.data.store import DIGEST_BYTES, DataError, ImageStore, digest, write_store
 
 CHUNK = 256

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from trainables.data.readers import Reader
+from trainables.data.formats.readers import Reader
 from trainables.data.store import DIGEST_BYTES, DataError, digest
 
 MAX_PIXELS = 64_000_000  # a picture of more pixels is taken for a decompression bomb

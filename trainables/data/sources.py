@@ -16,7 +16,7 @@ from filelock import FileLock
 from trainables.data.catalogue import default_cache, find
 from trainables.data.conversion import convert
 from trainables.data.decoding import Settings, decode
-from trainables.data.layout import Source
+from trainables.data.formats.layout import Source
 from trainables.data.store import FORMAT, DataError, ImageStore
 from trainables.data.transfer import fetch, is_uri
 

@@ -15,7 +15,7 @@ from trainables.data.sources import load
 from trainables.data.store import DataError, ImageStore
 from trainables.latent.scorer import smile_degrees
 from trainables.latent.settings import LatentConfig
-from trainables.metrics.extractor import Extractor
+from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.reference import ReferenceStatistics, reference_statistics
 from trainables.models.base import GenerativeModel
 from trainables.models.convvae import ConvVAE

@@ -12,8 +12,8 @@ import tyro
 from numpy.typing import NDArray
 
 from trainables.metrics.errors import MetricError
-from trainables.metrics.extractor import Extractor
-from trainables.metrics.features import load_extractor
+from trainables.metrics.extractors.extractor import Extractor
+from trainables.metrics.extractors.features import load_extractor
 from trainables.metrics.frechet import (
     ReferenceStatistics,
     estimate_frechet_distance,

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from trainables.metrics.errors import MetricError
-from trainables.metrics.extractor import Extractor
+from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.kernels import mean_kernel
 from trainables.metrics.statistics import GaussianStatistics, Identity, as_features, covariance_factor
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.metrics.extractor import Extractor
+from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.frechet import estimate_frechet_distance, has_real_floor, real_floor
 from trainables.metrics.kid import kernel_inception_distance
 from trainables.metrics.reference import ReferenceStatistics

@@ -1,0 +1,1 @@
+"""Every drawing of the project, in one look."""

@@ -1,0 +1,203 @@
+"""Figures of a trained model: what it draws, rebuilds and passes through, and what its latents stand for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy import stats
+from scipy.spatial.distance import pdist
+from torch import Tensor
+
+from analysis.charts.style import CYCLE, SCALE, canvas
+from analysis.judgement.champion import TrainedModel
+from analysis.record.runs import AnalysisError
+from trainables.data.batches import to_float, to_uint8
+from trainables.data.formats.layout import UNKNOWN
+from trainables.data.store import ImageStore
+
+SEED = 0
+GAP = 2  # pixels between images of a grid
+ENCODED = 2000  # held-out images
+UNITS = 8  # latents that are traversed: those that carry most
+REACH = 2.5  # standard deviations of the prior, either way
+APART = 0.04  # of the figure: centres of classes whose names can be read side by side
+PATCH = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
+MIN_SIDE = 64  # a smaller image is enlarged by a whole factor, so that a person sees its pixels
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, the images it learnt from (None with the reason), and what to call it."""
+
+    model: TrainedModel
+    store: ImageStore | None
+    title: str
+    missing: str | None = None
+
+    def rows(self) -> np.ndarray:
+        """Return held-out rows of the store. Raises AnalysisError where there is no store."""
+        if self.store is None:
+            raise AnalysisError(self.missing or "The images are not here.")
+        rows = self.store.split("validation")
+        return rows if len(rows) else self.store.split("train")
+
+    def images(self, n: int) -> Tensor:
+        """Return n held-out images, (n, C, H, W) in [−1, 1]."""
+        return to_float(self.store.images[self.rows()[:n]], self.model.network.device)
+
+    @cached_property
+    def codes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior means of held-out images, (n, M), and their rows of the store."""
+        if not self.model.network.has_encoder or not hasattr(self.model.network.config, "latent_dim"):
+            raise AnalysisError(f"{type(self.model.network).__name__} has no continuous latents of images.")
+        rows = self.rows()[:ENCODED]
+        parts = [self.model.encode(self._float(rows[k : k + 250])) for k in range(0, len(rows), 250)]
+        return torch.cat(parts).cpu().numpy(), rows
+
+    def _float(self, rows: np.ndarray) -> Tensor:
+        return to_float(self.store.images[rows], self.model.network.device)
+
+
+def samples(subject: Subject) -> Image.Image:
+    """64 draws from the prior."""
+    return grid(subject.model.sample(64, SEED), 8)
+
+
+def reconstructions(subject: Subject) -> Image.Image:
+    """Held-out images, each above its reconstruction."""
+    if not subject.model.network.has_encoder:
+        raise AnalysisError(f"{type(subject.model.network).__name__} has no encoder.")
+    x = subject.images(24)
+    rebuilt = subject.model.reconstruct(x)
+    blocks = [part for k in range(0, len(x), 8) for part in (x[k : k + 8], rebuilt[k : k + 8])]
+    return grid(torch.cat(blocks), 8)
+
+
+def interpolations(subject: Subject) -> Image.Image:
+    """Six pairs of held-out images, each a row from one to the other."""
+    _require_continuous(subject)
+    x = subject.images(12)
+    rows = [subject.model.interpolate(9, ends=x[k : k + 2]) for k in range(0, len(x) - 1, 2)]
+    return grid(torch.cat(rows), 9)
+
+
+def interpolation(subject: Subject) -> list[Image.Image]:
+    """A path through eight draws of the prior, as an animation."""
+    _require_continuous(subject, encoder=False)
+    paths = [subject.model.interpolate(12, seed=SEED + k) for k in range(8)]
+    return [grid(torch.stack([path[t] for path in paths]), 4) for t in range(12)]
+
+
+def traversals(subject: Subject) -> Figure:
+    """The most informative latents of an image moved one by one, each with the factor it follows best."""
+    codes, rows = subject.codes
+    order = np.argsort(-codes.var(0))[:UNITS]
+    steps = torch.linspace(-REACH, REACH, 9)
+    start = torch.as_tensor(codes[0], dtype=torch.float32)  # a real image's: the prior's middle has no face
+    figure, axes = canvas(7.5, 0.4 + 1.05 * len(order), len(order), 1, squeeze=False)
+    for ax, unit in zip(axes[:, 0], order, strict=True):
+        z = start.repeat(len(steps), 1)
+        z[:, unit] = steps
+        with torch.no_grad():
+            frames = subject.model.network.decode(z.to(subject.model.network.device))
+        ax.imshow(np.asarray(grid(frames, len(steps))), cmap="gray" if frames.shape[1] == 1 else None)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+        ax.set_title(f"z{unit} {controls(codes[:, unit], subject.store, rows)}", fontsize=8, pad=3)
+    reach = f"from −{REACH:g} to {REACH:g} standard deviations of the prior"
+    figure.suptitle(f"{subject.title}: each latent {reach}", fontsize=10)
+    return figure
+
+
+def controls(code: np.ndarray, store: ImageStore, rows: np.ndarray) -> str:
+    """Say which factor goes with a latent most closely (Spearman's correlation); "" without factors."""
+    found = {}
+    for name, values in store.factors.items():
+        known = np.isfinite(values[rows])
+        if known.sum() > 10 and np.ptp(values[rows][known]) > 0:
+            found[name] = float(stats.spearmanr(code[known], values[rows][known]).statistic)
+    if not found:
+        return ""
+    name = max(found, key=lambda key: abs(found[key]))
+    return f"{name.replace('_', ' ')}, ρ = {found[name]:+.2f}"
+
+
+def clustering(subject: Subject) -> Figure:
+    """Posterior means of held-out images in two dimensions, coloured by what is known of the images."""
+    codes, rows = subject.codes
+    if codes.shape[1] == 2:
+        points, names = codes, ("z0", "z1")
+    else:
+        centred = codes - codes.mean(0)
+        _, singular, axes_ = np.linalg.svd(centred, full_matrices=False)
+        share = singular**2 / (singular**2).sum()
+        points = centred @ axes_[:2].T
+        names = tuple(f"principal axis {k + 1} ({share[k]:.0%} of the variance)" for k in range(2))
+    figure, ax = canvas(6.5, 5)
+    labels = subject.store.labels[rows]
+    classes = dict(enumerate(subject.store.manifest.get("class_names", ()))) | {UNKNOWN: "unknown"}
+    if 2 <= len(np.unique(labels)) <= 12:
+        centres = np.stack([np.median(points[labels == value], 0) for value in np.unique(labels)])
+        apart = (pdist(centres / np.ptp(points, 0)) > APART).all()  # else the names would cover each other
+        for k, value in enumerate(np.unique(labels)):
+            at = points[labels == value]
+            name = classes.get(value, str(value))
+            colour, marker = CYCLE[k % len(CYCLE)], "o^sDvP"[k // len(CYCLE)]
+            ax.plot(*at.T, marker, color=colour, markersize=3, alpha=0.6, label=name)
+            if apart:
+                ax.annotate(name, centres[k], fontsize=9, weight="bold", ha="center", bbox=PATCH)
+        ax.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=2)
+    elif subject.store.factors:
+        name, values = next(iter(subject.store.factors.items()))
+        drawn = ax.scatter(*points.T, c=values[rows], cmap=SCALE, s=6)
+        figure.colorbar(drawn, label=name.replace("_", " "))
+    else:
+        ax.plot(*points.T, "o", color=CYCLE[0], markersize=3, alpha=0.6)
+    ax.set(xlabel=names[0], ylabel=names[1], title=f"{subject.title}: {len(rows)} held-out images")
+    return figure
+
+
+def decoded_grid(subject: Subject) -> Image.Image:
+    """A two-dimensional latent space, decoded at 15×15 quantiles of the prior."""
+    if getattr(subject.model.network.config, "latent_dim", None) != 2:
+        raise AnalysisError("A grid of decoded latents needs a model of two latent dimensions.")
+    places = torch.as_tensor(stats.norm.ppf(np.linspace(0.02, 0.98, 15)), dtype=torch.float32)
+    z = torch.cartesian_prod(places.flip(0), places).flip(1)
+    with torch.no_grad():
+        return grid(subject.model.network.eval().decode(z.to(subject.model.network.device)), 15)
+
+
+def grid(images: Tensor, columns: int) -> Image.Image:
+    """Return images (n, C, H, W) in [−1, 1] as one, row by row, small ones enlarged by a whole factor."""
+    pixels = to_uint8(images).cpu().numpy()
+    factor = max(1, -(-MIN_SIDE // pixels.shape[1]))
+    pixels = pixels.repeat(factor, 1).repeat(factor, 2)
+    n, height, width, channels = pixels.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels), 255, np.uint8)
+    for k, image in enumerate(pixels):
+        top, left = k // columns * (height + GAP), k % columns * (width + GAP)
+        sheet[top : top + height, left : left + width] = image
+    return Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet)
+
+
+def _require_continuous(subject: Subject, encoder: bool = True) -> None:
+    network = subject.model.network
+    if not hasattr(network.config, "latent_dim") or (encoder and not network.has_encoder):
+        raise AnalysisError(f"{type(network).__name__} has no continuous latents to pass through.")
+
+
+MODEL_FIGURES: dict[str, Callable[[Subject], Figure | Image.Image | list[Image.Image]]] = {
+    "samples": samples,
+    "reconstructions": reconstructions,
+    "interpolations": interpolations,
+    "interpolation": interpolation,
+    "traversals": traversals,
+    "clustering": clustering,
+    "decoded-grid": decoded_grid,
+}

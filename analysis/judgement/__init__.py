@@ -1,0 +1,1 @@
+"""Which trial won, whether that can be told, and what is done with the winner."""

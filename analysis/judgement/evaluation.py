@@ -1,0 +1,114 @@
+"""Trained models out of the record, and what they score when evaluated again with other noise."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+
+from analysis.judgement import comparable
+from analysis.record.runs import AnalysisError, Tables
+from analysis.record.weights import download_weights
+from trainables.data.batches import to_uint8
+from trainables.data.store import ImageStore
+from trainables.metrics.extractors.extractor import Extractor
+from trainables.metrics.reference import ReferenceStatistics
+from trainables.metrics.scores import score
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from analysis.judgement.champion import TrainedModel
+
+FIRST_SEED = 30_000  # of the noise; the trials' own evaluations take another one
+GENERATED_AT_ONCE = 250
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What turns a model into scores: the images, the features, the reference's side, how many to draw."""
+
+    store: ImageStore
+    extractor: Extractor
+    reference: ReferenceStatistics
+    samples: int
+
+    @classmethod
+    def of(cls, trial: pd.Series) -> "Evaluation":
+        """Load what a trial was evaluated with.
+
+        Raises AnalysisError where data or features here are not those of the record, DataError and
+        MetricError where they can't be loaded.
+        """
+        import trainables.torchvision_shim  # noqa: F401  before torchvision
+        from trainables.metrics.extractors.features import load_extractor
+        from trainables.metrics.reference import reference_statistics
+
+        store = load_images(trial)
+        weights = _given(trial, "feature_weights")
+        name = comparable.extractor_name(trial["params.features"])
+        extractor = load_extractor(name, weights=weights and Path(weights))
+        if str(extractor.identity) != trial["params.features"]:
+            raise AnalysisError(
+                f"The extractor here is {extractor.identity}, the record's {trial['params.features']}: "
+                "their scores cannot be compared."
+            )
+        rows = store.split("train")
+        reference = reference_statistics(
+            store.images[rows], extractor, cache_dir=store.path.parent, key=f"{store.content_hash}-train"
+        )
+        return cls(store, extractor, reference, int(trial["metrics.evaluated_images"]))
+
+    def scores(self, model: "TrainedModel", seed: int) -> dict[str, float]:
+        """Score `samples` images generated with this seed, by the keys that trials report."""
+        noise, parts, remaining = model.generator(seed), [], self.samples
+        while remaining:
+            n = min(remaining, GENERATED_AT_ONCE)
+            parts.append(to_uint8(model.network.sample(n, noise)))
+            remaining -= n
+        return score(torch.cat(parts), self.extractor, self.reference)
+
+
+def load_images(trial: pd.Series) -> ImageStore:
+    """Open the images that a trial learnt from; raises AnalysisError where those here are others."""
+    from trainables.data.sources import load
+
+    limit, root, cache = (_given(trial, name) for name in ("dataset_limit", "data_root", "cache_dir"))
+    store = load(
+        trial["params.dataset"],
+        image_size=int(trial["params.image_size"]),
+        channels=int(_given(trial, "channels") or 3),
+        limit=limit and int(float(limit)),
+        data_root=root and Path(root),
+        cache_dir=cache and Path(cache),
+    )
+    recorded = trial.get("params.data_hash")
+    if recorded is not None and store.content_hash != recorded:
+        raise AnalysisError(
+            f"The images of {trial['params.dataset']!r} here have the hash {store.content_hash[:12]}…, the "
+            f"sweep's had {str(recorded)[:12]}…: they are not the same."
+        )
+    return store
+
+
+def _given(trial: pd.Series, name: str) -> str | None:
+    """Return a parameter; None where it was not recorded or is Python's None."""
+    value = trial.get(f"params.{name}")
+    return None if value is None or pd.isna(value) or value == "None" else value
+
+
+def load_trained(client: "MlflowClient", tables: Tables, number: int, folder: Path | None = None):
+    """Return a trial's `TrainedModel` out of the record; files go to `folder`, if given.
+
+    Raises AnalysisError as `download_weights`, and where the weights cannot be read.
+    """
+    from analysis.judgement.champion import TrainedModel
+
+    with tempfile.TemporaryDirectory() as temporary:
+        path = download_weights(client, tables, number, Path(folder or temporary))
+        try:
+            return TrainedModel.load(path)
+        except (ValueError, KeyError, AttributeError, ImportError) as error:
+            raise AnalysisError(f"The weights of trial {number} cannot be read: {error}.") from error

@@ -1,0 +1,1 @@
+"""Sweeps read from MLflow: runs, metric histories, weights."""

@@ -1,0 +1,1 @@
+"""Bayesian optimization: the surrogate, the acquisition and the searcher. Importable alone."""

@@ -1,0 +1,147 @@
+"""From a training set in the metric's units to a Gaussian process in standard ones.
+
+A model minimises: values of a metric that is maximised come in negated. Pure: no Ray here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from searchers.bayesopt.gp import GaussianProcess, Hyperparameters, fit
+from searchers.bayesopt.history import Trial
+from searchers.bayesopt.nuts import SampledGaussianProcess, sample_hyperparameters
+from searchers.bayesopt.space import Real, Space, SpaceError
+
+SURROGATES = ("fitted", "report", "matern", "nuts")
+FITTING_ROWS = 300  # more teach little about the hyperparameters and cost their cube
+REPORT_STD, REPORT_LENGTHSCALE = 50.0, 30.0  # σ_f and ℓ of the β-VAE-GAN report, in FID and in β
+
+
+@dataclass(frozen=True)
+class Model:
+    """A GP on standardised values; `good` (n,) tells rows of trials that did not fail.
+
+    `noise` (n,): known variances of the standardised values.
+    """
+
+    gp: GaussianProcess | SampledGaussianProcess
+    X: np.ndarray
+    noise: np.ndarray
+    trials: list[Trial]
+    good: np.ndarray
+    centre: float
+    scale: float
+
+    def value(self, y: np.ndarray | float) -> np.ndarray | float:
+        """Return the (signed) metric of a standardised value."""
+        return self.centre + self.scale * y
+
+
+def scalarise(
+    values: np.ndarray, variances: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return one value to be minimised, (n,), of several, (n, objectives), and its known error variance.
+
+    Objectives are scaled to [0, 1]: z; max_k w_k z_k + 0.05 Σ_k w_k z_k (Knowles 2006, "ParEGO", eq. 2).
+    """
+    low = values.min(axis=0)
+    width = np.where(np.ptp(values, axis=0) > 0, np.ptp(values, axis=0), 1.0)
+    z = weights * (values - low) / width
+    largest = np.argmax(z, axis=1)
+    share = 0.05 + (np.arange(values.shape[1]) == largest[:, None])
+    return z.max(axis=1) + 0.05 * z.sum(axis=1), np.sum(variances * (share * weights / width) ** 2, axis=1)
+
+
+def fit_model(
+    surrogate: str,
+    space: Space,
+    seen: list[Trial],
+    failed: list[Trial],
+    y: np.ndarray,
+    variances: np.ndarray,
+    last_fit: dict[str, Any] | None,
+    waiting: int = 0,
+) -> tuple[Model, dict[str, Any]]:
+    """Return the model of trials that were seen, with values y (n,), and of failed ones, and the fit's state.
+
+    A failed trial counts as one standard deviation worse than the worst that was seen. While less than twice
+    as many are known as `waiting` ones, bad values are compressed.
+    """
+    trials = seen + failed
+    X = np.array([space.unit(t.codes) for t in trials])
+    if surrogate in ("fitted", "nuts"):
+        y = cap(y)
+        if len(y) < 2 * waiting:
+            y = compress(y)
+    centre = float(y.mean())
+    spread = float(y.std())
+    scale = spread if surrogate != "report" and spread > 1e-12 * max(1.0, abs(centre)) else 1.0
+    standard = (y - centre) / scale
+    standard = np.concatenate([standard, np.full(len(failed), standard.max() + 1.0)])
+    noise = np.concatenate([variances / scale**2, np.zeros(len(failed))])
+    levels = np.array([d.size if d.categorical else 0 for d in space.dimensions])
+    kind = "rbf" if surrogate == "report" else "matern"
+    if surrogate == "report":
+        hypers, state = [report_hyperparameters(space)], {}
+    elif surrogate == "matern":
+        hypers, state = [Hyperparameters(np.ones(len(space)), 1.0, 1e-6)], {}
+    else:
+        hypers, state = _refit(surrogate, X, standard, noise, levels, last_fit)
+    good = np.arange(len(trials)) < len(seen)
+    processes = [GaussianProcess(X, standard, noise, hyper, levels, kind) for hyper in hypers]
+    gp = SampledGaussianProcess(processes) if surrogate == "nuts" else processes[0]
+    return Model(gp, X, noise, trials, good, centre, scale), state
+
+
+def cap(y: np.ndarray) -> np.ndarray:
+    """Return y, (n,), with what is far worse than the median made less so.
+
+    One trial that nearly diverged would otherwise flatten all differences between good ones.
+    """
+    median = float(np.median(y))
+    return np.minimum(y, median + 5.0 * (median - y.min())) if median > y.min() else y
+
+
+def compress(y: np.ndarray) -> np.ndarray:
+    """Return capped y, (n,), with what is above the median m on a log scale: m + s log(1 + (y − m)/s).
+
+    s is the distance from the best to the median. Where next to nothing is known, the model's few parameters
+    are for where the good values are; later, the shape of the bad ones tells as much.
+    """
+    median = float(np.median(y))
+    scale = median - float(y.min())
+    if scale <= 0:
+        return y
+    return np.where(y > median, median + scale * np.log1p(np.maximum(y - median, 0.0) / scale), y)
+
+
+def report_hyperparameters(space: Space) -> Hyperparameters:
+    """Return the report's kernel, its lengthscale in the raw axis' units. Raises SpaceError elsewhere."""
+    for d in space.dimensions:
+        if not isinstance(d, Real) or d.log:
+            raise SpaceError(f"surrogate='report' measures distances on raw axes; {d.name} has none")
+    widths = np.array([max(d.high - d.low, 1e-12) for d in space.dimensions])
+    return Hyperparameters(REPORT_LENGTHSCALE / widths, REPORT_STD**2, 1e-6 * REPORT_STD**2)
+
+
+def _refit(surrogate, X, y, noise, levels, last_fit):
+    """Learn hyperparameters anew, from the last ones on, once there are enough new rows."""
+    last = [Hyperparameters.from_json(h) for h in last_fit["hypers"]] if last_fit else []
+    if last and last_fit["rows"] <= len(y) < last_fit["rows"] + max(1, len(y) // 25):
+        return last, last_fit
+    some = _fitting_rows(y)
+    if surrogate == "nuts":
+        hypers = sample_hyperparameters(X[some], y[some], noise[some], levels)
+    else:
+        hypers = [fit(X[some], y[some], noise[some], levels, starts=tuple(last))[0]]
+    return hypers, {"hypers": [h.to_json() for h in hypers], "rows": len(y)}
+
+
+def _fitting_rows(y: np.ndarray) -> np.ndarray:
+    """Return indices of at most FITTING_ROWS rows: a third of them the best, the others spread over time."""
+    if len(y) <= FITTING_ROWS:
+        return np.arange(len(y))
+    best = np.argsort(y, kind="stable")[: FITTING_ROWS // 3]
+    others = np.linspace(0, len(y) - 1, FITTING_ROWS - len(best)).astype(int)
+    return np.union1d(best, others)

@@ -1,0 +1,1 @@
+"""What a person sees while a sweep runs and at its end."""

@@ -1,0 +1,94 @@
+"""The recorder: what Tune reports to the driver, written into the ledger as it comes."""
+
+from pathlib import Path
+
+from ray import tune
+
+from searchers.record.ledger import DIVERGED, FAILED, FINISHED, STOPPED, Ledger, TrialRecord
+
+# Tune adds these to every result; they are no scores.
+NOT_SCORES = {"timestamp", "pid", "training_iteration", "epoch", "done", "iterations_since_restore"}
+
+
+class Recorder(tune.Callback):
+    """Writes what Tune reports into the ledger: each trial once, each of its epochs once."""
+
+    def __init__(self, ledger: Ledger, folder: Path, epochs: int):
+        self.ledger, self.folder, self.epochs = ledger, folder, epochs
+        self.records = ledger.trials()
+        self._reconciled = False
+
+    def on_step_begin(self, iteration, trials, **info) -> None:
+        """Once, after a resume: drop trials so new that Tune's last snapshot has none of them.
+
+        The restored searcher proposes their settings again.
+        """
+        if self._reconciled:
+            return
+        self._reconciled = True
+        for lost in self.records.keys() - {trial.trial_id for trial in trials}:
+            self.ledger.append("drop", trial=lost)
+            del self.records[lost]
+
+    def on_trial_start(self, iteration, trials, trial, **info) -> None:
+        """Record a trial that is new; one that goes on after a fault is known already."""
+        self._begin(trial)
+
+    def _begin(self, trial) -> None:
+        if trial.trial_id not in self.records:
+            taken = {record.number for record in self.records.values()}
+            number = next(n for n in range(1, len(taken) + 2) if n not in taken)
+            record = TrialRecord(trial.trial_id, number, trial.config)
+            self.ledger.append("trial", trial=record.trial, number=record.number, config=record.config)
+            self.records[record.trial] = record
+
+    def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+        """Record an epoch; after a fault an epoch may come twice, and the first report stands."""
+        images = result.pop("images", {})  # bytes: not for Tune's own snapshots
+        record, epoch = self.records[trial.trial_id], result["training_iteration"]
+        if epoch in record.metrics:
+            return
+        metrics = {
+            key: float(value)
+            for key, value in result.items()
+            if isinstance(value, int | float) and key not in NOT_SCORES
+        }
+        paths = {}
+        for key, png in images.items():
+            path = self.folder / "images" / trial.trial_id / f"{key}_{epoch:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png)
+            paths[key] = str(path.relative_to(self.folder))
+        self.ledger.append(
+            "result",
+            trial=trial.trial_id,
+            epoch=epoch,
+            metrics=metrics,
+            images=paths,
+            node=result.get("node_ip"),
+            flags=result.get("flags"),
+        )
+        record.metrics[epoch] = metrics
+
+    def on_trial_complete(self, iteration, trials, trial, **info) -> None:
+        """Record how a trial ended: at its last epoch, stopped early, or diverged."""
+        record = self.records[trial.trial_id]
+        last = record.metrics.get(record.epoch, {})
+        ended = FINISHED if record.epoch >= self.epochs else STOPPED
+        self._end(trial, DIVERGED if last.get("diverged") else ended)
+
+    def on_trial_error(self, iteration, trials, trial, **info) -> None:
+        """Record that a trial failed for good, with all its retries, and why.
+
+        One whose process could never be started is told here first.
+        """
+        self._begin(trial)
+        error = trial.get_error()
+        lines = str(error).strip().splitlines() if error else []
+        self._end(trial, FAILED, error=lines[-1] if lines else "unknown")
+
+    def _end(self, trial, status: str, error: str | None = None) -> None:
+        record = self.records[trial.trial_id]
+        if record.status is None:
+            self.ledger.append("end", trial=trial.trial_id, status=status, error=error)
+            record.status, record.error = status, error

@@ -1,0 +1,1 @@
+"""What the studies end with: their tables beside the papers', and pictures."""

@@ -1,0 +1,112 @@
+"""The end of the density comparison: the seed's Table 1 with our figures beside it, and the pictures.
+
+Models are grouped by what their likelihood is a density of, and ordered within a group alone.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from searchers.display.live_table import number
+from searchers.reports.density_figures import draw_figures
+from searchers.study.study import Study
+
+if TYPE_CHECKING:
+    from searchers.densities import DensityConfig
+
+LEVELS = 255
+# The seed's Table 1 (MNIST): nats an image and squared error a pixel, of pixels up to the number behind them.
+SEED = {
+    "vae": (-142.8134, 0.037524, 1),
+    "conv_vae": (-156.8176, 0.044254, 1),
+    "ppca": (-4329.656, 3629.250732, LEVELS),
+    "mixture": (-1067.011, 3831.718461, LEVELS),  # a sum over the 10 000 test images, there
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model with one setting: what `Study` and values of its dimensions say."""
+
+    model: str
+    label: str
+    study: Study
+    values: dict[str, Any]
+
+
+def seed_figures(model: str, dims: int) -> tuple[float, float]:
+    """Return the seed's nats an image and squared error a pixel, both for pixels in [0, 1]."""
+    nats, error, scale = SEED[model]
+    return nats + dims * math.log(scale), error / scale**2
+
+
+def write_report(rows: list[Row], config: "DensityConfig", folder: Path, console: Console) -> None:
+    """Fit each row to all but the test images, score those, print the table, write it and the figures."""
+    from trainables.data.batches import to_float
+    from trainables.tune.densities import score, train
+    from trainables.tune.trainable import load_store, split_config
+
+    results = []
+    for row in rows:
+        settings = {**row.study.settings, **row.values}
+        training, hyperparameters = split_config(row.study.trainable.model_class, settings)
+        store = load_store(training, config.image_size, channels=1)
+        known, test = np.setdiff1d(np.arange(len(store)), store.split("test")), store.split("test")
+        console.print(f"Fitting {row.model} ({row.label}) to {len(known)} images.", highlight=False)
+        model = row.study.trainable.model_class(hyperparameters, seed=config.seed)
+        train(
+            model, store.images[known], epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
+        )
+        x = to_float(store.images[test])
+        scores = score(model, x)
+        about = {"model": row.model, "label": row.label, "values": row.values, "likelihood": model.likelihood}
+        results.append({**about, **scores})
+        drawn = folder / "figures" / f"{row.model}-{row.label}"
+        draw_figures(model, x, store.labels[test], drawn)
+    (folder / "scores.json").write_text(json.dumps(results, indent=2))
+    dims = config.image_size**2
+    for family in dict.fromkeys(result["likelihood"] for result in results):
+        members = [result for result in results if result["likelihood"] == family]
+        console.print(score_table(family, members, dims if config.dataset == "mnist" else None))
+    console.print(f"Scores: {folder}/scores.json; figures: {folder}/figures", highlight=False, soft_wrap=True)
+
+
+def score_table(family: str, results: list[dict[str, Any]], seed_dims: int | None) -> Table:
+    """Return the scores of one likelihood family, the best first; the seed's with them where it is its data.
+
+    All are of test images and of pixels in [0, 1]; seed_dims: pixels of its images. Of VAEs nats are the
+    evidence lower bound, with the importance-weighted one (Burda et al. 2016) beside it.
+    """
+    table = Table(title=f"{family[0].upper()}{family[1:]}; higher nats are better", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    table.add_column("setting", min_width=12, overflow="fold")
+    weighted = [r["importance_samples"] for r in results if "importance_samples" in r]
+    bounds = (f"IWAE, K={weighted[0]}",) if weighted else ()
+    for name in ("nats/image", *bounds, "bits/dim", "MSE/pixel"):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = []
+    for result in results:
+        setting = ", ".join(f"{name} {number(value)}" for name, value in result["values"].items())
+        nats, error = result["nats_per_image"], result["reconstruction_mse"]
+        bound = (f"{result['nats_importance_weighted']:.2f}",) if weighted else ()
+        scores = (
+            f"{nats:.2f} ± {result['nats_standard_error']:.2f}",
+            *bound,
+            f"{result['bits_per_dim']:.4f}",
+        )
+        rows.append((nats, result["model"], f"{result['label']}: {setting}", *scores, f"{error:.6f}"))
+    if seed_dims:
+        for model in dict.fromkeys(result["model"] for result in results):
+            nats, error = seed_figures(model, seed_dims)
+            rows.append(
+                (nats, model, "paper's Table 1", f"{nats:.2f}", *("" for _ in bounds), "", f"{error:.6f}")
+            )
+    for _, *cells in sorted(rows, key=lambda row: -row[0]):
+        table.add_row(*cells)
+    return table

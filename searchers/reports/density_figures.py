@@ -1,0 +1,82 @@
+"""The pictures of a density: classes in latent space, the latent plane decoded, reconstructions, samples."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+from searchers.reports.pictures import save_grid
+from trainables.models.densities import FittedDensity, GaussianMixture
+
+if TYPE_CHECKING:
+    from trainables.models.bernoulli_vae import BernoulliVAE
+
+SEED = 20_200
+SHOWN, PAIRS, CLUSTERED, PLANE = 64, 32, 5000, 20
+SIDE = 56  # pixels of each image of a grid
+
+
+def draw_figures(
+    model: "BernoulliVAE | FittedDensity", x: Tensor, labels: np.ndarray, folder: Path
+) -> list[Path]:
+    """Write the figures that a model has into `folder`; return their paths.
+
+    x (B, C, H, W): test images. `clusters.png`: their posterior means by label, along the two principal axes
+    where there are more. `plane.png`: the decoded grid of latents at the prior's quantiles, where there are
+    two. `components.png`: a mixture's means. `reconstructions.png`: pairs. `samples.png`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    grids = {
+        "samples.png": (model.sample(SHOWN, torch.Generator().manual_seed(SEED)), 8),
+        "reconstructions.png": (torch.stack([x[:PAIRS], model.reconstruct(x[:PAIRS])], 1).flatten(0, 1), 8),
+    }
+    if isinstance(model, GaussianMixture):
+        grids["components.png"] = (model.means()[:100], 10)
+    elif model.config.latent_dim == 2:
+        grids["plane.png"] = (decode_plane(model), PLANE)
+    for name, (images, columns) in grids.items():
+        save_grid(folder / name, images, columns, SIDE)
+    if model.has_encoder:
+        encoded = model.encode(x[:CLUSTERED])
+        means = encoded if isinstance(encoded, Tensor) else encoded[0]
+        draw_clusters(folder / "clusters.png", means.detach().double().numpy(), labels[:CLUSTERED])
+    return sorted(folder.glob("*.png"))
+
+
+@torch.no_grad()
+def decode_plane(model: "BernoulliVAE | FittedDensity", side: int = PLANE) -> Tensor:
+    """Return the mean images of a grid of latents at equal quantiles of the prior, row by row from the top.
+
+    Shape (side², C, H, W).
+    """
+    steps = torch.tensor(norm.ppf((np.arange(side) + 0.5) / side), dtype=torch.float32)
+    z = torch.cartesian_prod(steps.flip(0), steps).flip(1)  # (z₁, z₂): right, up
+    return model.decode(z)
+
+
+def draw_clusters(path: Path, means: np.ndarray, labels: np.ndarray) -> None:
+    """Scatter posterior means (B, M) by label (B,)."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure  # no pyplot: no global state, no display
+
+    axis = "z"
+    if means.shape[1] > 2:
+        centred = means - means.mean(0)
+        means, axis = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T, "principal axis "
+    figure = Figure(figsize=(6.5, 6), layout="constrained")
+    axes = figure.subplots()
+    colours, size = colormaps["tab10"], np.clip(20_000 / len(labels), 6, 25)
+    for label in np.unique(labels):
+        chosen = labels == label
+        y = means[chosen, 1] if means.shape[1] > 1 else np.full(chosen.sum(), label)
+        axes.scatter(
+            means[chosen, 0], y, s=size, color=colours(int(label) % 10), label=str(label), linewidth=0
+        )
+    axes.set_xlabel(f"{axis}1")
+    axes.set_ylabel(f"{axis}2" if means.shape[1] > 1 else "label")
+    axes.legend(title="label", frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)

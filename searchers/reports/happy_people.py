@@ -1,0 +1,253 @@
+"""What `searchers.happy_people` ends with: its table beside the paper's, and the seed's Figures 1 and 3."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from searchers.record.ledger import Ledger, TrialRecord
+
+if TYPE_CHECKING:
+    from searchers.happy_people import HappyPeopleConfig
+
+Group = tuple[str, int]  # method and t
+# The seed's Table 1 and section 3: FID, Top10, Top50 after 500 queries on CelebA.
+PAPER: dict[Group, tuple[float | None, float | None, float | None]] = {
+    ("vqvae-retrained", 4): (42.69, 2.72, 2.42),
+    ("vqvae-retrained", 8): (41.69, 2.85, 2.50),
+    ("vqvae-retrained", 16): (43.70, 2.88, 2.58),
+    ("vqvae", 8): (None, None, 2.42),
+    ("vae-retrained", 0): (50.51, None, 1.70),
+}
+COLOURS = {"vqvae-retrained": "#0072B2", "vqvae": "#D55E00", "vae-retrained": "#009E73"}  # Okabe and Ito's
+GRID_ROW = 10
+KEPT = "reconstruction_rank_correlation"
+LITTLE = 0.5  # below it, what the latents keep of the scores is too little to search in
+
+
+def report(
+    config: "HappyPeopleConfig",
+    settings: dict[str, Any],
+    records: list[TrialRecord],
+    folder: Path,
+    ledger: Ledger,
+    console: Console,
+) -> dict[str, float]:
+    """Print the table, draw the figures, return the numbers for the parent run."""
+    groups: dict[Group, list[TrialRecord]] = defaultdict(list)
+    for record in records:
+        if record.metrics:
+            groups[record.config["method"], record.config["free"]].append(record)
+    if not groups:
+        console.print("No run has made a round of queries.")
+        return {}
+    images = {group: queries(members, folder) for group, members in groups.items()}
+    metric, distances = pooled_distances(settings, images)
+    console.print(result_table(config, groups, metric, distances))
+    console.print(what_is_kept(records), highlight=False)
+    figures = {
+        "figure3.png": lambda path: draw_curves(path, config, groups, metric, distances),
+        "figure1.png": lambda path: draw_faces(path, settings, groups, images),
+    }
+    for name, draw in figures.items():
+        draw(folder / name)
+        ledger.append("figure", path=name)
+        console.print(f"Figure: {folder / name}", highlight=False, soft_wrap=True)
+    numbers = {}
+    for group, members in groups.items():
+        label = f"{group[0]}/t{group[1]}" if group[1] else group[0]
+        for key in ("top10", "top50"):
+            mean, std = spread(members, key)
+            if np.isfinite(mean):
+                numbers |= {f"{label}/{key}": mean, f"{label}/{key}_std": std}
+        numbers |= {f"{label}/{metric}{name}": value for name, value in distances[group].items()}
+    return numbers
+
+
+def spread(members: list[TrialRecord], key: str) -> tuple[float, float]:
+    """Return mean and standard deviation (n − 1) over runs of a metric's last value; NaN if one lacks it."""
+    values = np.array([record.last(key) for record in members])
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def queries(members: list[TrialRecord], folder: Path) -> NDArray[np.uint8]:
+    """Return the images of all queries of these runs, in order, (n, H, W, C)."""
+    from trainables.latent.grids import take_apart
+
+    paths = [
+        path
+        for record in members
+        for path in sorted((folder / "images" / record.trial).glob("queries_*.png"))
+    ]
+    return np.concatenate([take_apart(path.read_bytes()) for path in paths])
+
+
+def pooled_distances(
+    settings: dict[str, Any], images: dict[Group, NDArray[np.uint8]]
+) -> tuple[str, dict[Group, dict[str, float]]]:
+    """Return the metric's name and each group's Fréchet distances, of all its runs' queries together.
+
+    The seed pools its 20 runs likewise. Keys: "" for all held-out degrees, "_degree_<k>" for each.
+    """
+    import torch
+
+    from trainables.latent.problem import held_out_references, load_images
+    from trainables.latent.settings import parse_config
+    from trainables.metrics.extractors.features import load_extractor
+    from trainables.metrics.frechet import frechet_distance
+
+    c = parse_config(settings)
+    weights = c.feature_weights and Path(c.feature_weights)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    extractor = load_extractor(c.features, weights=weights, device=device)
+    references = held_out_references(load_images(c), c, extractor)
+    distances = {}
+    for group, pixels in images.items():
+        features = extractor(pixels)
+        distances[group] = {
+            name: frechet_distance(features, reference, identity=extractor.identity)
+            for name, reference in references.items()
+        }
+    return extractor.metric, distances
+
+
+def result_table(
+    config: "HappyPeopleConfig",
+    groups: dict[Group, list[TrialRecord]],
+    metric: str,
+    distances: dict[Group, dict[str, float]],
+) -> Table:
+    """Return method by method what was measured and, beside it, what the paper reports on CelebA."""
+    table = Table(
+        title=f"{config.name}: {config.queries} queries a run, mean ± std over runs; (paper, CelebA)",
+        title_justify="left",
+        title_style="bold",
+        show_edge=False,  # for eighty columns
+    )
+    for name in ("method", "t", "Top10", "Top50", "FD, pooled"):
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+    for group, members in groups.items():
+        paper = PAPER.get(group, (None, None, None))
+        table.add_row(
+            group[0],
+            str(group[1] or "–"),
+            _beside(spread(members, "top10"), paper[1]),
+            _beside(spread(members, "top50"), paper[2]),
+            _beside((distances[group][""], None), paper[0]),
+        )
+    records = [record for members in groups.values() for record in members]
+    rounds = [m for record in records for m in record.metrics.values()]
+    fit, solve = (np.mean([m[key] for m in rounds]) for key in ("fit_seconds", "solve_seconds"))
+    gaps = [m["gap_max"] for m in rounds if "gap_max" in m]
+    proof = f"; largest bound less value {max(gaps):.0e}" if gaps else ""
+    best = max(record.last("best_training_score") for record in records)
+    table.caption = (
+        f"{config.seeds} runs of each. FD: {metric}. Best score of a training image: {best:.2f}. "
+        f"A query: {fit:.2f} s to fit, {solve:.2f} s to solve{proof}."
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def what_is_kept(records: list[TrialRecord]) -> str:
+    """Say how well reconstructions keep the order of the images' scores, in the first round."""
+    by_model: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        if KEPT in (first := record.metrics.get(1, {})):
+            by_model[record.config["method"].split("-")[0]].append(first[KEPT])
+    kept = {model: float(np.mean(values)) for model, values in by_model.items()}
+    if not kept:
+        return "How well reconstructions keep the images' scores is not known."
+    text = ", ".join(f"{value:.2f} ({model})" for model, value in kept.items())
+    text = f"Scores of held-out images and of their reconstructions: rank correlation {text}."
+    if max(kept.values()) < LITTLE:
+        text += " Little of the smile is in the latents: the methods' differences say nothing."
+    return text
+
+
+def _beside(measured: tuple[float, float | None], paper: float | None) -> str:
+    value, std = measured
+    text = "–" if not np.isfinite(value) else f"{value:.2f}" + (f" ± {std:.2f}" if std is not None else "")
+    return text + (f" ({paper:.2f})" if paper is not None else "")
+
+
+def draw_curves(
+    path: Path,
+    config: "HappyPeopleConfig",
+    groups: dict[Group, list[TrialRecord]],
+    metric: str,
+    distances: dict[Group, dict[str, float]],
+) -> None:
+    """Draw the seed's Figure 3: Top-k over queries, mean ± one standard deviation, and Fréchet distances."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    key = "top50" if config.queries >= 200 else "top10"
+    for (method, free), members in groups.items():
+        rounds = sorted(set.intersection(*(set(record.metrics) for record in members)))
+        rounds = [r for r in rounds if all(key in record.metrics[r] for record in members)]
+        values = np.array([[record.metrics[r][key] for r in rounds] for record in members])
+        style = {4: ":", 16: "--"}.get(free, "-")
+        label = f"{method}, t = {free}" if free else method
+        if rounds:
+            x, mean, std = 5 * np.array(rounds), values.mean(0), values.std(0)
+            left.plot(x, mean, style, color=COLOURS[method], label=label)
+            left.fill_between(x, mean - std, mean + std, color=COLOURS[method], alpha=0.12, linewidth=0)
+        degrees = [name for name in distances[method, free] if name]
+        right.axhline(distances[method, free][""], linestyle=style, color=COLOURS[method], linewidth=1)
+        right.plot(
+            [float(name.removeprefix("_degree_")) for name in degrees],
+            [distances[method, free][name] for name in degrees],
+            style,
+            marker="o",
+            color=COLOURS[method],
+            label=label,
+        )
+    best = max(record.last("best_training_score") for members in groups.values() for record in members)
+    left.axhline(best, linestyle="--", color="0.4", linewidth=1, label="best training image")
+    left.set(xlabel="queries", ylabel=f"{key.capitalize()} smile degree")
+    right.set(xlabel="held-out smile degree (lines: all of them)", ylabel=metric)
+    held_out = {name for group in distances.values() for name in group if name}
+    right.set_xticks(sorted(float(name.removeprefix("_degree_")) for name in held_out))
+    left.legend(fontsize=7)
+    figure.savefig(path, dpi=150)
+
+
+def draw_faces(
+    path: Path,
+    settings: dict[str, Any],
+    groups: dict[Group, list[TrialRecord]],
+    images: dict[Group, NDArray[np.uint8]],
+) -> None:
+    """Draw the seed's Figure 1: the best training images, then each method's best queries at t = 8."""
+    from matplotlib.figure import Figure
+
+    from trainables.latent.problem import load_images, training_rows
+    from trainables.latent.scorer import SmileScorer, load_scorer
+    from trainables.latent.settings import parse_config
+
+    c = parse_config(settings)
+    store = load_images(c)
+    training = store.images[training_rows(store, c.max_degree)]
+    weights = c.scorer_weights and Path(c.scorer_weights)
+    scorer = SmileScorer.from_bytes(load_scorer(store, weights=weights, epochs=c.scorer_epochs))[0]
+    rows = {"best training images": training}
+    for method in ("vae-retrained", "vqvae", "vqvae-retrained"):
+        there = [group for group in groups if group[0] == method]
+        if there:
+            group = min(there, key=lambda group: abs(group[1] - 8))
+            rows[f"{method}, t = {group[1]}" if group[1] else method] = images[group]
+    figure = Figure(figsize=(GRID_ROW, 1.35 * len(rows)), layout="constrained")
+    for axes, (title, pixels) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows.items(), strict=True):
+        pixels = np.unique(pixels, axis=0)
+        scores = scorer.score(pixels)
+        best = np.argsort(-scores)[:GRID_ROW]
+        axes.imshow(np.concatenate(list(pixels[best]), 1), interpolation="nearest")
+        axes.set_title(f"{title}: degrees {scores[best[0]]:.2f} to {scores[best[-1]]:.2f}", fontsize=8)
+        axes.axis("off")
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,1 @@
+"""One run of a study: from the command line over the driver to the closing words."""

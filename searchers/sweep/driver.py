@@ -1,0 +1,223 @@
+"""The driver of a sweep: the process that joins the cluster, keeps the books, and has Tune run the trials.
+
+A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl` (all that happened),
+`images/`, figures, and `tune/` (Ray Tune's snapshots, the checkpoints), which --storage puts elsewhere.
+"""
+
+import logging
+import os
+import shlex
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from searchers.display.live_table import Progress
+from searchers.display.summary import resume_command
+from searchers.record.ledger import Ledger, LedgerBusyError, TrialRecord
+from searchers.record.ledger_callback import Recorder
+from searchers.record.mlflow_exporter import Delivery, SweepRecord
+from searchers.study.config import RunConfig, UsageError, store, stored
+
+if TYPE_CHECKING:
+    from ray import tune
+
+    from cluster.connect import Cluster
+
+
+class Driver:
+    """A sweep's cluster, folder and books. `config` is a resolved one.
+
+    `program` is what is typed, and `resume_as` the sweep to name where this one is a part of it. Raises,
+    before anything has begun, ClusterError where the cluster can't be joined or its nodes don't see what
+    trials need, and UsageError where not one trial fits, where another process runs this sweep, and where it
+    can't go on: its data has changed, or what Tune knew of it is gone.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        sweep_id: str,
+        program: str,
+        console: Console,
+        *,
+        epochs: int,
+        num_samples: int,
+        data_hash: str | None = None,
+        resume_as: str | None = None,
+    ):
+        from cluster.storage import full_disk_told, has_snapshot, refuse_unseen, resolve
+
+        self.config, self.console, self.epochs, self.num_samples = config, console, epochs, num_samples
+        self.resume = resume_command(program, config, resume_as)
+        self.folder = (Path(config.results) / config.name).resolve()
+        before = stored(self.folder)
+        if before and before.get("data_hash") not in (None, data_hash):
+            raise UsageError(
+                f"The images of {config.dataset} are not those that sweep {config.name!r} began with: bring "
+                "those back to go on, or begin a new sweep"
+            )
+        self.cluster = join(config)
+        refuse_unseen(config.dataset, self.cluster)
+        self.checkpoints = resolve(config.storage, self.folder, self.cluster)
+        self.restored = before is not None and has_snapshot(self.checkpoints)
+        self.ledger = Ledger(self.folder / "ledger.jsonl")
+        with full_disk_told(self.resume):
+            try:
+                self.ledger.claim()
+            except LedgerBusyError:
+                raise UsageError(f"Sweep {config.name!r} is running already, in another process") from None
+            self.recorder = Recorder(self.ledger, self.folder, epochs)
+            self._refuse_lost_snapshot()
+            store(self.folder, sweep_id, config, data_hash)
+        joined = self.cluster.describe(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent)
+        console.print(joined, highlight=False)
+        if not config.gpus_per_trial and any(
+            node.gpus for node in self.cluster.present + self.cluster.promised
+        ):
+            console.print("Its GPUs stay unused: --preset report or --gpus-per-trial gives trials one.")
+
+    def _refuse_lost_snapshot(self) -> None:
+        ended = [record for record in self.records if record.status]
+        if ended and not self.restored:
+            raise UsageError(
+                f"Sweep {self.config.name!r} cannot go on: what Ray Tune knew of it is no longer in "
+                f"{self.checkpoints}/tune. Its {len(ended)} ended trials stay in {self.folder} and in "
+                f"MLflow; a new sweep can begin with them: --warm-start {shlex.quote(self.config.name)}"
+            )
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """The trials so far, in the order they were begun."""
+        return list(self.recorder.records.values())
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether trials are missing or without an end."""
+        return len(self.records) < self.num_samples or any(record.status is None for record in self.records)
+
+    def deliver(self, record: SweepRecord) -> Delivery:
+        """Begin to send the books to MLflow, in the background; return the thread."""
+        self.delivery = Delivery(self.ledger, self.folder, self.config.tracking_uri, record)
+        self.delivery.start()
+        return self.delivery
+
+    def run(
+        self,
+        trainable: type,
+        *,
+        settings: dict[str, Any],
+        search: "tune.search.Searcher",
+        metric: str,
+        mode: str,
+        dimensions: Sequence[str],
+        scheduler: "tune.schedulers.TrialScheduler | None" = None,
+        callbacks: Sequence["tune.Callback"] = (),
+    ) -> list["tune.experiment.Trial"]:
+        """Run the trials to their ends, or until Ctrl-C; return Tune's own of them.
+
+        `settings` are the trials' own, Tune's domains among them; a person is shown `dimensions` and `metric`
+        of each. Raises ClusterError on a full disk.
+        """
+        from ray import tune
+
+        from cluster.limiter import ClusterLimiter
+        from cluster.storage import full_disk_told
+        from cluster.watchdog import watchdogs
+
+        config = self.config
+        each = config.cpus_per_trial, config.gpus_per_trial
+        progress = Progress(
+            self.recorder.records,
+            metric=metric,
+            mode=mode,
+            dimensions=list(dimensions),
+            epochs=self.epochs,
+            num_samples=self.num_samples,
+            console=self.console,
+        )
+        watching = watchdogs(*each, [str(self.folder), self.checkpoints], self.console.print)
+        with full_disk_told(self.resume), progress:
+            analysis = tune.run(
+                trainable,
+                **tune_arguments(config),
+                trial_dirname_creator=lambda trial: trial.trial_id,
+                metric=metric,
+                mode=mode,
+                storage_path=self.checkpoints,
+                config=settings,
+                search_alg=ClusterLimiter(search, self.cluster, *each, config.max_concurrent),
+                scheduler=scheduler,
+                stop={"training_iteration": self.epochs},
+                num_samples=self.num_samples,
+                callbacks=[self.recorder, *callbacks, progress, *watching],
+                resume_config=tune.ResumeConfig() if self.restored else None,
+            )
+        return analysis.trials
+
+    def close(self, conclude: Callable[[], dict[str, float]]) -> int:
+        """Note what `conclude` returns in the books and close them; return how many events MLflow lacks.
+
+        `conclude` draws figures and returns the sweep's own metrics. Raises ClusterError on a full disk.
+        """
+        from cluster.storage import full_disk_told
+
+        with full_disk_told(self.resume):
+            metrics = conclude()
+            self.ledger.append("note", status="KILLED" if self.interrupted else "FINISHED", metrics=metrics)
+        unsent = self.delivery.close(timeout=60)
+        self.ledger.close()
+        return unsent
+
+
+def join(config: RunConfig) -> "Cluster":
+    """Return the cluster that the configuration asks for.
+
+    Raises ClusterError where it can't be joined, UsageError where not one trial fits.
+    """
+    from cluster.connect import connect
+
+    cluster = connect(config.address, packages=_packages())
+    if cluster.slots(config.cpus_per_trial, config.gpus_per_trial) < 1:
+        raise UsageError(
+            f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "
+            f"and the cluster has {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs in all"
+        )
+    return cluster
+
+
+def tune_arguments(config: RunConfig) -> dict[str, Any]:
+    """Return what every sweep asks of `tune.run`, after telling Tune to be quiet and to save itself often."""
+    from ray import tune
+
+    from cluster.watchdog import RETRIES, fail_trials_for_memory
+
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes heed no verbosity
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in the ledger and is told
+    # Tune's own result files, which the ledger replaces, would slow each report down.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
+    # A trial that diverged lacks scores. Tune would end the sweep for that; the searcher knows what it means.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    fail_trials_for_memory()
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    return {
+        "name": "tune",
+        "resources_per_trial": {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial},
+        "reuse_actors": True,
+        "max_failures": RETRIES,
+        "raise_on_failed_trial": False,
+        "checkpoint_config": tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+        "verbose": 0,
+    }
+
+
+def _packages() -> list:
+    """Return our own packages, which a joined cluster is given."""
+    import cluster
+    import searchers
+    import trainables
+
+    return [trainables, searchers, cluster]

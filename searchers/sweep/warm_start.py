@@ -1,0 +1,75 @@
+"""What an earlier sweep found, as `BayesOptSearch(warm_start=…)` takes it: from its folder, or from MLflow.
+
+Values are comparable only where metric, data and training budget are the same.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from searchers.bayesopt.space import Choice, Dimension, Space
+from searchers.record.ledger import DIVERGED, FINISHED, STOPPED, Ledger, TrialRecord
+from searchers.record.mlflow_exporter import recorded_sweep
+from searchers.study.config import SweepConfig, stored
+
+# Of a sweep's settings, those that decide its scores beside what is searched.
+COMPARED = ("dataset", "dataset_limit", "image_size", "epochs", "evaluation_samples", "features")
+
+Known = tuple[dict[str, Any], float | list[float]]
+
+
+def earlier_results(
+    config: SweepConfig, metric: str, space: Space, provenance: Mapping[str, Any]
+) -> list[Known]:
+    """Return (configuration, value) of each finished trial of the sweep that `config.warm_start` names.
+
+    It is read from its folder among the results or, where there is none, from MLflow. For a trial that was
+    stopped early the value is the list of its values, epoch by epoch; where it diverged, nan. Raises
+    ValueError where there is no such sweep, where no trial reported the metric, or where the scores are not
+    those of a sweep with this configuration, to which MLflow's record adds its `provenance`.
+    """
+    folder, new = Path(config.results) / config.warm_start, vars(config)
+    ledger = folder / "ledger.jsonl"
+    if ledger.exists():
+        settings, trials = stored(folder)["config"], list(Ledger(ledger).trials().values())
+    else:
+        try:
+            settings, trials = recorded_sweep(config.tracking_uri, config.warm_start, metric)
+        except ValueError as error:
+            raise ValueError(f"{folder} holds no sweep, and {error}") from error
+        new = {**new, **provenance}
+        for trial in trials:
+            read = [(d, trial.config[d.name]) for d in space.dimensions if d.name in trial.config]
+            trial.config = {dimension.name: _parse(text, dimension) for dimension, text in read}
+    _check(config.warm_start, settings, new)
+    if not any(metric in row for trial in trials for row in trial.metrics.values()):
+        raise ValueError(f"no trial of {config.warm_start!r} reported {metric!r}")
+    return [(t.config, value) for t in trials if (value := _value(t, metric)) is not None]
+
+
+def _check(name: str, settings: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise ValueError where these settings, or their texts, give scores that are not the new sweep's."""
+    its, ours = ({key: str(found.get(key)) for key in COMPARED} for found in (settings, new))
+    if differ := [key for key in COMPARED if its[key] != ours[key]]:
+        old, now = (" ".join(f"--{key.replace('_', '-')} {of[key]}" for key in differ) for of in (its, ours))
+        raise ValueError(f"{name!r} was scored with {old}, this sweep is with {now}: no comparable scores")
+
+
+def _value(record: TrialRecord, metric: str) -> float | list[float] | None:
+    values = [row.get(metric, math.nan) for _, row in sorted(record.metrics.items())]
+    if record.status == DIVERGED:
+        return math.nan
+    if not values or not math.isfinite(values[-1]) or record.status not in (FINISHED, STOPPED):
+        return None
+    return values if record.status == STOPPED else values[-1]
+
+
+def _parse(text: str, dimension: Dimension) -> Any:
+    """Return the setting that this text was; the text itself, which the space refuses, where it was none."""
+    if isinstance(dimension, Choice):
+        return {str(choice): choice for choice in dimension.choices}.get(text, text)
+    try:
+        return float(text)
+    except ValueError:
+        return text

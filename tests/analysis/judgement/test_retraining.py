@@ -1,0 +1,222 @@
+"""Training the best settings again: the command that does so, and what it leaves for a resumption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from analysis import winners
+from analysis.judgement import retraining
+from analysis.record.runs import find, load
+from searchers import beta_vaegan, densities, lego_vae
+from searchers.display.summary import about
+from searchers.sweep.cli import parse
+from tests.fixtures.recorded import METRIC, Imagined, record
+
+RECORDED = {"features": "efficientnet_lite0-579344248a93-antialias64", "data_hash": "01ab"}
+RECORDED |= {"reference_images": 900}
+
+
+def run(client, *arguments):
+    return winners.main(["--tracking-uri", client.tracking_uri, *arguments])
+
+
+def sweep_of(command, **params):
+    """A sweep's record as far as its retraining reads it: MLflow has all parameters as text."""
+    tags = {"latentune.command": command, "latentune.program": command.split()[2]}
+    return SimpleNamespace(name=params.get("name"), tags=tags, params={k: str(v) for k, v in params.items()})
+
+
+def retrained(folder, client, name, asked):
+    """Record what the program would make of a file of points."""
+    again = Imagined(
+        name,
+        trials=len(asked["points"]),
+        images=False,
+        stopping=False,
+        points=tuple(asked["points"]),
+        tags=(("latentune.retrains", asked["of"]),),
+        std=0.5,
+    )
+    record(again, folder, client.tracking_uri)
+
+
+def test_retraining_runs_the_best_settings_on_fresh_seeds_and_believes_them(
+    folder, client, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    uri = client.tracking_uri
+    typed = "python -m searchers.beta_vaegan --name first --num-samples 4 --epochs 9 --address auto"
+    tags = (("latentune.command", typed),)
+    record(Imagined("first", trials=4, images=False, stopping=False, tags=tags), folder / "first", uri)
+    numbers = load(client, "first").best_first()["number"].tolist()
+    started = []
+
+    def pretend(command):
+        started.append(command)
+        flags = dict(pairwise(command))
+        asked = json.loads(Path(flags["--points"]).read_text())
+        retrained(folder, client, flags["--name"], asked)
+        return 0
+
+    monkeypatch.setattr(retraining, "wait_for", pretend)
+    assert run(client, "--sweep", "first", "--retrain-seeds", "3", "--contenders", "2") == 0
+    (command,) = started
+    assert command[1:3] == ["-m", "searchers.beta_vaegan"]
+    flags = dict(pairwise(command))
+    assert flags["--epochs"] == "9" and flags["--address"] == "auto" and flags["--name"] == "first-seeds"
+    again = load(client, "first-seeds")
+    assert sorted(set(again.trials["params.seed"])) == [1000, 1001, 1002]
+    betas = load(client, "first").trials.set_index("number")["params.beta"]
+    assert set(again.trials["params.beta"]) == {betas[n] for n in numbers[:2]}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Over training seeds, to the last epoch" in said
+    seeds = retraining.seeds_of(client, load(client, "first"))
+    means = again.trials.groupby("params.beta")[f"metrics.{METRIC}"].mean()
+    for n in numbers[:2]:
+        assert seeds.loc[n, "value"] == pytest.approx(means[betas[n]])
+        assert seeds.loc[n, "seeds"] == 3
+
+
+def test_a_second_retraining_takes_further_seeds(folder, client, monkeypatch, tmp_path):
+    """The same seeds again would be the same trainings again, and their mean no surer for it."""
+    monkeypatch.chdir(tmp_path)
+    record(Imagined("again", trials=3, images=False, stopping=False), folder / "again", client.tracking_uri)
+    seeds = []
+
+    def pretend(command):
+        flags = dict(pairwise(command))
+        asked = json.loads(Path(flags["--points"]).read_text())
+        seeds.append({point["seed"] for point in asked["points"]})
+        retrained(folder, client, flags["--name"], asked)
+        return 0
+
+    monkeypatch.setattr(retraining, "wait_for", pretend)
+    for _ in range(2):
+        assert run(client, "--sweep", "again", "--retrain-seeds", "2", "--contenders", "1") == 0
+    assert seeds == [{1000, 1001}, {1002, 1003}]
+    (count,) = retraining.seeds_of(client, load(client, "again"))["seeds"]
+    assert count == 4
+
+
+def test_a_seed_that_was_trained_twice_counts_once(folder, client):
+    record(Imagined("twice", trials=1, images=False, stopping=False), folder / "twice", client.tracking_uri)
+    tables = load(client, "twice")
+    beta = float(tables.trials["params.beta"][0])
+    points = [{"beta": beta, "seed": seed} for seed in (5, 6, 5)]
+    retrained(folder, client, "twice-seeds", {"of": tables.sweep.sweep_id, "points": points})
+    trials = load(client, "twice-seeds").trials[f"metrics.{METRIC}"]
+    (found,) = retraining.seeds_of(client, tables).to_dict("records")
+    assert found["seeds"] == 2 and found["value"] == pytest.approx(trials[:2].mean())
+
+
+def test_a_retraining_is_ranked_over_its_seeds_and_not_retrained(folder, client, capsys):
+    record(Imagined("whole", trials=2, images=False, stopping=False), folder / "whole", client.tracking_uri)
+    points = [{"beta": beta, "seed": seed} for beta in (60.0, 140.0) for seed in (0, 1)]
+    retrained(folder, client, "whole-seeds", {"of": find(client, "whole").sweep_id, "points": points})
+    assert run(client, "--sweep", "whole-seeds") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Over training seeds" in said and "Means are over 2 training seeds or more." in said
+    assert run(client, "--sweep", "whole-seeds", "--retrain-seeds", "2") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "'whole-seeds' is a retraining of 'whole'; --sweep whole trains further seeds." in said
+
+
+def test_the_points_stay_where_a_resumption_finds_them(client, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    started = []
+    monkeypatch.setattr(retraining, "wait_for", lambda command: started.append(command) or 130)
+    assert run(client, "--sweep", "one", "--retrain-seeds", "2", "--contenders", "1") == 130
+    points = Path(dict(pairwise(started[0]))["--points"])
+    assert points == tmp_path / "results" / "one-seeds" / "points.json"
+    first = points.read_text()
+    assert len(json.loads(first)["points"]) == 2
+    # What has begun, though MLflow does not know of it yet, keeps its points.
+    (points.parent / "sweep.json").touch()
+    assert run(client, "--sweep", "one", "--retrain-seeds", "3", "--contenders", "1") == 130
+    flags = dict(pairwise(started[1]))
+    assert flags["--name"] == "one-seeds-2" and "one-seeds-2" in flags["--points"]
+    assert points.read_text() == first
+
+
+def test_an_interrupted_sweep_is_given_time_to_close_its_record():
+    sweep = "import time, sys\ntry:\n  print('ready', flush=True)\n  time.sleep(60)\n"
+    sweep += "except KeyboardInterrupt:\n  time.sleep(1)\n  print('closed', flush=True)\n  sys.exit(130)"
+    script = "import sys; from analysis.judgement.retraining import wait_for; "
+    script += f"sys.exit(wait_for([sys.executable, '-c', {sweep!r}]))"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
+        assert process.stdout.read() == "closed\n"
+        assert process.wait() == 130
+
+
+CHANGED = {
+    "dataset": "/a b/faces",
+    "dataset_limit": None,
+    "compile": True,
+    "no_early_stopping": True,
+    "width": 0.5,
+    "inception_weights": "/w.pth",
+}
+SWEEPS = [
+    (beta_vaegan, lambda c: beta_vaegan.study(c, {}, METRIC, RECORDED), {"objectives": ("fd", "mig")}),
+    (lego_vae, lambda c: lego_vae.study(c, {}, RECORDED), {"random_starts": 3, "final_epochs": 0}),
+    (densities, lambda c: densities.study("vae", c, {}, RECORDED), {"models": ("vae",)}),
+]
+
+
+@pytest.mark.parametrize("preset", ["quick", "report"])
+@pytest.mark.parametrize(("program", "study", "own"), SWEEPS)
+def test_flags_give_the_recorded_settings_on_any_machine(program, study, own, preset):
+    """The program reads them back as it ran, whatever was typed, and whatever preset it would take here."""
+    config = replace(program.PRESETS[preset], **CHANGED)
+    search = {"warm_start": "earlier", "surrogate": "matern", "seed": 5, "num_samples": 7}
+    ran = replace(config, **own, **search, name="x-vae")
+    params = about(study(config), ran, program.PROGRAM).params
+    sweep = sweep_of(f"{program.PROGRAM} --resume x-vae --results /nfs", **params)
+    flags = [*retraining.flags_of(sweep), *retraining.flags_for_points(sweep)]
+    parsed = parse(program.PROGRAM, program.PRESETS, flags)
+    decided = {name: getattr(program.PRESETS[preset], name) for name in (*search, "name")}
+    assert parsed == replace(ran, **decided, features="efficientnet_lite0", results="/nfs")
+
+
+def test_where_things_are_is_taken_as_it_was_typed():
+    typed = "python -m searchers.x --max_concurrent=2 --dataset typed --data-root '/d e' --tracking-uri no"
+    flags = retraining.flags_of(sweep_of(typed, dataset="digits", **{"space/beta": "{}"}))
+    assert flags == ["--dataset", "digits", "--max-concurrent", "2", "--data-root", "/d e"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "recorded", "flag"),
+    [
+        ("", "dinov2_vits14-0123-plain224", "dinov2"),
+        ("", "none", "none"),
+        (" --features auto", "inception-67-plain299", "inception"),  # which auto would not be everywhere
+        (" --features classifier:/n.pt2", "classifier-89-plain64", "classifier:/n.pt2"),
+    ],
+)
+def test_features_are_the_recorded_ones(typed, recorded, flag):
+    sweep = sweep_of(f"python -m searchers.x{typed}", features=recorded)
+    assert retraining.flags_of(sweep) == ["--features", flag]
+
+
+@pytest.mark.parametrize(
+    ("program", "flags"),
+    [
+        ("searchers.beta_vaegan", []),
+        ("searchers.lego_vae", ["--final-epochs", "0"]),
+        ("searchers.densities", ["--models", "conv_vae"]),
+    ],
+)
+def test_a_program_of_several_sweeps_is_kept_to_the_one(program, flags):
+    sweep = SimpleNamespace(name="digits-conv_vae", tags={"latentune.program": program})
+    assert retraining.flags_for_points(sweep) == flags

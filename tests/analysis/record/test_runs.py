@@ -1,0 +1,173 @@
+"""What was recorded comes back whole: compared with the ledger, which the recorder wrote first."""
+
+import math
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from analysis.record import histories, runs
+from analysis.record.runs import AnalysisError, connect, find, load, sweeps
+from searchers.record import mlflow_exporter as recording
+from searchers.record.ledger import Ledger
+from tests.fixtures.recorded import IDENTITY, METRIC, SPACES, Imagined, record
+
+
+@pytest.fixture(scope="session")
+def ledger(folder, tracking_uri):
+    return Ledger(folder / "0" / "one" / "ledger.jsonl").trials()
+
+
+def test_the_tags_are_the_recorders():
+    assert (runs.SWEEP_TAG, runs.TRIAL_TAG, runs.STATUS_TAG) == (
+        recording.SWEEP_TAG,
+        recording.TRIAL_TAG,
+        recording.STATUS_TAG,
+    )
+
+
+def test_trials_are_those_of_the_ledger(client, ledger):
+    trials = load(client, "one").trials
+    assert list(trials["trial"]) == list(ledger)
+    assert list(trials["number"]) == [record.number for record in ledger.values()]
+    assert list(trials["status"]) == [record.status for record in ledger.values()]
+    assert list(trials["epoch"]) == [record.epoch for record in ledger.values()]
+    np.testing.assert_array_equal(trials["params.beta"], [r.config["beta"] for r in ledger.values()])
+    np.testing.assert_array_equal(trials[f"metrics.{METRIC}"], [r.last(METRIC) for r in ledger.values()])
+    assert (trials["end"] > trials["start"]).all()
+
+
+def test_histories_are_those_of_the_ledger(client, ledger):
+    history = load(client, "one").history
+    found = {(row.number, row.metric, row.epoch): row.value for row in history.itertuples()}
+    expected = {
+        (record.number, key, epoch): value
+        for record in ledger.values()
+        for epoch, metrics in record.metrics.items()
+        for key, value in metrics.items()
+    }
+    assert found.keys() == expected.keys()
+    for place, value in expected.items():
+        assert found[place] == value or (math.isnan(found[place]) and math.isnan(value))
+
+
+def test_a_search_that_needs_several_pages_finds_the_same(client, monkeypatch):
+    whole, known = load(client, "three"), [sweep.run_id for sweep in sweeps(client)]
+    assert len(known) > 3
+    monkeypatch.setattr(runs, "PAGE", 3)
+    monkeypatch.setattr(histories, "RUNS_A_QUERY", 7)
+    paged = load(client, "three", cache=None)
+    assert [sweep.run_id for sweep in sweeps(client)] == known
+    assert paged.trials.equals(whole.trials)
+    assert paged.history.equals(whole.history)
+
+
+def test_a_metric_at_a_time_gives_the_same_histories(client, monkeypatch, tmp_path):
+    fast = load(client, "one", cache=tmp_path / "a")
+    parts = histories._one_by_one
+    monkeypatch.setattr(histories, "_from_database", lambda store, ids: parts(client, _runs(client)))
+    slow = load(client, "one", cache=tmp_path / "b")
+    assert slow.history.equals(fast.history)
+
+
+def _runs(client):
+    sweep = find(client, "one")
+    mine = f"tags.`{runs.SWEEP_TAG}` = '{sweep.sweep_id}' AND tags.`{runs.TRIAL_TAG}` IS NOT NULL"
+    return list(client.search_runs([sweep.experiment_id], mine))
+
+
+def test_the_cache_is_read_again_only_where_a_trial_has_grown(folder, client, monkeypatch, tmp_path):
+    fetched = []
+
+    original = histories.fetch_histories
+
+    def counted(client, chosen):
+        fetched.append([run.info.run_name for run in chosen])
+        return original(client, chosen)
+
+    monkeypatch.setattr(histories, "fetch_histories", counted)
+    record(Imagined("growing", trials=3, images=False, seed=9), folder / "growing", client.tracking_uri)
+    before = load(client, "growing")
+    assert [len(names) for names in fetched] == [3]
+    assert load(client, "growing").history.equals(before.history)
+    assert len(fetched) == 1
+    run_id = before.trials["run_id"][1]
+    client.log_metric(run_id, METRIC, math.inf, step=10)
+    after = load(client, "growing")
+    assert fetched[1:] == [["growing-002"]]
+    assert len(after.history) == len(before.history) + 1
+    assert math.isinf(after.objective[1]) and math.isinf(after.curves(METRIC).loc[10, 2])
+    (file,) = (tmp_path / "cache" / "latentune" / "analysis").iterdir()
+    file.write_bytes(b"no Parquet")
+    assert load(client, "growing").history.equals(after.history)
+
+
+def test_an_extractor_comes_with_its_weights_whoever_names_it(client):
+    sweep, trials = find(client, "one"), load(client, "one").trials
+    assert set(trials["params.features"]) == {IDENTITY}
+    runs_of_it = _runs(client)
+    for run in runs_of_it:
+        run.data.params["features"] = "efficientnet_lite0"
+    assert set(runs._trials(runs_of_it, sweep)["params.features"]) == {IDENTITY}
+
+
+def test_the_space_is_read_and_an_unreadable_one_keeps_its_names(client):
+    assert find(client, "three").space == SPACES[3]
+    sweep = find(client, "one")
+    unreadable = runs.Sweep(**{**sweep.__dict__, "params": {"space/beta": "<Float object at 0x7f>"}})
+    assert unreadable.space == {"beta": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nonesuch", "no sweep 'nonesuch'; the latest are: "),
+        ("twin", r"2 sweeps are called 'twin'; give the id of one: id-twin-\d \(20"),
+    ],
+)
+def test_a_name_that_is_not_one_sweeps_is_refused(client, name, words):
+    with pytest.raises(AnalysisError, match=words):
+        load(client, name)
+
+
+def test_one_of_two_namesakes_is_found_by_its_id(client):
+    assert load(client, "id-twin-3").sweep.sweep_id == "id-twin-3"
+
+
+def test_an_empty_sweep_has_empty_tables(client):
+    tables = load(client, "empty")
+    assert len(tables.trials) == len(tables.history) == 0
+    with pytest.raises(AnalysisError, match="'empty' has no trial"):
+        tables.scored()
+
+
+def test_a_running_sweep_is_said_to_run(client):
+    tables = load(client, "going-on")
+    assert tables.sweep.state == "running" and tables.sweep.ended is None
+    assert list(tables.trials["status"]) == ["finished", "finished", "running"]
+
+
+def test_no_database_is_made_where_there_is_none(tmp_path):
+    with pytest.raises(AnalysisError, match="There is no MLflow database at"):
+        connect(f"sqlite:///{tmp_path}/absent.db")
+    assert not (tmp_path / "absent.db").exists()
+
+
+def test_a_server_that_is_away_is_said_to_be(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(AnalysisError, match=r"MLflow at http://127.0.0.1:9 does not answer"):
+        connect("http://127.0.0.1:9")
+
+
+def test_an_unknown_parameter_names_the_known_ones(client):
+    with pytest.raises(AnalysisError, match=r"no 'gamma'; they have: \['beta'"):
+        load(client, "one").param("gamma")
+
+
+@pytest.mark.slow
+def test_a_server_gives_the_same_tables(client, server, monkeypatch):
+    direct = load(client, "three")
+    monkeypatch.setattr(histories, "POINTS_A_REQUEST", 40)  # answers are cut off, and asked in halves
+    over_http = load(MlflowClient(server), "three")
+    assert over_http.trials.equals(direct.trials)
+    assert over_http.history.equals(direct.history)

@@ -1,0 +1,91 @@
+"""What a sweep says at its end: a table that is whole in 80 columns, commands that can be copied."""
+
+import math
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from searchers.display.summary import analysis_command, origin, result_table, resume_command
+from searchers.record.ledger import TrialRecord
+from searchers.study.config import SweepConfig
+
+METRIC = "fd_efficientnet_lite0"
+SCORES = {METRIC: 182.34567, f"{METRIC}_std": 0.68791, "epochs": 18}
+FURTHER = {"disentanglement/mig": "max", "disentanglement/dci": "max", "disentanglement/sap": "max"}
+CONFIG = SimpleNamespace(name="front", epochs=18)
+
+
+def study(**objectives):
+    return SimpleNamespace(
+        metric=METRIC,
+        mode="min",
+        objectives=objectives,
+        space={"beta": None},
+        derived=lambda config: {"beta_norm": config["beta"] / 24},
+    )
+
+
+def trials(**scores):
+    known = {18: SCORES | scores}
+    return [TrialRecord(str(n), n, {"beta": 138.4321}, known, "unfinished") for n in (1, 12)]
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_the_table_is_whole_in_80_columns(count):
+    objectives = dict(list(FURTHER.items())[:count])
+    table = result_table(study(**objectives), CONFIG, trials(**dict.fromkeys(objectives, 0.000893214)))
+    console = Console(width=80, record=True)
+    console.print(table)
+    said = console.export_text()
+    assert "…" not in said
+    assert "182.3 ± 0.69" in said and "unfinished" in said
+    assert said.count("0.000893") == 2 * count
+    assert ("beta_norm" in said) == (count == 0)
+
+
+def test_the_best_come_first_and_who_has_no_score_last():
+    values = [200.0, math.nan, 120.0, 150.0, math.nan, 180.0]
+    records = [
+        TrialRecord(str(n), n, {"beta": 1.0}, {1: {METRIC: value}}) for n, value in enumerate(values, 1)
+    ]
+    table = result_table(study(), CONFIG, [TrialRecord("0", 0, {"beta": 1.0}), *records])
+    assert list(table.columns[0].cells) == ["3", "4", "6", "1", "0", "2", "5"]
+
+
+def test_a_package_that_is_not_installed_is_no_reason_to_stop():
+    """A cluster's machines have this project's code, not the package."""
+    tags = origin("python -m searchers.beta_vaegan", ("torch", "no-such-package"))
+    assert tags["version.no-such-package"] == "unknown"
+    assert tags["version.torch"] == version("torch")
+
+
+def test_a_trial_without_a_score_or_a_deviation_says_no_more():
+    without, nothing = (
+        TrialRecord("a", 1, {"beta": 1.0}, {1: {METRIC: 3.0}}),
+        TrialRecord("b", 2, {"beta": 2.0}),
+    )
+    table = result_table(study(), CONFIG, [nothing, without])
+    assert list(table.columns[4].cells) == ["3", "–"]
+
+
+def test_the_commands_name_the_record_where_the_sweep_wrote_elsewhere(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    elsewhere = SimpleNamespace(name="my sweep", tracking_uri="sqlite:////tmp/a b/mlflow.db")
+    said = analysis_command("winners", elsewhere)
+    assert said.endswith(
+        "-m analysis.winners --sweep 'my sweep' --tracking-uri 'sqlite:////tmp/a b/mlflow.db'"
+    )
+    usual = SimpleNamespace(name="quick", tracking_uri="sqlite:///mlflow.db")
+    assert analysis_command("report", usual).endswith("-m analysis.report --sweep quick")
+
+
+def test_the_command_to_go_on_can_be_copied():
+    said = resume_command(
+        "python -m searchers.lego_vae", SweepConfig(name="my sweep", results="/nfs/all sweeps")
+    )
+    assert said.endswith("-m searchers.lego_vae --resume 'my sweep' --results '/nfs/all sweeps'")
+    assert said.startswith(analysis_command("winners", SweepConfig()).partition(" -m ")[0])
+    said = resume_command("python -m searchers.lego_vae", SweepConfig(name="a-final"), "a")
+    assert said.endswith("-m searchers.lego_vae --resume a")

@@ -1,0 +1,305 @@
+"""The record in a real MLflow (SQLite): complete, in order, each thing once, whatever fails on the way."""
+
+import errno
+import io
+import math
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from searchers.record.ledger import FAILED, Ledger
+from searchers.record.ledger_callback import Recorder
+from searchers.record.mlflow_exporter import (
+    STATUS_TAG,
+    SWEEP_TAG,
+    TRIAL_TAG,
+    Delivery,
+    SweepRecord,
+    _create_database,
+)
+
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def tracking_uri(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(uri)
+    for name in ("complete", "twice", "flaky", "away", "lost", "full"):
+        client.create_experiment(f"experiment-{name}", artifact_location=str(folder / name))
+    return uri
+
+
+def png(level: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (level, 0, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+def result(epoch, **metrics):
+    images = {"samples": png(epoch), "reconstructions": png(100 + epoch)}
+    return {
+        "training_iteration": epoch,
+        "pid": 7,
+        "config": {},
+        "images": images,
+        "diverged": False,
+        **metrics,
+    }
+
+
+def play(recorder):
+    """Three trials: one to its end, one stopped early, one that diverges."""
+    a, b, c = (SimpleNamespace(trial_id=name, config={"beta": float(i)}) for i, name in enumerate("abc"))
+    for trial in (a, b, c):
+        recorder.on_trial_start(0, [], trial)
+    for epoch in range(1, EPOCHS + 1):
+        recorder.on_trial_result(0, [], a, result(epoch, fid=10.0 / epoch))
+    recorder.on_trial_complete(0, [], a)
+    recorder.on_trial_result(0, [], b, result(1, fid=50.0))
+    recorder.on_trial_complete(0, [], b)
+    recorder.on_trial_result(0, [], c, result(1, fid=math.nan) | {"diverged": True})
+    recorder.on_trial_complete(0, [], c)
+    recorder.ledger.append("note", status="FINISHED", metrics={"best/fid": 10.0 / 3})
+
+
+def sweep_of(name):
+    return SweepRecord(
+        sweep_id=f"id-{name}",
+        name=name,
+        experiment=f"experiment-{name}",
+        description="A sweep.",
+        params={"epochs": EPOCHS},
+        tags={"metric": "fid"},
+        trial_params=lambda config: {"beta_norm": config["beta"] / 100},
+    )
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path / "ledger.jsonl")
+
+
+def deliver(ledger, tmp_path, uri, name, **changes):
+    delivery = Delivery(ledger, tmp_path, uri, sweep_of(name))
+    for attribute, value in changes.items():
+        setattr(delivery, attribute, value)
+    delivery.start()
+    unsent = delivery.close(timeout=60)
+    assert unsent == 0, delivery.error
+    return delivery
+
+
+def runs_of(uri, name, trials="abc"):
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(f"experiment-{name}")
+    runs = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_TAG}` = 'id-{name}'")
+    parents = [run for run in runs if TRIAL_TAG not in run.data.tags]
+    assert len(parents) == 1
+    children = [run for run in runs if TRIAL_TAG in run.data.tags]
+    assert Counter(run.data.tags[TRIAL_TAG] for run in children) == Counter(trials)
+    return client, parents[0], {run.data.tags[TRIAL_TAG]: run for run in children}
+
+
+def assert_complete(uri, name):
+    client, parent, trials = runs_of(uri, name)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params == {"epochs": str(EPOCHS)}
+    assert parent.data.metrics["best/fid"] == pytest.approx(10 / 3)
+    assert {trial: run.data.tags[STATUS_TAG] for trial, run in trials.items()} == {
+        "a": "finished",
+        "b": "stopped",
+        "c": "diverged",
+    }
+    history = client.get_metric_history(trials["a"].info.run_id, "fid")
+    assert [(point.step, point.value) for point in history] == [(1, 10.0), (2, 5.0), (3, 10.0 / 3)]
+    assert math.isnan(client.get_metric_history(trials["c"].info.run_id, "fid")[0].value)
+    for number, (trial, run) in enumerate(sorted(trials.items())):
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.params == {"beta": str(float(number)), "beta_norm": str(number / 100)}
+        assert run.info.status == "FINISHED"
+        assert run.info.run_name == f"{name}-{number + 1:03d}"
+        files = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
+        epochs = EPOCHS if trial == "a" else 1
+        assert sum(path.endswith(".png") for path in files) == 2 * epochs
+    assert "pid" not in trials["a"].data.metrics
+
+
+def test_the_record_is_complete(ledger, tmp_path, tracking_uri):
+    play(Recorder(ledger, tmp_path, EPOCHS))
+    deliver(ledger, tmp_path, tracking_uri, "complete")
+    assert_complete(tracking_uri, "complete")
+
+
+def test_delivering_everything_again_changes_nothing(ledger, tmp_path, tracking_uri):
+    play(Recorder(ledger, tmp_path, EPOCHS))
+    deliver(ledger, tmp_path, tracking_uri, "twice")
+    (tmp_path / "delivered.json").unlink()
+
+    class Suspicious(Delivery):
+        """Takes every event for one that may have arrived already, as after a crash at each."""
+
+        half_sent = property(lambda self: True, lambda self, value: None)
+
+    again = Suspicious(ledger, tmp_path, tracking_uri, sweep_of("twice"))
+    again.start()
+    assert again.close(timeout=60) == 0
+    assert_complete(tracking_uri, "twice")
+
+
+def test_a_server_that_fails_at_every_call_once_loses_and_doubles_nothing(
+    ledger, tmp_path, tracking_uri, monkeypatch
+):
+    """Each call either does not arrive at first, or arrives and is then reported as an error."""
+    play(Recorder(ledger, tmp_path, EPOCHS))
+    calls = Counter()
+
+    def flaky(method):
+        original = getattr(MlflowClient, method)
+
+        def call(self, *arguments, **options):
+            what = (a.tobytes() if isinstance(a, Image.Image) else str(a) for a in arguments)
+            key = (method, *what, str(sorted(options.items())))
+            calls[key] += 1
+            if calls[key] == 1 and len(calls) % 2:
+                raise ConnectionError("lost on the way there")
+            answer = original(self, *arguments, **options)
+            if calls[key] == 1:
+                raise ConnectionError("lost on the way back")
+            return answer
+
+        return call
+
+    methods = ("create_run", "log_batch", "log_image", "set_tag", "set_terminated", "log_metric")
+    for method in methods:
+        monkeypatch.setattr(MlflowClient, method, flaky(method))
+    monkeypatch.setattr("searchers.record.mlflow_exporter.RETRY_SECONDS", (0.01,))
+    deliver(ledger, tmp_path, tracking_uri, "flaky")
+    assert {method for (method, *_), count in calls.items() if count > 1} == set(methods)
+    assert_complete(tracking_uri, "flaky")
+
+
+def test_an_unreachable_server_holds_nobody_up_and_gets_all_later(ledger, tmp_path, tracking_uri):
+    play(Recorder(ledger, tmp_path, EPOCHS))
+    away = Delivery(ledger, tmp_path, "http://127.0.0.1:9", sweep_of("away"))
+    away.start()
+    assert away.close(timeout=3) == len(list(ledger.events()))
+    deliver(ledger, tmp_path, tracking_uri, "away")
+    assert_complete(tracking_uri, "away")
+
+
+def test_a_dead_server_is_asked_now_and_then_whoever_wakes_the_thread(ledger, tmp_path):
+    attempts = []
+
+    class Refused(Delivery):
+        def _connect(self):
+            attempts.append(1)
+            raise ConnectionError("refused")
+
+    delivery = Refused(ledger, tmp_path, "http://127.0.0.1:9", sweep_of("dead"))
+    delivery.start()
+    delivery.wake()
+    delivery.close(timeout=1.5)
+    assert 2 <= len(attempts) <= 6
+
+
+def test_a_disk_too_full_to_note_what_was_sent_doubles_nothing(ledger, tmp_path, tracking_uri, monkeypatch):
+    play(Recorder(ledger, tmp_path, EPOCHS))
+    write_text, writes = Path.write_text, []
+
+    def full(self, text):
+        if self.name == "delivered.tmp":
+            writes.append(text)
+            if len(writes) == 8:
+                raise SystemExit  # the driver is gone
+            if len(writes) > 4:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return write_text(self, text)
+
+    monkeypatch.setattr("searchers.record.mlflow_exporter.RETRY_SECONDS", (0.01,))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(SystemExit):
+            Delivery(ledger, tmp_path, tracking_uri, sweep_of("full")).run()
+    deliver(ledger, tmp_path, tracking_uri, "full")
+    assert_complete(tracking_uri, "full")
+
+
+def test_an_epoch_repeated_after_a_fault_is_recorded_once(ledger, tmp_path):
+    recorder = Recorder(ledger, tmp_path, EPOCHS)
+    trial = SimpleNamespace(trial_id="a", config={"beta": 1.0})
+    recorder.on_trial_start(0, [], trial)
+    recorder.on_trial_result(0, [], trial, result(1, fid=3.0))
+    ledger.close()
+    resumed = Recorder(Ledger(ledger.path), tmp_path, EPOCHS)
+    resumed.on_trial_start(0, [], trial)
+    resumed.on_trial_result(0, [], trial, result(1, fid=4.0))
+    resumed.on_trial_result(0, [], trial, result(2, fid=2.0))
+    assert [event["event"] for _, event in ledger.events()] == ["trial", "result", "result"]
+    assert ledger.trials()["a"].metrics[1]["fid"] == 3.0
+
+
+def test_a_trial_that_tune_has_lost_is_dropped_and_begun_anew(ledger, tmp_path, tracking_uri):
+    play(Recorder(ledger, tmp_path, EPOCHS))
+    deliver(ledger, tmp_path, tracking_uri, "lost")
+    resumed = Recorder(ledger, tmp_path, EPOCHS)
+    a, c = (SimpleNamespace(trial_id=name) for name in "ac")
+    for _ in range(2):  # the second step knows that all is in order
+        resumed.on_step_begin(0, [a, c])
+    anew = SimpleNamespace(trial_id="d", config={"beta": 1.0})
+    resumed.on_trial_start(0, [], anew)
+    assert {name: record.number for name, record in ledger.trials().items()} == {"a": 1, "c": 3, "d": 2}
+    assert {name: record.number for name, record in resumed.records.items()} == {"a": 1, "c": 3, "d": 2}
+    deliver(ledger, tmp_path, tracking_uri, "lost")
+    runs_of(tracking_uri, "lost", "acd")
+
+
+def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    """MLflow, killed while it makes its tables, leaves a database that it never opens again."""
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+
+    def killed(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "search_experiments", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _create_database(uri)
+    assert not (tmp_path / "new/mlflow.db").exists()
+    _create_database(uri)
+    before = (tmp_path / "new/mlflow.db").stat().st_mtime_ns
+    _create_database(uri)
+    assert (tmp_path / "new/mlflow.db").stat().st_mtime_ns == before
+    assert MlflowClient(uri).get_experiment_by_name("Default")
+
+
+def test_image_bytes_stay_out_of_tunes_own_state(ledger, tmp_path):
+    recorder = Recorder(ledger, tmp_path, EPOCHS)
+    trial = SimpleNamespace(trial_id="a", config={})
+    recorder.on_trial_start(0, [], trial)
+    reported = result(1, fid=3.0)
+    recorder.on_trial_result(0, [], trial, reported)
+    assert "images" not in reported
+    assert (tmp_path / "images" / "a" / "samples_0001.png").read_bytes() == png(1)
+
+
+def test_mlflow_is_the_version_the_record_was_built_on():
+    assert mlflow.__version__.startswith("3.")
+
+
+def test_a_trial_whose_process_never_started_is_on_record_as_failed(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    recorder = Recorder(ledger, tmp_path, EPOCHS)
+    play(recorder)
+    error = RuntimeError("The actor died.\nModuleNotFoundError: no module named 'somewhere'")
+    never = SimpleNamespace(trial_id="d", config={"beta": 9.0}, get_error=lambda: error)
+    recorder.on_trial_error(0, [], never)
+    for record in (recorder.records["d"], ledger.trials()["d"]):
+        assert (record.number, record.config, record.status) == (4, {"beta": 9.0}, FAILED)
+        assert record.error == "ModuleNotFoundError: no module named 'somewhere'"

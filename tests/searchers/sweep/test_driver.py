@@ -1,0 +1,92 @@
+"""A sweep's driver before its first trial: what it refuses, and that nothing is lost by that."""
+
+import errno
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cluster.connect import Cluster, ClusterError, Node
+from searchers.record.ledger import FINISHED, Ledger
+from searchers.study.config import STORED, SweepConfig, UsageError, resolve, stored
+from searchers.sweep import driver as module
+from searchers.sweep.driver import Driver
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "join", lambda config: Cluster(None, (Node(2.0, 0.0),)))
+    return SweepConfig(name="one", results=str(tmp_path / "results"), epochs=3)
+
+
+def drive(config, data_hash="a", console=None):
+    console = console or Console(file=io.StringIO())
+    return Driver(
+        config, "id", "python -m searchers.x", console, epochs=3, num_samples=2, data_hash=data_hash
+    )
+
+
+def ended(driver):
+    driver.ledger.append("trial", trial="t1", number=1, config={"beta": 1.0})
+    driver.ledger.append("result", trial="t1", epoch=3, metrics={"fid": 1.0}, images={})
+    driver.ledger.append("end", trial="t1", status=FINISHED)
+    driver.ledger.close()
+    return driver.ledger.path.read_bytes()
+
+
+def test_two_drivers_of_one_sweep_are_one_too_many(config):
+    first = drive(config)
+    with pytest.raises(UsageError, match="Sweep 'one' is running already"):
+        drive(config)
+    first.ledger.close()
+    drive(config)
+
+
+def test_a_sweep_whose_snapshot_is_gone_keeps_its_trials(config):
+    before = ended(drive(config))
+    with pytest.raises(UsageError, match=r"what Ray Tune knew of it is no longer in .*--warm-start one"):
+        drive(config)
+    path = Path(config.results) / "one/ledger.jsonl"
+    assert path.read_bytes() == before and len(Ledger(path).trials()) == 1
+
+
+def test_a_sweep_does_not_go_on_with_other_images(config):
+    drive(config).ledger.close()
+    with pytest.raises(UsageError, match="images of faces are not those that sweep 'one' began with"):
+        drive(config, data_hash="b")
+    drive(config)
+
+
+def test_a_full_disk_leaves_the_settings_whole(config, monkeypatch):
+    drive(config).ledger.close()
+    path = Path(config.results) / "one" / STORED
+    before, write_text = path.read_text(), Path.write_text
+
+    def full(self, text):
+        write_text(self, text[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(ClusterError, match=r"disk is full.*--resume one"):
+            drive(replace(config, max_concurrent=1))
+    assert path.read_text() == before
+    assert stored(path.parent)["sweep_id"] == "id"
+    assert resolve(SweepConfig(resume="one", results=config.results), SweepConfig())[1] == "id"
+
+
+def test_gpus_that_no_trial_asks_for_are_spoken_of(config, monkeypatch):
+    monkeypatch.setattr(module, "join", lambda config: Cluster(None, (Node(2.0, 0.0),), (Node(4.0, 1.0),)))
+    monkeypatch.setattr("cluster.storage._refuse_unshared", lambda *_: None)
+    console = Console(file=io.StringIO(), width=200)
+    drive(config, console=console)
+    assert "GPUs stay unused" in console.file.getvalue()
+
+
+def test_a_password_stays_out_of_the_record():
+    with pytest.raises(UsageError, match="MLFLOW_TRACKING_PASSWORD") as error:
+        resolve(SweepConfig(tracking_uri="https://me:secret@host:5000"), SweepConfig())
+    assert "secret" not in str(error.value)
+    resolve(SweepConfig(tracking_uri="https://host:5000"), SweepConfig())

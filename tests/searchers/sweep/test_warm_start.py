@@ -1,0 +1,150 @@
+"""Results of an earlier sweep, from its folder or from MLflow, as the next one's start."""
+
+import json
+import math
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
+import pytest
+from mlflow import MlflowClient
+from ray import tune
+
+from searchers.bayesopt.history import FAILED
+from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.bayesopt.tune_space import read_space
+from searchers.display.summary import lasting_settings
+from searchers.record.ledger import DIVERGED, FINISHED, STOPPED, Ledger
+from searchers.record.ledger import FAILED as BROKEN
+from searchers.record.mlflow_exporter import Delivery, SweepRecord
+from searchers.study.config import SweepConfig, UsageError
+from searchers.sweep.run import _known
+from searchers.sweep.warm_start import earlier_results
+
+SPACE = {
+    "beta": tune.uniform(1, 150),
+    "nested": {"units": tune.randint(1, 9)},
+    "kind": tune.choice(["a", None, 3]),
+}
+TRIALS = {
+    "a": (FINISHED, [9.0, 5.0], "a"),
+    "b": (STOPPED, [12.0, 11.0], None),
+    "c": (DIVERGED, [math.nan], 3),
+    "d": (BROKEN, [7.0], "a"),
+    "e": (None, [1.0], "a"),
+}
+EPOCHS = 3
+PROVENANCE = {"features": "inception-weights-and-resize"}  # what MLflow is told in place of the flag
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder of results with a sweep, and MLflow's database, to which its ledger has been delivered."""
+    place = tmp_path_factory.mktemp("earlier")
+    uri = f"sqlite:///{place}/mlflow.db"
+    MlflowClient(uri).create_experiment("tests", artifact_location=str(place / "artefacts"))
+    config = SweepConfig(
+        name="earlier", epochs=EPOCHS, features="inception", results=str(place), tracking_uri=uri
+    )
+    folder = place / "earlier"
+    folder.mkdir()
+    (folder / "sweep.json").write_text(json.dumps({"sweep_id": "id", "config": asdict(config)}))
+    ledger = Ledger(folder / "ledger.jsonl")
+    for number, (trial, (status, values, kind)) in enumerate(TRIALS.items(), start=1):
+        setting = {"beta": 10.1 * number, "nested": {"units": number}, "kind": kind, "fixed": 3}
+        ledger.append("trial", trial=trial, number=number, config=setting)
+        for epoch, value in enumerate(values, start=1):
+            ledger.append("result", trial=trial, epoch=epoch, metrics={"fid": value, "kl": 1.0}, images={})
+        if status:
+            ledger.append("end", trial=trial, status=status)
+    sweep = SweepRecord("id", "earlier", "tests", "A sweep.", params=lasting_settings(config) | PROVENANCE)
+    delivery = Delivery(ledger, folder, uri, sweep)
+    delivery.start()
+    assert delivery.close(timeout=120) == 0, delivery.error
+    ledger.close()
+    return replace(config, name="later", warm_start="earlier")
+
+
+@pytest.fixture(params=["folder", "mlflow"])
+def later(request, place, tmp_path):
+    """The settings of a sweep that starts from it, where its folder is and where it is not."""
+    return place if request.param == "folder" else replace(place, results=str(tmp_path))
+
+
+def test_what_a_sweep_found(later):
+    known = earlier_results(later, "fid", read_space(SPACE), PROVENANCE)
+    search = BayesOptSearch(SPACE, "fid", "min", warm_start=known)
+    found = [(o.config, o.value, o.epoch) for o in search.observations()]
+    assert found[:2] == [
+        ({"beta": 10.1, "nested": {"units": 1}, "kind": "a"}, 5.0, 0),  # as fully trained
+        ({"beta": 20.2, "nested": {"units": 2}, "kind": None}, 11.0, 2),
+    ]
+    assert math.isnan(found[2][1]) and found[2][0]["kind"] == 3
+    trials = list(search.history.trials.values())
+    assert len(trials) == 3 and trials[2].state == FAILED
+    assert trials[1].rows == {1: [12.0], 2: [11.0]}
+
+
+def test_a_metric_nobody_reported(later):
+    with pytest.raises(ValueError, match="no trial of 'earlier' reported 'kid'"):
+        earlier_results(later, "kid", read_space(SPACE), PROVENANCE)
+
+
+def test_settings_of_another_space_are_left_out(later, caplog):
+    space = {"beta": tune.uniform(1, 15), "kind": tune.choice(["a", "b"])}
+    known = earlier_results(later, "fid", read_space(space), PROVENANCE)
+    search = BayesOptSearch(space, "fid", "min", warm_start=known)
+    assert [o.config["beta"] for o in search.observations()] == [10.1]
+    assert "left out" in caplog.text
+    numbers = {"kind": tune.uniform(0, 1)}
+    search = BayesOptSearch(
+        numbers, "fid", "min", warm_start=earlier_results(later, "fid", read_space(numbers), PROVENANCE)
+    )
+    assert search.observations() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dataset": "celeba"}, "--dataset faces, this sweep is with --dataset celeba"),
+        ({"dataset_limit": 99}, "--dataset-limit None, this sweep is with --dataset-limit 99"),
+        ({"image_size": 32}, "--image-size 64, this sweep is with --image-size 32"),
+        ({"evaluation_samples": 500}, "--evaluation-samples 1000, this"),
+        ({"epochs": 9}, "--epochs 3, this sweep is with --epochs 9"),
+    ],
+)
+def test_scores_of_other_data_or_of_another_budget_are_refused(later, changes, said):
+    study = SimpleNamespace(metric="fid", objectives={}, space=SPACE, provenance=PROVENANCE)
+    with pytest.raises(UsageError, match=f"^--warm-start: 'earlier' was scored with {said}"):
+        _known(study, replace(later, **changes))
+    assert len(_known(study, replace(later, seed=3))) == 3
+
+
+def test_scores_by_other_features_are_refused(later, place):
+    """In the folder there is the flag; in MLflow what it came to, with the hash of weights and the resize."""
+    dinov2 = {"features": "dinov2-of-other-weights"}
+    with pytest.raises(ValueError, match="--features inception"):
+        earlier_results(replace(later, features="dinov2"), "fid", read_space(SPACE), dinov2)
+    if later is not place:
+        earlier_results(replace(later, features="auto"), "fid", read_space(SPACE), PROVENANCE)
+
+
+def test_where_there_is_no_such_sweep(place, tmp_path):
+    """Neither a folder nor a record, no record at all, and two of the name."""
+    space, uri = read_space(SPACE), place.tracking_uri
+    with pytest.raises(ValueError, match=r"/nothing holds no sweep, and MLflow at .* has none of that name"):
+        earlier_results(replace(place, warm_start="nothing"), "fid", space, PROVENANCE)
+    away = f"sqlite:///{tmp_path}/none.db"
+    with pytest.raises(ValueError, match=r"holds no sweep, and there is no MLflow database at .*none\.db"):
+        earlier_results(replace(place, warm_start="nothing", tracking_uri=away), "fid", space, PROVENANCE)
+    assert not (tmp_path / "none.db").exists()
+    with pytest.raises(ValueError, match="does not answer"):
+        earlier_results(
+            replace(place, warm_start="nothing", tracking_uri="http://127.0.0.1:9"), "fid", space, PROVENANCE
+        )
+    for sweep in ("one", "two"):
+        ledger = Ledger(tmp_path / f"{sweep}.jsonl")
+        delivery = Delivery(ledger, tmp_path, uri, SweepRecord(sweep, "twice", "tests", "A sweep."))
+        delivery.start()
+        assert delivery.close(timeout=120) == 0, delivery.error
+    with pytest.raises(ValueError, match="has 2 of that name"):
+        earlier_results(replace(place, warm_start="twice"), "fid", space, PROVENANCE)

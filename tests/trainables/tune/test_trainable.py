@@ -1,0 +1,199 @@
+"""The Tune trainable on its own: exact resume, reused actors, divergence, what it reports and exports."""
+
+import io
+import math
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.fixtures.settings import SMALL_FACES
+from trainables import (
+    GAN,
+    VAE,
+    VAEGAN,
+    VQVAE,
+    BernoulliVAE,
+    BetaVAEGAN,
+    ConvVAE,
+    FactorVAE,
+    LegoVAE,
+    TrainingConfig,
+)
+from trainables.models.storage import load_model
+from trainables.tune.baselines import Baseline
+from trainables.tune.trainable import export_model, png_grid
+
+SMALL = SMALL_FACES | {"ema_decay": 0.9}
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def build(trainable, cache_dir, **changes):
+    """Return the trainable of small networks; of SMALL it is given what its model has."""
+    kinds = [TrainingConfig, trainable.model_class.Config] if hasattr(trainable, "model_class") else []
+    known = {field.name for kind in kinds for field in fields(kind)} or SMALL.keys()
+    settings = {key: value for key, value in SMALL.items() if key in known}
+    return trainable(config={**settings, "cache_dir": cache_dir, **changes})
+
+
+def weights(trainable):
+    return {name: value.clone() for name, value in trainable.model.state_dict().items()}
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def scores(result):
+    kept = ("fd_random", "kid_random", "elbo", "kl", "reconstruction_mse", "loss/")
+    return {key: value for key, value in result.items() if key.startswith(kept)}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "changes"),
+    [
+        (VAE, {}),
+        (FactorVAE, {"precision": "bfloat16"}),
+        (GAN, {"flip": True}),
+        (GAN, {"recipe": "wgan_gp", "precision": "float16"}),
+        (VAEGAN, {"channels_last": False}),
+        (VAEGAN, {"precision": "float16"}),
+        (VQVAE, {"grid": 4, "codes": 8, "codebook": "ema", "precision": "float16"}),
+        (ConvVAE, {"beta_warm_up": 2, "beta_every": 3}),
+        (LegoVAE, {"hidden": 32, "decay_steps": 20}),
+        (BernoulliVAE, {"channels": 3, "averaging": 0.1}),
+    ],
+)
+def test_an_interrupted_trial_ends_bit_equal_to_an_uninterrupted_one(trainable, changes, cache_dir, tmp_path):
+    straight = build(trainable, cache_dir, **changes)
+    straight_results = [straight.step() for _ in range(3)]
+    interrupted = build(trainable, cache_dir, **changes)
+    interrupted.step()
+    interrupted.save_checkpoint(str(tmp_path))
+    torch.rand(7)  # whatever happens in between
+    resumed = build(trainable, cache_dir, **changes)
+    resumed.load_checkpoint(str(tmp_path))
+    assert resumed.iteration == 1  # whatever Tune takes the checkpoint for
+    resumed_results = [resumed.step() for _ in range(2)]
+    assert_equal(weights(straight), weights(resumed))
+    assert [scores(r) for r in straight_results[1:]] == [scores(r) for r in resumed_results]
+    assert [r["epoch"] for r in resumed_results] == [2, 3]
+
+
+def test_a_reused_actor_trains_as_a_fresh_one_does(cache_dir):
+    reused = build(BetaVAEGAN, cache_dir, beta=50.0)
+    reused.step()
+    store = reused.store
+    config = {**reused.config, "beta": 3.0, "seed": 5}
+    assert reused.reset_config(config)
+    assert reused.store is store  # no second conversion, no second look at the real images
+    fresh = build(BetaVAEGAN, cache_dir, beta=3.0, seed=5)
+    assert scores(reused.step()) == scores(fresh.step())
+    assert_equal(weights(reused), weights(fresh))
+
+
+def test_a_reused_actor_loads_the_images_that_another_model_takes(cache_dir):
+    reused = build(ConvVAE, cache_dir)
+    smaller = {**reused.config, "image_size": 8, "channels": 1}
+    reused.reset_config(smaller)
+    fresh = build(ConvVAE, cache_dir, image_size=8, channels=1)
+    assert reused.store.images.shape[1:] == (8, 8, 1)
+    assert scores(reused.step()) == scores(fresh.step())
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("trainable", [VAE, GAN, VAEGAN])
+def test_half_precision_trains_as_float32_does(trainable, precision, cache_dir):
+    """Roughly, over an epoch whose first steps float16 leaves out, until its scale is found."""
+    full, half = (build(trainable, cache_dir, precision=p).step() for p in ("float32", precision))
+    for name, value in full.items():
+        if name.startswith("loss/") and "accuracy" not in name:
+            assert half[name] == pytest.approx(value, rel=0.15), name
+            assert half[name] != value
+    assert {name.partition("/")[0] for name in half.keys() - full.keys()} == (
+        {"loss_scale"} if precision == "float16" else set()
+    )
+
+
+def test_seeds_differ(cache_dir):
+    a, b = (build(GAN, cache_dir, seed=seed).step() for seed in (0, 1))
+    assert scores(a) != scores(b)
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial(cache_dir):
+    trial = build(VAE, cache_dir)
+    with torch.no_grad():
+        trial.model.encoder.mean.weight.fill_(math.nan)
+    result = trial.step()
+    assert result["diverged"]
+    assert result["done"]
+    assert math.isnan(result["fd_random"])
+
+
+def test_grids_show_pixels_as_they_are(cache_dir):
+    result = build(BetaVAEGAN, cache_dir, images=True).step()
+    samples, pairs = (
+        np.asarray(Image.open(io.BytesIO(result["images"][k]))) for k in ("samples", "reconstructions")
+    )
+    assert samples.shape == (3 * 18 + 2, 8 * 18 + 2, 3)  # twenty images, eight a row, on a black ground
+    assert pairs.dtype == np.uint8
+    levels = torch.tensor([[10, 20, 30]], dtype=torch.uint8).expand(64, 3).reshape(1, 8, 8, 3)
+    grid = np.asarray(Image.open(io.BytesIO(png_grid(levels))))
+    np.testing.assert_array_equal(np.unique(grid.reshape(-1, 3), axis=0), [[10, 20, 30]])
+
+
+def test_elbo_alone_where_no_features_are_extracted(cache_dir):
+    result = build(VAE, cache_dir, features="none").step()
+    assert "fd_random" not in result
+    assert result["elbo"] < 0 < result["kl"]
+
+
+def test_an_exported_model_is_the_trained_one(cache_dir, tmp_path):
+    trial = build(BetaVAEGAN, cache_dir, beta=2.0)
+    trial.step()
+    trial.save_checkpoint(str(tmp_path))
+    export_model(BetaVAEGAN, trial.config, tmp_path, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    noise = [torch.Generator().manual_seed(3) for _ in range(2)]
+    assert torch.equal(loaded.sample(4, noise[0]), trial.model.sample(4, noise[1]))
+    assert loaded.config.beta == 2.0
+    (tmp_path / "model" / "model.json").write_text('{"model": "os:system", "config": {}}')
+    with pytest.raises(ValueError, match="no model of ours"):
+        load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("model", "own"),
+    [
+        ("GAN", {"gan_loss": "non_saturating", "learning_rate": 1e-3}),
+        ("WGAN-GP", {"gan_loss": "wasserstein", "critic_steps": 5, "learning_rate": 1e-4}),
+        ("VAE", {"beta": 1.0, "learning_rate": 1e-3}),
+        ("FactorVAE", {"beta": 1.0, "learning_rate": 1e-4}),
+        ("VAE-GAN", {"beta": 1.0, "gan_loss": "minimax"}),
+        ("beta-VAE-GAN", {"beta": 9.0, "gan_loss": "minimax", "learning_rate": 1e-3}),
+    ],
+)
+def test_the_model_of_a_baseline_takes_what_it_has(cache_dir, model, own):
+    trial = build(Baseline, cache_dir, model=model, beta=9.0, gan_loss="minimax", learning_rate=1e-3)
+    assert {name: getattr(trial.model.config, name) for name in own} == own
+    assert math.isfinite(trial.step()["fd_random"])
+
+
+def test_wrong_settings_are_named_with_the_right_ones(cache_dir):
+    with pytest.raises(ValueError, match=r"'betta' is no setting of VAEGAN; its settings: .*beta, .*flip"):
+        build(BetaVAEGAN, cache_dir, betta=1.0)
+    with pytest.raises(
+        ValueError, match="precision is 'fp16'; it is one of: float32, bfloat16, float16, auto"
+    ):
+        build(VAE, cache_dir, precision="fp16")
+    with pytest.raises(
+        ValueError, match="no model 'NVAE'; there are: GAN, WGAN-GP, VAE, FactorVAE, VAE-GAN, beta-VAE-GAN"
+    ):
+        build(Baseline, cache_dir, model="NVAE")

@@ -1,0 +1,92 @@
+"""Images encoded in Parquet files, as Hugging Face's hub stores data sets."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from trainables.data.formats.celeba import UNKNOWN
+from trainables.data.formats.layout import SPLIT_FOLDERS, Source
+from trainables.data.formats.readers import ParquetReader
+from trainables.data.store import SPLITS, DataError
+
+LABELS = ("label", "labels", "fine_label", "class")
+
+
+def open_parquet(name: str, paths: Sequence[Path]) -> Source:
+    """Return the images of Parquet files: a column of bytes, or of structs with `bytes`.
+
+    A column `label` becomes the label, with the class names of the hub's metadata; other columns of numbers
+    or booleans become factors. Files called train-…, validation-… and test-… are these splits. Raises
+    DataError where a file can't be read, has no such column, or differs from the others.
+    """
+    paths = sorted(paths)
+    try:
+        files = [pq.ParquetFile(path) for path in paths]
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{name} can't be read as Parquet ({str(error).splitlines()[0]})") from error
+    schema = files[0].schema_arrow
+    for path, file in zip(paths, files, strict=True):
+        if not file.schema_arrow.equals(schema):
+            raise DataError(f"{path} has other columns than {paths[0]}; convert them one by one")
+    image = next((field.name for field in schema if _holds_images(field.type)), None)
+    if image is None:
+        raise DataError(
+            f"{paths[0]} has the columns {', '.join(schema.names)}; none holds encoded images (bytes, or a "
+            "struct with bytes)"
+        )
+    counts = [file.metadata.num_rows for file in files]
+    places = [
+        (f, group, row)
+        for f, file in enumerate(files)
+        for group in range(file.num_row_groups)
+        for row in range(file.metadata.row_group(group).num_rows)
+    ]
+    columns = {
+        field.name: np.concatenate([_numbers(file, field.name) for file in files])
+        for field in schema
+        if pa.types.is_integer(field.type)
+        or pa.types.is_floating(field.type)
+        or pa.types.is_boolean(field.type)
+    }
+    label = next((column for column in LABELS if column in columns), None)
+    values = columns.pop(label) if label else np.full(len(places), np.nan, np.float32)
+    return Source(
+        name,
+        ParquetReader(paths, image, np.array(places, np.int64).reshape(-1, 3)),
+        [f"{path.name} row {row}" for path, count in zip(paths, counts, strict=True) for row in range(count)],
+        np.where(np.isnan(values), UNKNOWN, np.nan_to_num(values)).astype(np.int64),
+        _class_names(schema, label),
+        columns,
+        _splits(paths, counts),
+    )
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _numbers(file: pq.ParquetFile, column: str) -> NDArray[np.float32]:
+    values = file.read([column]).column(column).cast(pa.float32(), safe=False)
+    return values.to_numpy().astype(np.float32)  # absent values are NaN
+
+
+def _class_names(schema: pa.Schema, label: str | None) -> list[str]:
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return list(features[label]["names"])
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _splits(paths: Sequence[Path], counts: Sequence[int]) -> NDArray[np.uint8] | None:
+    names = [SPLIT_FOLDERS.get(path.name.split("-")[0].split(".")[0]) for path in paths]
+    if None in names or len(set(names)) == 1:
+        return None
+    return np.repeat([SPLITS.index(name) for name in names], counts).astype(np.uint8)

@@ -1,0 +1,191 @@
+"""Where the encoded images lie: each reader gives image i, and is pickled in parts to decoding processes.
+
+A reader has a length, `read(i)`, which returns an encoded image's bytes or a decoded uint8 array (H, W) or
+(H, W, C), and `part(rows)`, a reader of those images alone.
+"""
+
+import os
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.synthetic import faces
+
+
+class Reader(Protocol):
+    """A source's images, each read on its own."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, i: int) -> bytes | NDArray[np.uint8]:
+        """Return image i; raises what its storage raises."""
+
+    def part(self, rows: Sequence[int]) -> "Reader":
+        """Return a reader of these images."""
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Image files below a folder."""
+
+    root: Path
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, i: int) -> bytes:
+        """Return the file's bytes."""
+        with open(f"{self.root}/{self.names[i]}", "rb", buffering=0) as file:
+            return file.read()
+
+    def part(self, rows: Sequence[int]) -> "FileReader":
+        """Return a reader of these files."""
+        return replace(self, names=[self.names[i] for i in rows])
+
+
+@dataclass(frozen=True)
+class TarReader:
+    """Members of an uncompressed tar, by their places in it: nothing is ever unpacked to a path."""
+
+    path: Path
+    names: Sequence[str]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, i: int) -> bytes:
+        """Return the member's bytes."""
+        data = os.pread(_descriptor(self.path), int(self.sizes[i]), int(self.offsets[i]))
+        if len(data) < self.sizes[i]:
+            raise tarfile.ReadError(f"the archive ends within this member, after {len(data)} bytes")
+        return data
+
+    def part(self, rows: Sequence[int]) -> "TarReader":
+        """Return a reader of these members."""
+        names = [self.names[i] for i in rows]
+        return TarReader(self.path, names, self.offsets[list(rows)], self.sizes[list(rows)])
+
+
+@dataclass(frozen=True)
+class ZipReader:
+    """Members of a zip."""
+
+    path: Path
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, i: int) -> bytes:
+        """Return the member's bytes, whose checksum zipfile compares."""
+        return _zip(self.path).read(self.names[i])
+
+    def part(self, rows: Sequence[int]) -> "ZipReader":
+        """Return a reader of these members."""
+        return replace(self, names=[self.names[i] for i in rows])
+
+
+@dataclass(frozen=True)
+class ParquetReader:
+    """Encoded images in a column of Parquet files, as Hugging Face writes them: bytes, or a struct with them.
+
+    `places` (N, 3): file, row group, row within the group.
+    """
+
+    paths: Sequence[Path]
+    column: str
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, i: int) -> bytes:
+        """Return the cell's bytes."""
+        file, group, row = (int(k) for k in self.places[i])
+        value = _row_group(self.paths[file], group, self.column)[row].as_py()
+        value = value.get("bytes") if isinstance(value, dict) else value
+        if value is None:
+            raise ValueError("the cell holds no bytes")
+        return value
+
+    def part(self, rows: Sequence[int]) -> "ParquetReader":
+        """Return a reader of these rows."""
+        return replace(self, places=self.places[list(rows)])
+
+
+@dataclass(frozen=True)
+class ArrayReader:
+    """Images of one shape in a .npy file, mapped into memory; `rows` (N,) are the ones meant."""
+
+    path: Path
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, i: int) -> NDArray[np.uint8]:
+        """Return the image, (H, W) or (H, W, C)."""
+        return _array(self.path)[self.rows[i]]
+
+    def part(self, rows: Sequence[int]) -> "ArrayReader":
+        """Return a reader of these rows."""
+        return replace(self, rows=self.rows[list(rows)])
+
+
+@dataclass(frozen=True)
+class FacesReader:
+    """Synthetic faces, drawn when they are read; `rows` are their numbers."""
+
+    image_size: int
+    seed: int
+    rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, i: int) -> NDArray[np.uint8]:
+        """Return the face."""
+        block, place = divmod(self.rows[i], faces.BATCH)
+        return _faces(self.image_size, self.seed, block)[place]
+
+    def part(self, rows: Sequence[int]) -> "FacesReader":
+        """Return a reader of these faces."""
+        return replace(self, rows=[self.rows[i] for i in rows])
+
+
+# A decoding process meets the same file chunk after chunk: what it opened for the last one, it keeps.
+@lru_cache(maxsize=1)
+def _descriptor(path: Path) -> int:
+    return os.open(path, os.O_RDONLY)
+
+
+@lru_cache(maxsize=1)
+def _zip(path: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+@lru_cache(maxsize=1)
+def _array(path: Path) -> NDArray[np.uint8]:
+    return np.load(path, mmap_mode="r")
+
+
+@lru_cache(maxsize=1)
+def _row_group(path: Path, group: int, column: str):
+    from pyarrow.parquet import ParquetFile  # slow to import, and few decoding processes need it
+
+    return ParquetFile(path).read_row_group(group, columns=[column]).column(column)
+
+
+@lru_cache(maxsize=1)
+def _faces(image_size: int, seed: int, block: int) -> NDArray[np.uint8]:
+    return faces.render(faces.BATCH, image_size=image_size, seed=seed, first=block * faces.BATCH)[0]

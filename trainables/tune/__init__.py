@@ -1,0 +1,1 @@
+"""Ray Tune trainables: the only part of this package that imports Ray."""

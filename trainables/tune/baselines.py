@@ -1,0 +1,43 @@
+"""The Tune trainable whose model is a hyperparameter: the seed's baselines, and two more, in one sweep."""
+
+from dataclasses import fields
+from typing import Any
+
+from trainables.models.base import GenerativeModel
+from trainables.models.factorvae import FactorVAE
+from trainables.models.gan import GAN
+from trainables.models.vae import VAE
+from trainables.models.vaegan import VAEGAN
+from trainables.tune.trainable import GenerativeTrainable, TrainingConfig
+
+RATES = {"learning_rate", "discriminator_learning_rate"}
+# Each model, what it is set to, and what it keeps of its own whatever the others are given.
+MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
+    "GAN": (GAN, {}, {"gan_loss"}),
+    "WGAN-GP": (GAN, {"recipe": "wgan_gp"}, {"gan_loss", *RATES}),
+    "VAE": (VAE, {}, {"beta"}),
+    "FactorVAE": (FactorVAE, {}, {"beta", *RATES}),
+    "VAE-GAN": (VAEGAN, {}, {"beta"}),
+    "beta-VAE-GAN": (VAEGAN, {}, set()),
+}
+
+
+class Baseline(GenerativeTrainable):
+    """Trains the model that `model` names, one of `MODELS`.
+
+    Of the configuration's hyperparameters each model takes those that it has; `beta` is β-VAE-GAN's alone,
+    `gan_loss` is that of the two VAE-GANs, and WGAN-GP and FactorVAE keep their papers' learning rates.
+    """
+
+    @classmethod
+    def model_of(cls, config: dict[str, Any]) -> tuple[type[GenerativeModel], dict[str, Any]]:
+        """Return the model that the configuration names, and what it takes of it.
+
+        Raises ValueError for an unknown name.
+        """
+        name = config.get("model")
+        if name not in MODELS:
+            raise ValueError(f"There is no model {name!r}; there are: {', '.join(MODELS)}")
+        model_class, settings, own = MODELS[name]
+        known = {field.name for kind in (TrainingConfig, model_class.Config) for field in fields(kind)}
+        return model_class, {key: config[key] for key in config if key in known - own} | settings

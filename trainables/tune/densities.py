@@ -1,0 +1,196 @@
+"""The Tune trainables of the density comparison, and the scores that all four models report alike.
+
+`nats_per_image` is the mean log-likelihood of held-out images, or its lower bound for a VAE, of pixels in
+[0, 1]; higher is better. A Bernoulli's and a Gaussian's are densities of different things and are never to be
+ranked against each other: `likelihood` of the model says which it is.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray import tune
+from torch import Tensor
+
+from trainables.data.batches import to_float, to_uint8
+from trainables.metrics.likelihood import bits_per_dim, importance_weighted_bound
+from trainables.models import bernoulli_vae, densities
+from trainables.models.densities import FittedDensity
+from trainables.models.losses import reparameterise
+from trainables.tune.device import take_threads
+from trainables.tune.trainable import (
+    CHECKPOINT,
+    EVALUATION_SEED,
+    GenerativeTrainable,
+    load_store,
+    png_grid,
+    split_config,
+)
+
+OBJECTIVE = "nats_per_image"
+SLAB = 1000  # images scored at a time
+IMPORTANCE_SAMPLES = 50  # latents an image
+
+
+def likelihood_scores(nats: float, dims: int, likelihood: str) -> dict[str, float]:
+    """Return `nats_per_image` and `bits_per_dim` of a mean log-likelihood of `dims` pixels in [0, 1].
+
+    A Gaussian's bits are those of 256 grey levels; a Bernoulli's are those of one binary pixel.
+    """
+    levels = 255 if likelihood.startswith("gaussian") else 1
+    return {OBJECTIVE: nats, "bits_per_dim": bits_per_dim(nats, dims, levels_per_unit=levels)}
+
+
+@torch.no_grad()
+def score(model: bernoulli_vae.BernoulliVAE | FittedDensity, x: Tensor) -> dict[str, float]:
+    """Return the scores of images (B, C, H, W): likelihood, `reconstruction_mse` a pixel in [0, 1], `kl`.
+
+    Reconstructions go by the posterior mean. `nats_standard_error`: that of the mean over images. Of a VAE,
+    whose `nats_per_image` are the evidence lower bound, also the importance-weighted bound with
+    `importance_samples` latents an image, `nats_importance_weighted`, which is nearer to the likelihood.
+    """
+    noise = torch.Generator().manual_seed(EVALUATION_SEED)
+    nats, errors, kl = [], [], []
+    for part in x.split(SLAB):
+        if isinstance(model, FittedDensity):
+            nats.append(model.log_likelihood(part))
+        else:
+            terms = model.elbo(part, noise)
+            nats.append(terms.elbo.cpu().double())
+            kl.append(terms.kl_divergence.cpu())
+        error = (model.reconstruct(part).cpu() - part.cpu()) / 2
+        errors.append(error.double().square().flatten(1).mean(1))
+    each = torch.cat(nats)
+    scores = likelihood_scores(float(each.mean()), x[0].numel(), model.likelihood)
+    scores["nats_standard_error"] = float(each.std() / math.sqrt(len(each)))
+    scores["reconstruction_mse"] = float(torch.cat(errors).mean())
+    if isinstance(model, FittedDensity):
+        return scores
+    weights = (log_weights(model, part, IMPORTANCE_SAMPLES, noise) for part in x.split(SLAB))
+    bound = torch.cat([importance_weighted_bound(part) for part in weights])
+    return scores | {
+        "kl": float(torch.cat(kl).mean()),
+        "nats_importance_weighted": float(bound.mean()),
+        "importance_samples": IMPORTANCE_SAMPLES,
+    }
+
+
+@torch.no_grad()
+def log_weights(
+    model: bernoulli_vae.BernoulliVAE, x: Tensor, samples: int, generator: torch.Generator
+) -> Tensor:
+    """Return log p(x, zₖ)/q(zₖ|x), nats, of `samples` draws zₖ from q(z|x) for each image, (samples, B)."""
+    model.eval()
+    mean, log_variance = model.encode(x)
+    weights = []
+    for _ in range(samples):
+        z = reparameterise(mean, log_variance, generator)
+        prior_to_posterior = 0.5 * ((z - mean).square() / log_variance.exp() + log_variance - z.square())
+        likelihood = bernoulli_vae.bernoulli_log_likelihood(x, model.logits(z))
+        weights.append(likelihood + prior_to_posterior.sum(1))
+    return torch.stack(weights).cpu()
+
+
+def train(
+    model: bernoulli_vae.BernoulliVAE | FittedDensity,
+    images: NDArray[np.uint8],
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int = 0,
+) -> None:
+    """Train on uint8 images (N, H, W, C) outside of any sweep: a fitted density at once, a VAE for `epochs`.
+
+    An epoch takes every image, the last batch being what is left (60 000 images in 469 batches of 128).
+    """
+    if isinstance(model, FittedDensity):
+        model.fit(to_float(images))
+        return
+    for epoch in range(epochs):
+        train_epoch(model, images, epoch, batch_size, seed)
+
+
+def train_epoch(
+    model: bernoulli_vae.BernoulliVAE, images: NDArray[np.uint8], epoch: int, batch_size: int, seed: int
+) -> None:
+    """Train for one epoch, whose order is a function of the seed and its number."""
+    order = np.random.default_rng([seed, epoch]).permutation(len(images))
+    for first in range(0, len(order), batch_size):
+        model.training_step(to_float(images[order[first : first + batch_size]], model.device))
+
+
+class BernoulliVAE(GenerativeTrainable):
+    """Trains `trainables.models.bernoulli_vae.BernoulliVAE`, dense or convolutional by its `networks`."""
+
+    model_class = bernoulli_vae.BernoulliVAE
+    objective = OBJECTIVE
+
+    def evaluate(self) -> dict[str, Any]:
+        """Score the held-out images; the likelihood is the evidence lower bound."""
+        result = super().evaluate()
+        c = self.model_config
+        dims = c.channels * c.image_size**2
+        return result | likelihood_scores(result["elbo"], dims, self.model_class.likelihood)
+
+
+class FittedTrainable(tune.Trainable):
+    """Fits `model_class` in one step. Its keys are `GenerativeTrainable`'s; training's have no part."""
+
+    model_class: ClassVar[type[FittedDensity]]
+
+    @classmethod
+    def model_of(cls, config: dict[str, Any]) -> tuple[type[FittedDensity], dict[str, Any]]:
+        """Return the model that a configuration fits, and what counts of the configuration."""
+        return cls.model_class, config
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take the threads the trial was given; then as `reset_config`."""
+        take_threads(self)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial. Raises ValueError, with the valid names, for an unknown key."""
+        self.training, model_config = split_config(self.model_class, new_config)
+        self.store = load_store(self.training, model_config.image_size, model_config.channels)
+        self.model = self.model_class(model_config, seed=self.training.seed)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Fit, score the held-out images, and be done."""
+        self.model.fit(self._images("train"))
+        held_out = self._images("validation")[: self.training.evaluation_samples]
+        result: dict[str, Any] = score(self.model, held_out)
+        if self.training.images:
+            noise = torch.Generator().manual_seed(EVALUATION_SEED)
+            pairs = torch.stack([held_out[:32], self.model.reconstruct(held_out[:32])], 1).flatten(0, 1)
+            grids = {"samples": self.model.sample(64, noise), "reconstructions": pairs}
+            result["images"] = {name: png_grid(to_uint8(images)) for name, images in grids.items()}
+        return result | {"epoch": 1, "diverged": not np.isfinite(result[OBJECTIVE]), "done": True}
+
+    def _images(self, split: str) -> Tensor:
+        return to_float(self.store.images[self.store.split(split)])
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write what was fitted."""
+        state = {"model": self.model.training_state(), "epoch": 1}
+        torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Restore `save_checkpoint`'s state."""
+        state = torch.load(Path(checkpoint_dir) / CHECKPOINT, weights_only=True)
+        self.model.load_training_state(state["model"])
+
+
+class PPCA(FittedTrainable):
+    """Fits `trainables.models.densities.PPCA`."""
+
+    model_class = densities.PPCA
+
+
+class GaussianMixture(FittedTrainable):
+    """Fits `trainables.models.densities.GaussianMixture`."""
+
+    model_class = densities.GaussianMixture

@@ -1,0 +1,155 @@
+"""One run of latent-space optimisation as a Tune trial: a step is a round of queries and a fine-tuning."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ray import tune
+from scipy.stats import spearmanr
+
+from trainables.latent.continuous import ContinuousSearch, ContinuousSettings
+from trainables.latent.discrete import DiscreteSearch, DiscreteSettings
+from trainables.latent.grids import row
+from trainables.latent.optimization import LatentOptimization, LoopSettings, Selection
+from trainables.latent.problem import held_out_references, load_images, pretrained, training_rows
+from trainables.latent.scorer import SmileScorer, load_scorer, smile_degrees
+from trainables.latent.settings import LatentConfig, parse_config, shared
+from trainables.metrics.extractors.features import load_extractor
+from trainables.metrics.frechet import frechet_distance
+from trainables.tune.device import take_threads
+
+CHECKPOINT = "state.pt"
+
+
+class LatentOptimizationTrainable(tune.Trainable):
+    """Trains the model once (machines keep it), then makes `queries_a_round` queries a step.
+
+    Each step reports what `LatentOptimization.run_round` does; of held-out images up to `max_degree`
+    `reconstruction_mse` and `reconstruction_rank_correlation` (Spearman's, between the scores of images and
+    of their reconstructions; not where one side's scores are all the same); and the queries' images as one
+    PNG row. The last step also reports the Fréchet distance of all queries to the images above `max_degree`
+    (`<metric>`) and to each such degree (`<metric>_degree_<k>`).
+    """
+
+    def setup(self, config: dict[str, Any], scorer: bytes | None = None) -> None:
+        """Take the threads the trial was given; `scorer` is a scorer's file, else as `load_scorer`."""
+        take_threads(self)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.settings: LatentConfig | None = None
+        self.scorer_file = scorer
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial; images, scorer and features stay where they are the same."""
+        c = parse_config(new_config)
+        before, self.settings = self.settings, c
+        if before is None or shared(before) != shared(c):
+            self._load()
+        model = pretrained(self.store, self.rows, c, self.device)
+        threads = torch.get_num_threads()
+        discrete = c.method != "vae-retrained"
+        search = (
+            DiscreteSearch(
+                c.codes,
+                DiscreteSettings(
+                    free=c.free,
+                    trees=c.trees,
+                    learning_rate=c.tree_learning_rate,
+                    trust_radius=c.trust_radius,
+                    refit_each_query=c.refit_each_query,
+                    bootstrap=c.bootstrap,
+                    threads=threads,
+                ),
+            )
+            if discrete
+            else ContinuousSearch(ContinuousSettings())
+        )
+        loop = LoopSettings(
+            retraining=c.method != "vqvae",
+            queries_a_round=c.queries_a_round,
+            best_points=c.best_points,
+            random_points=c.random_points,
+            first_epochs=c.first_epochs,
+            tuning_epochs=c.tuning_epochs,
+            batch_size=c.vqvae_batch_size if discrete else c.vae_batch_size,
+        )
+        self.optimization = LatentOptimization(
+            model, search, self.scorer.score, self.images, self.scores, loop, c.seed
+        )
+        return True
+
+    def _load(self) -> None:
+        c = self.settings
+        self.store = load_images(c)
+        degrees = smile_degrees(self.store)
+        weights = c.scorer_weights and Path(c.scorer_weights)
+        if self.scorer_file is None:
+            cache = c.cache_dir and Path(c.cache_dir)
+            self.scorer_file = load_scorer(
+                self.store, weights=weights, cache_dir=cache, epochs=c.scorer_epochs
+            )
+        self.scorer = SmileScorer.from_bytes(self.scorer_file)[0].to(self.device)
+        self.rows = training_rows(self.store, c.max_degree)
+        self.images = Selection(self.store.images, self.rows)
+        labels = degrees[self.rows]
+        self.scores = self.scorer.score(self.images) if c.training_scores == "scorer" else labels
+        held_out = self.store.split("validation")
+        held_out = held_out[degrees[held_out] <= c.max_degree][:256]
+        self.held_out = self.store.images[held_out]
+        self.held_out_scores = self.scorer.score(self.held_out) if len(held_out) else np.empty(0)
+        self.extractor = load_extractor(
+            c.features,
+            weights=c.feature_weights and Path(c.feature_weights),
+            device=self.device,
+            threads=torch.get_num_threads(),
+        )
+
+    def step(self) -> dict[str, Any]:
+        """Make a round of queries."""
+        result: dict[str, Any] = self.optimization.run_round()
+        result["diverged"] = not all(
+            math.isfinite(value) for name, value in result.items() if name.startswith("loss/")
+        )
+        result |= self._reconstruction()
+        result["best_training_score"] = float(self.scores.max())
+        made = self.optimization.queries[-self.settings.queries_a_round :]
+        result["images"] = {"queries": row(made)}
+        if result["diverged"]:
+            return result | {"done": True}
+        if self.optimization.round >= self.settings.rounds:
+            result |= self._frechet_distances()
+        return result
+
+    def _reconstruction(self) -> dict[str, float]:
+        """Return how well the model keeps held-out images, and how well it keeps the order of their scores.
+
+        A search in latents that do not hold what is scored finds nothing, however well it searches.
+        """
+        if not len(self.held_out):
+            return {"reconstruction_mse": math.nan}
+        reconstructions = self.optimization.decode(self.optimization.encode(self.held_out))
+        error = np.square(self.held_out / 255.0 - reconstructions / 255.0).mean()
+        result = {"reconstruction_mse": float(error)}
+        scores = (self.held_out_scores, self.scorer.score(reconstructions))
+        if all(np.ptp(values) > 0 for values in scores):
+            result["reconstruction_rank_correlation"] = float(spearmanr(*scores).statistic)
+        return result
+
+    def _frechet_distances(self) -> dict[str, float]:
+        features = self.extractor(self.optimization.queries)
+        result = {}
+        for name, reference in held_out_references(self.store, self.settings, self.extractor).items():
+            distance = frechet_distance(features, reference, identity=self.extractor.identity)
+            result[f"{self.extractor.metric}{name}"] = distance
+        return result
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write all that the next round depends on."""
+        torch.save(self.optimization.state(), Path(checkpoint_dir) / CHECKPOINT)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Restore `save_checkpoint`'s state: on a CPU the rounds that follow are the same."""
+        state = torch.load(Path(checkpoint_dir) / CHECKPOINT, map_location="cpu", weights_only=True)
+        self.optimization.load_state(state)

@@ -1,0 +1,48 @@
+"""The Tune trainable of the LEGO-face VAE: its objective is the slides' validation loss."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from trainables.models import lego_vae
+from trainables.tune.trainable import GenerativeTrainable
+
+LOSSES = "losses.json"
+AVERAGED = 3  # epochs, as in the authors' code
+
+
+class LegoVAE(GenerativeTrainable):
+    """Trains `trainables.models.lego_vae.LegoVAE`.
+
+    Each step reports `validation_loss`, squared error + KL an image in nats, and `validation_loss_last3`, its
+    mean over the last three epochs (over fewer at first), which is what the slides' search minimises.
+    """
+
+    model_class = lego_vae.LegoVAE
+    objective = "validation_loss_last3"
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial, without the last one's losses."""
+        self.losses: list[float] = []
+        return super().reset_config(new_config)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Score the held-out images."""
+        result = super().evaluate()
+        c = self.model_config
+        # The density's constant is none of the slides' loss.
+        constant = 0.5 * c.channels * c.image_size**2 * math.log(math.pi)
+        self.losses = [*self.losses, -result["elbo"] - constant][-AVERAGED:]
+        averaged = sum(self.losses) / len(self.losses)
+        return result | {"validation_loss": self.losses[-1], self.objective: averaged}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write all that the next epoch depends on."""
+        super().save_checkpoint(checkpoint_dir)
+        (Path(checkpoint_dir) / LOSSES).write_text(json.dumps(self.losses))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Restore `save_checkpoint`'s state."""
+        super().load_checkpoint(checkpoint_dir)
+        self.losses = json.loads((Path(checkpoint_dir) / LOSSES).read_text())
