@@ -1,8 +1,8 @@
 """What the seeds' papers published, and which of our trials stands beside each number.
 
-A row's `match` is what a trial's columns must be, as `analysis.record.runs` names them, and `model` is the end
-of the model's name; `or_match` is how another sweep records the same. Numbers on another scale than ours are
-converted, and the note says how.
+A row's `match` is what a trial's columns must be, as `analysis.record.runs` names them, and `model` is the
+end of the model's name; `or_match` is how another sweep records the same. Numbers on another scale than ours
+are converted, and the note says how.
 """
 
 import math

@@ -10,7 +10,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from searchers.record.ledger import DIVERGED, FAILED, FINISHED, STOPPED, TrialRecord
+from searchers.record.ledger import TrialRecord
+from searchers.record.schema import DIVERGED, FAILED, FINISHED, STOPPED
 
 STYLES = {
     FINISHED: "green",

@@ -7,6 +7,7 @@ from ray import tune
 
 from searchers.display.live_table import number
 from searchers.display.posterior import SYMBOLS
+from searchers.record.schema import FRONT_TAG
 
 if TYPE_CHECKING:
     from searchers.bayesopt.searcher import BayesOptSearch
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from searchers.study.study import Study
 
 FIGURE = "pareto.png"
-FRONT_TAG = "latentune.pareto_front"  # numbers of the trials on the front
 
 
 class ParetoFigure(tune.Callback):

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from searchers.bayesopt.space import Real
 from searchers.display.live_table import best_record, number, ranked
-from searchers.record.ledger import FAILED, STOPPED, TrialRecord
+from searchers.record.ledger import TrialRecord
+from searchers.record.schema import FAILED, STOPPED
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, SweepConfig, default_tracking_uri
 
 if TYPE_CHECKING:

@@ -20,8 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-# What became of a trial. A resumed sweep runs again what has no end.
-FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"
+from searchers.record.schema import DROP, END, RESULT, TRIAL
 
 
 @dataclass
@@ -109,13 +108,13 @@ class Ledger:
         records: dict[str, TrialRecord] = {}
         for _, event in self.events():
             trial = event.get("trial")
-            if event["event"] == "trial":
+            if event["event"] == TRIAL:
                 records.setdefault(trial, TrialRecord(trial, event["number"], event["config"]))
-            elif event["event"] == "result":
+            elif event["event"] == RESULT:
                 records[trial].metrics.setdefault(event["epoch"], event["metrics"])
-            elif event["event"] == "drop":
+            elif event["event"] == DROP:
                 del records[trial]
-            elif event["event"] == "end":
+            elif event["event"] == END:
                 records[trial].status, records[trial].error = event["status"], event.get("error")
         return records
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ray import tune
 
-from searchers.record.ledger import DIVERGED, FAILED, FINISHED, STOPPED, Ledger, TrialRecord
+from searchers.record.ledger import Ledger, TrialRecord
+from searchers.record.schema import DIVERGED, FAILED, FINISHED, STOPPED
 
 # Tune adds these to every result; they are no scores.
 NOT_SCORES = {"timestamp", "pid", "training_iteration", "epoch", "done", "iterations_since_restore"}

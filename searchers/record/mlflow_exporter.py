@@ -20,16 +20,22 @@ from filelock import FileLock
 from PIL import Image
 from ray.tune.utils import flatten_dict
 
-from searchers.record.ledger import FAILED, Ledger, TrialRecord
+from searchers.record.ledger import Ledger, TrialRecord
+from searchers.record.schema import (
+    ERROR_TAG,
+    FAILED,
+    FLAGS_TAG,
+    NODE_TAG,
+    NUMBER_TAG,
+    STATUS_TAG,
+    SWEEP_TAG,
+    TRIAL_TAG,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-SWEEP_TAG, TRIAL_TAG = "latentune.sweep", "latentune.trial"
-STATUS_TAG, ERROR_TAG = "latentune.status", "latentune.error"
-NUMBER_TAG, NODE_TAG = "latentune.number", "latentune.node"
-FLAGS_TAG = "latentune.flags"  # what looked wrong in training: collapsed, dead_latent_space, …
 # A dead server is asked again by us, in the background, not by MLflow's client for minutes within a call.
 # Nor does the client print into the sweep's table where to look at each run that has ended.
 CLIENT_SETTINGS = {

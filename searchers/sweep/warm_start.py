@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from searchers.bayesopt.space import Choice, Dimension, Space
-from searchers.record.ledger import DIVERGED, FINISHED, STOPPED, Ledger, TrialRecord
+from searchers.record.ledger import Ledger, TrialRecord
 from searchers.record.mlflow_exporter import recorded_sweep
+from searchers.record.schema import DIVERGED, FINISHED, STOPPED
 from searchers.study.config import SweepConfig, stored
 
 # Of a sweep's settings, those that decide its scores beside what is searched.

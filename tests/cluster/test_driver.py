@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from searchers.record.ledger import Ledger
-from searchers.record.mlflow_exporter import TRIAL_TAG
+from searchers.record.schema import TRIAL_TAG
 from tests.searchers.test_beta_vaegan import TINY, command, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -15,8 +15,9 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from cluster.watchdog import RETRIES, FailureCount, HangWatch
-from searchers.record.ledger import FAILED, FINISHED, Ledger
+from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import Recorder
+from searchers.record.schema import FAILED, FINISHED
 from searchers.sweep.driver import tune_arguments
 from tests.fixtures.embedded import embedded_ray
 

@@ -20,7 +20,8 @@ from cluster import tracking
 from cluster.tracking import TrackingConfig, is_healthy, main
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import Recorder
-from searchers.record.mlflow_exporter import TRIAL_TAG, Delivery, SweepRecord
+from searchers.record.mlflow_exporter import Delivery, SweepRecord
+from searchers.record.schema import TRIAL_TAG
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 240  # an MLflow server takes 17 s to start on two idle cores

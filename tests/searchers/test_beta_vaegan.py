@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from searchers.beta_vaegan import FIRST_BETAS
 from searchers.record.ledger import Ledger
-from searchers.record.mlflow_exporter import TRIAL_TAG
+from searchers.record.schema import TRIAL_TAG
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (

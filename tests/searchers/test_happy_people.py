@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from searchers.happy_people import PRESETS, HappyPeopleConfig, points
 from searchers.record.ledger import Ledger
-from searchers.record.mlflow_exporter import TRIAL_TAG
+from searchers.record.schema import TRIAL_TAG
 from searchers.reports.happy_people import KEPT, what_is_kept
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,8 @@ import io
 from rich.console import Console
 
 from searchers.display.live_table import ROWS, Progress
-from searchers.record.ledger import FINISHED, TrialRecord
+from searchers.record.ledger import TrialRecord
+from searchers.record.schema import FINISHED
 
 
 def test_the_best_trial_stays_in_sight():

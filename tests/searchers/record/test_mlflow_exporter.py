@@ -12,16 +12,10 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from searchers.record.ledger import FAILED, Ledger
+from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import Recorder
-from searchers.record.mlflow_exporter import (
-    STATUS_TAG,
-    SWEEP_TAG,
-    TRIAL_TAG,
-    Delivery,
-    SweepRecord,
-    _create_database,
-)
+from searchers.record.mlflow_exporter import Delivery, SweepRecord, _create_database
+from searchers.record.schema import FAILED, STATUS_TAG, SWEEP_TAG, TRIAL_TAG
 
 EPOCHS = 3
 

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from cluster.connect import Cluster, ClusterError, Node
-from searchers.record.ledger import FINISHED, Ledger
+from searchers.record.ledger import Ledger
+from searchers.record.schema import FINISHED
 from searchers.study.config import STORED, SweepConfig, UsageError, resolve, stored
 from searchers.sweep import driver as module
 from searchers.sweep.driver import Driver

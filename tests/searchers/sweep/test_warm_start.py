@@ -13,9 +13,10 @@ from searchers.bayesopt.history import FAILED
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.tune_space import read_space
 from searchers.display.summary import lasting_settings
-from searchers.record.ledger import DIVERGED, FINISHED, STOPPED, Ledger
-from searchers.record.ledger import FAILED as BROKEN
+from searchers.record.ledger import Ledger
 from searchers.record.mlflow_exporter import Delivery, SweepRecord
+from searchers.record.schema import DIVERGED, FINISHED, STOPPED
+from searchers.record.schema import FAILED as BROKEN
 from searchers.study.config import SweepConfig, UsageError
 from searchers.sweep.run import _known
 from searchers.sweep.warm_start import earlier_results

@@ -1,0 +1,30 @@
+"""The words of the record: tags, statuses and event names that a sweep writes and that `analysis` reads.
+
+This module imports nothing, so that both sides can speak the same language without knowing each other.
+"""
+
+# Tags of MLflow runs. A run with SWEEP_TAG alone is a sweep's parent; one with TRIAL_TAG, too, is a trial.
+SWEEP_TAG = "latentune.sweep"  # the sweep's id
+TRIAL_TAG = "latentune.trial"  # Tune's id of the trial
+NUMBER_TAG = "latentune.number"  # the trial's number, from 1, as people name it
+STATUS_TAG = "latentune.status"  # one of the statuses below
+ERROR_TAG = "latentune.error"  # the last line of a failed trial's error
+NODE_TAG = "latentune.node"  # address of the node that ran the latest epoch
+FLAGS_TAG = "latentune.flags"  # what looked wrong in training: collapsed, dead_latent_space, …
+
+# Tags of the parent run.
+METRIC_TAG, MODE_TAG = "metric", "mode"  # the objective, and "min" or "max"
+OBJECTIVES_TAG = "latentune.objectives"  # JSON: all objectives and their modes, where there are several
+FRONT_TAG = "latentune.pareto_front"  # numbers of the trials on the Pareto front
+MODEL_TAG = "latentune.model"  # the model's class, module:name
+RETRAINS_TAG = "latentune.retrains"  # id of the sweep whose settings this one trains again
+PROGRAM_TAG = "latentune.program"  # the module that was run, such as searchers.beta_vaegan
+COMMAND_TAG = "latentune.command"  # what was typed
+
+# What became of a trial. A resumed sweep runs again what has no end.
+FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"
+RUNNING = "running"
+
+# Events of the ledger.
+TRIAL, RESULT, END, DROP = "trial", "result", "end", "drop"
+MODEL, FIGURE, NOTE = "model", "figure", "note"
