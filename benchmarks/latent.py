@@ -18,8 +18,8 @@ import numpy as np
 import xgboost as xgb
 
 from trainables.latent.ensemble import Leaf, Restriction, parse, restrict
-from trainables.latent.leaf_mip import maximise_leaf_mip
-from trainables.latent.pairwise import maximise_pairwise
+from trainables.latent.leaf_mip import maximize_leaf_mip
+from trainables.latent.pairwise import maximize_pairwise
 
 FOLDER = Path("/tmp/latent_benchmark")
 POSITIONS, CATEGORIES, CODES, TREES = 64, 256, 10_000, 800
@@ -82,9 +82,9 @@ def unmerged(ensemble, base, free):
 def peer(seed, codes, booster, ensemble, ranked):
     """One instance at t = 8 by all three programs."""
     base, free = codes[np.random.default_rng([seed, 99]).integers(CODES)], ranked[:8]
-    best, ours = timed(lambda: maximise_pairwise(restrict(ensemble, base, free)))
-    merged, merged_seconds = timed(lambda: maximise_leaf_mip(restrict(ensemble, base, free)))
-    full, full_seconds = timed(lambda: maximise_leaf_mip(unmerged(ensemble, base, free)))
+    best, ours = timed(lambda: maximize_pairwise(restrict(ensemble, base, free)))
+    merged, merged_seconds = timed(lambda: maximize_leaf_mip(restrict(ensemble, base, free)))
+    full, full_seconds = timed(lambda: maximize_leaf_mip(unmerged(ensemble, base, free)))
     assert max(abs(merged.value - best.value), abs(full.value - best.value)) < 1e-6
     return {"ours": ours, "merged": merged_seconds, "entmoot": full_seconds}
 
@@ -119,7 +119,7 @@ def run(seconds=1e9):
 
 def instance(booster, ensemble, base, free, rng):
     restriction, restrict_seconds = timed(lambda: restrict(ensemble, base, free))
-    best, seconds = timed(lambda: maximise_pairwise(restriction))
+    best, seconds = timed(lambda: maximize_pairwise(restriction))
     code = base.copy()
     for position, classes, label in zip(free, restriction.classes, best.labels, strict=True):
         code[position] = classes[label][0]

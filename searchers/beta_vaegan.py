@@ -99,7 +99,7 @@ def study(config: BetaVAEGANConfig, shared: dict, metric: str, provenance: dict)
     from ray import tune
 
     from trainables import BetaVAEGAN
-    from trainables.models.losses import normalised_beta
+    from trainables.models.losses import normalized_beta
 
     settings = {**shared, **model_settings(config)}
     objectives = {
@@ -121,7 +121,7 @@ def study(config: BetaVAEGANConfig, shared: dict, metric: str, provenance: dict)
         mode=mode,
         objectives={name: mode for name, mode in objectives.items() if name != first},
         provenance={**provenance, "likelihood": BetaVAEGAN.model_class.likelihood},
-        derived=lambda trial: {"beta_norm": normalised_beta(trial["beta"], LATENT_DIM, image_dims)},
+        derived=lambda trial: {"beta_norm": normalized_beta(trial["beta"], LATENT_DIM, image_dims)},
     )
 
 

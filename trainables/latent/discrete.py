@@ -12,8 +12,8 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from trainables.latent.ensemble import Restriction, parse, restrict
-from trainables.latent.leaf_mip import maximise_leaf_mip
-from trainables.latent.pairwise import Assignment, maximise_pairwise
+from trainables.latent.leaf_mip import maximize_leaf_mip
+from trainables.latent.pairwise import Assignment, maximize_pairwise
 
 PREDICTION_TOLERANCE = 1e-4  # between our double sum and the booster's single one, relative
 
@@ -94,7 +94,7 @@ class DiscreteSearch:
         base = np.asarray(base, dtype=np.int64)
         free = self.free_positions()
         restriction = restrict(self.ensemble, base, free, self.tried)
-        best = self._maximise(restriction, base)
+        best = self._maximize(restriction, base)
         if best is None:
             return None
         code = self._members(restriction, base, best.labels)
@@ -145,8 +145,8 @@ class DiscreteSearch:
         kinds = ["c"] * codes.shape[1]
         return xgb.DMatrix(codes.astype(np.float32), scores, feature_types=kinds, enable_categorical=True)
 
-    def _maximise(self, restriction: Restriction, base: NDArray) -> Assignment | None:
-        centre = np.array(
+    def _maximize(self, restriction: Restriction, base: NDArray) -> Assignment | None:
+        center = np.array(
             [
                 next(label for label, members in enumerate(classes) if base[position] in members)
                 for position, classes in zip(restriction.free, restriction.classes, strict=True)
@@ -156,8 +156,8 @@ class DiscreteSearch:
         limit = self.settings.time_limit
         if self.settings.trust_radius is not None or restriction.interaction > 2:
             radius = self.settings.trust_radius
-            return maximise_leaf_mip(restriction, centre=centre, radius=radius, time_limit=limit)
-        return maximise_pairwise(restriction, [centre], time_limit=limit)
+            return maximize_leaf_mip(restriction, center=center, radius=radius, time_limit=limit)
+        return maximize_pairwise(restriction, [center], time_limit=limit)
 
     def _members(self, restriction: Restriction, base: NDArray, labels: NDArray) -> NDArray[np.int64]:
         """Return the code of the labels; of a class, base's own category, else the data's most frequent."""

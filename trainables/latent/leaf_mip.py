@@ -15,30 +15,30 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from trainables.latent.ensemble import Restriction
-from trainables.latent.pairwise import Assignment, maximise_pairwise
+from trainables.latent.pairwise import Assignment, maximize_pairwise
 
 
-def maximise_leaf_mip(
+def maximize_leaf_mip(
     restriction: Restriction,
     *,
-    centre: np.ndarray | None = None,
+    center: np.ndarray | None = None,
     radius: int | None = None,
     time_limit: float | None = None,
 ) -> Assignment | None:
     """Return a best assignment, proven, among those not excluded; None where there is none.
 
-    With `centre`, (t,), and `radius`, at most `radius` variables differ from the centre. `time_limit` is in
+    With `center`, (t,), and `radius`, at most `radius` variables differ from the center. `time_limit` is in
     seconds.
 
     Raises TimeoutError where the limit is reached first, RuntimeError where HiGHS ends otherwise.
     """
     if not restriction.free:  # a program without columns is none
-        return maximise_pairwise(restriction)
+        return maximize_pairwise(restriction)
     program = _Program(restriction)
     if radius is not None:
-        if centre is None or not radius >= 0:
-            raise ValueError(f"a radius of {radius} around {centre}: it must be 0 or more around a centre")
-        variables = [program.column(i, a) for i, a in enumerate(centre)]
+        if center is None or not radius >= 0:
+            raise ValueError(f"a radius of {radius} around {center}: it must be 0 or more around a center")
+        variables = [program.column(i, a) for i, a in enumerate(center)]
         program.row(variables, np.ones(len(variables)), len(variables) - radius, np.inf)
     solver = highspy.Highs()
     solver.setOptionValue("output_flag", False)

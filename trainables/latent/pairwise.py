@@ -62,7 +62,7 @@ def tables(restriction: Restriction) -> tuple[list[np.ndarray], dict[tuple[int, 
     return unary, pairs
 
 
-def maximise_pairwise(
+def maximize_pairwise(
     restriction: Restriction, start: Iterable[np.ndarray] = (), *, time_limit: float = math.inf
 ) -> Assignment | None:
     """Return a best assignment, proven, among those not excluded; None where all are excluded.

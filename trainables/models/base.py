@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trainables.models.losses import gaussian_log_likelihood, kl_divergence, reparameterise
+from trainables.models.losses import gaussian_log_likelihood, kl_divergence, reparameterize
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class GenerativeModel(nn.Module):
         """Bound log p(x) from below with one posterior sample an image, in evaluation mode (seed eq. 2)."""
         self.eval()
         mean, log_variance = self.encode(x)
-        z = reparameterise(mean, log_variance, generator or self.generator)
+        z = reparameterize(mean, log_variance, generator or self.generator)
         log_likelihood = self.log_likelihood(x, self.decode(z))
         unit_kl = kl_divergence(mean, log_variance)
         kl = unit_kl.sum(1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.models.base import ElboTerms, GenerativeModel
-from trainables.models.losses import kl_divergence, reparameterise
+from trainables.models.losses import kl_divergence, reparameterize
 
 Networks = Literal["dense", "convolutional"]
 
@@ -114,7 +114,7 @@ class BernoulliVAE(GenerativeModel):
 
     def _elbo(self, x: Tensor, generator: torch.Generator) -> ElboTerms:
         mean, log_variance = self.encode(x)
-        z = reparameterise(mean, log_variance, generator)
+        z = reparameterize(mean, log_variance, generator)
         log_likelihood = bernoulli_log_likelihood(x, self.logits(z))
         unit_kl = kl_divergence(mean, log_variance)
         kl = unit_kl.sum(1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.models.base import GenerativeModel
-from trainables.models.losses import kl_divergence, reparameterise
+from trainables.models.losses import kl_divergence, reparameterize
 from trainables.models.networks import channels_at
 
 
@@ -89,7 +89,7 @@ class ConvVAE(GenerativeModel):
         """Descend ‖x − x̂‖² on [0, 1] + β·KL, summed over an image, averaged over the batch."""
         self.train()
         mean, log_variance = self.encode(x)
-        reconstruction = self.decode(reparameterise(mean, log_variance, self.generator))
+        reconstruction = self.decode(reparameterize(mean, log_variance, self.generator))
         error = (reconstruction - x).square().flatten(1).sum(1).mean() / 4  # [−1, 1] to [0, 1]
         kl = kl_divergence(mean, log_variance).sum(1).mean()
         beta = self.current_beta()

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterise, squared_error
+from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterize, squared_error
 from trainables.models.networks import channels_at
 from trainables.models.vae import VAE, VAEConfig
 
@@ -69,7 +69,7 @@ class FactorVAE(VAE):
         self.train()
         c = self.config
         mean, log_variance = self.encode(x)
-        z = reparameterise(mean, log_variance, self.generator)
+        z = reparameterize(mean, log_variance, self.generator)
         error = squared_error(x, self.decode(z)).mean()
         kl = kl_divergence(mean, log_variance).sum(1).mean()
         total_correlation = self.discriminator(z).mean()  # a logit is log q(z) − log Π_j q(z_j) at its best

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.models.base import GenerativeModel
 from trainables.models.losses import binary_cross_entropy
-from trainables.models.networks import Decoder, Discriminator, initialise, running_mean
+from trainables.models.networks import Decoder, Discriminator, initialize, running_mean
 from trainables.models.wasserstein import gradient_penalty
 
 WGAN_GP: dict[str, Any] = {  # Gulrajani et al. 2017, Algorithm 1
@@ -60,7 +60,7 @@ class GAN(GenerativeModel):
         self.discriminator = Discriminator(
             c.image_size, c.channels, c.width, "fully_connected", batch_norm=not critic
         )
-        initialise(self)
+        initialize(self)
         if critic:
             self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.averaged_decoder = running_mean(self.decoder, c.ema_decay)

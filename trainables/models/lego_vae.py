@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.models.base import GenerativeModel
-from trainables.models.losses import kl_divergence, reparameterise
+from trainables.models.losses import kl_divergence, reparameterize
 
 CHANNELS = (16, 32, 64, 128, 256)
 DECODER_CHANNELS = (128, 64, 32, 16, 8)
@@ -88,7 +88,7 @@ class LegoVAE(GenerativeModel):
         """Descend ‖x − x̂‖² + KL, summed over the batch as well: that is what the norm of 1 is measured on."""
         self.train()
         mean, log_variance = self.encode(x)
-        reconstruction = self.decode(reparameterise(mean, log_variance, self.generator))
+        reconstruction = self.decode(reparameterize(mean, log_variance, self.generator))
         error = squared_error_01(x, reconstruction).sum()
         kl = kl_divergence(mean, log_variance).sum()
         if self.config.decay_steps:

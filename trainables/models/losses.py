@@ -1,7 +1,7 @@
 """The terms that the models' losses are made of: summed over an image's dimensions, averaged over the batch.
 
 With this convention a term is in nats an image, and β is the weight that Higgins et al. (2017) call β. With
-means over dimensions instead, the same weight would read β_norm = β·M/N (`normalised_beta`).
+means over dimensions instead, the same weight would read β_norm = β·M/N (`normalized_beta`).
 
 B is the batch size, M the latent dimension, N the number of values in an image, F that of a feature layer.
 """
@@ -27,7 +27,7 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
 
 
-def reparameterise(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def reparameterize(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Draw z = mean + σ·ε with ε ~ N(0, I), so that gradients reach both arguments. (B, M) -> (B, M).
 
     Half precision becomes single, so that ε is the same in each.
@@ -53,6 +53,6 @@ def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, target.expand_as(logits))
 
 
-def normalised_beta(beta: float, latent_dim: int, image_dims: int) -> float:
+def normalized_beta(beta: float, latent_dim: int, image_dims: int) -> float:
     """β_norm = β·M/N (Higgins et al. 2017, sec. 4.2): 75·128/12288 = 0.78125."""
     return beta * latent_dim / image_dims

@@ -165,7 +165,7 @@ def running_mean(network: nn.Module, decay: float | None) -> AveragedModel | Non
 
 
 @torch.no_grad()
-def initialise(network: nn.Module, std: float = 0.02) -> None:
+def initialize(network: nn.Module, std: float = 0.02) -> None:
     """Draw weights from N(0, std²), batch norm's from N(1, std²); biases 0 (the seed's Table 3)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from trainables.models.base import GenerativeModel
-from trainables.models.losses import kl_divergence, reparameterise, squared_error
-from trainables.models.networks import Decoder, Encoder, initialise
+from trainables.models.losses import kl_divergence, reparameterize, squared_error
+from trainables.models.networks import Decoder, Encoder, initialize
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class VAE(GenerativeModel):
         c = self.config
         self.encoder = Encoder(c.image_size, c.channels, c.width, c.hidden, c.latent_dim)
         self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
-        initialise(self)
+        initialize(self)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One Adam over both networks."""
@@ -45,7 +45,7 @@ class VAE(GenerativeModel):
         """Descend ½‖x − x̂‖² + β·KL, the negative β-ELBO (seed eq. 17) up to a constant."""
         self.train()
         mean, log_variance = self.encode(x)
-        reconstruction = self.decode(reparameterise(mean, log_variance, self.generator))
+        reconstruction = self.decode(reparameterize(mean, log_variance, self.generator))
         error = squared_error(x, reconstruction).mean()
         kl = kl_divergence(mean, log_variance).sum(1).mean()
         self.descend("autoencoder", error + self.config.beta * kl)

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from trainables.models.base import GenerativeModel
 from trainables.models.gan import WGAN_GP, check_gan_loss, discriminator_accuracy, discriminator_labels
-from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterise, squared_error
-from trainables.models.networks import Decoder, Discriminator, Encoder, FeatureLayer, initialise, running_mean
+from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterize, squared_error
+from trainables.models.networks import Decoder, Discriminator, Encoder, FeatureLayer, initialize, running_mean
 from trainables.models.wasserstein import gradient_penalty, mixed
 
 # What Larsen's code does otherwise than the seed's report (andersbll/autoencoding_beyond_pixels).
@@ -90,7 +90,7 @@ class VAEGAN(GenerativeModel):
         self.discriminator = Discriminator(
             c.image_size, c.channels, c.width, c.feature_layer, batch_norm=not critic
         )
-        initialise(self)
+        initialize(self)
         if critic:
             self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.averaged_decoder = running_mean(self.decoder, c.ema_decay)
@@ -127,7 +127,7 @@ class VAEGAN(GenerativeModel):
         c = self.config
         self.train()
         mean, log_variance = self.encode(x)
-        z = reparameterise(mean, log_variance, self.generator)
+        z = reparameterize(mean, log_variance, self.generator)
         z_leaf = z.detach().requires_grad_()
         reconstruction = self.decode(z_leaf)
         z_prior = torch.randn(z.shape, generator=self.generator, device=self.device, dtype=x.dtype)

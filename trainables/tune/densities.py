@@ -19,7 +19,7 @@ from trainables.data.batches import to_float, to_uint8
 from trainables.metrics.likelihood import bits_per_dim, importance_weighted_bound
 from trainables.models import bernoulli_vae, densities
 from trainables.models.densities import FittedDensity
-from trainables.models.losses import reparameterise
+from trainables.models.losses import reparameterize
 from trainables.tune.device import take_threads
 from trainables.tune.trainable import (
     CHECKPOINT,
@@ -87,7 +87,7 @@ def log_weights(
     mean, log_variance = model.encode(x)
     weights = []
     for _ in range(samples):
-        z = reparameterise(mean, log_variance, generator)
+        z = reparameterize(mean, log_variance, generator)
         prior_to_posterior = 0.5 * ((z - mean).square() / log_variance.exp() + log_variance - z.square())
         likelihood = bernoulli_vae.bernoulli_log_likelihood(x, model.logits(z))
         weights.append(likelihood + prior_to_posterior.sum(1))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.latent.ensemble import Ensemble, Leaf, parse, restrict
-from trainables.latent.leaf_mip import maximise_leaf_mip
-from trainables.latent.pairwise import maximise_pairwise, tables
+from trainables.latent.leaf_mip import maximize_leaf_mip
+from trainables.latent.pairwise import maximize_pairwise, tables
 
 POSITIONS, CATEGORIES = 7, 9
 SINGLE = 1e-5  # a sum of some dozen float32 leaves
@@ -70,7 +70,7 @@ def test_a_restriction_is_the_ensemble_on_its_codes(seed):
     assert np.allclose(ours, booster.predict(matrix(every)), atol=SINGLE)
 
 
-@pytest.mark.parametrize(("maximise", "depth"), [(maximise_pairwise, 2), (maximise_leaf_mip, 3)])
+@pytest.mark.parametrize(("maximise", "depth"), [(maximize_pairwise, 2), (maximize_leaf_mip, 3)])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_maximum_over_all_codes_again_and_again_as_tried_ones_are_excluded(seed, maximise, depth):
     booster, codes = fit(seed, depth)
@@ -89,7 +89,7 @@ def test_the_maximum_over_all_codes_again_and_again_as_tried_ones_are_excluded(s
         tried = np.vstack([tried, code])
 
 
-@pytest.mark.parametrize("maximise", [maximise_pairwise, maximise_leaf_mip])
+@pytest.mark.parametrize("maximise", [maximize_pairwise, maximize_leaf_mip])
 def test_nothing_is_left_where_every_code_was_tried(maximise):
     booster, codes = fit(0)
     every = all_codes(codes[0], np.array([1]))
@@ -97,7 +97,7 @@ def test_nothing_is_left_where_every_code_was_tried(maximise):
     assert maximise(restriction) is None
 
 
-@pytest.mark.parametrize("maximise", [maximise_pairwise, maximise_leaf_mip])
+@pytest.mark.parametrize("maximise", [maximize_pairwise, maximize_leaf_mip])
 def test_without_a_free_position_the_code_itself_is_the_answer(maximise):
     booster, codes = fit(1)
     best = maximise(restrict(parse(booster, CATEGORIES), codes[3], []))
@@ -119,13 +119,13 @@ def test_a_trust_region_bounds_the_changes(radius):
     base, free = codes[0], np.array([6, 2, 4])
     ensemble = parse(booster, CATEGORIES)
     restriction = restrict(ensemble, base, free)
-    centre = np.array(
+    center = np.array(
         [
             next(k for k, members in enumerate(classes) if base[p] in members)
             for p, classes in zip(free, restriction.classes, strict=True)
         ]
     )
-    best = maximise_leaf_mip(restriction, centre=centre, radius=radius)
+    best = maximize_leaf_mip(restriction, center=center, radius=radius)
     every = all_codes(base, free)
     near = every[(every != base).sum(1) <= radius]
     assert best.value == pytest.approx(float(booster.predict(matrix(near)).max()), abs=SINGLE)
@@ -151,7 +151,7 @@ def test_branching_is_exact_where_the_relaxation_is_not_tight(seed, variables, l
         for code in product(range(labels), repeat=variables)
         if not (excluded == code).all(1).any()
     ]
-    best = maximise_pairwise(restriction)
+    best = maximize_pairwise(restriction)
     assert (best is None) == (not allowed)
     if best is not None:
         assert best.value == pytest.approx(max(allowed), abs=1e-9)
@@ -163,8 +163,8 @@ def test_what_a_time_limit_leaves_unproven_is_in_the_gap(seed):
     booster, codes = fit(seed)
     ensemble, base = parse(booster, CATEGORIES), codes[0]
     restriction = restrict(ensemble, base, [0, 1, 2])
-    optimum = maximise_pairwise(restriction).value
-    stopped = maximise_pairwise(restriction, time_limit=-1.0)
+    optimum = maximize_pairwise(restriction).value
+    stopped = maximize_pairwise(restriction, time_limit=-1.0)
     assert stopped.nodes == 0
     assert stopped.value <= optimum + 1e-9 <= stopped.upper_bound + 2e-9
     assert stopped.upper_bound > stopped.value
@@ -176,7 +176,7 @@ def test_both_maximisers_agree_on_more_positions_than_can_be_listed():
     ensemble = parse(booster, CATEGORIES)
     for base in codes[:3]:
         restriction = restrict(ensemble, base, range(POSITIONS))
-        fast, slow = maximise_pairwise(restriction), maximise_leaf_mip(restriction)
+        fast, slow = maximize_pairwise(restriction), maximize_leaf_mip(restriction)
         assert fast.value == pytest.approx(slow.value, abs=1e-6)
 
 

@@ -24,12 +24,12 @@ def test_gaussian_log_likelihood_is_that_of_torch_distributions():
     torch.testing.assert_close(losses.gaussian_log_likelihood(x, reconstruction), expected)
 
 
-def test_reparameterised_draws_have_the_posteriors_mean_and_deviation():
+def test_reparameterized_draws_have_the_posteriors_mean_and_deviation():
     mean, log_variance = (
         torch.tensor([[2.0, -1.0]]).expand(200_000, 2),
         torch.tensor([[0.0, -2.0]]).expand(200_000, 2),
     )
-    z = losses.reparameterise(mean, log_variance, torch.Generator().manual_seed(0))
+    z = losses.reparameterize(mean, log_variance, torch.Generator().manual_seed(0))
     torch.testing.assert_close(z.mean(0), torch.tensor([2.0, -1.0]), atol=0.01, rtol=0)
     torch.testing.assert_close(z.std(0), torch.tensor([1.0, math.exp(-1)]), atol=0.01, rtol=0)
 
@@ -47,5 +47,5 @@ def test_binary_cross_entropy_closed_form(target):
 @pytest.mark.parametrize(
     ("beta", "expected"), [(75, 0.78125), (50, 0.521), (100, 1.042), (150, 1.563), (192, 2.0)]
 )
-def test_normalised_beta_of_the_seed(beta, expected):
-    assert losses.normalised_beta(beta, 128, 64 * 64 * 3) == pytest.approx(expected, abs=5e-4)
+def test_normalized_beta_of_the_seed(beta, expected):
+    assert losses.normalized_beta(beta, 128, 64 * 64 * 3) == pytest.approx(expected, abs=5e-4)

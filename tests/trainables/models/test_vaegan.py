@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from trainables.models.gan import GAN
-from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterise, squared_error
+from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterize, squared_error
 from trainables.models.vae import VAE
 from trainables.models.vaegan import VAEGAN
 
@@ -26,7 +26,7 @@ def plain_losses(model, x):
     """The seed's equations 7 to 16 written one after the other, for one backward pass a network."""
     c = model.config
     mean, log_variance = model.encoder(x)
-    z = reparameterise(mean, log_variance, model.generator)
+    z = reparameterize(mean, log_variance, model.generator)
     z_prior = torch.randn(z.shape, generator=model.generator, dtype=x.dtype)
     reconstruction, generated = model.decoder(z), model.decoder(z_prior)
     swapped = torch.rand((), generator=model.generator) < c.label_swap

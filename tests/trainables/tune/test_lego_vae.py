@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainables.models.losses import kl_divergence, reparameterise
+from trainables.models.losses import kl_divergence, reparameterize
 from trainables.tune.lego_vae import LegoVAE
 from trainables.tune.trainable import EVALUATION_SEED, GRID_IMAGES
 
@@ -37,7 +37,7 @@ def test_the_objective_is_squared_error_plus_kl_averaged_over_three_epochs(setti
         x = trainable._held_out_batch(slice(None))
         with torch.no_grad():
             mean, log_variance = trainable.model.encode(x)
-            output = trainable.model.decoder(reparameterise(mean, log_variance, noise))
+            output = trainable.model.decoder(reparameterize(mean, log_variance, noise))
             error = F.mse_loss(output, (x + 1) / 2, reduction="sum")
             loss = (error + kl_divergence(mean, log_variance).sum()) / len(x)
         assert result["validation_loss"] == pytest.approx(loss.item(), rel=1e-5)
