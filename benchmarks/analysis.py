@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from PIL import Image
 
-from searchers.record.mlflow_exporter import Delivery
+from searchers.record.mlflow_exporter import MlflowExporter
 from tests.fixtures.processes import chromium
 from tests.fixtures.recorded import Imagined, record
 
@@ -28,7 +28,7 @@ image.decode().then(() => requestAnimationFrame(() => requestAnimationFrame(() =
 """
 
 
-class DirectDelivery(Delivery):
+class DirectDelivery(MlflowExporter):
     """Writes a trial's whole history when it ends, into the tables that `log_batch` writes to."""
 
     def _send_result(self, event):

@@ -96,13 +96,13 @@ def driver(console: Console) -> None:
 
     from searchers.bayesopt.searcher import BayesOptSearch
     from searchers.record.ledger import Ledger
-    from searchers.record.ledger_callback import Recorder
+    from searchers.record.ledger_callback import LedgerCallback
 
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.jsonl")
         (bracket,) = AsyncHyperBandScheduler(max_t=EPOCHS, grace_period=2, reduction_factor=3)._brackets
-        memory = simulate(Recorder(ledger, Path(folder), EPOCHS), bracket, watch, TRIALS)
+        memory = simulate(LedgerCallback(ledger, Path(folder), EPOCHS), bracket, watch, TRIALS)
         with watch("the ledger read (a resume)"):
             ledger.trials()
         size = (Path(folder) / "ledger.jsonl").stat().st_size / 2**20
@@ -139,8 +139,8 @@ def delivery(console: Console, trials: int = 30) -> None:
 
     from cluster.tracking import is_healthy
     from searchers.record.ledger import Ledger
-    from searchers.record.ledger_callback import Recorder
-    from searchers.record.mlflow_exporter import Delivery, SweepRecord
+    from searchers.record.ledger_callback import LedgerCallback
+    from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
 
     table = Table("MLflow", "events", "seconds", "events a second")
     with tempfile.TemporaryDirectory() as folder:
@@ -152,9 +152,9 @@ def delivery(console: Console, trials: int = 30) -> None:
         for name, uri in (("server", "http://127.0.0.1:5077"), ("SQLite", f"sqlite:///{folder}/mlflow.db")):
             sweep = Path(folder) / name
             ledger = Ledger(sweep / "ledger.jsonl")
-            sender = Delivery(ledger, sweep, uri, SweepRecord(name, name, "speed", ""))
+            sender = MlflowExporter(ledger, sweep, uri, SweepRecord(name, name, "speed", ""))
             sender._connect()
-            simulate(Recorder(ledger, sweep, EPOCHS), keep, Stopwatch(), trials)
+            simulate(LedgerCallback(ledger, sweep, EPOCHS), keep, Stopwatch(), trials)
             start = time.perf_counter()
             sender._deliver()
             seconds = time.perf_counter() - start
@@ -176,8 +176,8 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
     from cluster.limiter import ClusterLimiter
     from searchers.bayesopt.searcher import BayesOptSearch
     from searchers.record.ledger import Ledger
-    from searchers.record.ledger_callback import Recorder
-    from searchers.record.mlflow_exporter import Delivery, SweepRecord
+    from searchers.record.ledger_callback import LedgerCallback
+    from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
     from searchers.sweep.driver import tune_arguments
 
     class Idle(tune.Trainable):
@@ -225,7 +225,9 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
         joined = connect(pretended.address)
         console.print(joined.describe(1, 1))
         ledger = Ledger(folder / "ledger.jsonl")
-        sender = Delivery(ledger, folder, f"sqlite:///{name}/mlflow.db", SweepRecord("s", "s", "speed", ""))
+        sender = MlflowExporter(
+            ledger, folder, f"sqlite:///{name}/mlflow.db", SweepRecord("s", "s", "speed", "")
+        )
         sender.start()
         began, spent = time.perf_counter(), time.process_time()
         tune.run(
@@ -239,7 +241,7 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
             scheduler=AsyncHyperBandScheduler(max_t=epochs, grace_period=2, reduction_factor=3),
             stop={"training_iteration": epochs},
             num_samples=trials,
-            callbacks=[Recorder(ledger, folder, epochs), memory],
+            callbacks=[LedgerCallback(ledger, folder, epochs), memory],
         )
         wall, cpu = time.perf_counter() - began, time.process_time() - spent
         records = ledger.trials().values()

@@ -20,8 +20,8 @@ import psutil
 from PIL import Image
 
 from searchers.baselines import by_model
-from searchers.display.live_table import best_record
-from searchers.record.ledger import Ledger, TrialRecord
+from searchers.record.ledger import Ledger
+from searchers.record.trials import TrialRecord, best_record
 
 
 def run(module: str, name: str, folder: Path, flags: list[str]) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from rich.console import Console
@@ -18,10 +18,13 @@ from rich.table import Table
 
 from searchers import beta_vaegan
 from searchers.display.live_table import number
-from searchers.record.ledger import TrialRecord
+from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig
 from searchers.study.study import Study
-from searchers.sweep.cli import main_of, tune_study
+from searchers.sweep.cli import main_of
+
+if TYPE_CHECKING:
+    from searchers.sweep.prepare import Prepared
 
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"
@@ -62,7 +65,7 @@ class BaselinesConfig(SweepConfig):
 PRESETS = {name: BaselinesConfig(**asdict(size)) for name, size in beta_vaegan.SIZES.items()}
 
 
-def study(config: BaselinesConfig, shared: dict, metric: str, provenance: dict) -> Study:
+def study(config: BaselinesConfig, prepared: "Prepared") -> Study:
     """Return each model on each seed; nothing is searched."""
     from ray import tune
 
@@ -74,9 +77,9 @@ def study(config: BaselinesConfig, shared: dict, metric: str, provenance: dict) 
         trainable=Baseline,
         space={"model": tune.choice(list(MODELS)), "seed": tune.choice(seeds)},
         points=tuple({"model": model, "seed": seed} for seed in seeds for model in config.models),
-        settings={**shared, **beta_vaegan.model_settings(config), "beta": config.beta},
-        metric=metric,
-        provenance=provenance,
+        settings={**prepared.settings, **beta_vaegan.model_settings(config), "beta": config.beta},
+        metric=prepared.metric,
+        provenance=prepared.provenance,
     )
 
 
@@ -134,6 +137,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
 
     def work(config: BaselinesConfig, sweep_id: str, console: Console) -> int:
+        from searchers.sweep.run import (
+            tune_study,  # Ray takes seconds to import: wrong flags are answered at once
+        )
+
         outcome = tune_study(PROGRAM, study, config, sweep_id, console)
         metric = outcome.study.metric
         histories = by_model(outcome.records, metric)

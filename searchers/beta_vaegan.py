@@ -7,13 +7,16 @@ disentanglement, with `--objectives mig` for the latter alone.
 
 import sys
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
-from searchers.sweep.cli import main_of, tune_study
+from searchers.sweep.cli import main_of
+
+if TYPE_CHECKING:
+    from searchers.sweep.prepare import Prepared
 
 PROGRAM = "python -m searchers.beta_vaegan"
 FIRST_BETAS = (1.0, 50.0, 100.0, 150.0)
@@ -91,7 +94,7 @@ def model_settings(config: SweepConfig) -> dict[str, Any]:
     return {"latent_dim": LATENT_DIM, **(QUICK if config.preset == "quick" else {})}
 
 
-def study(config: BetaVAEGANConfig, shared: dict, metric: str, provenance: dict) -> Study:
+def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
     """Return the search space, the first points and the objectives.
 
     Raises UsageError where disentanglement is one of them and the data has no known factors.
@@ -101,7 +104,7 @@ def study(config: BetaVAEGANConfig, shared: dict, metric: str, provenance: dict)
     from trainables import BetaVAEGAN
     from trainables.models.losses import normalized_beta
 
-    settings = {**shared, **model_settings(config)}
+    settings, metric = {**prepared.settings, **model_settings(config)}, prepared.metric
     objectives = {
         metric if name == "fd" else SCORES[name]: ("min" if name == "fd" else "max")
         for name in config.objectives
@@ -120,7 +123,7 @@ def study(config: BetaVAEGANConfig, shared: dict, metric: str, provenance: dict)
         metric=first,
         mode=mode,
         objectives={name: mode for name, mode in objectives.items() if name != first},
-        provenance={**provenance, "likelihood": BetaVAEGAN.model_class.likelihood},
+        provenance={**prepared.provenance, "likelihood": BetaVAEGAN.model_class.likelihood},
         derived=lambda trial: {"beta_norm": normalized_beta(trial["beta"], LATENT_DIM, image_dims)},
     )
 
@@ -145,6 +148,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
 
     def work(config: BetaVAEGANConfig, sweep_id: str, console: Console) -> int:
+        from searchers.sweep.run import (
+            tune_study,  # Ray takes seconds to import: wrong flags are answered at once
+        )
+
         return tune_study(PROGRAM, study, config, sweep_id, console).exit_code
 
     return main_of(PROGRAM, PRESETS, work, arguments)

@@ -8,15 +8,18 @@ that are not for testing, and the test images give the table and the figures.
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from searchers.display.live_table import best_record
-from searchers.study.config import SweepConfig, store
+from searchers.record.trials import best_record
+from searchers.study.config import SweepConfig
 from searchers.study.study import Study
-from searchers.sweep.cli import main_of, prepare
-from searchers.sweep.run import run
+from searchers.sweep.cli import main_of
+from searchers.sweep.resume import store
+
+if TYPE_CHECKING:
+    from searchers.sweep.prepare import Prepared
 
 PROGRAM = "python -m searchers.densities"
 METRIC = "nats_per_image"
@@ -59,7 +62,7 @@ PRESETS = {
 }
 
 
-def study(model: Model, config: DensityConfig, shared: dict[str, Any], provenance: dict[str, Any]) -> Study:
+def study(model: Model, config: DensityConfig, prepared: "Prepared") -> Study:
     """Return one model's sweep; its first trial is the seed's setting."""
     from ray import tune
 
@@ -94,6 +97,7 @@ def study(model: Model, config: DensityConfig, shared: dict[str, Any], provenanc
             {"components": 10},
         ),
     }[model]
+    shared = prepared.settings
     if model in FITTED:
         shared = {name: value for name, value in shared.items() if name != "width"}
     return Study(
@@ -105,7 +109,7 @@ def study(model: Model, config: DensityConfig, shared: dict[str, Any], provenanc
         mode="max",
         points_to_evaluate=(first,),
         provenance={
-            **provenance,
+            **prepared.provenance,
             "density_model": TITLES[model],
             "likelihood": trainable.model_class.likelihood,
             "pixel_scale": "[0, 1]",
@@ -116,13 +120,17 @@ def study(model: Model, config: DensityConfig, shared: dict[str, Any], provenanc
 def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     """Tune each model, then fit the seed's settings and the best ones for the table; return the exit code."""
     from searchers.reports.densities import Row, write_report
+    from searchers.sweep.prepare import (
+        prepare,  # Ray takes seconds to import: wrong flags are answered at once
+    )
+    from searchers.sweep.run import run
 
     folder = Path(config.results) / config.name
     store(folder, sweep_id, config)
-    shared, _, provenance = prepare(config, console, channels=1)
+    prepared = prepare(config, console, channels=1)
     rows = []
     for model in config.models:
-        tuned = study(model, config, shared, provenance)
+        tuned = study(model, config, prepared)
         part = replace(config, name=f"{config.name}-{model}")
         if model in FITTED:
             part = replace(part, epochs=1, grace_epochs=1, no_early_stopping=True)
@@ -131,6 +139,9 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
         if outcome.exit_code:
             return outcome.exit_code
         best = best_record(outcome.records, METRIC, "max")
+        if best is None:
+            console.print(f"No trial of {TITLES[model]} has reported a score: there is nothing to fit.")
+            return 1
         first = tuned.points_to_evaluate[0]
         chosen = {name: best.config[name] for name in tuned.space}
         rows.append(Row(model, "seed", tuned, first))

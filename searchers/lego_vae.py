@@ -7,15 +7,17 @@ model draws faces, rebuilds faces it has not seen, and turns one face into anoth
 
 import sys
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from searchers.display.live_table import best_record
+from searchers.record.trials import best_record
 from searchers.study.config import SweepConfig
 from searchers.study.study import Study
-from searchers.sweep.cli import main_of, prepare
-from searchers.sweep.run import run
+from searchers.sweep.cli import main_of
+
+if TYPE_CHECKING:
+    from searchers.sweep.prepare import Prepared
 
 PROGRAM = "python -m searchers.lego_vae"
 METRIC = "validation_loss_last3"
@@ -72,7 +74,7 @@ PRESETS = {
 }
 
 
-def study(config: LegoConfig, shared: dict[str, Any], provenance: dict[str, Any]) -> Study:
+def study(config: LegoConfig, prepared: "Prepared") -> Study:
     """Return the sweep over the two sizes."""
     from ray import tune
 
@@ -82,10 +84,10 @@ def study(config: LegoConfig, shared: dict[str, Any], provenance: dict[str, Any]
         experiment="lego-vae",
         trainable=LegoVAE,
         space={"hidden": tune.randint(128, 2049), "latent_dim": tune.randint(8, 65)},
-        settings=shared,
+        settings=prepared.settings,
         metric=METRIC,
         random_starts=config.random_starts,
-        provenance={**provenance, "likelihood": LegoVAE.model_class.likelihood},
+        provenance={**prepared.provenance, "likelihood": LegoVAE.model_class.likelihood},
     )
 
 
@@ -101,17 +103,20 @@ def final_study(sweep: Study, config: LegoConfig, winner: dict[str, Any], steps_
 def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     """Sweep, train the winner, draw; return the exit code."""
     from searchers.reports.faces import draw_faces
+    from searchers.sweep.prepare import (
+        prepare,  # Ray takes seconds to import: wrong flags are answered at once
+    )
+    from searchers.sweep.run import run
     from trainables.data.batches import Batches
     from trainables.models.storage import load_model
     from trainables.tune.trainable import load_store, split_config
 
-    shared, _, provenance = prepare(config, console)
-    sweep = study(config, shared, provenance)
+    sweep = study(config, prepare(config, console))
     outcome = run(sweep, config, sweep_id, PROGRAM, console)
     best = best_record(outcome.records, METRIC, "min")
     if outcome.exit_code or best is None or not config.final_epochs:
         return outcome.exit_code
-    training, model_config = split_config(sweep.trainable.model_class, shared)
+    training, model_config = split_config(sweep.trainable.model_class, sweep.settings)
     store = load_store(training, model_config.image_size, model_config.channels)
     steps = len(Batches(store, "train", config.batch_size))
     once = replace(

@@ -3,4 +3,10 @@ cores slow all of them to a crawl. Set before torch is imported."""
 
 import os
 
+from hypothesis import settings
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A machine that is busy elsewhere is slow; that is no property of the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")

@@ -1,6 +1,5 @@
 """What a person sees while a sweep runs: one live table in a terminal, a line a trial elsewhere."""
 
-import math
 import time
 from typing import Any
 
@@ -10,8 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from searchers.record.ledger import TrialRecord
 from searchers.record.schema import DIVERGED, FAILED, FINISHED, STOPPED
+from searchers.record.trials import TrialRecord, best_record
 
 STYLES = {
     FINISHED: "green",
@@ -24,7 +23,7 @@ STYLES = {
 ROWS = 30  # a longer table would scroll: the latest trials and the best one are shown
 
 
-class Progress(tune.Callback):
+class LiveTable(tune.Callback):
     """Shows the recorder's trials. `records` is the recorder's own dictionary, read and never written."""
 
     def __init__(
@@ -116,21 +115,6 @@ class Progress(tune.Callback):
         left = sum(max(0.0, max(typical, epoch + 1) - epoch) for epoch in running)
         left += max(0, self.num_samples - len(records)) * typical
         return f"about {duration(left * seconds / done)} left" if left else "done"
-
-
-def ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
-    """Return the trials with a finite last value of the metric, the best first.
-
-    A trial that was stopped early counts with the value it reached.
-    """
-    sign = 1 if mode == "min" else -1
-    finite = [record for record in records if math.isfinite(record.last(metric))]
-    return sorted(finite, key=lambda record: sign * record.last(metric))
-
-
-def best_record(records: list[TrialRecord], metric: str, mode: str) -> TrialRecord | None:
-    """Return the first of `ranked`; None before the first finite value."""
-    return next(iter(ranked(records, metric, mode)), None)
 
 
 def number(value: Any) -> str:

@@ -1,20 +1,17 @@
 """What a sweep with several objectives ends with: the trials that no other one beats in all of them."""
 
 import math
-from typing import TYPE_CHECKING
 
 from ray import tune
 
+from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.display.live_table import number
 from searchers.display.posterior import SYMBOLS
+from searchers.record.ledger_callback import LedgerCallback
+from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.schema import FRONT_TAG
-
-if TYPE_CHECKING:
-    from searchers.bayesopt.searcher import BayesOptSearch
-    from searchers.record.ledger import TrialRecord
-    from searchers.record.ledger_callback import Recorder
-    from searchers.record.mlflow_exporter import Delivery
-    from searchers.study.study import Study
+from searchers.record.trials import TrialRecord
+from searchers.study.study import Study
 
 FIGURE = "pareto.png"
 
@@ -22,7 +19,9 @@ FIGURE = "pareto.png"
 class ParetoFigure(tune.Callback):
     """Redraws the front as trials end, and hands it and the numbers of its trials to the record."""
 
-    def __init__(self, study: "Study", search: "BayesOptSearch", recorder: "Recorder", delivery: "Delivery"):
+    def __init__(
+        self, study: Study, search: BayesOptSearch, recorder: LedgerCallback, delivery: MlflowExporter
+    ):
         self.study, self.search, self.recorder, self.delivery = study, search, recorder, delivery
 
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
@@ -44,19 +43,19 @@ class ParetoFigure(tune.Callback):
         self.delivery.wake()
 
 
-def scores(study: "Study", record: "TrialRecord") -> list[float]:
+def scores(study: Study, record: TrialRecord) -> list[float]:
     """Return a trial's last values of the metric and of the further objectives."""
     return [record.last(name) for name in (study.metric, *study.objectives)]
 
 
-def front(study: "Study", search: "BayesOptSearch", records: "list[TrialRecord]") -> "list[TrialRecord]":
+def front(study: Study, search: BayesOptSearch, records: list[TrialRecord]) -> list[TrialRecord]:
     """Return the trials on the searcher's Pareto front, by their value of the metric."""
     known = {observation.trial_id for observation in search.pareto_front()}
     chosen = [record for record in records if record.trial in known]
     return sorted(chosen, key=lambda record: record.last(study.metric))
 
 
-def describe(study: "Study", on_front: "list[TrialRecord]") -> str:
+def describe(study: Study, on_front: list[TrialRecord]) -> str:
     """Return a line for each trial on the front: its setting, and what it reached."""
     lines = [f"Pareto front of {' and '.join((study.metric, *study.objectives))}:"]
     for record in on_front:
@@ -66,7 +65,7 @@ def describe(study: "Study", on_front: "list[TrialRecord]") -> str:
     return "\n".join(lines)
 
 
-def draw_front(path, study: "Study", records: "list[TrialRecord]", on_front: "list[TrialRecord]") -> None:
+def draw_front(path, study: Study, records: list[TrialRecord], on_front: list[TrialRecord]) -> None:
     """Draw trials by the metric and the first further objective, the front joined and labelled, into a PNG.
 
     Colour is the first dimension of the search space.

@@ -8,17 +8,15 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ray import tune
 
-if TYPE_CHECKING:
-    from searchers.bayesopt.searcher import BayesOptSearch
-    from searchers.record.ledger import TrialRecord
-    from searchers.record.ledger_callback import Recorder
-    from searchers.record.mlflow_exporter import Delivery
-    from searchers.study.study import Study
+from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.record.ledger_callback import LedgerCallback
+from searchers.record.mlflow_exporter import MlflowExporter
+from searchers.record.trials import TrialRecord
+from searchers.study.study import Study
 
 FIGURE, TABLE = "posterior.png", "posterior.json"
 SYMBOLS = {"beta": "β"}
@@ -37,7 +35,7 @@ class PosteriorFigure(tune.Callback):
     """Redraws the figure as trials end and hands it to the record."""
 
     def __init__(
-        self, study: "Study", search: "BayesOptSearch | None", recorder: "Recorder", delivery: "Delivery"
+        self, study: Study, search: BayesOptSearch | None, recorder: LedgerCallback, delivery: MlflowExporter
     ):
         self.study, self.search, self.recorder, self.delivery = study, search, recorder, delivery
         self.drawn = -math.inf
@@ -82,7 +80,7 @@ def draw_posterior(
     mean: np.ndarray,
     std: np.ndarray,
     improvement: np.ndarray,
-    records: "list[TrialRecord]",
+    records: list[TrialRecord],
     better: str = "lower",
 ) -> None:
     """Draw mean ± 2σ (metric's units) and the acquisition over `grid`, all of shape (GRID,), into a PNG."""

@@ -16,32 +16,11 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from searchers.record.schema import DROP, END, RESULT, TRIAL
-
-
-@dataclass
-class TrialRecord:
-    """What the ledger knows of one trial; `metrics` by epoch."""
-
-    trial: str
-    number: int
-    config: dict[str, Any]
-    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
-    status: str | None = None
-    error: str | None = None
-
-    @property
-    def epoch(self) -> int:
-        """The last epoch that was reported; 0 before the first."""
-        return max(self.metrics, default=0)
-
-    def last(self, metric: str) -> float:
-        """The metric's value at the last epoch; nan where there is none."""
-        return self.metrics.get(self.epoch, {}).get(metric, float("nan"))
+from searchers.record.trials import TrialRecord
 
 
 class LedgerBusyError(RuntimeError):

@@ -4,14 +4,15 @@ from pathlib import Path
 
 from ray import tune
 
-from searchers.record.ledger import Ledger, TrialRecord
+from searchers.record.ledger import Ledger
 from searchers.record.schema import DIVERGED, FAILED, FINISHED, STOPPED
+from searchers.record.trials import TrialRecord
 
 # Tune adds these to every result; they are no scores.
 NOT_SCORES = {"timestamp", "pid", "training_iteration", "epoch", "done", "iterations_since_restore"}
 
 
-class Recorder(tune.Callback):
+class LedgerCallback(tune.Callback):
     """Writes what Tune reports into the ledger: each trial once, each of its epochs once."""
 
     def __init__(self, ledger: Ledger, folder: Path, epochs: int):

@@ -1,6 +1,6 @@
 """The record of a sweep in MLflow: one parent run for the sweep, one child run for each trial.
 
-`Delivery`, a thread of the driver, which alone writes, sends the ledger's events to MLflow in their order,
+`MlflowExporter`, a thread of the driver, alone writes. It sends the ledger's events to MLflow in their order,
 waits out an unreachable server, and after a restart goes on from where it was. Delivering an event twice does
 no harm: runs are found by their tags, metrics carry the ledger's own timestamps (MLflow stores equal points
 once), and an image is sent only if its step is not there yet. `recorded_sweep` reads such a record again.
@@ -20,7 +20,7 @@ from filelock import FileLock
 from PIL import Image
 from ray.tune.utils import flatten_dict
 
-from searchers.record.ledger import Ledger, TrialRecord
+from searchers.record.ledger import Ledger
 from searchers.record.schema import (
     ERROR_TAG,
     FAILED,
@@ -31,6 +31,7 @@ from searchers.record.schema import (
     SWEEP_TAG,
     TRIAL_TAG,
 )
+from searchers.record.trials import TrialRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,7 +63,7 @@ class SweepRecord:
     """what a trial's run says beside its configuration: provenance, and columns that follow from it"""
 
 
-class Delivery(threading.Thread):
+class MlflowExporter(threading.Thread):
     """Sends the ledger's events to MLflow, in order, however long that takes."""
 
     def __init__(self, ledger: Ledger, folder: Path, tracking_uri: str, sweep: SweepRecord):

@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -15,10 +15,8 @@ from rich.table import Table
 
 from searchers.display.live_table import number
 from searchers.reports.density_figures import draw_figures
+from searchers.study.config import SweepConfig
 from searchers.study.study import Study
-
-if TYPE_CHECKING:
-    from searchers.densities import DensityConfig
 
 LEVELS = 255
 # The seed's Table 1 (MNIST): nats an image and squared error a pixel, of pixels up to the number behind them.
@@ -46,7 +44,7 @@ def seed_figures(model: str, dims: int) -> tuple[float, float]:
     return nats + dims * math.log(scale), error / scale**2
 
 
-def write_report(rows: list[Row], config: "DensityConfig", folder: Path, console: Console) -> None:
+def write_report(rows: list[Row], config: SweepConfig, folder: Path, console: Console) -> None:
     """Fit each row to all but the test images, score those, print the table, write it and the figures."""
     from trainables.data.batches import to_float
     from trainables.tune.densities import score, train

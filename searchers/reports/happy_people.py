@@ -2,17 +2,16 @@
 
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from searchers.record.ledger import Ledger, TrialRecord
-
-if TYPE_CHECKING:
-    from searchers.happy_people import HappyPeopleConfig
+from searchers.record.ledger import Ledger
+from searchers.record.schema import FIGURE
+from searchers.record.trials import TrialRecord
 
 Group = tuple[str, int]  # method and t
 # The seed's Table 1 and section 3: FID, Top10, Top50 after 500 queries on CelebA.
@@ -30,7 +29,8 @@ LITTLE = 0.5  # below it, what the latents keep of the scores is too little to s
 
 
 def report(
-    config: "HappyPeopleConfig",
+    name: str,
+    queries: int,
     settings: dict[str, Any],
     records: list[TrialRecord],
     folder: Path,
@@ -45,18 +45,18 @@ def report(
     if not groups:
         console.print("No run has made a round of queries.")
         return {}
-    images = {group: queries(members, folder) for group, members in groups.items()}
+    images = {group: query_images(members, folder) for group, members in groups.items()}
     metric, distances = pooled_distances(settings, images)
-    console.print(result_table(config, groups, metric, distances))
+    console.print(result_table(name, queries, groups, metric, distances))
     console.print(what_is_kept(records), highlight=False)
     figures = {
-        "figure3.png": lambda path: draw_curves(path, config, groups, metric, distances),
+        "figure3.png": lambda path: draw_curves(path, queries, groups, metric, distances),
         "figure1.png": lambda path: draw_faces(path, settings, groups, images),
     }
-    for name, draw in figures.items():
-        draw(folder / name)
-        ledger.append("figure", path=name)
-        console.print(f"Figure: {folder / name}", highlight=False, soft_wrap=True)
+    for file, draw in figures.items():
+        draw(folder / file)
+        ledger.append(FIGURE, path=file)
+        console.print(f"Figure: {folder / file}", highlight=False, soft_wrap=True)
     numbers = {}
     for group, members in groups.items():
         label = f"{group[0]}/t{group[1]}" if group[1] else group[0]
@@ -74,7 +74,7 @@ def spread(members: list[TrialRecord], key: str) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def queries(members: list[TrialRecord], folder: Path) -> NDArray[np.uint8]:
+def query_images(members: list[TrialRecord], folder: Path) -> NDArray[np.uint8]:
     """Return the images of all queries of these runs, in order, (n, H, W, C)."""
     from trainables.latent.grids import take_apart
 
@@ -116,20 +116,21 @@ def pooled_distances(
 
 
 def result_table(
-    config: "HappyPeopleConfig",
+    name: str,
+    queries: int,
     groups: dict[Group, list[TrialRecord]],
     metric: str,
     distances: dict[Group, dict[str, float]],
 ) -> Table:
     """Return method by method what was measured and, beside it, what the paper reports on CelebA."""
     table = Table(
-        title=f"{config.name}: {config.queries} queries a run, mean ± std over runs; (paper, CelebA)",
+        title=f"{name}: {queries} queries a run, mean ± std over runs; (paper, CelebA)",
         title_justify="left",
         title_style="bold",
         show_edge=False,  # for eighty columns
     )
-    for name in ("method", "t", "Top10", "Top50", "FD, pooled"):
-        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+    for heading in ("method", "t", "Top10", "Top50", "FD, pooled"):
+        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     for group, members in groups.items():
         paper = PAPER.get(group, (None, None, None))
         table.add_row(
@@ -146,7 +147,8 @@ def result_table(
     proof = f"; largest bound less value {max(gaps):.0e}" if gaps else ""
     best = max(record.last("best_training_score") for record in records)
     table.caption = (
-        f"{config.seeds} runs of each. FD: {metric}. Best score of a training image: {best:.2f}. "
+        f"{max(map(len, groups.values()))} runs of each. FD: {metric}. "
+        f"Best score of a training image: {best:.2f}. "
         f"A query: {fit:.2f} s to fit, {solve:.2f} s to solve{proof}."
     )
     table.caption_justify = "left"
@@ -177,7 +179,7 @@ def _beside(measured: tuple[float, float | None], paper: float | None) -> str:
 
 def draw_curves(
     path: Path,
-    config: "HappyPeopleConfig",
+    queries: int,
     groups: dict[Group, list[TrialRecord]],
     metric: str,
     distances: dict[Group, dict[str, float]],
@@ -187,7 +189,7 @@ def draw_curves(
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    key = "top50" if config.queries >= 200 else "top10"
+    key = "top50" if queries >= 200 else "top10"
     for (method, free), members in groups.items():
         rounds = sorted(set.intersection(*(set(record.metrics) for record in members)))
         rounds = [r for r in rounds if all(key in record.metrics[r] for record in members)]

@@ -1,17 +1,11 @@
-"""What a sweep's command line says: `RunConfig`, and for a search `SweepConfig`; what a resumed one keeps."""
+"""What a sweep's command line says: `RunConfig` for every sweep, `SweepConfig` for a search."""
 
-import json
 import os
-import secrets
-from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
 MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root")
-UNKNOWN_TO_RESUME = ("preset", "resume", "dry_run", "name")
-STORED = "sweep.json"  # in a sweep's folder: what `resolve` reads when it is resumed
 
 
 class UsageError(ValueError):
@@ -119,57 +113,3 @@ class SweepConfig(RunConfig):
             value = getattr(self, option)
             if value is not None and (Path(value).name != value or value.startswith(".")):
                 raise ValueError(f"--{option} is {value!r}; it must be a plain name, without slashes")
-
-
-def resolve(config: RunConfig, defaults: RunConfig) -> tuple[RunConfig, str]:
-    """Return the configuration of a new or of a resumed sweep, and the sweep's id.
-
-    Raises UsageError where the name is taken, where there is nothing to resume, where a resumed sweep is
-    given other settings than it began with, and where a password would get into the record.
-    """
-    if urlsplit(config.tracking_uri).password is not None:
-        raise UsageError(
-            "MLflow's address holds a password, which process lists and the record would show: leave it out, "
-            "and set MLFLOW_TRACKING_PASSWORD (for a server) or PGPASSWORD (for PostgreSQL)"
-        )
-    if config.resume is None:
-        name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}"
-        if (Path(config.results) / name / STORED).exists():
-            raise UsageError(
-                f"There is a sweep {name!r} in {config.results}/ already: --resume {name} continues it"
-            )
-        return replace(config, name=name), secrets.token_hex(8)
-    before = stored(Path(config.results) / config.resume)
-    if before is None:
-        known = sorted(p.parent.name for p in Path(config.results).glob(f"*/{STORED}"))
-        raise UsageError(
-            f"There is no sweep {config.resume!r} in {config.results}/; there are: {known or 'none'}"
-        )
-    changed = [
-        f.name
-        for f in fields(config)
-        if f.name not in UNKNOWN_TO_RESUME and getattr(config, f.name) != getattr(defaults, f.name)
-    ]
-    refused = [name for name in changed if name not in MAY_CHANGE_ON_RESUME]
-    if refused:
-        flag = "--" + refused[0].replace("_", "-")
-        raise UsageError(f"A resumed sweep keeps the settings it began with: leave out {flag}")
-    config = type(config)(**before["config"] | {name: getattr(config, name) for name in changed})
-    return replace(config, resume=config.name), before["sweep_id"]
-
-
-def stored(folder: Path) -> dict[str, Any] | None:
-    """Return what `store` has written in a sweep's folder; None where it has not."""
-    path = folder / STORED
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def store(folder: Path, sweep_id: str, config: RunConfig, data_hash: str | None = None) -> None:
-    """Write what `resolve` reads when the sweep is resumed: whole, or not at all. Raises OSError."""
-    content = json.dumps({"sweep_id": sweep_id, "data_hash": data_hash, "config": asdict(config)}, indent=2)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / STORED
-    if not (path.exists() and path.read_text() == content):
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(content)
-        temporary.replace(path)

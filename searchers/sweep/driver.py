@@ -1,4 +1,4 @@
-"""The driver of a sweep: the process that joins the cluster, keeps the books, and has Tune run the trials.
+"""The driver of a sweep: the process that joins the cluster, keeps the record, and has Tune run the trials.
 
 A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl` (all that happened),
 `images/`, figures, and `tune/` (Ray Tune's snapshots, the checkpoints), which --storage puts elsewhere.
@@ -10,30 +10,41 @@ import shlex
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
+from ray import tune
 from rich.console import Console
 
-from searchers.display.live_table import Progress
-from searchers.display.summary import resume_command
-from searchers.record.ledger import Ledger, LedgerBusyError, TrialRecord
-from searchers.record.ledger_callback import Recorder
-from searchers.record.mlflow_exporter import Delivery, SweepRecord
-from searchers.study.config import RunConfig, UsageError, store, stored
+import cluster
+import searchers
+import trainables
+from cluster.connect import Cluster, connect
+from cluster.limiter import ClusterLimiter
+from cluster.storage import full_disk_told, has_snapshot, refuse_unseen, resolve
+from cluster.watchdog import RETRIES, fail_trials_for_memory, watchdogs
+from searchers.display.closing import Ending
+from searchers.display.commands import resume_command
+from searchers.display.live_table import LiveTable
+from searchers.record.ledger import Ledger, LedgerBusyError
+from searchers.record.ledger_callback import LedgerCallback
+from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
+from searchers.record.schema import NOTE
+from searchers.record.trials import TrialRecord
+from searchers.study.config import RunConfig, UsageError
+from searchers.sweep.resume import store, stored
 
-if TYPE_CHECKING:
-    from ray import tune
-
-    from cluster.connect import Cluster
+UNSENT_PATIENCE = 60.0  # seconds that the end of a sweep waits for MLflow
 
 
 class Driver:
-    """A sweep's cluster, folder and books. `config` is a resolved one.
+    """A sweep's cluster, folder and record. `config` is a resolved one.
 
     `program` is what is typed, and `resume_as` the sweep to name where this one is a part of it. Raises,
     before anything has begun, ClusterError where the cluster can't be joined or its nodes don't see what
     trials need, and UsageError where not one trial fits, where another process runs this sweep, and where it
     can't go on: its data has changed, or what Tune knew of it is gone.
+
+    As a context manager it lets go of the ledger at its end, however that comes.
     """
 
     def __init__(
@@ -48,8 +59,6 @@ class Driver:
         data_hash: str | None = None,
         resume_as: str | None = None,
     ):
-        from cluster.storage import full_disk_told, has_snapshot, refuse_unseen, resolve
-
         self.config, self.console, self.epochs, self.num_samples = config, console, epochs, num_samples
         self.resume = resume_command(program, config, resume_as)
         self.folder = (Path(config.results) / config.name).resolve()
@@ -69,15 +78,21 @@ class Driver:
                 self.ledger.claim()
             except LedgerBusyError:
                 raise UsageError(f"Sweep {config.name!r} is running already, in another process") from None
-            self.recorder = Recorder(self.ledger, self.folder, epochs)
+            self.recorder = LedgerCallback(self.ledger, self.folder, epochs)
             self._refuse_lost_snapshot()
             store(self.folder, sweep_id, config, data_hash)
+        self.exporter: MlflowExporter | None = None
         joined = self.cluster.describe(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent)
         console.print(joined, highlight=False)
-        if not config.gpus_per_trial and any(
-            node.gpus for node in self.cluster.present + self.cluster.promised
-        ):
+        nodes = self.cluster.present + self.cluster.promised
+        if not config.gpus_per_trial and any(node.gpus for node in nodes):
             console.print("Its GPUs stay unused: --preset report or --gpus-per-trial gives trials one.")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ledger.close()
 
     def _refuse_lost_snapshot(self) -> None:
         ended = [record for record in self.records if record.status]
@@ -98,38 +113,32 @@ class Driver:
         """Whether trials are missing or without an end."""
         return len(self.records) < self.num_samples or any(record.status is None for record in self.records)
 
-    def deliver(self, record: SweepRecord) -> Delivery:
-        """Begin to send the books to MLflow, in the background; return the thread."""
-        self.delivery = Delivery(self.ledger, self.folder, self.config.tracking_uri, record)
-        self.delivery.start()
-        return self.delivery
+    def deliver(self, record: SweepRecord) -> MlflowExporter:
+        """Begin to send the ledger to MLflow, in the background; return the thread."""
+        self.exporter = MlflowExporter(self.ledger, self.folder, self.config.tracking_uri, record)
+        self.exporter.start()
+        return self.exporter
 
     def run(
         self,
         trainable: type,
         *,
         settings: dict[str, Any],
-        search: "tune.search.Searcher",
+        search: tune.search.Searcher,
         metric: str,
         mode: str,
         dimensions: Sequence[str],
-        scheduler: "tune.schedulers.TrialScheduler | None" = None,
-        callbacks: Sequence["tune.Callback"] = (),
-    ) -> list["tune.experiment.Trial"]:
+        scheduler: tune.schedulers.TrialScheduler | None = None,
+        callbacks: Sequence[tune.Callback] = (),
+    ) -> list[tune.experiment.Trial]:
         """Run the trials to their ends, or until Ctrl-C; return Tune's own of them.
 
         `settings` are the trials' own, Tune's domains among them; a person is shown `dimensions` and `metric`
         of each. Raises ClusterError on a full disk.
         """
-        from ray import tune
-
-        from cluster.limiter import ClusterLimiter
-        from cluster.storage import full_disk_told
-        from cluster.watchdog import watchdogs
-
         config = self.config
         each = config.cpus_per_trial, config.gpus_per_trial
-        progress = Progress(
+        table = LiveTable(
             self.recorder.records,
             metric=metric,
             mode=mode,
@@ -139,7 +148,7 @@ class Driver:
             console=self.console,
         )
         watching = watchdogs(*each, [str(self.folder), self.checkpoints], self.console.print)
-        with full_disk_told(self.resume), progress:
+        with full_disk_told(self.resume), table:
             analysis = tune.run(
                 trainable,
                 **tune_arguments(config),
@@ -152,48 +161,50 @@ class Driver:
                 scheduler=scheduler,
                 stop={"training_iteration": self.epochs},
                 num_samples=self.num_samples,
-                callbacks=[self.recorder, *callbacks, progress, *watching],
+                callbacks=[self.recorder, *callbacks, table, *watching],
                 resume_config=tune.ResumeConfig() if self.restored else None,
             )
         return analysis.trials
 
-    def close(self, conclude: Callable[[], dict[str, float]]) -> int:
-        """Note what `conclude` returns in the books and close them; return how many events MLflow lacks.
+    def finish(self, conclude: Callable[[], dict[str, float]]) -> Ending:
+        """Note what `conclude` returns in the ledger, close it, and return how the sweep ended.
 
         `conclude` draws figures and returns the sweep's own metrics. Raises ClusterError on a full disk.
         """
-        from cluster.storage import full_disk_told
-
         with full_disk_told(self.resume):
             metrics = conclude()
-            self.ledger.append("note", status="KILLED" if self.interrupted else "FINISHED", metrics=metrics)
-        unsent = self.delivery.close(timeout=60)
+            status = "KILLED" if self.interrupted else "FINISHED"
+            self.ledger.append(NOTE, status=status, metrics=metrics)
+        unsent = self.exporter.close(UNSENT_PATIENCE) if self.exporter else 0
         self.ledger.close()
-        return unsent
+        return Ending(
+            config=self.config,
+            records=self.records,
+            interrupted=self.interrupted,
+            resume=self.resume,
+            checkpoints=self.checkpoints,
+            unsent=unsent,
+            delivery_error=self.exporter and self.exporter.error,
+            experiment_id=self.exporter and self.exporter.experiment_id,
+        )
 
 
-def join(config: RunConfig) -> "Cluster":
-    """Return the cluster that the configuration asks for.
+def join(config: RunConfig) -> Cluster:
+    """Return the cluster that the configuration asks for; its machines are given this code.
 
     Raises ClusterError where it can't be joined, UsageError where not one trial fits.
     """
-    from cluster.connect import connect
-
-    cluster = connect(config.address, packages=_packages())
-    if cluster.slots(config.cpus_per_trial, config.gpus_per_trial) < 1:
+    joined = connect(config.address, packages=[trainables, searchers, cluster])
+    if joined.slots(config.cpus_per_trial, config.gpus_per_trial) < 1:
         raise UsageError(
             f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "
-            f"and the cluster has {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs in all"
+            f"and the cluster has {joined.cpus:g} CPUs and {joined.gpus:g} GPUs in all"
         )
-    return cluster
+    return joined
 
 
 def tune_arguments(config: RunConfig) -> dict[str, Any]:
     """Return what every sweep asks of `tune.run`, after telling Tune to be quiet and to save itself often."""
-    from ray import tune
-
-    from cluster.watchdog import RETRIES, fail_trials_for_memory
-
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes heed no verbosity
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in the ledger and is told
     # Tune's own result files, which the ledger replaces, would slow each report down.
@@ -212,12 +223,3 @@ def tune_arguments(config: RunConfig) -> dict[str, Any]:
         "checkpoint_config": tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
         "verbose": 0,
     }
-
-
-def _packages() -> list:
-    """Return our own packages, which a joined cluster is given."""
-    import cluster
-    import searchers
-    import trainables
-
-    return [trainables, searchers, cluster]

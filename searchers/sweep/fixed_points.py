@@ -7,7 +7,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 
-class GivenPoints(Searcher):
+class FixedPoints(Searcher):
     """Suggests given settings in their order. What a setting leaves out stays as the sweep has it."""
 
     def __init__(self, points: list[dict[str, Any]], metric: str, mode: str):

@@ -1,31 +1,47 @@
-"""A sweep: trials of one trainable over a search space, by Bayesian optimisation with ASHA.
+"""A sweep: the trials of one study, from its checks to its closing words.
 
 `Study` says what is tuned, `SweepConfig` how this run of it goes, `run` does it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 from rich.console import Console
 
-from searchers.display.live_table import best_record, ranked
-from searchers.display.summary import (
-    REDUCTION_FACTOR,
-    about,
-    best_words,
-    closing_words,
-    exit_code,
-    result_table,
-)
-from searchers.record.ledger import Ledger, TrialRecord
+from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.bayesopt.tune_space import read_space
+from searchers.display.closing import Ending, best_words, closing_words, result_table
+from searchers.display.pareto import ParetoFigure, describe, front
+from searchers.display.posterior import PosteriorFigure
+from searchers.record.ledger import Ledger
+from searchers.record.ledger_callback import LedgerCallback
+from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
+from searchers.record.provenance import REDUCTION_FACTOR, about
+from searchers.record.schema import MODEL
+from searchers.record.trials import TrialRecord, best_record, ranked
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
+from searchers.sweep.driver import Driver
+from searchers.sweep.fixed_points import FixedPoints, read_points
+from searchers.sweep.prepare import Prepared, prepare
+from searchers.sweep.warm_start import earlier_results
+from trainables.tune.trainable import export_model, split_config
 
 EXPORTED = 3  # the best trials' weights go into the record
+
+
+class LiveFigure(Protocol):
+    """A figure that is drawn anew as trials end: a Tune callback that can also be told to draw."""
+
+    def draw(self) -> None:
+        """Draw what is known now."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +50,31 @@ class Outcome:
 
     study: Study
     folder: Path
-    records: list[TrialRecord]
-    interrupted: bool
+    ending: Ending
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """The trials, in the order they were begun."""
+        return self.ending.records
 
     @property
     def exit_code(self) -> int:
-        """As a program ends, see `searchers.display.summary.exit_code`."""
-        return exit_code(self.records, self.interrupted)
+        """The exit code of a program that ran this sweep alone."""
+        return self.ending.exit_code
+
+
+def tune_study(
+    program: str,
+    study_of: Callable[[Any, Prepared], Study],
+    config: SweepConfig,
+    sweep_id: str,
+    console: Console,
+) -> Outcome:
+    """Prepare the data and the reference, then run the study that `study_of` makes of the configuration.
+
+    Raises UsageError, DataError, MetricError and ClusterError with one sentence each.
+    """
+    return run(study_of(config, prepare(config, console)), config, sweep_id, program, console)
 
 
 def run(
@@ -57,20 +91,12 @@ def run(
 
     Raises UsageError, ClusterError and the data's and metrics' own errors, before anything has begun.
     """
-    from searchers.bayesopt.searcher import BayesOptSearch
-    from searchers.display.pareto import ParetoFigure, describe, front
-    from searchers.display.posterior import PosteriorFigure
-    from searchers.record.mlflow_exporter import SweepRecord
-    from searchers.sweep.driver import Driver  # seconds to import: wrong flags are answered at once
-    from searchers.sweep.fixed_points import GivenPoints
-
-    points = _points(study, config)
-    _check_settings(study, points)
-    _check_surrogate(config.surrogate)
-    known = _known(study, config)
+    points = given_points(study, config)
+    check_settings(study, points)
     if points:
         config = replace(config, num_samples=len(points), no_early_stopping=True)
-    driver = Driver(
+    search = make_search(study, config, points)
+    with Driver(
         config,
         sweep_id,
         program,
@@ -79,140 +105,86 @@ def run(
         num_samples=config.num_samples,
         data_hash=(study.provenance or {}).get("data_hash"),
         resume_as=resume_as,
-    )
-    if points:
-        console.print(f"Nothing is searched: {len(points)} given trials run to their last epoch.")
-        search = GivenPoints(points, study.metric, study.mode)
-    else:
-        search = BayesOptSearch(
-            points_to_evaluate=list(study.points_to_evaluate),
-            random_starts=study.random_starts,
-            surrogate=config.surrogate,
-            noise_key=f"{study.metric}_std",
-            seed=config.seed,
-            warm_start=known,
-            objectives=study.objectives,
+    ) as driver:
+        if points:
+            console.print(f"Nothing is searched: {len(points)} given trials run to their last epoch.")
+        delivery = driver.deliver(sweep_record(study, config, sweep_id, program))
+        figures = live_figures(study, search, driver.recorder, delivery)
+        trials = driver.run(
+            study.trainable,
+            settings={**study.settings, **study.space},
+            search=search,
+            metric=study.metric,
+            mode=study.mode,
+            dimensions=list(study.space),
+            scheduler=make_scheduler(study, config, driver.records),
+            callbacks=figures,
         )
-    described = about(study, config, program)
-    delivery = driver.deliver(
-        SweepRecord(
-            sweep_id=sweep_id,
-            name=config.name,
-            experiment=study.experiment,
-            description=described.description,
-            params=described.params,
-            tags=described.tags,
-            trial_params=lambda trial: {**(study.provenance or {}), **study.derived(trial)},
-        )
-    )
-    figures = [PosteriorFigure(study, None if points else search, driver.recorder, delivery)]
-    if study.objectives and not points:
-        figures.append(ParetoFigure(study, search, driver.recorder, delivery))
-    trials = driver.run(
-        study.trainable,
-        settings={**study.settings, **study.space},
-        search=search,
-        metric=study.metric,
-        mode=study.mode,
-        dimensions=list(study.space),
-        scheduler=_scheduler(study, config, driver.records),
-        callbacks=figures,
-    )
-    records = driver.records
 
-    def conclude() -> dict[str, float]:
-        for figure in figures:
-            figure.draw()
-        _export(study, records, trials, driver.folder, driver.ledger)
-        return _best_scores(study, records)
+        def conclude() -> dict[str, float]:
+            for figure in figures:
+                figure.draw()
+            export_best(study, driver.records, trials, driver.folder, driver.ledger)
+            return best_scores(study, driver.records)
 
-    unsent = driver.close(conclude)
-    console.print(result_table(study, config, records))
-    if study.objectives and not points:
-        console.print(describe(study, front(study, search, records)), highlight=False)
-    words = [*best_words(study, driver), *closing_words(driver, unsent)]
+        ending = driver.finish(conclude)
+    console.print(result_table(study, config, ending.records))
+    if study.objectives and isinstance(search, BayesOptSearch):
+        console.print(describe(study, front(study, search, ending.records)), highlight=False)
+    words = [*best_words(study, config, ending.records), *closing_words(ending)]
     console.print("\n".join(words), highlight=False, soft_wrap=True)  # a command in two lines can't be copied
-    return Outcome(study, driver.folder, records, driver.interrupted)
+    return Outcome(study, driver.folder, ending)
 
 
-def _best_scores(study: Study, records: list[TrialRecord]) -> dict[str, float]:
-    """Return what the parent run says of the winner: its scores and its place in the search space."""
-    best = best_record(records, study.metric, study.mode)
-    if best is None:
-        return {}
-    place = {name: best.config[name] for name in study.space if isinstance(best.config[name], int | float)}
-    return {f"best/{k}": float(v) for k, v in {**best.metrics[best.epoch], **place}.items()}
+def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str) -> SweepRecord:
+    """Return what the parent run in MLflow says of the sweep."""
+    described = about(study, read_space(study.space), config, program)
+    return SweepRecord(
+        sweep_id=sweep_id,
+        name=config.name,
+        experiment=study.experiment,
+        description=described.description,
+        params=described.params,
+        tags=described.tags,
+        trial_params=lambda trial: {**(study.provenance or {}), **study.derived(trial)},
+    )
 
 
-def _known(study: Study, config: SweepConfig) -> list | None:
-    """Return what an earlier sweep found, as the searcher takes it.
+def live_figures(
+    study: Study, search: Searcher, recorder: LedgerCallback, delivery: MlflowExporter
+) -> list[LiveFigure]:
+    """Return the figures that are redrawn as trials end; none where nothing is searched."""
+    if not isinstance(search, BayesOptSearch):
+        return []
+    figures: list[LiveFigure] = [PosteriorFigure(study, search, recorder, delivery)]
+    return [*figures, ParetoFigure(study, search, recorder, delivery)] if study.objectives else figures
 
-    Raises UsageError where there is none, and where its scores are not comparable.
+
+def make_search(study: Study, config: SweepConfig, points: list[dict[str, Any]] | None) -> Searcher:
+    """Return the searcher: Bayesian optimization, or the given points one after another.
+
+    Raises UsageError where the surrogate's package is missing and where the earlier sweep can't be used.
     """
-    from searchers.bayesopt.tune_space import read_space
-    from searchers.sweep.warm_start import earlier_results
-
-    if config.warm_start is None:
-        return None
-    if study.objectives:
-        raise UsageError("--warm-start knows one score of a trial, and this search weighs several")
-    try:
-        return earlier_results(config, study.metric, read_space(study.space), study.provenance or {})
-    except ValueError as error:
-        raise UsageError(f"--warm-start: {error}") from error
-
-
-def _check_surrogate(surrogate: str) -> None:
-    """Raise UsageError where the surrogate needs a package that is not there."""
-    if surrogate == "nuts" and find_spec("pyro") is None:
+    if config.surrogate == "nuts" and find_spec("pyro") is None:
         raise UsageError("--surrogate nuts draws with Pyro, which is not installed: pip install '.[pyro]'")
+    if points:
+        return FixedPoints(points, study.metric, study.mode)
+    return BayesOptSearch(
+        points_to_evaluate=list(study.points_to_evaluate),
+        random_starts=study.random_starts,
+        surrogate=config.surrogate,
+        noise_key=f"{study.metric}_std",
+        seed=config.seed,
+        warm_start=_earlier(study, config),
+        objectives=study.objectives,
+    )
 
 
-def _points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | None:
-    """Return the settings to train instead of searching, from the study or from a file; None to search."""
-    from searchers.sweep.fixed_points import read_points
-
-    if not config.points:
-        return study.points and list(study.points)
-    try:
-        return read_points(Path(config.points), {*study.space, *study.settings})
-    except ValueError as error:
-        raise UsageError(f"--points: {error}") from error
-
-
-def _check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
-    """Build the first trial's networks once. Raises UsageError where a trial would refuse its settings."""
-    from trainables.tune.trainable import split_config
-
-    first = {name: domain.sample() for name, domain in study.space.items()}
-    first |= (points or study.points_to_evaluate or [{}])[0]
-    try:
-        model_class, settings = study.trainable.model_of({**study.settings, **first})
-        model_class(split_config(model_class, settings)[1])
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _export(study: Study, records: list[TrialRecord], trials: list, folder: Path, ledger: Ledger) -> None:
-    """Write the best trials' models beside the ledger, for the record and for who has no checkpoints."""
-    from trainables.tune.trainable import export_model
-
-    checkpoints = {trial.trial_id: trial.checkpoint for trial in trials if trial.checkpoint}
-    for record in ranked(records, study.metric, study.mode)[:EXPORTED]:
-        if record.trial in checkpoints:
-            path = Path("models") / record.trial
-            with checkpoints[record.trial].as_directory() as directory:
-                export_model(study.trainable, record.config, Path(directory), folder / path)
-            ledger.append("model", trial=record.trial, path=str(path))
-
-
-def _scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]):
+def make_scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]) -> TrialScheduler:
     """Return ASHA (Li et al. 2020) with its rungs as they were: Tune does not save them (ray#30838).
 
     Where there are several objectives every trial trains to its end: ASHA would judge it by the first alone.
     """
-    from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
-
     if config.no_early_stopping or study.objectives:
         return FIFOScheduler()
     scheduler = AsyncHyperBandScheduler(
@@ -227,3 +199,68 @@ def _scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]
             if study.metric in metrics:  # not where the trial diverged
                 bracket.on_result(SimpleNamespace(trial_id=record.trial), epoch, sign * metrics[study.metric])
     return scheduler
+
+
+def given_points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | None:
+    """Return the settings to train instead of searching, from the study or from a file; None to search.
+
+    Raises UsageError where the file can't be used.
+    """
+    if not config.points:
+        return list(study.points) if study.points else None
+    try:
+        return read_points(Path(config.points), {*study.space, *study.settings})
+    except ValueError as error:
+        raise UsageError(f"--points: {error}") from error
+
+
+def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
+    """Build the first trial's networks once. Raises UsageError where a trial would refuse its settings."""
+    first = {name: domain.sample() for name, domain in study.space.items()}
+    first |= (points or study.points_to_evaluate or [{}])[0]
+    try:
+        model_class, settings = study.trainable.model_of({**study.settings, **first})
+        model_class(split_config(model_class, settings)[1])
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def export_best(
+    study: Study,
+    records: list[TrialRecord],
+    trials: list[tune.experiment.Trial],
+    folder: Path,
+    ledger: Ledger,
+) -> None:
+    """Export the weights of the best trials, so that they outlive the checkpoints."""
+    checkpoints = {trial.trial_id: trial.checkpoint for trial in trials if trial.checkpoint}
+    for record in ranked(records, study.metric, study.mode)[:EXPORTED]:
+        if record.trial in checkpoints:
+            path = Path("models") / record.trial
+            with checkpoints[record.trial].as_directory() as directory:
+                export_model(study.trainable, record.config, Path(directory), folder / path)
+            ledger.append(MODEL, trial=record.trial, path=str(path))
+
+
+def best_scores(study: Study, records: list[TrialRecord]) -> dict[str, float]:
+    """Return what the parent run says of the winner: its scores and its place in the search space."""
+    best = best_record(records, study.metric, study.mode)
+    if best is None:
+        return {}
+    place = {name: best.config[name] for name in study.space if isinstance(best.config[name], int | float)}
+    return {f"best/{k}": float(v) for k, v in {**best.metrics[best.epoch], **place}.items()}
+
+
+def _earlier(study: Study, config: SweepConfig) -> list | None:
+    """Return what the sweep of `--warm-start` found, as the searcher takes it.
+
+    Raises UsageError where there is none, and where its scores are not comparable.
+    """
+    if config.warm_start is None:
+        return None
+    if study.objectives:
+        raise UsageError("--warm-start knows one score of a trial, and this search weighs several")
+    try:
+        return earlier_results(config, study.metric, read_space(study.space), study.provenance or {})
+    except ValueError as error:
+        raise UsageError(f"--warm-start: {error}") from error

@@ -16,7 +16,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from cluster.watchdog import RETRIES, FailureCount, HangWatch
 from searchers.record.ledger import Ledger
-from searchers.record.ledger_callback import Recorder
+from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.schema import FAILED, FINISHED
 from searchers.sweep.driver import tune_arguments
 from tests.fixtures.embedded import embedded_ray
@@ -108,7 +108,7 @@ def sweep(tmp_path, monkeypatch):
             search_alg=searcher,
             num_samples=len(points),
             stop={"training_iteration": EPOCHS},
-            callbacks=[Recorder(ledger, tmp_path, EPOCHS), *callbacks],
+            callbacks=[LedgerCallback(ledger, tmp_path, EPOCHS), *callbacks],
         )
         records = {record.config["number"]: record for record in ledger.trials().values()}
         results = [e for _, e in ledger.events() if e["event"] == "result"]

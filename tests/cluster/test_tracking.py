@@ -19,8 +19,8 @@ from mlflow import MlflowClient
 from cluster import tracking
 from cluster.tracking import TrackingConfig, is_healthy, main
 from searchers.record.ledger import Ledger
-from searchers.record.ledger_callback import Recorder
-from searchers.record.mlflow_exporter import Delivery, SweepRecord
+from searchers.record.ledger_callback import LedgerCallback
+from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
 from searchers.record.schema import TRIAL_TAG
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -74,7 +74,7 @@ def server(tmp_path):
         os.kill(owner_and_group(folder)[0], signal.SIGTERM)
 
 
-def play(recorder: Recorder, trial: str, epochs: range, ends: bool) -> None:
+def play(recorder: LedgerCallback, trial: str, epochs: range, ends: bool) -> None:
     trial = SimpleNamespace(trial_id=trial, config={"beta": 1.5})
     recorder.on_trial_start(0, [], trial)
     for epoch in epochs:
@@ -92,9 +92,9 @@ def test_a_killed_server_comes_back_and_has_all_of_it(server, tmp_path, capsys):
     _, group = owner_and_group(server.folder)
     sweep = tmp_path / "sweep"
     ledger = Ledger(sweep / "ledger.jsonl")
-    recorder = Recorder(ledger, sweep, epochs=4)
+    recorder = LedgerCallback(ledger, sweep, epochs=4)
     record = SweepRecord(sweep_id="s1", name="one", experiment="killed", description="")
-    delivery = Delivery(ledger, sweep, server.url, record)
+    delivery = MlflowExporter(ledger, sweep, server.url, record)
     delivery.start()
     play(recorder, "a", range(1, 3), ends=False)
     wait_until(lambda: not any(ledger.events(delivery.offset)))

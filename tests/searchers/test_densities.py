@@ -14,6 +14,7 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.densities import PRESETS, DensityConfig, study
 from searchers.reports.densities import score_table, seed_figures
 from searchers.reports.density_figures import decode_plane, draw_figures
+from searchers.sweep.prepare import Prepared
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig
 
@@ -31,7 +32,7 @@ def digits(n=60):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_each_model_has_a_sweep_of_its_own_that_begins_with_the_seeds_setting(model):
-    tuned = study(model, PRESETS["quick"], SHARED, {})
+    tuned = study(model, PRESETS["quick"], Prepared(SHARED, None, {}))
     space = read_space(tuned.space)
     (first,) = tuned.points_to_evaluate
     assert set(first) == set(tuned.space)
@@ -50,7 +51,9 @@ def test_the_seeds_protocol_is_the_first_trial_of_the_report():
     assert (report.dataset, report.image_size) == ("mnist", 28)
     assert (report.epochs, report.batch_size) == (25, 128)
     shared = {**SHARED, "image_size": 28}
-    firsts = {model: study(model, report, shared, {}).points_to_evaluate[0] for model in MODELS}
+    firsts = {
+        model: study(model, report, Prepared(shared, None, {})).points_to_evaluate[0] for model in MODELS
+    }
     assert firsts["vae"] == {"hidden": 400, "latent_dim": 2}
     assert firsts["conv_vae"] == {"width": 1.0, "latent_dim": 2}
     assert firsts["ppca"] == {"latent_dim": 2}

@@ -16,6 +16,7 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.lego_vae import PRESETS, LegoConfig, final_study, study
 from searchers.record.ledger import Ledger
 from searchers.reports.faces import COLUMNS, FILM_STEPS, MORPHS, PAUSE, draw_faces
+from searchers.sweep.prepare import Prepared
 from trainables.data.sources import load
 from trainables.models.lego_vae import LegoVAE, morph
 
@@ -28,7 +29,7 @@ TINY = (
 
 def sweep(**changes):
     config = LegoConfig(**changes)
-    return config, study(config, {"image_size": 16}, {"data_hash": "x"})
+    return config, study(config, Prepared({"image_size": 16}, None, {"data_hash": "x"}))
 
 
 def test_the_space_and_the_protocol_are_the_slides():

@@ -16,8 +16,10 @@ from analysis import winners
 from analysis.judgement import retraining
 from analysis.record.runs import find, load
 from searchers import beta_vaegan, densities, lego_vae
-from searchers.display.summary import about
+from searchers.bayesopt.tune_space import read_space
+from searchers.record.provenance import about
 from searchers.sweep.cli import parse
+from searchers.sweep.prepare import Prepared
 from tests.fixtures.recorded import METRIC, Imagined, record
 
 RECORDED = {"features": "efficientnet_lite0-579344248a93-antialias64", "data_hash": "01ab"}
@@ -168,9 +170,17 @@ CHANGED = {
     "inception_weights": "/w.pth",
 }
 SWEEPS = [
-    (beta_vaegan, lambda c: beta_vaegan.study(c, {}, METRIC, RECORDED), {"objectives": ("fd", "mig")}),
-    (lego_vae, lambda c: lego_vae.study(c, {}, RECORDED), {"random_starts": 3, "final_epochs": 0}),
-    (densities, lambda c: densities.study("vae", c, {}, RECORDED), {"models": ("vae",)}),
+    (
+        beta_vaegan,
+        lambda c: beta_vaegan.study(c, Prepared({}, METRIC, RECORDED)),
+        {"objectives": ("fd", "mig")},
+    ),
+    (
+        lego_vae,
+        lambda c: lego_vae.study(c, Prepared({}, None, RECORDED)),
+        {"random_starts": 3, "final_epochs": 0},
+    ),
+    (densities, lambda c: densities.study("vae", c, Prepared({}, None, RECORDED)), {"models": ("vae",)}),
 ]
 
 
@@ -181,7 +191,8 @@ def test_flags_give_the_recorded_settings_on_any_machine(program, study, own, pr
     config = replace(program.PRESETS[preset], **CHANGED)
     search = {"warm_start": "earlier", "surrogate": "matern", "seed": 5, "num_samples": 7}
     ran = replace(config, **own, **search, name="x-vae")
-    params = about(study(config), ran, program.PROGRAM).params
+    tuned = study(config)
+    params = about(tuned, read_space(tuned.space), ran, program.PROGRAM).params
     sweep = sweep_of(f"{program.PROGRAM} --resume x-vae --results /nfs", **params)
     flags = [*retraining.flags_of(sweep), *retraining.flags_for_points(sweep)]
     parsed = parse(program.PROGRAM, program.PRESETS, flags)

@@ -23,9 +23,9 @@ from searchers.bayesopt.history import ENDED, FAILED
 from searchers.bayesopt.proposal import STRATEGIES
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Choice, Integer, Real, Space, SpaceError
-from searchers.record.ledger import TrialRecord
+from searchers.record.trials import TrialRecord
 from searchers.sweep.driver import tune_arguments
-from searchers.sweep.run import _scheduler
+from searchers.sweep.run import make_scheduler
 from tests.fixtures.embedded import embedded_ray
 from tests.fixtures.settings import SMALL_FACES
 from trainables import VAE
@@ -558,5 +558,5 @@ def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged():
         SimpleNamespace(metric="mig", mode="max", objectives={}),
         SimpleNamespace(no_early_stopping=False, epochs=4, grace_epochs=2),
     )
-    (bracket,) = _scheduler(study, config, records)._brackets
+    (bracket,) = make_scheduler(study, config, records)._brackets
     assert bracket._rungs == [(2, {"a": 0.5, "b": 0.4})]

@@ -4,9 +4,9 @@ import io
 
 from rich.console import Console
 
-from searchers.display.live_table import ROWS, Progress
-from searchers.record.ledger import TrialRecord
+from searchers.display.live_table import ROWS, LiveTable
 from searchers.record.schema import FINISHED
+from searchers.record.trials import TrialRecord
 
 
 def test_the_best_trial_stays_in_sight():
@@ -16,7 +16,7 @@ def test_the_best_trial_stays_in_sight():
         for n, value in enumerate(values, 1)
     }
     console = Console(file=io.StringIO(), width=100)
-    progress = Progress(
+    progress = LiveTable(
         records, metric="fid", mode="min", dimensions=["beta"], epochs=1, num_samples=99, console=console
     )
     table = progress._table()

@@ -10,8 +10,9 @@ from ray import tune
 
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.display.pareto import FIGURE, ParetoFigure, describe, front
-from searchers.record.ledger import Ledger, TrialRecord
+from searchers.record.ledger import Ledger
 from searchers.record.schema import FRONT_TAG
+from searchers.record.trials import TrialRecord
 from tests.searchers.test_beta_vaegan import TINY, mlflow_runs, run
 
 VALUES = {10.0: (5.0, 0.1), 60.0: (7.0, 0.3), 110.0: (8.0, 0.2), 140.0: (9.0, 0.4), 150.0: (6.0, math.nan)}

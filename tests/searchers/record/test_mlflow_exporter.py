@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from searchers.record.ledger import Ledger
-from searchers.record.ledger_callback import Recorder
-from searchers.record.mlflow_exporter import Delivery, SweepRecord, _create_database
+from searchers.record.ledger_callback import LedgerCallback
+from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord, _create_database
 from searchers.record.schema import FAILED, STATUS_TAG, SWEEP_TAG, TRIAL_TAG
 
 EPOCHS = 3
@@ -81,7 +81,7 @@ def ledger(tmp_path):
 
 
 def deliver(ledger, tmp_path, uri, name, **changes):
-    delivery = Delivery(ledger, tmp_path, uri, sweep_of(name))
+    delivery = MlflowExporter(ledger, tmp_path, uri, sweep_of(name))
     for attribute, value in changes.items():
         setattr(delivery, attribute, value)
     delivery.start()
@@ -126,17 +126,17 @@ def assert_complete(uri, name):
 
 
 def test_the_record_is_complete(ledger, tmp_path, tracking_uri):
-    play(Recorder(ledger, tmp_path, EPOCHS))
+    play(LedgerCallback(ledger, tmp_path, EPOCHS))
     deliver(ledger, tmp_path, tracking_uri, "complete")
     assert_complete(tracking_uri, "complete")
 
 
 def test_delivering_everything_again_changes_nothing(ledger, tmp_path, tracking_uri):
-    play(Recorder(ledger, tmp_path, EPOCHS))
+    play(LedgerCallback(ledger, tmp_path, EPOCHS))
     deliver(ledger, tmp_path, tracking_uri, "twice")
     (tmp_path / "delivered.json").unlink()
 
-    class Suspicious(Delivery):
+    class Suspicious(MlflowExporter):
         """Takes every event for one that may have arrived already, as after a crash at each."""
 
         half_sent = property(lambda self: True, lambda self, value: None)
@@ -151,7 +151,7 @@ def test_a_server_that_fails_at_every_call_once_loses_and_doubles_nothing(
     ledger, tmp_path, tracking_uri, monkeypatch
 ):
     """Each call either does not arrive at first, or arrives and is then reported as an error."""
-    play(Recorder(ledger, tmp_path, EPOCHS))
+    play(LedgerCallback(ledger, tmp_path, EPOCHS))
     calls = Counter()
 
     def flaky(method):
@@ -180,8 +180,8 @@ def test_a_server_that_fails_at_every_call_once_loses_and_doubles_nothing(
 
 
 def test_an_unreachable_server_holds_nobody_up_and_gets_all_later(ledger, tmp_path, tracking_uri):
-    play(Recorder(ledger, tmp_path, EPOCHS))
-    away = Delivery(ledger, tmp_path, "http://127.0.0.1:9", sweep_of("away"))
+    play(LedgerCallback(ledger, tmp_path, EPOCHS))
+    away = MlflowExporter(ledger, tmp_path, "http://127.0.0.1:9", sweep_of("away"))
     away.start()
     assert away.close(timeout=3) == len(list(ledger.events()))
     deliver(ledger, tmp_path, tracking_uri, "away")
@@ -191,7 +191,7 @@ def test_an_unreachable_server_holds_nobody_up_and_gets_all_later(ledger, tmp_pa
 def test_a_dead_server_is_asked_now_and_then_whoever_wakes_the_thread(ledger, tmp_path):
     attempts = []
 
-    class Refused(Delivery):
+    class Refused(MlflowExporter):
         def _connect(self):
             attempts.append(1)
             raise ConnectionError("refused")
@@ -204,7 +204,7 @@ def test_a_dead_server_is_asked_now_and_then_whoever_wakes_the_thread(ledger, tm
 
 
 def test_a_disk_too_full_to_note_what_was_sent_doubles_nothing(ledger, tmp_path, tracking_uri, monkeypatch):
-    play(Recorder(ledger, tmp_path, EPOCHS))
+    play(LedgerCallback(ledger, tmp_path, EPOCHS))
     write_text, writes = Path.write_text, []
 
     def full(self, text):
@@ -220,18 +220,18 @@ def test_a_disk_too_full_to_note_what_was_sent_doubles_nothing(ledger, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
         with pytest.raises(SystemExit):
-            Delivery(ledger, tmp_path, tracking_uri, sweep_of("full")).run()
+            MlflowExporter(ledger, tmp_path, tracking_uri, sweep_of("full")).run()
     deliver(ledger, tmp_path, tracking_uri, "full")
     assert_complete(tracking_uri, "full")
 
 
 def test_an_epoch_repeated_after_a_fault_is_recorded_once(ledger, tmp_path):
-    recorder = Recorder(ledger, tmp_path, EPOCHS)
+    recorder = LedgerCallback(ledger, tmp_path, EPOCHS)
     trial = SimpleNamespace(trial_id="a", config={"beta": 1.0})
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, result(1, fid=3.0))
     ledger.close()
-    resumed = Recorder(Ledger(ledger.path), tmp_path, EPOCHS)
+    resumed = LedgerCallback(Ledger(ledger.path), tmp_path, EPOCHS)
     resumed.on_trial_start(0, [], trial)
     resumed.on_trial_result(0, [], trial, result(1, fid=4.0))
     resumed.on_trial_result(0, [], trial, result(2, fid=2.0))
@@ -240,9 +240,9 @@ def test_an_epoch_repeated_after_a_fault_is_recorded_once(ledger, tmp_path):
 
 
 def test_a_trial_that_tune_has_lost_is_dropped_and_begun_anew(ledger, tmp_path, tracking_uri):
-    play(Recorder(ledger, tmp_path, EPOCHS))
+    play(LedgerCallback(ledger, tmp_path, EPOCHS))
     deliver(ledger, tmp_path, tracking_uri, "lost")
-    resumed = Recorder(ledger, tmp_path, EPOCHS)
+    resumed = LedgerCallback(ledger, tmp_path, EPOCHS)
     a, c = (SimpleNamespace(trial_id=name) for name in "ac")
     for _ in range(2):  # the second step knows that all is in order
         resumed.on_step_begin(0, [a, c])
@@ -274,7 +274,7 @@ def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_image_bytes_stay_out_of_tunes_own_state(ledger, tmp_path):
-    recorder = Recorder(ledger, tmp_path, EPOCHS)
+    recorder = LedgerCallback(ledger, tmp_path, EPOCHS)
     trial = SimpleNamespace(trial_id="a", config={})
     recorder.on_trial_start(0, [], trial)
     reported = result(1, fid=3.0)
@@ -289,7 +289,7 @@ def test_mlflow_is_the_version_the_record_was_built_on():
 
 def test_a_trial_whose_process_never_started_is_on_record_as_failed(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    recorder = Recorder(ledger, tmp_path, EPOCHS)
+    recorder = LedgerCallback(ledger, tmp_path, EPOCHS)
     play(recorder)
     error = RuntimeError("The actor died.\nModuleNotFoundError: no module named 'somewhere'")
     never = SimpleNamespace(trial_id="d", config={"beta": 9.0}, get_error=lambda: error)

@@ -11,9 +11,10 @@ from rich.console import Console
 from cluster.connect import Cluster, ClusterError, Node
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FINISHED
-from searchers.study.config import STORED, SweepConfig, UsageError, resolve, stored
+from searchers.study.config import SweepConfig, UsageError
 from searchers.sweep import driver as module
 from searchers.sweep.driver import Driver
+from searchers.sweep.resume import STORED, resolve, stored
 
 
 @pytest.fixture

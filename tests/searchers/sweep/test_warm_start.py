@@ -12,13 +12,13 @@ from ray import tune
 from searchers.bayesopt.history import FAILED
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.tune_space import read_space
-from searchers.display.summary import lasting_settings
 from searchers.record.ledger import Ledger
-from searchers.record.mlflow_exporter import Delivery, SweepRecord
+from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
+from searchers.record.provenance import lasting_settings
 from searchers.record.schema import DIVERGED, FINISHED, STOPPED
 from searchers.record.schema import FAILED as BROKEN
 from searchers.study.config import SweepConfig, UsageError
-from searchers.sweep.run import _known
+from searchers.sweep.run import _earlier
 from searchers.sweep.warm_start import earlier_results
 
 SPACE = {
@@ -58,7 +58,7 @@ def place(tmp_path_factory):
         if status:
             ledger.append("end", trial=trial, status=status)
     sweep = SweepRecord("id", "earlier", "tests", "A sweep.", params=lasting_settings(config) | PROVENANCE)
-    delivery = Delivery(ledger, folder, uri, sweep)
+    delivery = MlflowExporter(ledger, folder, uri, sweep)
     delivery.start()
     assert delivery.close(timeout=120) == 0, delivery.error
     ledger.close()
@@ -116,8 +116,8 @@ def test_settings_of_another_space_are_left_out(later, caplog):
 def test_scores_of_other_data_or_of_another_budget_are_refused(later, changes, said):
     study = SimpleNamespace(metric="fid", objectives={}, space=SPACE, provenance=PROVENANCE)
     with pytest.raises(UsageError, match=f"^--warm-start: 'earlier' was scored with {said}"):
-        _known(study, replace(later, **changes))
-    assert len(_known(study, replace(later, seed=3))) == 3
+        _earlier(study, replace(later, **changes))
+    assert len(_earlier(study, replace(later, seed=3))) == 3
 
 
 def test_scores_by_other_features_are_refused(later, place):
@@ -144,7 +144,7 @@ def test_where_there_is_no_such_sweep(place, tmp_path):
         )
     for sweep in ("one", "two"):
         ledger = Ledger(tmp_path / f"{sweep}.jsonl")
-        delivery = Delivery(ledger, tmp_path, uri, SweepRecord(sweep, "twice", "tests", "A sweep."))
+        delivery = MlflowExporter(ledger, tmp_path, uri, SweepRecord(sweep, "twice", "tests", "A sweep."))
         delivery.start()
         assert delivery.close(timeout=120) == 0, delivery.error
     with pytest.raises(ValueError, match="has 2 of that name"):

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from searchers.display.summary import analysis_command, origin, result_table, resume_command
-from searchers.record.ledger import TrialRecord
+from searchers.display.closing import result_table
+from searchers.display.commands import analysis_command, resume_command
+from searchers.record.provenance import origin
+from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig
 
 METRIC = "fd_efficientnet_lite0"

@@ -1,0 +1,137 @@
+"""What a sweep says at its end: the table of its trials, the best one, and what to type next."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from searchers.display.commands import analysis_command, ui_command
+from searchers.display.live_table import number
+from searchers.record.schema import FAILED, STOPPED
+from searchers.record.trials import TrialRecord, best_record, ranked
+from searchers.study.config import RunConfig, SweepConfig
+from searchers.study.study import Study
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a sweep ended: its trials in the order they were begun, and what MLflow lacks of them."""
+
+    config: RunConfig
+    records: list[TrialRecord]
+    interrupted: bool
+    resume: str
+    """the command that goes on with it"""
+    checkpoints: str
+    """where Tune keeps what it knows"""
+    unsent: int
+    """events that MLflow lacks"""
+    delivery_error: str | None
+    """why it lacks them; None where they are still being sent"""
+    experiment_id: str | None
+    """MLflow's; None where MLflow never answered"""
+
+    @property
+    def exit_code(self) -> int:
+        """0; 130 after Ctrl-C; 1 where no trial reached an epoch."""
+        if self.interrupted:
+            return 130
+        return 0 if any(record.metrics for record in self.records) else 1
+
+
+def result_table(study: Study, config: SweepConfig, records: list[TrialRecord]) -> Table:
+    """Return all trials, the best first: a table for terminals of 80 columns.
+
+    Beside further objectives there is no room for what is derived from a setting.
+    """
+    ordered = ranked(records, study.metric, study.mode)
+    best = ordered[0] if ordered else None
+    ordered += [record for record in records if not math.isfinite(record.last(study.metric))]
+    further = {name: name.rpartition("/")[2] for name in study.objectives}
+    derived = list(study.derived(records[0].config)) if records and not further else []
+    table = Table(
+        title=f"{config.name}: all trials",
+        title_justify="left",
+        title_style="bold",
+        padding=(0, 0 if further else 1),
+    )
+    for name in ("trial", *study.space, *derived, "epoch", study.metric, *further.values()):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for record in ordered:
+        values = study.derived(record.config)
+        table.add_row(
+            str(record.number),
+            *(number(record.config[name]) for name in study.space),
+            *(number(values[name]) for name in derived),
+            f"{record.epoch}/{config.epochs}",
+            _score(record, study.metric),
+            *(f"{record.last(name):.3g}" for name in further),
+            record.status or "unfinished",
+            style="bold green" if record is best else None,
+        )
+    return table
+
+
+def _score(record: TrialRecord, metric: str) -> str:
+    """Format a trial's last score with its deviation, if it has one."""
+    if not record.metrics:
+        return "–"
+    deviation = record.last(f"{metric}_std")
+    return number(record.last(metric)) + (f" ± {deviation:.2g}" if math.isfinite(deviation) else "")
+
+
+def best_words(study: Study, config: SweepConfig, records: list[TrialRecord]) -> list[str]:
+    """Say what is best, what stopped early, and where the figures are; a line each."""
+    lines = []
+    best = best_record(records, study.metric, study.mode)
+    if best:
+        setting = ", ".join(f"{name} = {number(best.config[name])}" for name in study.space)
+        setting += "".join(
+            f", {name} = {number(value)}" for name, value in study.derived(best.config).items()
+        )
+        first = best.metrics[min(best.metrics)][study.metric]
+        lines.append(
+            f"Best: trial {best.number}, {setting}: {study.metric} {number(best.last(study.metric))} "
+            f"after epoch {best.epoch} ({number(first)} after its first)."
+        )
+    else:
+        lines.append("No trial has reported a score.")
+    early = [record for record in records if record.status == STOPPED]
+    if early:
+        lines.append(f"Stopped early by ASHA: {len(early)} of {len(records)} trials.")
+    folder = Path(config.results) / config.name
+    figures = [folder / name for name in ("posterior.png", "pareto.png") if (folder / name).exists()]
+    if figures:
+        lines.append(f"Figure: {', '.join(map(str, figures))}")
+    return lines
+
+
+def closing_words(ending: Ending) -> list[str]:
+    """Say what failed, where everything is, and what to type next; a line each."""
+    config, lines = ending.config, []
+    failed = [record for record in ending.records if record.status == FAILED]
+    if failed:
+        numbers = ", ".join(str(record.number) for record in failed)
+        lines.append(
+            f"Failed: trial {numbers} ({failed[0].error}); the whole errors are in "
+            f"{ending.checkpoints}/tune/*/error.txt."
+        )
+    if ending.unsent:
+        lines.append(
+            f"{ending.unsent} events have not reached MLflow at {config.tracking_uri} "
+            f"({ending.delivery_error or 'still sending'}); nothing is lost: {ending.resume} sends them."
+        )
+    if any(record.metrics for record in ending.records):
+        lines.append(f"Who won, and can that be told? {analysis_command('winners', config)}")
+        lines.append(f"One page for a colleague: {analysis_command('report', config)}")
+    lines.append(f"Compare the trials in MLflow: {ui_command(config.tracking_uri)}")
+    if ending.experiment_id is not None:
+        served = config.tracking_uri.startswith("http")
+        base = config.tracking_uri.rstrip("/") if served else "http://127.0.0.1:5000"
+        experiment = f"{base}/#/experiments/{ending.experiment_id}"
+        lines.append(f"then open {experiment}/runs?workflowType=machine_learning")
+    if ending.interrupted:
+        lines.append(f"Interrupted. Go on with: {ending.resume}")
+    return lines

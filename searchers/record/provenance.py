@@ -1,0 +1,126 @@
+"""Where a sweep's scores come from: its settings, the code and the packages that ran it, what was typed."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from searchers.bayesopt.space import Real, Space
+from searchers.record.schema import (
+    COMMAND_TAG,
+    METRIC_TAG,
+    MODE_TAG,
+    MODEL_TAG,
+    OBJECTIVES_TAG,
+    PROGRAM_TAG,
+    RETRAINS_TAG,
+)
+from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, SweepConfig
+from searchers.study.study import Study
+
+REDUCTION_FACTOR = 3  # of ASHA: a third of the trials that reach a rung go on
+PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")
+
+
+@dataclass(frozen=True)
+class About:
+    """The parent run's description, parameters and tags."""
+
+    description: str
+    params: dict[str, Any]
+    tags: dict[str, str]
+
+
+def about(study: Study, space: Space, config: SweepConfig, program: str) -> About:
+    """Describe the sweep: its settings, the code and the packages that ran it, and what the scores mean."""
+    stopping = "no early stopping" if config.no_early_stopping or study.objectives else "ASHA"
+    further = "".join(f" and {mode}imising `{name}`" for name, mode in study.objectives.items())
+    description = (
+        f"**{config.name}**: {study.trainable.__name__} tuned over {', '.join(study.space)}, "
+        f"{config.num_samples} trials of up to {config.epochs} epochs, {study.mode}imising "
+        f"`{study.metric}`{further} with {stopping}.\n\n"
+        f"Each child run is a trial; sort the runs table by `{study.metric}`."
+    )
+    params = {
+        **lasting_settings(config),
+        **(study.provenance or {}),
+        **{f"space/{name}": json.dumps(extent) for name, extent in extents(space).items()},
+        "reduction_factor": REDUCTION_FACTOR,
+    }
+    tags = {**origin(program), METRIC_TAG: study.metric, MODE_TAG: study.mode}
+    if study.objectives:
+        tags[OBJECTIVES_TAG] = json.dumps({study.metric: study.mode, **study.objectives})
+    model = getattr(study.trainable, "model_class", None)
+    if model is not None:
+        tags[MODEL_TAG] = f"{model.__module__}:{model.__qualname__}"
+    if config.points and (retrained := json.loads(Path(config.points).read_text())) and "of" in retrained:
+        tags[RETRAINS_TAG] = retrained["of"]
+    return About(description, params, tags)
+
+
+def lasting_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings that a resumed sweep keeps: MLflow holds a parameter to its first value."""
+    changing = {"resume", "dry_run", *MAY_CHANGE_ON_RESUME}
+    return {name: value for name, value in asdict(config).items() if name not in changing}
+
+
+def origin(program: str, packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Return tags that say what was typed and which code and packages ran it."""
+    tags = {f"version.{package}": _version(package) for package in packages}
+    tags |= {
+        "python": platform.python_version(),
+        PROGRAM_TAG: program.removeprefix("python -m "),
+        COMMAND_TAG: shlex.join([*program.split(), *sys.argv[1:]]),
+    }
+    if commit := git_commit():
+        tags["mlflow.source.git.commit"] = commit
+    return tags
+
+
+def _version(package: str) -> str:
+    """Return the installed version; a cluster's machines have this project's code, but not as a package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def extents(space: Space) -> dict[str, dict[str, Any]]:
+    """Return each dimension's range or choices as plain data; both bounds are included."""
+    described = {}
+    for dimension in space.dimensions:
+        if isinstance(dimension, Real):
+            kind = "int" if dimension.integer else "float"
+            described[dimension.name] = {
+                "type": kind,
+                "lower": dimension.low,
+                "upper": dimension.high,
+                "log": dimension.log,
+            }
+        else:
+            described[dimension.name] = {"type": "categorical", "choices": list(dimension.choices)}
+    return described
+
+
+def git_commit() -> str | None:
+    """Return the commit of this code, marked where files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

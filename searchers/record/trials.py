@@ -1,0 +1,41 @@
+"""What is known of a sweep's trials, and their order."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class TrialRecord:
+    """What the ledger knows of one trial; `metrics` by epoch."""
+
+    trial: str
+    number: int
+    config: dict[str, Any]
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    status: str | None = None
+    error: str | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that was reported; 0 before the first."""
+        return max(self.metrics, default=0)
+
+    def last(self, metric: str) -> float:
+        """The metric's value at the last epoch; nan where there is none."""
+        return self.metrics.get(self.epoch, {}).get(metric, float("nan"))
+
+
+def ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
+    """Return the trials with a finite last value of the metric, the best first.
+
+    A trial that was stopped early counts with the value it reached.
+    """
+    sign = 1 if mode == "min" else -1
+    finite = [record for record in records if math.isfinite(record.last(metric))]
+    return sorted(finite, key=lambda record: sign * record.last(metric))
+
+
+def best_record(records: list[TrialRecord], metric: str, mode: str) -> TrialRecord | None:
+    """Return the first of `ranked`; None before the first finite value."""
+    return next(iter(ranked(records, metric, mode)), None)

@@ -1,0 +1,65 @@
+"""What must be there before the first trial: the images, converted, and the statistics they are scored by."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from searchers.study.config import SweepConfig
+from trainables.data.batches import Batches
+from trainables.metrics.extractors.features import load_extractor
+from trainables.tune.trainable import TrainingConfig, load_reference, load_store
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all trials of a sweep share."""
+
+    settings: dict[str, Any]
+    """the training's part of a trial's configuration"""
+    metric: str | None
+    """key of the Fréchet distance; None where no features are extracted"""
+    provenance: dict[str, Any]
+    """hashes of the data and of the features' extractor, number of reference images"""
+
+
+def absolute(path: str | None) -> str | None:
+    """Return a path as trials on any machine name it: absolute, with the home folder written out."""
+    return path and str(Path(path).expanduser().resolve())
+
+
+def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepared:
+    """Convert the data and measure the reference once; return what the trials share.
+
+    Raises DataError and MetricError with one sentence each.
+    """
+    weights = absolute(config.inception_weights)
+    extractor = None
+    if config.features != "none":
+        extractor = load_extractor(config.features, weights=weights and Path(weights))
+        console.print(extractor.reason, highlight=False)
+    is_path = Path(config.dataset).expanduser().exists()
+    training = TrainingConfig(
+        dataset=absolute(config.dataset) if is_path else config.dataset,
+        dataset_limit=config.dataset_limit,
+        data_root=absolute(config.data_root),
+        batch_size=config.batch_size,
+        precision=config.precision,
+        compile=config.compile,
+        features=extractor.name if extractor else "none",
+        feature_weights=weights,
+        evaluation_samples=config.evaluation_samples,
+        images=True,
+        seed=config.seed,
+    )
+    store = load_store(training, config.image_size, channels)
+    Batches(store, "train", config.batch_size)  # too few images fail here once, not in every trial
+    size = f"{config.image_size}×{config.image_size}"
+    console.print(f"Data: {store.manifest['name']}, {len(store)} images, {size}")
+    provenance = {"data_hash": store.content_hash}
+    if extractor:
+        reference = load_reference(training, store, extractor)
+        provenance |= {"features": str(extractor.identity), "reference_images": reference.n}
+    settings = {**asdict(training), "image_size": config.image_size, "width": config.width}
+    return Prepared(settings, extractor.metric if extractor else None, provenance)
