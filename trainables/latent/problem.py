@@ -21,6 +21,8 @@ from trainables.models.base import GenerativeModel
 from trainables.models.convvae import ConvVAE
 from trainables.models.vqvae import VQVAE
 
+FORMAT = 2  # of the cached models; raise it where `training_state` changes
+
 
 def load_images(c: LatentConfig) -> ImageStore:
     """Open the data set's image store, converting it first where this machine has not done so yet."""
@@ -95,7 +97,7 @@ def pretrained(
         epochs, batch = c.vqvae_epochs, c.vqvae_batch_size
     values |= {"image_size": c.image_size, "channels": store.manifest["channels"], "width": c.width}
     model = model_class(model_class.configure(values), device=device, seed=0)
-    identity = [model_class.__name__, values, store.content_hash, c.max_degree, epochs, batch]
+    identity = [FORMAT, model_class.__name__, values, store.content_hash, c.max_degree, epochs, batch]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(c.cache_dir) if c.cache_dir else store.path.parent
     path = folder / f"pretrained-{model_class.__name__}-{digest}.pt"

@@ -1,4 +1,4 @@
-"""What every generative model offers to the trainable that trains it."""
+"""The contract between a generative model and the trainable that trains it."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -15,8 +15,8 @@ from trainables.models.losses import gaussian_log_likelihood, kl_divergence, rep
 class ElboTerms:
     """The evidence lower bound of each image and its parts, in nats, each of shape (B,).
 
-    elbo = log_likelihood − kl_divergence, at β = 1 whatever β the model was trained with. A model whose
-    posterior is Gaussian also gives that one's mean and each latent unit's part of the KL, both (B, M).
+    elbo = log_likelihood − kl_divergence, at β = 1 whatever β the model was trained with. A model with a
+    Gaussian posterior also gives the posterior's mean and the KL of each latent unit, both (B, M).
     """
 
     elbo: Tensor
@@ -27,22 +27,34 @@ class ElboTerms:
 
 
 class GenerativeModel(nn.Module):
-    """Networks, losses and one training step. Images are floats in [−1, 1], shape (B, C, H, W).
+    """Networks, losses and one training step.
 
-    A subclass defines `build`, `build_optimizers`, `training_step` and `decode`, and `encode` where it has
-    an encoder. `sample`, `reconstruct` and `elbo` then follow for a standard normal prior and a diagonal
-    Gaussian posterior; a model with other ones overrides them. Construction is a function of the seed, and
-    all randomness after it comes from `self.generator`, so that `training_state` restores exactly.
+    The contract:
 
-    `scale_losses` is for training under float16's autocast, where small gradients would become 0: a training
-    step multiplies the loss of each optimiser by its own `loss_scale`, which `update` takes out again
-    (Micikevicius et al. 2018, sec. 3.2).
+    - Images are floats in [−1, 1], shape (B, C, H, W), on the way in and on the way out.
+    - `Config` is a frozen dataclass of hyperparameters. A model reads its settings from nowhere else.
+    - `build` sets the networks and `build_optimizers` returns the optimizers, by name.
+    - `training_step` updates the networks on one batch and returns named scalar losses, detached.
+    - `sample` returns n images from the prior. Where there is an encoder, `has_encoder` is true,
+      `reconstruct` returns images decoded from their own latents, and `elbo` returns `ElboTerms`.
+    - All randomness after construction comes from `self.generator`, and construction depends on the config
+      and the seed alone.
+    - `training_state` holds all that the next step depends on, so that a model restored on a CPU goes on
+      bit-equal. The optimizers' options are the exception: those of the restoring model's config stand.
+
+    A subclass defines `build`, `build_optimizers`, `training_step` and `decode`, and `encode` where it has an
+    encoder. The inherited `sample`, `reconstruct` and `elbo` assume a standard normal prior and a diagonal
+    Gaussian posterior. A model with others overrides them.
+
+    `scale_losses` is for training under float16's autocast, where small gradients would become 0. A training
+    step then multiplies the loss of each optimizer by that optimizer's `loss_scale`, and `update` divides the
+    gradients by it (Micikevicius et al. 2018, sec. 3.2).
     """
 
     Config: ClassVar[type]
-    RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}  # named settings, as changes to Config's defaults
+    RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}  # named settings: what differs from Config's defaults
     has_encoder: ClassVar[bool] = False
-    likelihood: ClassVar[str | None] = None  # the family and pixel scale that `elbo` is in
+    likelihood: ClassVar[str | None] = None  # the family and the pixel scale in which `elbo` is computed
 
     def __init__(
         self, config: Any, *, device: torch.device | str = "cpu", seed: int = 0, scale_losses: bool = False
@@ -54,18 +66,19 @@ class GenerativeModel(nn.Module):
         with torch.random.fork_rng(devices=[]):  # leaves the process's own random state as it was
             torch.manual_seed(seed)
             self.build()
-        # Rows of the image store are (H, W, C), which a batch keeps as its strides.
-        self.to(self.device, memory_format=torch.channels_last)
+        # The image store keeps rows as (H, W, C), and a batch keeps that order as its strides.
+        self.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs
         self.optimizers = self.build_optimizers()
+        self.options = {name: _options(optimizer) for name, optimizer in self.optimizers.items()}
         kind = self.device.type
         self.scalers = {name: torch.amp.GradScaler(kind, enabled=scale_losses) for name in self.optimizers}
         self.compiled = False
 
     @classmethod
     def configure(cls, values: dict[str, Any]) -> Any:
-        """Return the Config of these values; `recipe` names a setting that the other values change.
+        """Return the Config of these values. `recipe` among them names a recipe, which the others change.
 
-        Raises ValueError that lists the valid names where a hyperparameter or a recipe is unknown.
+        Raises ValueError, listing the valid names, where a hyperparameter or a recipe is unknown.
         """
         values = dict(values)
         recipe = values.pop("recipe", None)
@@ -81,28 +94,28 @@ class GenerativeModel(nn.Module):
         return cls.Config(**{**cls.RECIPES.get(recipe, {}), **values})
 
     def build(self) -> None:
-        """Set the networks as attributes, initialised."""
+        """Set the networks, initialized, as attributes."""
         raise NotImplementedError
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Return the optimisers by name; the networks are on their device already."""
+        """Return the optimizers by name. The networks are on their device already."""
         raise NotImplementedError
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
-        """Update the networks on a batch; return named scalar losses, detached."""
+        """Update the networks on a batch and return named scalar losses, detached."""
         raise NotImplementedError
 
     def loss_scale(self, name: str) -> Tensor:
-        """Return the factor, (), on the loss of an optimiser: 1 without `scale_losses`."""
+        """Return the factor, (), by which an optimizer's loss is multiplied: 1 without `scale_losses`."""
         return self.scalers[name].scale(torch.ones((), device=self.device))
 
     def update(self, name: str, max_norm: float | None = None) -> Tensor | None:
-        """Step an optimiser; where a scaled gradient overflowed, halve its `loss_scale` instead.
+        """Step an optimizer or, where a scaled gradient overflowed, halve its `loss_scale` instead.
 
-        Return the gradients' norm where it is not to exceed `max_norm`.
+        With `max_norm`, clip the gradients' joint norm to it first, and return the norm as it was before.
         """
         scaler, optimizer, norm = self.scalers[name], self.optimizers[name], None
-        scaler.unscale_(optimizer)  # a fused step alone would leave them scaled
+        scaler.unscale_(optimizer)  # a fused step unscales on its own, but leaves the gradients scaled
         if max_norm is not None:
             norm = nn.utils.clip_grad_norm_(
                 [p for group in optimizer.param_groups for p in group["params"]], max_norm
@@ -112,36 +125,39 @@ class GenerativeModel(nn.Module):
         return norm
 
     def descend(self, name: str, loss: Tensor, max_norm: float | None = None) -> Tensor | None:
-        """Take one step of an optimiser down a loss, (); as `update` otherwise."""
+        """Take one step of an optimizer down a loss, (). `max_norm` and the result are `update`'s."""
         self.optimizers[name].zero_grad()
         (self.loss_scale(name) * loss).backward()
         return self.update(name, max_norm)
 
     def compile(self) -> None:
-        """Have `torch.compile` compile each stack of layers, in the training step that first needs it."""
-        import torch._functorch.config  # with the compiler: seconds
+        """Let `torch.compile` compile each stack of layers in the training step that first needs it."""
+        import torch._functorch.config  # importing the compiler takes seconds
 
-        torch.compiler.reset()  # another model's kernels in this process would count against the limit
-        torch.compiler.config.recompile_limit = 64  # all stacks share one count; past it they run eagerly
+        torch.compiler.reset()  # kernels of another model in this process would count against the limit
+        torch.compiler.config.recompile_limit = 64  # all stacks share one count, and run eagerly beyond it
         torch._functorch.config.donated_buffer = False  # training steps go back through a graph twice
         for stack in _stacks(self):
-            stack.forward = torch.compile(stack.forward)
+            stack.forward = torch.compile(stack.forward)  # type: ignore[method-assign]
         self.compiled = True
 
-    def eager(self) -> AbstractContextManager:
-        """Return a context in which nothing is compiled: second derivatives and evaluation need it."""
+    def eager(self) -> AbstractContextManager[Any]:
+        """Return a context in which nothing runs compiled, as second derivatives and evaluation need it."""
         return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the images of latents (B, M)."""
         raise NotImplementedError
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of q(z|x), each (B, M)."""
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor] | Tensor:
+        """Return the mean and the log-variance of q(z|x), each (B, M).
+
+        A model of discrete latents returns codes (B, P), int64, and overrides what is inherited here.
+        """
         raise NotImplementedError
 
     def log_likelihood(self, x: Tensor, reconstruction: Tensor) -> Tensor:
-        """Return log p(x|z) of each image, (B,), in nats: here N(x | x̂, I) on pixels in [−1, 1]."""
+        """Return log p(x|z) of each image, (B,), in nats. Here it is N(x | x̂, I) on pixels in [−1, 1]."""
         return gaussian_log_likelihood(x, reconstruction)
 
     @torch.no_grad()
@@ -160,7 +176,7 @@ class GenerativeModel(nn.Module):
 
     @torch.no_grad()
     def elbo(self, x: Tensor, generator: torch.Generator | None = None) -> ElboTerms:
-        """Bound log p(x) from below with one posterior sample an image, in evaluation mode (seed eq. 2)."""
+        """Bound log p(x) from below with one posterior sample an image, in evaluation mode ([BVG] eq. 2)."""
         self.eval()
         mean, log_variance = self.encode(x)
         z = reparameterize(mean, log_variance, generator or self.generator)
@@ -174,25 +190,52 @@ class GenerativeModel(nn.Module):
         return asdict(self.config)
 
     def training_state(self) -> dict[str, Any]:
-        """Return what the next step depends on: parameters, buffers, optimisers, loss scales, RNG."""
+        """Return what the next step depends on: parameters, buffers, optimizers, loss scales, RNG."""
         return {
             "networks": self.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "options": self.options,
             "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
             "generator": self.generator.get_state(),
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Restore `training_state`; on a CPU the steps that follow are bit-equal to uninterrupted ones.
+        """Restore `training_state`. On a CPU the steps that follow are bit-equal to uninterrupted ones.
+
+        An option that this model's config set otherwise than the saved model's, such as a learning rate that
+        population-based training has changed, stays as this config set it. An option that both set alike is
+        restored, since a schedule may have moved it. An optimizer of another kind than the saved one begins
+        afresh.
 
         Raises RuntimeError where the networks differ from those that were saved, or losses are scaled now and
         were not then.
         """
         self.load_state_dict(state["networks"])
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            _load_optimizer(optimizer, self.options[name], state["optimizers"][name], state["options"][name])
             self.scalers[name].load_state_dict(state["scalers"][name])
         self.generator.set_state(state["generator"].cpu())
+
+
+def _options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Return the options of each parameter group, such as its learning rate, as they are now."""
+    return [
+        {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+    ]
+
+
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer,
+    built: list[dict[str, Any]],
+    state: dict[str, Any],
+    saved: list[dict[str, Any]],
+) -> None:
+    """Restore an optimizer's `state_dict`, then set the options that were `built` unlike the `saved`."""
+    if [options.keys() for options in built] != [options.keys() for options in saved]:
+        return  # another kind of optimizer, whose moments mean something else
+    optimizer.load_state_dict(state)
+    for group, ours, theirs in zip(optimizer.param_groups, built, saved, strict=True):
+        group.update({key: value for key, value in ours.items() if value != theirs[key]})
 
 
 def _stacks(module: nn.Module) -> Iterator[nn.Sequential]:

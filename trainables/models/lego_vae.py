@@ -91,8 +91,7 @@ class LegoVAE(GenerativeModel):
         reconstruction = self.decode(reparameterize(mean, log_variance, self.generator))
         error = squared_error_01(x, reconstruction).sum()
         kl = kl_divergence(mean, log_variance).sum()
-        if self.config.decay_steps:
-            self.optimizers["autoencoder"].param_groups[0]["lr"] = self.learning_rate(int(self.steps))
+        self.optimizers["autoencoder"].param_groups[0]["lr"] = self.learning_rate(int(self.steps))
         norm = self.descend("autoencoder", error + kl, self.config.gradient_clip)
         self.steps += 1
         n = len(x)

@@ -1,5 +1,6 @@
 """What every model does alike, however it trains: loss scales, half precision, compilation, exact resume."""
 
+import dataclasses
 import functools
 
 import pytest
@@ -112,7 +113,56 @@ def test_every_model_goes_on_bit_equal(name, dtype):
     assert straight.training_state()["scalers"] == resumed.training_state()["scalers"]
 
 
-def test_an_overflow_costs_its_own_optimiser_a_step_and_half_its_scale():
+MUTATED = {"learning_rate": 0.0123, "discriminator_learning_rate": 0.0045, "adam_beta1": 0.31}
+
+
+@every_model
+def test_after_loading_the_configurations_options_stand(name):
+    """Population-based training mutates them and then loads another trial's state."""
+    model_class, settings = MODELS[name]
+    donor = train(build(name), range(2))
+    names = {field.name for field in dataclasses.fields(model_class.Config)}
+    changed = settings | {key: value for key, value in MUTATED.items() if key in names}
+    mutated = model_class(model_class.configure(changed))
+    configured = {
+        key: optimizer.state_dict()["param_groups"] for key, optimizer in mutated.optimizers.items()
+    }
+    mutated.load_training_state(donor.training_state())
+    for key, optimizer in mutated.optimizers.items():
+        loaded, theirs = optimizer.state_dict(), donor.optimizers[key].state_dict()
+        assert loaded["param_groups"] == configured[key] != theirs["param_groups"]
+        assert_same_moments(loaded["state"], theirs["state"])
+    rates = [group["lr"] for optimizer in mutated.optimizers.values() for group in optimizer.param_groups]
+    train(mutated, [2])
+    if "decay_steps" not in names:  # a schedule goes on from the mutated rate
+        assert rates == [g["lr"] for optimizer in mutated.optimizers.values() for g in optimizer.param_groups]
+
+
+def assert_same_moments(loaded, saved):
+    assert loaded.keys() == saved.keys()
+    for parameter, moments in saved.items():
+        assert all(torch.equal(loaded[parameter][name], value) for name, value in moments.items())
+
+
+def test_an_option_that_a_schedule_moved_is_restored():
+    donor = train(build("VAE"), range(2))
+    for optimizer in donor.optimizers.values():
+        torch.optim.lr_scheduler.ConstantLR(optimizer, factor=0.25)
+    resumed = build("VAE")
+    resumed.load_training_state(donor.training_state())
+    assert resumed.optimizers["autoencoder"].param_groups[0]["lr"] == 0.25 * resumed.config.learning_rate
+
+
+def test_an_optimizer_of_another_kind_begins_afresh():
+    adam = train(build("VAE-GAN, report"), range(2))
+    mutated = VAEGAN(VAEGAN.configure(NARROW | {"gamma": 0.3, "optimizer": "rmsprop"}))
+    mutated.load_training_state(adam.training_state())
+    assert not mutated.optimizers["encoder"].state
+    assert_same_weights(adam, mutated)
+    train(mutated, [2])
+
+
+def test_an_overflow_costs_its_own_optimizer_a_step_and_half_its_scale():
     model = build("VAE-GAN, non-saturating", scales=(2.0, 4.0, 2.0**120))
     before = {name: value.clone() for name, value in model.named_parameters()}
     train(model, [0], torch.float16)
