@@ -1,4 +1,4 @@
-"""A process in the background that a folder belongs to: at most one, found by the lock it holds."""
+"""One background process per folder, enforced by a lock on a file in it."""
 
 import contextlib
 import fcntl
@@ -11,22 +11,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-PATIENCE = 30  # seconds for one that is told to end
+PATIENCE = 30  # a process that is told to end has so many seconds
 
 
 class BackgroundError(RuntimeError):
-    """The process cannot be started, or another one does not give way; the message says why."""
+    """The process cannot start, or the one before it does not end; the message says why."""
 
 
 class Owner:
-    """The lock file of a folder, held: it names this process, and the process group it answers for."""
+    """The held lock of a folder. Its file names this process and the process group that this one started."""
 
     def __init__(self, lock: IO[str]):
         self._lock = lock
         self.answers_for(None)
 
     def answers_for(self, group: int | None) -> None:
-        """Note a process group that is to end where this process is killed without a last word."""
+        """Note a process group, so that the folder's next owner ends it if this process is killed."""
         self._lock.truncate(0)
         self._lock.write(f"{os.getpid()} {group or ''}")
         self._lock.flush()
@@ -34,7 +34,7 @@ class Owner:
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[Owner]:
-    """Own the folder. Raises BackgroundError where another process does."""
+    """Own the folder while the block runs. Raises BackgroundError where another process owns it."""
     _make(folder)
     with open(folder / "lock", "a+") as lock:
         if not _try_lock(lock):
@@ -46,8 +46,8 @@ def only_one(folder: Path) -> Iterator[Owner]:
 def run_detached(folder: Path, log: Path, work: Callable[[Owner, Callable[[str], None]], None]) -> str:
     """Run `work(owner, announce)` in a background process that owns the folder; return what it announced.
 
-    A process that owns the folder already is ended first. The new one prints into `log`. Raises
-    BackgroundError with the words of the exception that came instead of an announcement.
+    A process that already owns the folder is ended first. The new process prints into the file `log`. Raises
+    BackgroundError with the exception's message where `work` fails before it announces anything.
     """
     _make(folder)
     _end_owner(folder)
@@ -66,14 +66,19 @@ def run_detached(folder: Path, log: Path, work: Callable[[Owner, Callable[[str],
         try:
             _redirect(log)
             with only_one(folder) as owner:
-                work(owner, lambda words: (pipe.write(f"+{words}"), pipe.close()))
+
+                def announce(words: str) -> None:
+                    pipe.write(f"+{words}")
+                    pipe.close()
+
+                work(owner, announce)
             code = 0
         except BaseException as error:
             if pipe.closed:
                 print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             else:
                 pipe.write(str(error))
-    os._exit(code)  # the parent's exit handlers are the parent's
+    os._exit(code)  # without the exit handlers, which belong to the parent
 
 
 def _redirect(log: Path) -> None:
@@ -99,7 +104,7 @@ def _try_lock(lock: IO[str]) -> bool:
 
 
 def _named(lock: IO[str]) -> list[int]:
-    """Return the process and, where there is one, the process group that the lock file names."""
+    """Return the process id that the lock file names and, if it names one, the process group."""
     lock.seek(0)
     return [int(number) for number in lock.read().split()]
 
@@ -118,12 +123,13 @@ def _end_owner(folder: Path) -> None:
 
 
 def _end_orphans(lock: IO[str]) -> None:
-    """End the process group that a killed owner left behind: it holds the port and writes the database."""
+    """End the process group that a killed owner left behind: it holds a port and writes a database."""
     for group in _named(lock)[1:]:
         listing = subprocess.run(["ps", "-o", "args=", "-p", str(group)], capture_output=True, text=True)
-        if "mlflow" in listing.stdout:  # the number may be another's by now
-            deadline = time.monotonic() + PATIENCE  # dead ones that nobody buries, as in a container, stay
+        if "mlflow" in listing.stdout:  # by now the number may belong to another process
+            # In a container without an init, dead processes may stay in the table: hence the deadline.
+            deadline = time.monotonic() + PATIENCE
             with contextlib.suppress(ProcessLookupError):
-                while time.monotonic() < deadline:  # its port is free when the last of them is gone
+                while time.monotonic() < deadline:  # the port is free when the last of them is gone
                     os.killpg(group, signal.SIGKILL)
                     time.sleep(0.05)

@@ -1,15 +1,12 @@
-"""Join a running Ray cluster, or start an embedded one with what this machine has."""
+"""Joins a running Ray cluster, or starts an embedded one with what this machine has."""
 
-import atexit
-import gc
 import importlib.metadata
 import logging
 import os
 import platform
-import shlex
+import resource
 import shutil
 import socket
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,15 +18,18 @@ import ray
 import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-PROBE_SECONDS = 120  # for a node to unpack the code and start a process
-# What a trial computes with: two nodes that differ here do not give one sweep's numbers.
+from cluster import ray_patches
+from cluster.interrupts import take_sigterm_as_ctrl_c
+
+PROBE_SECONDS = 120  # a node has this long to unpack the code and to start a process
+# Trials compute with these packages: nodes with different versions of them give different numbers.
 COMPARED = ("ray", "torch", "torchvision", "numpy", "scipy", "pyarrow", "safetensors")
 # Written by `ray up` on the head: the node types that its autoscaler may start.
 AUTOSCALING_CONFIG = Path("~/ray_bootstrap_config.yaml")
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot be joined, or can never run what is asked of it; the message says what would do."""
+    """The cluster cannot be joined, or cannot run what is asked of it; the message says what to do."""
 
 
 class Node(NamedTuple):
@@ -41,7 +41,7 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True)
 class Cluster:
-    """What was joined: its address, or None for an embedded one; its nodes, and those it may grow to."""
+    """A joined cluster: its address (None if embedded), its nodes, and all those that it may grow to."""
 
     address: str | None
     present: tuple[Node, ...]
@@ -49,21 +49,21 @@ class Cluster:
 
     @property
     def nodes(self) -> int:
-        """Nodes there are."""
+        """Return the number of present nodes."""
         return len(self.present)
 
     @property
     def cpus(self) -> float:
-        """CPUs of all nodes there are."""
+        """Return the CPUs of all present nodes."""
         return sum(node.cpus for node in self.present)
 
     @property
     def gpus(self) -> float:
-        """GPUs of all nodes there are."""
+        """Return the GPUs of all present nodes."""
         return sum(node.gpus for node in self.present)
 
     def describe(self, cpus_per_trial: float, gpus_per_trial: float, at_most: int | None = None) -> str:
-        """Say in one line what was joined and what a trial gets; `at_most` trials are wanted side by side."""
+        """Return a line on the cluster, on a trial's share, and on how many (`at_most`) run side by side."""
         where = f"Ray cluster at {self.address}" if self.address else "Embedded Ray on this machine"
         grows = f" (up to {len(self.promised)} as trials wait)" if len(self.promised) > self.nodes else ""
         trial = counted(cpus_per_trial, "CPU")
@@ -78,7 +78,7 @@ class Cluster:
         )
 
     def slots(self, cpus_per_trial: float, gpus_per_trial: float) -> int:
-        """How many trials fit at once. A trial fits on one node or not at all."""
+        """Return how many trials fit at once. A trial fits on one node or not at all."""
 
         def fit(nodes: tuple[Node, ...]) -> int:
             return sum(_times(node, cpus_per_trial, gpus_per_trial) for node in nodes)
@@ -87,26 +87,16 @@ class Cluster:
 
 
 def connect(address: str | None = None, packages: list[ModuleType] | None = None) -> Cluster:
-    """Join the cluster at `address` or RAY_ADDRESS, else start an embedded one.
+    """Join the cluster at `address` or RAY_ADDRESS; where neither is given, start an embedded one.
 
-    A joined cluster's workers get the code of `packages` as it is here; beside it they need the pinned
-    environment. Raises ClusterError where nothing answers at the address, where the token is refused, and
-    where a node has other versions than this machine.
+    A joined cluster's workers are sent the code of `packages` as it is here; they also need the pinned
+    environment. Raises ClusterError where nothing answers at the address, where the token is refused, where a
+    node has other versions than this machine, and where Ray cannot start here.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Where memory runs out, Ray ends the trial that began its epoch last, whatever it uses; the kernel ends
-    # the one that uses most, and trials before the driver (oom_score_adj).
-    os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
-    # Tune's and Ray's own chatter: what a person needs to know, the sweep says.
-    for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # Garbage that holds a reference of Ray, collected by another thread while Ray ends, ends the process with
-    # 1 on the spot. Handlers run last come, first served: this one before Ray's own.
-    atexit.register(gc.collect)
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
+    ray_patches.apply()
     if address is None or address == "local":
-        ray.init(address="local", include_dashboard=False, runtime_env=local_runtime_env(), **quiet)
+        _start_embedded()
         return Cluster(None, present_nodes())
     _refuse_silent(address)
     try:
@@ -114,27 +104,46 @@ def connect(address: str | None = None, packages: list[ModuleType] | None = None
             # As working_dir, since Ray puts the driver's directory, where a node may have an older copy of
             # this code, before py_modules.
             runtime_env = {"working_dir": _gather(packages, Path(folder))} if packages else None
-            ray.init(address=address, runtime_env=runtime_env, **quiet)
+            _init(address=address, runtime_env=runtime_env)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise ClusterError(f"Cannot join the Ray cluster at {address}: {_reason(error)}") from error
     _refuse_other_versions()
     return Cluster(ray.get_runtime_context().gcs_address, present_nodes(), _promised())
 
 
-def local_runtime_env() -> dict[str, str] | None:
-    """Return what an embedded Ray must be told where this Python's path has a space or the like in it.
+def _start_embedded() -> None:
+    """Start Ray with what this machine has, for this process alone. Raises ClusterError where it cannot."""
+    try:
+        ray_patches.keep_token_private()
+        _init(
+            address="local",
+            include_dashboard=False,
+            runtime_env=ray_patches.quoted_python(),
+            _temp_dir=ray_patches.temporary_folder(),
+        )
+    except Exception as error:  # Ray raises Exception itself where a process of its own does not start
+        raise ClusterError(f"Ray cannot start on this machine: {_reason(error)}{_limit()}") from error
 
-    Ray hands the path to a shell without quoting it, and no worker would ever start.
-    """
-    quoted = shlex.quote(sys.executable)
-    return None if quoted == sys.executable else {"py_executable": quoted}
+
+def _limit() -> str:
+    """Return a hint at the shell's limit on virtual memory, of which Ray reserves far more than it uses."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return f" (this shell allows a process {limit / 2**30:.1f} GiB of addresses: try ulimit -v unlimited)"
+
+
+def _init(**arguments: Any) -> None:
+    """Start or join Ray without its messages, and keep SIGTERM for this program."""
+    ray.init(logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True, **arguments)
+    take_sigterm_as_ctrl_c()
 
 
 def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """Return the answer of `question(*arguments)`, run once on each node, by the node's name.
+    """Run `question(*arguments)` once on each node; return the answers by the node's name.
 
-    A node that goes away meanwhile, or is too busy to start a process in time, gives no answer. Raises
-    ClusterError where a node cannot run this, and where none answers.
+    A node that leaves meanwhile, or is too busy to start a process in time, is left out. Raises ClusterError
+    where a node cannot run the code, and where no node answers.
     """
     ask = ray.remote(num_cpus=0, max_retries=0)(question)
     asked = {}
@@ -163,15 +172,15 @@ def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
 
 
 def _gather(packages: list[ModuleType], folder: Path) -> str:
-    """Copy the packages' code into one folder; return its name."""
+    """Copy the code of packages into a folder; return the folder's name."""
     for package in packages:
-        source = Path(package.__file__).parent
+        source = Path(package.__path__[0])
         shutil.copytree(source, folder / package.__name__, ignore=shutil.ignore_patterns("__pycache__"))
     return str(folder)
 
 
 def _refuse_silent(address: str) -> None:
-    """Ask the port first: Ray itself takes half a minute, and its words point elsewhere."""
+    """Raise ClusterError where nothing listens at an address: Ray takes half a minute, and misleads."""
     if address.startswith("ray://"):
         raise ClusterError(
             f"{address} is a Ray Client address, which Ray Tune does not support: run this on the cluster "
@@ -197,7 +206,7 @@ def _refuse_other_versions() -> None:
     def versions(names: tuple[str, ...]) -> dict[str, str]:
         def of(name: str) -> str:
             try:
-                # torch 2.13.0+cpu and 2.13.0+cu130 are the same code for different machines.
+                # torch 2.13.0+cpu and 2.13.0+cu130 are builds of the same code for different machines.
                 return importlib.metadata.version(name).partition("+")[0]
             except importlib.metadata.PackageNotFoundError:
                 return "none"
@@ -216,19 +225,19 @@ def _refuse_other_versions() -> None:
 
 
 def present_nodes() -> tuple[Node, ...]:
-    """Return the nodes of the cluster that are alive."""
+    """Return the nodes that are alive."""
     resources = (node["Resources"] for node in ray.nodes() if node["Alive"])
     return tuple(Node(r.get("CPU", 0.0), r.get("GPU", 0.0)) for r in resources)
 
 
 def _promised() -> tuple[Node, ...]:
-    """Return all nodes that the autoscaler may start, where this is the head of a cluster with one."""
+    """Return all nodes that the autoscaler may start; none where this machine is no cluster's head."""
     path = AUTOSCALING_CONFIG.expanduser()
     if not path.exists():
         return ()
     config = yaml.safe_load(path.read_text())
     if config["provider"]["type"] == "local":
-        return ()  # these machines do not grow; those that are off now are no promise
+        return ()  # a fixed list of machines: those that are off now may stay off
     head = config.get("head_node_type")
     nodes = []
     for name, kind in config["available_node_types"].items():
@@ -239,7 +248,7 @@ def _promised() -> tuple[Node, ...]:
 
 
 def _times(node: Node, cpus: float, gpus: float) -> int:
-    """How often (cpus, gpus) fit into a node. Ray counts in ten-thousandths; so does this."""
+    """Return how often (cpus, gpus) fit into a node, counted in ten-thousandths as Ray does."""
     shares = [
         round(has * 10_000) // round(wants * 10_000)
         for has, wants in ((node.cpus, cpus), (node.gpus, gpus))
@@ -254,7 +263,7 @@ def counted(number: float, noun: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return the line of an error that says why."""
+    """Return the line of an error's message that gives the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if "Version mismatch" in str(error):
         return "; ".join(lines[:6])

@@ -1,4 +1,4 @@
-"""As many proposals at once as the cluster has room for trials, now."""
+"""Limits how many trials are proposed at once to those that the cluster has room for."""
 
 import time
 from dataclasses import replace
@@ -12,11 +12,13 @@ LOOK_SECONDS = 5.0
 
 
 class ClusterLimiter(ConcurrencyLimiter):
-    """Asks the searcher for a trial when there is room for one, on nodes there are or that may be started.
+    """Asks the searcher for a trial once a node, present or promised by the autoscaler, has room for it.
 
-    Without a limit Tune lets a single trial wait: on 64 nodes trials would start one after the other, and an
-    autoscaler would start one node at a time. With a fixed one, nodes that come later would stay idle.
-    A trial proposed long before it runs is proposed in ignorance.
+    Without a limit Tune lets a single trial wait: 64 nodes would start their trials one after the other, and
+    an autoscaler would start one node at a time. With a fixed limit, nodes that join later would stay idle.
+    A trial that is proposed too early cannot use the results that arrive before it runs.
+
+    `at_most` is the user's own limit.
     """
 
     def __init__(
@@ -27,7 +29,7 @@ class ClusterLimiter(ConcurrencyLimiter):
         super().__init__(searcher, max_concurrent=self._room())
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Return the searcher's proposal, or None where there is no room."""
+        """Return the searcher's proposal, or None where no node has room."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             self._cluster = replace(self._cluster, present=present_nodes())
@@ -39,9 +41,9 @@ class ClusterLimiter(ConcurrencyLimiter):
         return min(room, self._at_most) if self._at_most else room
 
     def get_state(self) -> dict[str, Any]:
-        """Return which trials live; a resumed sweep may have other nodes."""
+        """Return which trials have not ended. A resumed sweep may have other nodes, hence its own limit."""
         return {"live_trials": set(self.live_trials), "unfinished": self.num_unfinished_live_trials}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on with `get_state`'s trials."""
+        """Take over the trials that `get_state` returned."""
         self.live_trials, self.num_unfinished_live_trials = state["live_trials"], state["unfinished"]

@@ -1,4 +1,4 @@
-"""Where trials' checkpoints and Tune's snapshots go: a folder, one that all nodes share, or a bucket."""
+"""Decides where checkpoints and Tune's snapshots go, and refuses places that not every node can reach."""
 
 import contextlib
 import secrets
@@ -32,8 +32,8 @@ NETWORK_FILE_SYSTEMS = (
 def resolve(storage: str | None, folder: Path, cluster: Cluster) -> str:
     """Return where a sweep keeps its checkpoints: `<storage>/<name>`, or `folder` where no storage is given.
 
-    Raises ClusterError, before anything has begun, where nothing can be written there, and where not every
-    node sees what this one writes: a trial that moves would not find its checkpoint.
+    Raises ClusterError where nothing can be written there, and where a node does not see what this one
+    writes: a trial that moves to it would not find its checkpoint.
     """
     storage = storage and storage.removeprefix("file://")
     if storage and "://" in storage:
@@ -55,7 +55,7 @@ def resolve(storage: str | None, folder: Path, cluster: Cluster) -> str:
 
 
 def has_snapshot(path: str) -> bool:
-    """Whether Tune has saved the state of a sweep named "tune" at a path that `resolve` returned."""
+    """Return whether Tune has saved a sweep named "tune" at a path that `resolve` returned."""
     file_system, path = pyarrow.fs.FileSystem.from_uri(path)
     files = file_system.get_file_info(pyarrow.fs.FileSelector(f"{path}/tune", allow_not_found=True))
     return any(file.base_name.startswith("experiment_state-") for file in files)
@@ -63,7 +63,7 @@ def has_snapshot(path: str) -> bool:
 
 @contextlib.contextmanager
 def full_disk_told(resume: str) -> Iterator[None]:
-    """Turn what any library raises for a full disk into a ClusterError; `resume` is what to type later."""
+    """Raise ClusterError for whatever a library raises on a full disk; `resume` is the command to go on."""
     try:
         yield
     except Exception as error:
@@ -75,20 +75,21 @@ def full_disk_told(resume: str) -> Iterator[None]:
 
 
 def refuse_unseen(dataset: str, cluster: Cluster) -> None:
-    """Raise ClusterError where a data set is a path of this machine that not every node sees."""
+    """Raise ClusterError where a data set is a path on this machine that some node does not see."""
     path = Path(dataset).expanduser()
     if path.exists():
         _refuse_unshared(path.resolve(), path, cluster, DATA_ADVICE)
 
 
 def _refuse_unshared(path: Path, called: Path, cluster: Cluster, advice: str) -> None:
-    """Raise ClusterError, which speaks of `called`, where a node does not see a path, or will not."""
+    """Raise ClusterError, naming `called`, where a node does not see a path, or a later one would not."""
     if cluster.nodes > 1:
 
         def sees(folder: str, name: str) -> bool:
-            import os
+            import os  # this function runs on the nodes
 
-            return name in os.listdir(folder) if os.path.isdir(folder) else False  # listing: NFS looks anew
+            # A listing makes NFS look anew, where a question about one file may be answered from its cache.
+            return name in os.listdir(folder) if os.path.isdir(folder) else False
 
         blind = [node for node, seen in ask_nodes(sees, str(path.parent), path.name).items() if not seen]
         if blind:
@@ -99,7 +100,7 @@ def _refuse_unshared(path: Path, called: Path, cluster: Cluster, advice: str) ->
 
 
 def _file_system(path: Path) -> str:
-    """Return the type of the file system that holds a path; 'unknown' where the machine does not tell."""
+    """Return the type of the file system that holds a path; "unknown" where there is no /proc."""
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
     except OSError:
@@ -109,7 +110,7 @@ def _file_system(path: Path) -> str:
 
 
 def _try_bucket(uri: str) -> None:
-    """Write an object, read it, delete it."""
+    """Write an object and delete it. Raises ClusterError where the bucket refuses."""
     try:
         file_system, path = pyarrow.fs.FileSystem.from_uri(uri)
         file_system.create_dir(path)

@@ -1,8 +1,9 @@
-"""The MLflow tracking server: `python -m cluster.tracking`, without containers.
+"""Runs the MLflow tracking server without containers: `python -m cluster.tracking`.
 
-It keeps runs in SQLite and artefacts in a folder, or in what --backend-store-uri and --artifacts-destination
-name. It is healthy when it says so, ends as a whole, and comes back when its server process dies. Beyond
-loopback it answers only to the user and password in `<folder>/credentials`, made on first use with mode 600.
+The server keeps runs in SQLite and artifacts in a folder, or where --backend-store-uri and
+--artifacts-destination say. It announces itself once it is healthy, ends with all its processes, and is
+restarted when its server process dies. Beyond loopback it asks for the user and password in
+`<folder>/credentials`, which it makes on first use, readable by this user alone.
 """
 
 import configparser
@@ -28,23 +29,23 @@ import tyro
 from cluster.background import BackgroundError, Owner, only_one, run_detached
 
 PROGRAM = "python -m cluster.tracking"
-START_SECONDS = 180  # importing MLflow takes 10 s here, and a cold disk several times that
+START_SECONDS = 180  # importing MLflow took 10 s on two cores; a cold disk takes several times as long
 STOP_SECONDS = 10
-# `ray stop` and `ray up` again take about this long: a server that follows Ray outlives a restart.
+# `ray stop` and a new `ray up` take about as long together: a server that follows Ray outlives a restart.
 FOLLOW_SECONDS = 15
 RESTART_SECONDS = (1, 2, 5, 10, 30)
 
 
 class TrackingError(RuntimeError):
-    """The server cannot run as asked; the message says why and what would do."""
+    """The server cannot run as asked; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Settings of the server. The command line is this class."""
+    """Settings of the server; also its command line."""
 
     folder: Path = Path("~/latentune-tracking")
-    """database, artefacts, log and credentials"""
+    """holds the database, artifacts, log and credentials"""
     host: str = "127.0.0.1"
     """address to listen on; beyond loopback, users must log in"""
     port: int = 5000
@@ -52,13 +53,13 @@ class TrackingConfig:
     backend_store_uri: str | None = None
     """database, as postgresql://host/name; one with a password goes into MLFLOW_BACKEND_STORE_URI"""
     artifacts_destination: str | None = None
-    """artefact store, as s3://bucket/folder; a folder beside the database, if not given"""
+    """artifact store, as s3://bucket/folder; a folder beside the database, if not given"""
     allowed_hosts: tuple[str, ...] = ()
-    """further names by which clients call this server"""
+    """more host names by which clients reach this server"""
     detach: bool = False
-    """return once the server is healthy, taking the place of one that already serves the folder"""
+    """return once the server is healthy, and replace one that already serves the folder"""
     follow: str | None = None
-    """end when nothing listens at this host:port any more"""
+    """end when nothing listens at this host:port any longer"""
 
     def __post_init__(self):
         if not 0 < self.port < 65536:
@@ -73,14 +74,14 @@ class TrackingConfig:
 
     @property
     def url(self) -> str:
-        """Where clients of this machine reach the server."""
+        """Return the address at which clients on this machine reach the server."""
         everywhere = self.host in ("0.0.0.0", "::")
         host = "127.0.0.1" if everywhere else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def is_open(self) -> bool:
-        """Whether other machines reach the server."""
+        """Return whether other machines reach the server."""
         try:
             return not ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -88,7 +89,7 @@ class TrackingConfig:
 
 
 class TrackingServer:
-    """One `mlflow server` with all its processes, in `folder`. Raises TrackingError where it cannot start."""
+    """One `mlflow server` and all its processes, for one folder."""
 
     def __init__(self, config: TrackingConfig):
         self.config = replace(config, folder=config.folder.expanduser().resolve())
@@ -96,14 +97,17 @@ class TrackingServer:
         self._process: subprocess.Popen | None = None
 
     def start(self, owner: Owner, stopping: list) -> None:
-        """Start the server and return when it is healthy, or when `stopping` is no longer empty."""
+        """Start the server; return when it is healthy, or when `stopping` is no longer empty.
+
+        Raises TrackingError where it does not start.
+        """
         c = self.config
         _refuse_taken_port(c)
         command = [sys.executable, "-m", "mlflow", "server", "--host", c.host, "--port", str(c.port)]
         # One process serves a sweep's single writer; four would take 1.8 GB and a minute to start.
         command += ["--workers", "1"]
         command += ["--artifacts-destination", c.artifacts_destination or str(c.folder / "artifacts")]
-        # By environment, not by argument: a database's password is not for the process list.
+        # By environment, not by argument: the process list would show a database's password to all users.
         environment = dict(os.environ) | {
             "MLFLOW_BACKEND_STORE_URI": self.backend_store_uri,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -123,7 +127,7 @@ class TrackingServer:
                 stderr=log,
                 env=environment,
                 cwd=c.folder,
-                start_new_session=True,  # its processes end together
+                start_new_session=True,  # one signal to the group ends all its processes
             )
         owner.answers_for(self._process.pid)
         deadline = time.monotonic() + START_SECONDS
@@ -136,24 +140,24 @@ class TrackingServer:
 
     @property
     def backend_store_uri(self) -> str:
-        """The database: as given, as in the environment, or SQLite in the folder."""
+        """Return the database: as given, else from the environment, else SQLite in the folder."""
         given = self.config.backend_store_uri or os.environ.get("MLFLOW_BACKEND_STORE_URI")
         return given or f"sqlite:///{self.config.folder / 'mlflow.db'}"
 
     def welcome(self) -> str:
-        """Say where the server is."""
+        """Return a line that says where the server is."""
         c = self.config
         login = f"; user and password are in {c.folder / 'credentials'}" if c.is_open else ""
-        # Without this parameter MLflow's page opens in a mode that hides the table of runs.
+        # Without this parameter MLflow 3 opens its page in the mode "GenAI", which hides the table of runs.
         page = f"{c.url}/#/experiments?workflowType=machine_learning"
         return f"MLflow is healthy at {page}{login}"
 
     def alive(self) -> bool:
-        """Whether the server's process runs."""
+        """Return whether the server's process runs."""
         return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        """End the server with all its processes."""
+        """End the server and all its processes."""
         if self._process is None:
             return
         for sign, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
@@ -164,7 +168,7 @@ class TrackingServer:
         self._process = None
 
     def _authentication(self) -> dict[str, str]:
-        """Return the settings of MLflow's log-in, with an administrator whose password is made once."""
+        """Return the settings of MLflow's log-in; make the administrator's password on first use."""
         if importlib.util.find_spec("flask_wtf") is None:
             raise TrackingError(
                 f"Beyond loopback (--host {self.config.host}) users must log in, which needs Flask-WTF: "
@@ -203,7 +207,7 @@ class TrackingServer:
 
 
 def is_healthy(url: str) -> bool:
-    """Whether an MLflow server answers at `url`."""
+    """Return whether an MLflow server answers at `url`."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
             return answer.read().strip() == b"OK"
@@ -212,9 +216,9 @@ def is_healthy(url: str) -> bool:
 
 
 def serve(server: TrackingServer, owner: Owner, announce: Callable[[str], object]) -> None:
-    """Start the server, announce it, and keep it running until a signal, or the end of what it follows.
+    """Start and announce the server; restart it when it dies, until a signal or the end of what it follows.
 
-    Raises TrackingError where it does not start.
+    Raises TrackingError where the first start fails.
     """
     stopping = []
     for sign in (signal.SIGTERM, signal.SIGINT):
@@ -233,7 +237,7 @@ def serve(server: TrackingServer, owner: Owner, announce: Callable[[str], object
                     return
             if server.alive():
                 continue
-            server.stop()  # what is left of its processes holds the port
+            server.stop()  # its remaining processes hold the port
             again = time.monotonic() + RESTART_SECONDS[min(attempt, len(RESTART_SECONDS) - 1)]
             while time.monotonic() < again and not stopping:
                 time.sleep(0.2)
@@ -248,7 +252,7 @@ def serve(server: TrackingServer, owner: Owner, announce: Callable[[str], object
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit code (2 where the server cannot run as asked)."""
+    """Run the command line; return its exit code, which is 2 where the server cannot run as asked."""
     try:
         config = tyro.cli(TrackingConfig, prog=PROGRAM, args=arguments, description=__doc__.split("\n")[0])
         server = TrackingServer(config)
@@ -267,10 +271,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _allowed_hosts(config: TrackingConfig) -> list[str]:
-    """Return the names in a request's Host header that the server takes for its own."""
+    """Return the host names under which the server accepts requests (their Host header)."""
     names = {socket.gethostname(), socket.getfqdn(), "localhost", "127.0.0.1", *config.allowed_hosts}
     names |= {config.host} - {"0.0.0.0", "::"}
-    # MLflow takes private addresses by itself, but no longer once it is given names.
+    # MLflow accepts private addresses by itself, but no longer once it is given names.
     private = ["10.*", "192.168.*", *(f"172.{i}.*" for i in range(16, 32))]
     return sorted(names | {f"{name}:{config.port}" for name in names}) + private
 
@@ -298,7 +302,7 @@ def _listens(address: str) -> bool:
 
 
 def _last_error(log: Path, start: int) -> str:
-    """Return the log's last line that says something, without a database's password."""
+    """Return the log's last line about an error. A whole traceback could show a database's password."""
     with log.open("rb") as file:
         file.seek(start)
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]

@@ -1,6 +1,6 @@
-"""What Ray Tune itself does not notice: trials that wait for no machine, hang, or fill the disk.
+"""Callbacks for what Ray Tune does not notice: trials that no machine can run, that hang, or fill the disk.
 
-Four callbacks of a sweep; `watchdogs` makes them.
+`watchdogs` makes the four callbacks of a sweep.
 """
 
 import os
@@ -14,6 +14,7 @@ import ray
 from ray import tune
 
 from cluster.connect import counted, present_nodes
+from cluster.ray_patches import fail_trials_for_memory as fail_trials_for_memory
 
 RETRIES = 3
 Say = Callable[[str], object]
@@ -22,31 +23,16 @@ Say = Callable[[str], object]
 def watchdogs(
     cpus_per_trial: float, gpus_per_trial: float, places: list[str], say: Say
 ) -> list[tune.Callback]:
-    """Return the callbacks for a sweep that writes to `places`: folders, and addresses of buckets."""
+    """Return the callbacks for a sweep that writes to `places`, each a folder or the address of a bucket."""
     folders = [Path(place) for place in places if "://" not in place]
     waiting = WaitingWatch(cpus_per_trial, gpus_per_trial, say)
     return [waiting, HangWatch(say), FailureCount(), DiskWatch(folders, say)]
 
 
-class KilledForMemory(ray.exceptions.RayActorError):
-    """Ray ended a trial's process because its machine ran out of memory."""
-
-    def __init__(self, message: str):
-        super().__init__(error_msg=message)
-
-
-def fail_trials_for_memory() -> None:
-    """Make a trial that Ray ends for lack of memory fail as any other does.
-
-    Ray's own error for it is no RayActorError, and Tune 2.60 ends the whole sweep on it.
-    """
-    ray._private.serialization.OutOfMemoryError = KilledForMemory
-
-
 class WaitingWatch(tune.Callback):
-    """Tells `say`, after `patience` seconds, that no node can run the waiting trials, and when one can again.
+    """Says, after `patience` seconds, that no node can run the waiting trials; says when trials run again.
 
-    The sweep goes on waiting: a spot machine may come back. Ctrl-C keeps what is done.
+    The sweep goes on waiting, since a spot machine may come back.
     """
 
     def __init__(
@@ -63,7 +49,7 @@ class WaitingWatch(tune.Callback):
         self._told = False
 
     def on_step_begin(self, iteration, trials, **info) -> None:
-        """Look at the trials; ask for the nodes only when none of them runs."""
+        """Look at the trials, and where all of them wait, at the nodes."""
         waiting = any(trial.status == "PENDING" for trial in trials)
         if not waiting or any(trial.status == "RUNNING" for trial in trials):
             if self._told:
@@ -77,7 +63,7 @@ class WaitingWatch(tune.Callback):
             return
         nodes = present_nodes()
         if any(node.cpus >= self.cpus and node.gpus >= self.gpus for node in nodes):
-            return  # it is starting, or another job has the node
+            return  # a trial is starting, or another job uses the node
         self._told = True
         there = "; ".join(_resources(*node) for node in nodes) or "no CPU"
         self.say(
@@ -87,10 +73,10 @@ class WaitingWatch(tune.Callback):
 
 
 class HangWatch(tune.Callback):
-    """Ends the process of a trial that hangs, so that Tune begins it anew from its last checkpoint.
+    """Ends the process of a trial that hangs, so that Tune restarts the trial from its last checkpoint.
 
-    It hangs when it is without an epoch for `times` the sweep's longest epoch, and for `at_least` seconds.
-    Before the sweep's first epoch nobody knows how long one takes, and nothing is ended.
+    A trial hangs when it has reported no epoch for `times` as long as the sweep's longest epoch took, and for
+    `at_least` seconds. Until the sweep's first epoch nobody knows how long one takes, and nothing is ended.
     """
 
     def __init__(
@@ -106,7 +92,7 @@ class HangWatch(tune.Callback):
         self._since: dict[str, float] = {}  # by running trial: its last epoch, or its start
 
     def on_step_begin(self, iteration, trials, **info) -> None:
-        """End what hangs."""
+        """End the processes of trials that hang."""
         running = {trial.trial_id: trial for trial in trials if trial.status == "RUNNING"}
         now = self.clock()
         self._since = {key: self._since.get(key, now) for key in running}
@@ -132,16 +118,16 @@ class HangWatch(tune.Callback):
 
 
 class FailureCount(tune.Callback):
-    """Gives a trial up that failed more than RETRIES times without an epoch in between.
+    """Gives up a trial that fails more than RETRIES times without a new epoch in between.
 
-    Tune counts the failures of a trial's whole life: on machines that come and go, a long one would run out.
+    Tune counts all failures of a trial: on machines that come and go, a long trial would use up its retries.
     """
 
     def __init__(self):
         self._reached: dict[str, int] = {}
 
     def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
-        """Forgive what came before an epoch that is new; one that is only repeated forgives nothing."""
+        """Forget a trial's failures when it reaches a new epoch; a repeated epoch is no progress."""
         epoch = result["training_iteration"]
         if epoch > self._reached.get(trial.trial_id, 0):
             self._reached[trial.trial_id] = epoch
@@ -149,9 +135,9 @@ class FailureCount(tune.Callback):
 
 
 class DiskWatch(tune.Callback):
-    """Interrupts the sweep, as Ctrl-C does, when a disk has less than `at_least` bytes left to save it on.
+    """Interrupts the sweep, as Ctrl-C does, while a disk still has `at_least` bytes to save it on.
 
-    Later, trials would fail one by one for want of space, and be recorded as failed.
+    On a full disk, trials would fail one by one, and be recorded as failed.
     """
 
     def __init__(self, folders: list[Path], say: Say, at_least: int = 200 * 2**20):
@@ -159,7 +145,7 @@ class DiskWatch(tune.Callback):
         self._told = False
 
     def on_step_begin(self, iteration, trials, **info) -> None:
-        """Look at the disks."""
+        """Look at the disks, and interrupt once."""
         for folder in self.folders:
             free = shutil.disk_usage(folder).free
             if free < self.at_least and not self._told:

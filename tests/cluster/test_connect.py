@@ -1,10 +1,7 @@
 """Joining a cluster: one line when it works, one sentence when it does not, before anything has begun."""
 
-import os
 import re
 import socket
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -69,35 +66,6 @@ def test_silence_is_reported_at_once(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ClusterError, match=f"No Ray cluster answers at {address} .Connection refused"):
         connect()
-
-
-GARBAGE = """
-import gc, ray
-from cluster.connect import connect
-
-class Garbage:
-    def __init__(self):
-        self.itself = self
-
-    def __del__(self):
-        print("Ray runs:", ray.is_initialized(), flush=True)
-
-gc.disable()
-connect("local")
-Garbage()
-"""
-
-
-def test_garbage_is_collected_before_ray_ends():
-    """A reference of Ray in it, collected by another thread while Ray ends, ends the process with 1."""
-    ran = subprocess.run(
-        [sys.executable, "-c", GARBAGE],
-        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "Ray runs: True" in ran.stdout
 
 
 def test_the_autoscaler_s_nodes_are_promised(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 
-from cluster.connect import local_runtime_env
+from cluster.ray_patches import quoted_python
 from tests.fixtures.settings import SMALL_FACES
 from trainables import BetaVAEGAN
 
@@ -42,7 +42,7 @@ def two_nodes(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    ray.init(address=cluster.address, log_to_driver=False, runtime_env=local_runtime_env())
+    ray.init(address=cluster.address, log_to_driver=False, runtime_env=quoted_python())
     yield cluster, nodes
     ray.shutdown()
     cluster.shutdown()

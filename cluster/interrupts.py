@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM: a sweep says at once that it ends, saves itself, and can be resumed."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+ENDING = "The sweep ends as soon as it is saved, which may take a minute; Ctrl-C once more ends it at once."
+
+
+def take_sigterm_as_ctrl_c() -> None:
+    """Raise KeyboardInterrupt on SIGTERM, too.
+
+    To be called once Ray has started, since Ray's own handler prints the stack of each thread, and three
+    seconds later ends the process with SIGABRT (Ray 2.60.0, ray#64830).
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def end_in_order(say: Callable[[str], object]) -> Iterator[None]:
+    """Have Tune, which runs within, save its state and end on the first Ctrl-C or SIGTERM; tell `say` so.
+
+    A second one raises KeyboardInterrupt, and so does one that comes before Tune can answer. For the main
+    thread.
+    """
+    asked = False
+
+    def answer(sign: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked or signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, handlers[signal.SIGUSR1]):
+            raise KeyboardInterrupt
+        asked = True
+        # By another thread: the signal may have come while this one was printing.
+        threading.Thread(target=say, args=(ENDING,), daemon=True).start()
+        os.kill(os.getpid(), signal.SIGUSR1)  # Tune ends in order on this, and on its own SIGINT handler
+
+    handlers = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, answer)
+    try:
+        yield
+    finally:
+        for sign, handler in handlers.items():
+            signal.signal(sign, handler)

@@ -1,0 +1,236 @@
+"""Each workaround of Ray works and is still needed: such a test fails once upstream has mended the fault."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import ray
+from ray._private.utils import validate_socket_filepath
+from ray.exceptions import OutOfMemoryError, RayActorError
+
+from cluster import ray_patches
+from cluster.ray_patches import LONGEST_TEMPORARY_FOLDER, KilledForMemory, temporary_folder
+
+PATIENCE = 600  # seconds; Ray starts in five on two idle cores
+LONG = "a-folder-whose-name-is-longer-than-a-socket-s-path-may-be"
+
+# What Ray does by itself. SIGTERM goes to a copy of the process, for Ray would end this one.
+PLAIN = """
+import os, signal, stat, time
+from pathlib import Path
+import ray
+
+ray.init(address="local", include_dashboard=False, num_cpus=1)
+token = Path.home() / ".ray/auth_token"
+print("token", oct(stat.S_IMODE(token.stat().st_mode)), flush=True)
+core_worker = ray._private.worker.global_worker.core_worker
+child = os.fork()
+if child == 0:
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    finally:
+        os._exit(0)
+os.waitpid(child, 0)
+ray.shutdown()
+print("shut down", flush=True)
+core_worker.get_worker_id()
+print("answered", flush=True)
+"""
+
+# What it does for us, on a machine whose HOME cannot be written and whose TMPDIR is long.
+OURS = """
+import gc, os, signal, time
+import ray
+from cluster.connect import connect
+
+class Garbage:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        print("collected while Ray runs:", ray.is_initialized(), flush=True)
+
+@ray.remote(num_cpus=0)
+def answer():
+    return 42
+
+joined = connect()
+print(joined.describe(1, 0), ray.get(answer.remote()), flush=True)
+print("session", ray._private.worker.global_worker.node.get_session_dir_path(), flush=True)
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+gc.disable()
+Garbage()
+"""
+
+
+def run(program: str, **environment: str) -> subprocess.CompletedProcess:
+    without = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS", "RAY_TMPDIR"}
+    inherited = {name: value for name, value in os.environ.items() if name not in without}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=inherited | environment,
+        umask=0o022,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return run(PLAIN, HOME=str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    temporary = tmp_path_factory.mktemp(LONG)
+    return run(OURS, HOME="/proc/nowhere", TMPDIR=str(temporary))
+
+
+@pytest.mark.timeout(PATIENCE)
+class TestAnEmbeddedRay:
+    def test_starts_where_home_cannot_be_written_and_tmpdir_is_long(self, ours):
+        assert "Embedded Ray on this machine: 1 node" in ours.stdout, ours.stderr
+        assert "42" in ours.stdout
+        assert "session /tmp/ray/session_" in ours.stdout
+
+    def test_takes_sigterm_as_ctrl_c(self, ours):
+        assert "interrupted" in ours.stdout
+        assert "SIGTERM" not in ours.stderr
+        assert ours.returncode == 0
+
+    def test_ends_after_the_garbage_is_collected(self, ours):
+        """A reference of Ray in it, collected while Ray ends, could end the process with exit code 1."""
+        assert "collected while Ray runs: True" in ours.stdout
+
+    def test_by_itself_still_writes_its_token_for_all_to_read(self, plain):
+        assert "token 0o644" in plain.stdout, plain.stderr
+
+    def test_by_itself_still_prints_stacks_on_sigterm(self, plain):
+        assert "*** SIGTERM received" in plain.stderr
+
+    def test_by_itself_still_ends_the_process_that_asks_it_too_late(self, plain):
+        assert plain.stdout.endswith("shut down\n") and plain.returncode == 1
+
+
+def test_a_token_of_the_user_s_is_kept(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/somewhere/token")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    ray_patches.keep_token_private()
+    assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+def fail_with(error: Exception) -> None:
+    """Tell Tune's actor manager that a trial's task has failed with an error."""
+    from ray.air.execution._internal.actor_manager import RayActorManager
+
+    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    actor = SimpleNamespace(actor_id=1, _on_error=None)
+    RayActorManager._actor_task_failed(manager, SimpleNamespace(_tracked_actor=actor, _on_error=None), error)
+
+
+def test_a_lack_of_memory_is_an_actor_s_error():
+    ray_patches.apply()
+    made = ray._private.serialization.OutOfMemoryError("the node ran low on memory")
+    assert isinstance(made, KilledForMemory) and isinstance(made, RayActorError)
+    assert "the node ran low on memory" in str(made)
+    fail_with(made)
+
+
+def test_tune_still_ends_the_sweep_on_ray_s_own_error_for_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match="Caught unexpected exception"):
+        fail_with(OutOfMemoryError("the node ran low on memory"))
+
+
+def test_a_python_whose_path_has_a_space_is_quoted(monkeypatch):
+    assert ray_patches.quoted_python() is None or " " in sys.executable
+    monkeypatch.setattr(sys, "executable", "/my venv/bin/python")
+    assert ray_patches.quoted_python() == {"py_executable": "'/my venv/bin/python'"}
+
+
+def test_ray_still_does_not_quote_python_s_path(monkeypatch):
+    from ray._private.runtime_env.context import RuntimeEnvContext
+    from ray.core.generated.common_pb2 import Language
+
+    commands = []
+    monkeypatch.setattr(os, "execvp", lambda file, args: commands.append(args))
+    RuntimeEnvContext(py_executable="/my venv/bin/python").exec_worker(["worker.py"], Language.PYTHON)
+    assert "exec /my venv/bin/python worker.py" in commands[0][-1]
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Neither variable is set; tests set them."""
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    return monkeypatch
+
+
+def test_ray_s_folder_is_its_own_choice_where_that_will_do(folders, tmp_path):
+    assert temporary_folder() is None
+    short = tmp_path.parents[-2]  # /tmp, or where else pytest's folder is
+    folders.setenv("TMPDIR", str(short))
+    assert temporary_folder() is None
+
+
+@pytest.mark.parametrize("folder", [f"/tmp/{LONG}", "/nonexistent"])
+def test_ray_s_folder_is_tmp_where_tmpdir_will_not_do(folders, folder):
+    folders.setenv("TMPDIR", folder)
+    assert temporary_folder() == "/tmp/ray"
+
+
+def test_ray_s_folder_may_be_as_long_as_its_sockets_allow(folders, monkeypatch):
+    monkeypatch.setattr(ray_patches, "_can_be_written", lambda folder: True)
+    session = "ray/session_2026-11-29_02-18-42_123456_1234567/sockets/plasma_store"
+    longest = f"/{'a' * (LONGEST_TEMPORARY_FOLDER - 1)}"
+    folders.setenv("TMPDIR", longest)
+    assert temporary_folder() is None
+    validate_socket_filepath(f"{longest}/{session}")
+    folders.setenv("TMPDIR", longest + "a")
+    assert temporary_folder() == "/tmp/ray"
+    with pytest.raises(OSError, match="AF_UNIX path length"):
+        validate_socket_filepath(f"{longest}a/{session}")
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [(f"/tmp/{LONG}", "its path may have at most"), ("/nonexistent", "nothing can be written there")],
+)
+def test_a_choice_of_the_user_s_that_will_not_do_is_told(folders, folder, words):
+    folders.setenv("RAY_TMPDIR", folder)
+    with pytest.raises(OSError, match=f"RAY_TMPDIR is {folder}.* {words}"):
+        temporary_folder()
+
+
+def test_no_folder_at_all_is_told(folders, monkeypatch):
+    monkeypatch.setattr(ray_patches, "_can_be_written", lambda folder: False)
+    with pytest.raises(OSError, match="none of /tmp, /var/tmp, /dev/shm will do: name one with RAY_TMPDIR"):
+        temporary_folder()
+
+
+def test_ray_still_takes_tmpdir_however_long(folders):
+    from ray._common.utils import get_default_ray_temp_dir
+
+    folders.setenv("TMPDIR", f"/tmp/{LONG}")
+    assert get_default_ray_temp_dir() == f"/tmp/{LONG}/ray"
+
+
+def test_tune_still_prints_at_verbosity_0(capsys):
+    from ray.tune.experimental.output import AirVerbosity, TuneTerminalReporter
+
+    reporter = TuneTerminalReporter(AirVerbosity.SILENT, num_samples=1)
+    reporter.experiment_started("name", "/results", "searcher", "scheduler", 1)
+    assert "View detailed results here" in capsys.readouterr().out
+
+
+def test_what_a_user_has_set_stays(monkeypatch):
+    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "30")
+    ray_patches.apply()
+    assert os.environ["TUNE_GLOBAL_CHECKPOINT_S"] == "30"
