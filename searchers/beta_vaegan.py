@@ -131,8 +131,8 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
 def check_factors(config: BetaVAEGANConfig, settings: dict[str, Any]) -> None:
     """Raise UsageError where the data has no known factors to judge units by."""
     from trainables import BetaVAEGAN
+    from trainables.evaluation.inputs import load_store, split_config
     from trainables.evaluation.latent_units import known_factors
-    from trainables.tune.trainable import load_store, split_config
 
     training, model = split_config(BetaVAEGAN.model_class, settings)
     store = load_store(training, model.image_size, model.channels)

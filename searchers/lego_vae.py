@@ -108,8 +108,8 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     )
     from searchers.sweep.run import run
     from trainables.data.batches import Batches
+    from trainables.evaluation.inputs import load_store, split_config
     from trainables.models.storage import load_model
-    from trainables.tune.trainable import load_store, split_config
 
     sweep = study(config, prepare(config, console))
     outcome = run(sweep, config, sweep_id, PROGRAM, console)

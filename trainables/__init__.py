@@ -12,33 +12,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trainables.evaluation.inputs import TrainingConfig
     from trainables.tune.baselines import Baseline
+    from trainables.tune.builtin import GAN, VAE, VAEGAN, VQVAE, BetaVAEGAN, ConvVAE, FactorVAE
     from trainables.tune.densities import PPCA, BernoulliVAE, GaussianMixture
     from trainables.tune.lego_vae import LegoVAE
-    from trainables.tune.trainable import (
-        GAN,
-        VAE,
-        VAEGAN,
-        BetaVAEGAN,
-        FactorVAE,
-        GenerativeTrainable,
-        TrainingConfig,
-    )
-    from trainables.tune.vqvae import VQVAE, ConvVAE
+    from trainables.tune.trainable import GenerativeTrainable
 
 MODULES = {
-    "tune.trainable": (
-        "GAN",
-        "VAE",
-        "VAEGAN",
-        "BetaVAEGAN",
-        "FactorVAE",
-        "GenerativeTrainable",
-        "TrainingConfig",
-    ),
+    "evaluation.inputs": ("TrainingConfig",),
+    "tune.trainable": ("GenerativeTrainable",),
+    "tune.builtin": ("GAN", "VAE", "VAEGAN", "VQVAE", "BetaVAEGAN", "ConvVAE", "FactorVAE"),
     "tune.baselines": ("Baseline",),
     "tune.lego_vae": ("LegoVAE",),
-    "tune.vqvae": ("VQVAE", "ConvVAE"),
     "tune.densities": ("BernoulliVAE", "PPCA", "GaussianMixture"),
 }
 __all__ = [

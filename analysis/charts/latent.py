@@ -17,10 +17,10 @@ from analysis.judgement.champion import TrainedModel
 from analysis.record.runs import AnalysisError
 from trainables.data.batches import to_float, to_uint8
 from trainables.data.formats.layout import UNKNOWN
+from trainables.data.pictures import WHITE, tile
 from trainables.data.store import ImageStore
 
 SEED = 0
-GAP = 2  # pixels between images of a grid
 ENCODED = 2000  # held-out images
 UNITS = 8  # latents that are traversed: those that carry most
 REACH = 2.5  # standard deviations of the prior, either way
@@ -175,15 +175,7 @@ def decoded_grid(subject: Subject) -> Image.Image:
 def grid(images: Tensor, columns: int) -> Image.Image:
     """Return images (n, C, H, W) in [−1, 1] as one, row by row, small ones enlarged by a whole factor."""
     pixels = to_uint8(images).cpu().numpy()
-    factor = max(1, -(-MIN_SIDE // pixels.shape[1]))
-    pixels = pixels.repeat(factor, 1).repeat(factor, 2)
-    n, height, width, channels = pixels.shape
-    rows = -(-n // columns)
-    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels), 255, np.uint8)
-    for k, image in enumerate(pixels):
-        top, left = k // columns * (height + GAP), k % columns * (width + GAP)
-        sheet[top : top + height, left : left + width] = image
-    return Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet)
+    return tile(pixels, columns, ground=WHITE, scale=max(1, -(-MIN_SIDE // pixels.shape[1])))
 
 
 def _require_continuous(subject: Subject, encoder: bool = True) -> None:

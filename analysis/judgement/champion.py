@@ -13,7 +13,6 @@ Images are PNG or JPEG files in base64, of any size; they are fitted as the trai
 """
 
 import base64
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 
 from trainables.data.batches import to_float, to_uint8
 from trainables.data.decoding import Settings, decode, fit
+from trainables.data.pictures import picture, png
 from trainables.models.base import GenerativeModel
 from trainables.models.storage import DESCRIPTION, load_model
 
@@ -107,12 +106,7 @@ class TrainedModel:
 
 def png_base64(images: Tensor) -> list[str]:
     """Return images (B, C, H, W) in [−1, 1] as PNG files in base64."""
-    files = []
-    for pixels in to_uint8(images).cpu().numpy():
-        file = io.BytesIO()
-        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
-        files.append(base64.b64encode(file.getvalue()).decode())
-    return files
+    return [base64.b64encode(png(picture(image))).decode() for image in to_uint8(images).cpu().numpy()]
 
 
 class PyfuncModel:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 
 from analysis.judgement import comparable
 from analysis.record.runs import AnalysisError, Tables
 from analysis.record.weights import download_weights
-from trainables.data.batches import to_uint8
 from trainables.data.store import ImageStore
+from trainables.evaluation.generation import generate
+from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.scores import score
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from analysis.judgement.champion import TrainedModel
 
 FIRST_SEED = 30_000  # of the noise; the trials' own evaluations take another one
-GENERATED_AT_ONCE = 250
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class Evaluation:
         """
         import trainables.torchvision_shim  # noqa: F401  before torchvision
         from trainables.metrics.extractors.features import load_extractor
-        from trainables.metrics.reference import reference_statistics
 
         store = load_images(trial)
         weights = _given(trial, "feature_weights")
@@ -55,35 +53,25 @@ class Evaluation:
                 f"The extractor here is {extractor.identity}, the record's {trial['params.features']}: "
                 "their scores cannot be compared."
             )
-        rows = store.split("train")
-        reference = reference_statistics(
-            store.images[rows], extractor, cache_dir=store.path.parent, key=f"{store.content_hash}-train"
-        )
+        reference = load_reference(store, extractor)
         return cls(store, extractor, reference, int(trial["metrics.evaluated_images"]))
 
     def scores(self, model: "TrainedModel", seed: int) -> dict[str, float]:
         """Score `samples` images generated with this seed, by the keys that trials report."""
-        noise, parts, remaining = model.generator(seed), [], self.samples
-        while remaining:
-            n = min(remaining, GENERATED_AT_ONCE)
-            parts.append(to_uint8(model.network.sample(n, noise)))
-            remaining -= n
-        return score(torch.cat(parts), self.extractor, self.reference)
+        images = generate(model.network, self.samples, model.generator(seed))
+        return score(images, self.extractor, self.reference)
 
 
 def load_images(trial: pd.Series) -> ImageStore:
     """Open the images that a trial learnt from; raises AnalysisError where those here are others."""
-    from trainables.data.sources import load
-
-    limit, root, cache = (_given(trial, name) for name in ("dataset_limit", "data_root", "cache_dir"))
-    store = load(
-        trial["params.dataset"],
-        image_size=int(trial["params.image_size"]),
-        channels=int(_given(trial, "channels") or 3),
-        limit=limit and int(float(limit)),
-        data_root=root and Path(root),
-        cache_dir=cache and Path(cache),
+    limit = _given(trial, "dataset_limit")
+    training = TrainingConfig(
+        dataset=trial["params.dataset"],
+        dataset_limit=int(float(limit)) if limit else None,
+        data_root=_given(trial, "data_root"),
+        cache_dir=_given(trial, "cache_dir"),
     )
+    store = load_store(training, int(trial["params.image_size"]), int(_given(trial, "channels") or 3))
     recorded = trial.get("params.data_hash")
     if recorded is not None and store.content_hash != recorded:
         raise AnalysisError(

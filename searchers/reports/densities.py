@@ -47,8 +47,8 @@ def seed_figures(model: str, dims: int) -> tuple[float, float]:
 def write_report(rows: list[Row], config: SweepConfig, folder: Path, console: Console) -> None:
     """Fit each row to all but the test images, score those, print the table, write it and the figures."""
     from trainables.data.batches import to_float
+    from trainables.evaluation.inputs import load_store, split_config
     from trainables.tune.densities import score, train
-    from trainables.tune.trainable import load_store, split_config
 
     results = []
     for row in rows:

@@ -8,7 +8,8 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from searchers.reports.pictures import save_grid
+from trainables.data.batches import to_uint8
+from trainables.data.pictures import save_grid
 from trainables.models.densities import FittedDensity, GaussianMixture
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def draw_figures(
     elif model.config.latent_dim == 2:
         grids["plane.png"] = (decode_plane(model), PLANE)
     for name, (images, columns) in grids.items():
-        save_grid(folder / name, images, columns, SIDE)
+        save_grid(folder / name, to_uint8(images).cpu().numpy(), columns, SIDE)
     if model.has_encoder:
         encoded = model.encode(x[:CLUSTERED])
         means = encoded if isinstance(encoded, Tensor) else encoded[0]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from searchers.reports.pictures import save_film, save_grid
-from trainables.data.batches import to_float
+from trainables.data.batches import to_float, to_uint8
+from trainables.data.pictures import save_film, save_grid
 from trainables.data.store import ImageStore
 from trainables.models.base import GenerativeModel
 from trainables.models.lego_vae import morph
@@ -39,10 +39,11 @@ def draw_faces(model: GenerativeModel, store: ImageStore, folder: Path) -> list[
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, images in grids.items():
-        save_grid(folder / name, images, COLUMNS, SIDE)
+        save_grid(folder / name, to_uint8(images).cpu().numpy(), COLUMNS, SIDE)
     frames = []
     for i in range(MORPHS):
         leg = morph(model, faces[i], faces[(i + 1) % MORPHS], FILM_STEPS)
         frames += [leg[:1].expand(PAUSE, -1, -1, -1), leg[1:-1]]
-    save_film(folder / "morph.gif", torch.cat(frames), SIDE, FILM_MILLISECONDS)
+    film = to_uint8(torch.cat(frames)).cpu().numpy()
+    save_film(folder / "morph.gif", film, SIDE, FILM_MILLISECONDS)
     return [folder / name for name in (*grids, "morph.gif")]

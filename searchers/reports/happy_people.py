@@ -76,7 +76,7 @@ def spread(members: list[TrialRecord], key: str) -> tuple[float, float]:
 
 def query_images(members: list[TrialRecord], folder: Path) -> NDArray[np.uint8]:
     """Return the images of all queries of these runs, in order, (n, H, W, C)."""
-    from trainables.latent.grids import take_apart
+    from trainables.data.pictures import take_apart
 
     paths = [
         path

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from searchers.study.config import SweepConfig
 from trainables.data.batches import Batches
+from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store
 from trainables.metrics.extractors.features import load_extractor
-from trainables.tune.trainable import TrainingConfig, load_reference, load_store
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
     console.print(f"Data: {store.manifest['name']}, {len(store)} images, {size}")
     provenance = {"data_hash": store.content_hash}
     if extractor:
-        reference = load_reference(training, store, extractor)
+        reference = load_reference(store, extractor)
         provenance |= {"features": str(extractor.identity), "reference_images": reference.n}
     settings = {**asdict(training), "image_size": config.image_size, "width": config.width}
     return Prepared(settings, extractor.metric if extractor else None, provenance)

@@ -32,7 +32,8 @@ from searchers.sweep.driver import Driver
 from searchers.sweep.fixed_points import FixedPoints, read_points
 from searchers.sweep.prepare import Prepared, prepare
 from searchers.sweep.warm_start import earlier_results
-from trainables.tune.trainable import export_model, split_config
+from trainables.evaluation.inputs import split_config
+from trainables.tune.trainable import export_model
 
 EXPORTED = 3  # the best trials' weights go into the record
 

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from PIL import Image
 
 from trainables.data.catalogue import NAMES, default_cache
+from trainables.data.pictures import tile
 from trainables.data.sources import load
 from trainables.data.store import DataError, ImageStore
 from trainables.data.transfer import fetch, is_uri, publish
@@ -21,6 +21,7 @@ Source = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 Store = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
 FOLDER, FILE = tyro.conf.arg(metavar="FOLDER"), tyro.conf.arg(metavar="FILE.png")
 NUMBER = tyro.conf.arg(metavar="N")
+SHEET = 8  # images a side of a contact sheet
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Info:
         store = _open(self.store)
         yield from describe(store)
         if self.sheet:
-            contact_sheet(store).save(self.sheet)
+            rows = np.linspace(0, len(store) - 1, SHEET * SHEET).astype(int)  # evenly spread
+            tile(store.images[rows], SHEET, gap=0).save(self.sheet)
 
 
 @dataclass(frozen=True)
@@ -126,14 +128,6 @@ def describe(store: ImageStore) -> Iterator[str]:
         yield f"{'':<10} {name}: {why}"
     if m["rejected"] > 20:
         yield f"{'':<10} … (the manifest names {len(m['rejects'])})"
-
-
-def contact_sheet(store: ImageStore, side: int = 8) -> Image.Image:
-    """Return side² of a store's images, evenly spread over it, on one picture."""
-    rows = np.linspace(0, len(store) - 1, side * side).astype(int)
-    size, channels = store.manifest["image_size"], store.manifest["channels"]
-    tiles = store.images[rows].reshape(side, side, size, size, channels).swapaxes(1, 2)
-    return Image.fromarray(tiles.reshape(side * size, side * size, channels).squeeze())
 
 
 def _open(store: str) -> ImageStore:

@@ -19,7 +19,9 @@ DERIVED_FACTORS = {"smile_class"}  # the synthetic faces' smile_degree, rounded:
 
 
 @torch.no_grad()
-def judge(model: GenerativeModel, store: ImageStore, only: Collection[str] = SCORES) -> dict[str, float]:
+def encoder_scores(
+    model: GenerativeModel, store: ImageStore, only: Collection[str] = SCORES
+) -> dict[str, float]:
     """Return `disentanglement/<score>` of the posterior means of up to 5000 images.
 
     They are the held-out ones and, where these are fewer, training images: the scores' bias is in 1/n, and

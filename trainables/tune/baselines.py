@@ -3,12 +3,13 @@
 from dataclasses import fields
 from typing import Any
 
+from trainables.evaluation.inputs import TrainingConfig
 from trainables.models.base import GenerativeModel
 from trainables.models.factorvae import FactorVAE
 from trainables.models.gan import GAN
 from trainables.models.vae import VAE
 from trainables.models.vaegan import VAEGAN
-from trainables.tune.trainable import GenerativeTrainable, TrainingConfig
+from trainables.tune.trainable import GenerativeTrainable
 
 RATES = {"learning_rate", "discriminator_learning_rate"}
 # Each model, what it is set to, and what it keeps of its own whatever the others are given.

@@ -16,19 +16,14 @@ from ray import tune
 from torch import Tensor
 
 from trainables.data.batches import to_float, to_uint8
+from trainables.evaluation.generation import EVALUATION_SEED
+from trainables.evaluation.inputs import load_store, split_config
 from trainables.metrics.likelihood import bits_per_dim, importance_weighted_bound
 from trainables.models import bernoulli_vae, densities
 from trainables.models.densities import FittedDensity
 from trainables.models.losses import reparameterize
-from trainables.tune.device import take_threads
-from trainables.tune.trainable import (
-    CHECKPOINT,
-    EVALUATION_SEED,
-    GenerativeTrainable,
-    load_store,
-    png_grid,
-    split_config,
-)
+from trainables.tune.device import set_torch_threads
+from trainables.tune.trainable import CHECKPOINT, GenerativeTrainable, grid
 
 OBJECTIVE = "nats_per_image"
 SLAB = 1000  # images scored at a time
@@ -148,7 +143,7 @@ class FittedTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the threads the trial was given; then as `reset_config`."""
-        take_threads(self)
+        set_torch_threads(self)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -167,7 +162,7 @@ class FittedTrainable(tune.Trainable):
             noise = torch.Generator().manual_seed(EVALUATION_SEED)
             pairs = torch.stack([held_out[:32], self.model.reconstruct(held_out[:32])], 1).flatten(0, 1)
             grids = {"samples": self.model.sample(64, noise), "reconstructions": pairs}
-            result["images"] = {name: png_grid(to_uint8(images)) for name, images in grids.items()}
+            result["images"] = {name: grid(to_uint8(images)) for name, images in grids.items()}
         return result | {"epoch": 1, "diverged": not np.isfinite(result[OBJECTIVE]), "done": True}
 
     def _images(self, split: str) -> Tensor:

@@ -6,7 +6,7 @@ from ray import tune
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def take_threads(trainable: tune.Trainable) -> None:
+def set_torch_threads(trainable: tune.Trainable) -> None:
     """Give torch as many threads as the trial was given CPUs, one at least."""
     resources = trainable.trial_resources
     cpus = resources.required_resources.get("CPU", 1) if resources else 1

@@ -9,16 +9,16 @@ import torch
 from ray import tune
 from scipy.stats import spearmanr
 
+from trainables.data.pictures import row
 from trainables.latent.continuous import ContinuousSearch, ContinuousSettings
 from trainables.latent.discrete import DiscreteSearch, DiscreteSettings
-from trainables.latent.grids import row
 from trainables.latent.optimization import LatentOptimization, LoopSettings, Selection
 from trainables.latent.problem import held_out_references, load_images, pretrained, training_rows
 from trainables.latent.scorer import SmileScorer, load_scorer, smile_degrees
 from trainables.latent.settings import LatentConfig, parse_config, shared
 from trainables.metrics.extractors.features import load_extractor
 from trainables.metrics.frechet import frechet_distance
-from trainables.tune.device import take_threads
+from trainables.tune.device import set_torch_threads
 
 CHECKPOINT = "state.pt"
 
@@ -35,7 +35,7 @@ class LatentOptimizationTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], scorer: bytes | None = None) -> None:
         """Take the threads the trial was given; `scorer` is a scorer's file, else as `load_scorer`."""
-        take_threads(self)
+        set_torch_threads(self)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.settings: LatentConfig | None = None
         self.scorer_file = scorer

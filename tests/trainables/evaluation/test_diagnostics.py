@@ -9,7 +9,7 @@ import torch
 
 from trainables import GAN, VAE, BetaVAEGAN, FactorVAE
 from trainables.evaluation.diagnostics import diversity, flags, gradient_norms, latent_scores, pixel_variance
-from trainables.evaluation.latent_units import judge, known_factors
+from trainables.evaluation.latent_units import encoder_scores, known_factors
 from trainables.metrics.errors import MetricError
 from trainables.models import vae
 
@@ -139,7 +139,7 @@ def test_disentanglement_is_that_of_the_factors_that_units_stand_for(monkeypatch
     scores = {}
     for name, codes in (("apart", standardised), ("mixed", standardised @ mixing)):
         monkeypatch.setattr(model, "encode", lambda x, codes=codes: (codes[row_of(x)], None))
-        found = judge(model, store)
+        found = encoder_scores(model, store)
         assert all(key.startswith("disentanglement/") for key in found)
         scores[name] = {key.removeprefix("disentanglement/"): value for key, value in found.items()}
     assert scores["apart"].keys() >= FACTOR_SCORES

@@ -6,9 +6,9 @@ import torch
 from scipy.stats import spearmanr
 
 from trainables.data.batches import to_float
+from trainables.data.pictures import row, take_apart
 from trainables.data.store import DataError
 from trainables.latent.discrete import DiscreteSearch, DiscreteSettings
-from trainables.latent.grids import row, take_apart
 from trainables.latent.optimization import (
     ExhaustedError,
     LatentOptimization,

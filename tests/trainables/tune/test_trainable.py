@@ -24,7 +24,7 @@ from trainables import (
 )
 from trainables.models.storage import load_model
 from trainables.tune.baselines import Baseline
-from trainables.tune.trainable import export_model, png_grid
+from trainables.tune.trainable import export_model, grid
 
 SMALL = SMALL_FACES | {"ema_decay": 0.9}
 
@@ -142,11 +142,11 @@ def test_grids_show_pixels_as_they_are(cache_dir):
     samples, pairs = (
         np.asarray(Image.open(io.BytesIO(result["images"][k]))) for k in ("samples", "reconstructions")
     )
-    assert samples.shape == (3 * 18 + 2, 8 * 18 + 2, 3)  # twenty images, eight a row, on a black ground
+    assert samples.shape == (3 * 18 - 2, 8 * 18 - 2, 3)  # twenty images, eight a row, on a black ground
     assert pairs.dtype == np.uint8
     levels = torch.tensor([[10, 20, 30]], dtype=torch.uint8).expand(64, 3).reshape(1, 8, 8, 3)
-    grid = np.asarray(Image.open(io.BytesIO(png_grid(levels))))
-    np.testing.assert_array_equal(np.unique(grid.reshape(-1, 3), axis=0), [[10, 20, 30]])
+    shown = np.asarray(Image.open(io.BytesIO(grid(levels))))
+    np.testing.assert_array_equal(np.unique(shown.reshape(-1, 3), axis=0), [[10, 20, 30]])
 
 
 def test_elbo_alone_where_no_features_are_extracted(cache_dir):

@@ -1,15 +1,14 @@
 """Grids and films hold the images that they were given, in order."""
 
 import numpy as np
-import torch
 from PIL import Image
 
-from searchers.reports.pictures import GAP, save_film, save_grid
+from trainables.data.pictures import GAP, save_film, save_grid
 
 
 def levels(n, channels, size=4):
     """Images of one level each: image i is 20·i throughout."""
-    return torch.arange(n).view(n, 1, 1, 1).expand(n, channels, size, size) * 20 / 127.5 - 1
+    return np.broadcast_to(np.arange(n)[:, None, None, None] * 20, (n, size, size, channels)).astype(np.uint8)
 
 
 def test_a_grid_is_filled_row_by_row_and_enlarged_pixel_by_pixel(tmp_path):

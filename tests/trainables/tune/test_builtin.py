@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trainables.tune.vqvae import VQVAE, ConvVAE
+from trainables import VQVAE, ConvVAE
 
 SETTINGS = {"dataset": "faces", "dataset_limit": 80, "image_size": 16, "width": 0.1, "batch_size": 16}
 SETTINGS |= {"features": "random", "evaluation_samples": 24}

@@ -1,0 +1,52 @@
+"""The built-in trainables: one class a model, which names the model and leaves the rest to the base class."""
+
+from trainables.models import convvae, factorvae, gan, vae, vaegan, vqvae
+from trainables.tune.trainable import GenerativeTrainable
+
+
+class VAE(GenerativeTrainable):
+    """Trains `trainables.models.vae.VAE`."""
+
+    model_class = vae.VAE
+
+
+class FactorVAE(GenerativeTrainable):
+    """Trains `trainables.models.factorvae.FactorVAE`."""
+
+    model_class = factorvae.FactorVAE
+
+
+class GAN(GenerativeTrainable):
+    """Trains `trainables.models.gan.GAN`."""
+
+    model_class = gan.GAN
+
+
+class VAEGAN(GenerativeTrainable):
+    """Trains `trainables.models.vaegan.VAEGAN`, with β = 1 by default."""
+
+    model_class = vaegan.VAEGAN
+
+
+class BetaVAEGAN(GenerativeTrainable):
+    """Trains `trainables.models.vaegan.VAEGAN`, whose `beta` is there to be tuned ([BVG] sec. 4.2)."""
+
+    model_class = vaegan.VAEGAN
+
+
+class VQVAE(GenerativeTrainable):
+    """Trains `trainables.models.vqvae.VQVAE`, one of the two models that [HP] searches in.
+
+    It also reports `loss/perplexity`, the number of codes in use.
+    """
+
+    model_class = vqvae.VQVAE
+
+
+class ConvVAE(GenerativeTrainable):
+    """Trains `trainables.models.convvae.ConvVAE`, the other model that [HP] searches in.
+
+    It also reports `loss/beta`, which rises as it trains.
+    """
+
+    model_class = convvae.ConvVAE
