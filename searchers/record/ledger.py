@@ -82,6 +82,10 @@ class Ledger:
                 offset += len(line)
                 yield offset, json.loads(line)
 
+    def size(self) -> int:
+        """Return the number of bytes that have been written."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
     def trials(self) -> dict[str, TrialRecord]:
         """Return the record of every trial, in the order they were begun."""
         records: dict[str, TrialRecord] = {}
@@ -98,7 +102,7 @@ class Ledger:
         return records
 
     def close(self) -> None:
-        """Let others write."""
+        """Release the write lock."""
         if self._file is not None:
             self._file.close()
             self._file = None

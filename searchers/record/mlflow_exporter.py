@@ -1,50 +1,36 @@
 """The record of a sweep in MLflow: one parent run for the sweep, one child run for each trial.
 
 `MlflowExporter`, a thread of the driver, alone writes. It sends the ledger's events to MLflow in their order,
-waits out an unreachable server, and after a restart goes on from where it was. Delivering an event twice does
-no harm: runs are found by their tags, metrics carry the ledger's own timestamps (MLflow stores equal points
-once), and an image is sent only if its step is not there yet. `recorded_sweep` reads such a record again.
+waits out an unreachable server, and after a restart goes on from where it was. How far that is stands in the
+store itself, as a tag of the parent run: another store, or an older copy of this one, gets what it lacks.
+Sending an event twice does no harm: runs are found by their tags, metrics carry the ledger's own timestamps
+(MLflow stores equal points once), and an image is sent only if its step is not there yet. An event that
+MLflow refuses for good, such as one for a run in its trash, is told and passed over; a resumed sweep sends it
+again.
 """
 
 import json
 import logging
-import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from filelock import FileLock
 from PIL import Image
-from ray.tune.utils import flatten_dict
 
+from searchers.record import schema
 from searchers.record.ledger import Ledger
-from searchers.record.schema import (
-    ERROR_TAG,
-    FAILED,
-    FLAGS_TAG,
-    NODE_TAG,
-    NUMBER_TAG,
-    STATUS_TAG,
-    SWEEP_TAG,
-    TRIAL_TAG,
-)
-from searchers.record.trials import TrialRecord
+from searchers.record.mlflow_store import StoreError, client_of, passes, runs_of, sentence
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
-# A dead server is asked again by us, in the background, not by MLflow's client for minutes within a call.
-# Nor does the client print into the sweep's table where to look at each run that has ended.
-CLIENT_SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-RETRY_SECONDS = (1, 2, 5, 10, 30)
+Event = dict[str, Any]
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+# MLflow's own name for an image: key, "step", epoch, …; the thumbnail, .webp, is written last.
+SENT_IMAGE = re.compile(r"(.+)[+%]step[+%](\d+)[+%].*\.webp")
 
 logger = logging.getLogger(__name__)
 
@@ -64,44 +50,83 @@ class SweepRecord:
 
 
 class MlflowExporter(threading.Thread):
-    """Sends the ledger's events to MLflow, in order, however long that takes."""
+    """Sends the ledger's events to MLflow, in order, however long that takes.
+
+    As a context manager it is started, and sends what is left for at most a minute at the end.
+    """
 
     def __init__(self, ledger: Ledger, folder: Path, tracking_uri: str, sweep: SweepRecord):
-        super().__init__(name="mlflow-delivery", daemon=True)
+        super().__init__(name="mlflow-exporter", daemon=True)
         self.ledger, self.folder, self.tracking_uri, self.sweep = ledger, folder, tracking_uri, sweep
-        self.offset_path = folder / "delivered.json"
-        self.offset = json.loads(self.offset_path.read_text())["offset"] if self.offset_path.exists() else 0
-        self.half_sent = True  # the first event after a start or an error may have arrived in part
-        self.error: str | None = None
+        self.offset = 0  # bytes of the ledger that have been sent
+        self.error: str | None = None  # why nothing can be sent now
+        self.refused: list[str] = []  # why single events were refused for good
         self.experiment_id: str | None = None
         self.parent_run_id: str | None = None
         self.run_ids: dict[str, str] = {}
-        self._wake, self._closing = threading.Event(), threading.Event()
+        self._client: MlflowClient | None = None
+        self._sent_before = (
+            0  # events up to here may have arrived: images are looked for before they are sent
+        )
+        self._images: dict[str, set[tuple[str, int]]] = {}
+        self._refusal: StoreError | None = None
+        self._asked, self._wake, self._closing = threading.Event(), threading.Event(), threading.Event()
+        self._senders: dict[str, Callable[[Event], None]] = {
+            schema.TRIAL: self._send_trial,
+            schema.RESULT: self._send_result,
+            schema.END: self._send_end,
+            schema.DROP: self._send_drop,
+            schema.MODEL: self._send_model,
+            schema.FIGURE: self._send_figure,
+            schema.NOTE: self._send_note,
+        }
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close(60.0)
+
+    def check(self, timeout: float) -> None:
+        """Wait until MLflow has answered for the first time; a server that is away is not waited for.
+
+        Raises StoreError where the store can't be written to and waiting does not help.
+        """
+        self._asked.wait(timeout)
+        if self._refusal is not None:
+            raise self._refusal
 
     def wake(self) -> None:
         """Tell the thread that there is something to send."""
         self._wake.set()
 
     def close(self, timeout: float) -> int:
-        """Send what is left for at most `timeout` seconds; return how many events remain unsent."""
+        """Send what is left for at most `timeout` seconds; return how many events MLflow lacks then."""
         self._closing.set()
         self._wake.set()
         if self.is_alive():
             self.join(timeout)
-        return sum(1 for _ in self.ledger.events(self.offset))
+        return sum(1 for _ in self.ledger.events(self.offset)) + len(self.refused)
 
     def run(self) -> None:
         """Deliver until closed and nothing is left."""
         attempt = 0
         while True:
             try:
-                if self.parent_run_id is None:
+                if self._client is None:
                     self._connect()
+                self._asked.set()
                 self._deliver()
                 self.error, attempt = None, 0
             except Exception as error:
-                self.half_sent, self.parent_run_id = True, None  # look anew at what has arrived
-                self.error = str(error).splitlines()[0] if str(error) else type(error).__name__
+                self._client = None  # look anew at what has arrived
+                self.error = sentence(error)
+                if isinstance(error, StoreError) and not self._asked.is_set():
+                    self._refusal = error
+                    self._asked.set()
+                    return
+                self._asked.set()
                 logger.debug("MLflow at %s does not take the record yet", self.tracking_uri, exc_info=True)
                 self._wake.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
                 self._wake.clear()
@@ -113,176 +138,175 @@ class MlflowExporter(threading.Thread):
             self._wake.clear()
 
     def _connect(self) -> None:
-        """Find the sweep's runs, or begin them."""
-        self.client = client_of(self.tracking_uri)
-        experiment = self.client.get_experiment_by_name(self.sweep.experiment)
-        self.experiment_id = (
-            experiment.experiment_id if experiment else self.client.create_experiment(self.sweep.experiment)
-        )
+        """Find the sweep's runs, or begin them, and read from the store how far it has come.
+
+        Raises StoreError where waiting does not help, and what MLflow raises where it is away.
+        """
+        client = client_of(self.tracking_uri)
+        try:
+            parent = self._find_runs(client)
+            self._log_params(client, parent, self.sweep.params)
+            # The settings as one file; that it arrives shows that artifacts can be written, too.
+            client.log_text(parent, json.dumps(self.sweep.params, indent=2, default=str), "settings.json")
+            tags = client.get_run(parent).data.tags
+        except Exception as error:
+            if passes(error, self.tracking_uri):
+                raise
+            raise StoreError(sentence(error)) from error
+        size = self.ledger.size()
+        sent, refused = (int(tags.get(tag, 0)) for tag in (schema.DELIVERED_TAG, schema.REFUSED_TAG))
+        self.offset = sent if sent <= size and not refused else 0
+        self.refused, self._images, self._sent_before = [], {}, size
+        self.parent_run_id, self._client = parent, client
+
+    def _find_runs(self, client: "MlflowClient") -> str:
+        """Return the parent run's id, begun where there is none; note the trials' runs."""
+        experiment = client.get_experiment_by_name(self.sweep.experiment)
+        if experiment is None:
+            self.experiment_id = client.create_experiment(self.sweep.experiment)
+        elif experiment.lifecycle_stage == "deleted":
+            raise StoreError(
+                f"its experiment {self.sweep.experiment!r} is in the trash: "
+                f"mlflow experiments restore --experiment-id {experiment.experiment_id} brings it back"
+            )
+        else:
+            self.experiment_id = experiment.experiment_id
         parent = None
-        mine = f"tags.`{SWEEP_TAG}` = '{self.sweep.sweep_id}'"
-        for run in _runs(self.client, [self.experiment_id], mine):
-            if TRIAL_TAG in run.data.tags:
-                self.run_ids[run.data.tags[TRIAL_TAG]] = run.info.run_id
+        self.run_ids = {}
+        mine = f"tags.`{schema.SWEEP_TAG}` = '{self.sweep.sweep_id}'"
+        for run in runs_of(client, [self.experiment_id], mine):
+            if schema.TRIAL_TAG in run.data.tags:
+                self.run_ids[run.data.tags[schema.TRIAL_TAG]] = run.info.run_id
             else:
                 parent = run.info.run_id
-        if parent is None:
-            tags = {SWEEP_TAG: self.sweep.sweep_id, "mlflow.note.content": self.sweep.description}
-            tags |= self.sweep.tags
-            parent = self.client.create_run(
-                self.experiment_id, tags=tags, run_name=self.sweep.name
-            ).info.run_id
-        self._log_params(parent, self.sweep.params)
-        self.client.update_run(parent, status="RUNNING")
-        self.parent_run_id = parent
-
-    def _log_params(self, run_id: str, params: dict[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        self.client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in params.items()])
+        if parent is not None:
+            return parent
+        tags = {schema.SWEEP_TAG: self.sweep.sweep_id, "mlflow.note.content": self.sweep.description}
+        run = client.create_run(self.experiment_id, tags=tags | self.sweep.tags, run_name=self.sweep.name)
+        return run.info.run_id
 
     def _deliver(self) -> None:
-        """Send all events there are; the offset moves on with each that arrived."""
-        for offset, event in self.ledger.events(self.offset):
-            getattr(self, f"_send_{event['event']}")(event)
-            temporary = self.offset_path.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"offset": offset}))
-            temporary.replace(self.offset_path)
-            # Only now: where the disk is full, no more than one event can be ahead of the file.
-            self.offset, self.half_sent = offset, False
+        """Send all events there are, and note in the store how far it has come."""
+        before = self.offset
+        try:
+            for offset, event in self.ledger.events(self.offset):
+                self._send(event)
+                self.offset = offset
+        finally:
+            if self.offset != before:
+                self._tag_parent(schema.DELIVERED_TAG, str(self.offset))
 
-    def _send_trial(self, event: dict[str, Any]) -> None:
+    def _send(self, event: Event) -> None:
+        """Send an event, or pass it over where MLflow refuses it for good. Raises what may pass."""
+        sender = self._senders.get(event["event"])
+        if sender is None:
+            return
+        try:
+            sender(event)
+        except Exception as error:
+            if passes(error, self.tracking_uri):
+                raise
+            self.refused.append(self._reason(event, error))
+            self._tag_parent(schema.REFUSED_TAG, str(len(self.refused)))
+
+    def _reason(self, event: Event, error: Exception) -> str:
+        run_id = self.run_ids.get(event.get("trial", ""), self.parent_run_id)
+        text = sentence(error)
+        if "active" in text and "state" in text:
+            return f"run {run_id} is in its trash: mlflow runs restore --run-id {run_id} brings it back"
+        return text
+
+    def _tag_parent(self, key: str, value: str) -> None:
+        """Tag the parent run, unless that is in the trash."""
+        try:
+            self._mlflow.set_tag(self.parent_run_id, key, value)
+        except Exception as error:
+            if passes(error, self.tracking_uri):
+                raise
+
+    @property
+    def _mlflow(self) -> "MlflowClient":
+        if self._client is None:
+            raise ConnectionError("MLflow has not answered yet")
+        return self._client
+
+    @staticmethod
+    def _log_params(client: "MlflowClient", run_id: str, params: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in params.items()])
+
+    def _send_trial(self, event: Event) -> None:
         if event["trial"] not in self.run_ids:
             tags = {
-                SWEEP_TAG: self.sweep.sweep_id,
-                TRIAL_TAG: event["trial"],
-                NUMBER_TAG: str(event["number"]),
+                schema.SWEEP_TAG: self.sweep.sweep_id,
+                schema.TRIAL_TAG: event["trial"],
+                schema.NUMBER_TAG: str(event["number"]),
                 "mlflow.parentRunId": self.parent_run_id,
             }
             name = f"{self.sweep.name}-{event['number']:03d}"
-            run = self.client.create_run(self.experiment_id, event["time"], tags=tags, run_name=name)
+            run = self._mlflow.create_run(self.experiment_id, event["time"], tags=tags, run_name=name)
             self.run_ids[event["trial"]] = run.info.run_id
-        params = {**flatten_dict(event["config"]), **self.sweep.trial_params(event["config"])}
-        self._log_params(self.run_ids[event["trial"]], params)
+        params = {**flat(event["config"]), **self.sweep.trial_params(event["config"])}
+        self._log_params(self._mlflow, self.run_ids[event["trial"]], params)
 
-    def _send_result(self, event: dict[str, Any]) -> None:
+    def _send_result(self, event: Event) -> None:
         from mlflow.entities import Metric, RunTag
 
         run_id, epoch = self.run_ids[event["trial"]], event["epoch"]
         metrics = [Metric(key, value, event["time"], epoch) for key, value in event["metrics"].items()]
-        said = {NODE_TAG: event.get("node"), FLAGS_TAG: event.get("flags")}
-        tags = [RunTag(tag, value) for tag, value in said.items() if value]
-        self.client.log_batch(run_id, metrics=metrics, tags=tags)
+        said = {schema.NODE_TAG: event.get("node"), schema.FLAGS_TAG: event.get("flags")}
+        tags = [RunTag(tag, value) for tag, value in said.items() if value is not None]
+        self._mlflow.log_batch(run_id, metrics=metrics, tags=tags)
         if not event["images"]:
             return
-        there = self.client.list_artifacts(run_id, "images") if self.half_sent else []
+        there = self._images_there(run_id) if self.offset < self._sent_before else set()
         for key, path in event["images"].items():
-            # MLflow's own name for an image: key, "step", epoch, …; the thumbnail, .webp, is written last.
-            sent = re.compile(rf"{re.escape(key)}[+%]step[+%]{epoch}[+%].*\.webp")
-            if any(sent.fullmatch(Path(file.path).name) for file in there):
-                continue
-            with Image.open(self.folder / path) as image:
-                self.client.log_image(run_id, image.copy(), key=key, step=epoch, timestamp=event["time"])
+            if (key, epoch) not in there:
+                with Image.open(self.folder / path) as image:
+                    self._mlflow.log_image(run_id, image.copy(), key=key, step=epoch, timestamp=event["time"])
 
-    def _send_end(self, event: dict[str, Any]) -> None:
-        run_id = self.run_ids[event["trial"]]
-        self.client.set_tag(run_id, STATUS_TAG, event["status"])
+    def _images_there(self, run_id: str) -> set[tuple[str, int]]:
+        """Return key and step of each image that a run has; it is asked once after each connection."""
+        if run_id not in self._images:
+            files = (Path(file.path).name for file in self._mlflow.list_artifacts(run_id, "images"))
+            found = filter(None, map(SENT_IMAGE.fullmatch, files))
+            self._images[run_id] = {(match.group(1), int(match.group(2))) for match in found}
+        return self._images[run_id]
+
+    def _send_end(self, event: Event) -> None:
+        run_id, failed = self.run_ids[event["trial"]], event["status"] == schema.FAILED
+        self._mlflow.set_tag(run_id, schema.STATUS_TAG, event["status"])
         if event.get("error"):
-            self.client.set_tag(run_id, ERROR_TAG, event["error"])
-        self.client.set_terminated(
-            run_id, "FAILED" if event["status"] == FAILED else "FINISHED", end_time=event["time"]
-        )
+            self._mlflow.set_tag(run_id, schema.ERROR_TAG, event["error"])
+        self._mlflow.set_terminated(run_id, "FAILED" if failed else "FINISHED", end_time=event["time"])
 
-    def _send_drop(self, event: dict[str, Any]) -> None:
+    def _send_drop(self, event: Event) -> None:
         if event["trial"] in self.run_ids:
-            self.client.delete_run(self.run_ids.pop(event["trial"]))
+            self._mlflow.delete_run(self.run_ids.pop(event["trial"]))
 
-    def _send_model(self, event: dict[str, Any]) -> None:
-        self.client.log_artifacts(self.run_ids[event["trial"]], str(self.folder / event["path"]), "model")
+    def _send_model(self, event: Event) -> None:
+        folder = str(self.folder / event["path"])
+        self._mlflow.log_artifacts(self.run_ids[event["trial"]], folder, "model")
 
-    def _send_figure(self, event: dict[str, Any]) -> None:
-        self.client.log_artifact(self.parent_run_id, str(self.folder / event["path"]))
+    def _send_figure(self, event: Event) -> None:
+        self._mlflow.log_artifact(self.parent_run_id, str(self.folder / event["path"]))
 
-    def _send_note(self, event: dict[str, Any]) -> None:
+    def _send_note(self, event: Event) -> None:
         for key, value in event.get("tags", {}).items():
-            self.client.set_tag(self.parent_run_id, key, value)
+            self._mlflow.set_tag(self.parent_run_id, key, value)
         for key, value in event.get("metrics", {}).items():
-            self.client.log_metric(self.parent_run_id, key, value, event["time"], event.get("step", 0))
-        if "status" in event:
-            self.client.set_terminated(self.parent_run_id, event["status"], end_time=event["time"])
+            self._mlflow.log_metric(self.parent_run_id, key, value, event["time"], event.get("step", 0))
+        if event.get("status") == schema.RESUMED:
+            self._mlflow.update_run(self.parent_run_id, status="RUNNING")
+        elif "status" in event:
+            self._mlflow.set_terminated(self.parent_run_id, event["status"], end_time=event["time"])
 
 
-def client_of(tracking_uri: str) -> "MlflowClient":
-    """Return a client that is neither patient nor talkative. A SQLite database that is not there is made."""
-    for name, value in CLIENT_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient  # seconds to import: the delivery's thread does, no sweep waits for it
-
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    _create_database(tracking_uri)
-    return MlflowClient(tracking_uri)
-
-
-def recorded_sweep(tracking_uri: str, name: str, metric: str) -> tuple[dict[str, str], list[TrialRecord]]:
-    """Return the parameters of the sweep that has this name in MLflow, and its trials.
-
-    MLflow keeps parameters as text, the trials' configurations, too; of their metrics this one is read.
-    Raises ValueError, with a clause, where there is no such sweep, where there are several, and where MLflow
-    does not answer.
-    """
-    path = Path(tracking_uri.removeprefix("sqlite:///"))
-    if tracking_uri.startswith("sqlite:///") and not path.exists():
-        raise ValueError(f"there is no MLflow database at {tracking_uri}")
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client = client_of(tracking_uri)
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        named = _runs(client, experiments, f"attributes.run_name = '{name}'") if experiments else []
-        sweeps = [run for run in named if SWEEP_TAG in run.data.tags and TRIAL_TAG not in run.data.tags]
-        if len(sweeps) != 1:
-            raise ValueError(f"MLflow at {tracking_uri} has {len(sweeps) or 'none'} of that name")
-        (sweep,) = sweeps
-        trials = []
-        mine = f"tags.`{SWEEP_TAG}` = '{sweep.data.tags[SWEEP_TAG]}'"
-        for run in _runs(client, [sweep.info.experiment_id], mine):
-            tags = run.data.tags
-            if TRIAL_TAG in tags:
-                points = client.get_metric_history(run.info.run_id, metric)
-                epochs = {point.step: {metric: point.value} for point in points}
-                number, status = int(tags[NUMBER_TAG]), tags.get(STATUS_TAG)
-                trials.append(TrialRecord(tags[TRIAL_TAG], number, run.data.params, epochs, status))
-    except MlflowException as error:
-        raise ValueError(f"MLflow at {tracking_uri} does not answer: {str(error).splitlines()[0]}") from error
-    return sweep.data.params, sorted(trials, key=lambda trial: trial.number)
-
-
-def _runs(client: "MlflowClient", experiments: list[str], query: str) -> "Iterator[Run]":
-    """Yield all runs that the query finds, page by page."""
-    token = None
-    while True:
-        page = client.search_runs(experiments, query, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _create_database(tracking_uri: str) -> None:
-    """Make a SQLite database that is not there yet, whole or not at all.
-
-    MLflow creates its tables in dozens of steps, and cannot go on with what a killed process left of them.
-    """
-    path = Path(tracking_uri.removeprefix("sqlite:///"))
-    if not tracking_uri.startswith("sqlite:///") or path.exists():
-        return
-    from mlflow import MlflowClient
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if path.exists():
-            return
-        new = path.with_name(f"{path.name}.{os.getpid()}.new")
-        MlflowClient(f"sqlite:///{new}").search_experiments()
-        new.replace(path)
+def flat(config: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return a nested configuration with one key a value, joined by "/"."""
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, dict) and value
+        values |= flat(value, f"{above}{key}/") if nested else {f"{above}{key}": value}
+    return values

@@ -20,6 +20,8 @@ MODEL_TAG = "latentune.model"  # the model's class, module:name
 RETRAINS_TAG = "latentune.retrains"  # id of the sweep whose settings this one trains again
 PROGRAM_TAG = "latentune.program"  # the module that was run, such as searchers.beta_vaegan
 COMMAND_TAG = "latentune.command"  # what was typed
+DELIVERED_TAG = "latentune.delivered"  # bytes of the ledger that this store has
+REFUSED_TAG = "latentune.refused"  # events that this store refused, for a run in its trash, say
 
 # What became of a trial. A resumed sweep runs again what has no end.
 FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"
@@ -28,3 +30,5 @@ RUNNING = "running"
 # Events of the ledger.
 TRIAL, RESULT, END, DROP = "trial", "result", "end", "drop"
 MODEL, FIGURE, NOTE = "model", "figure", "note"
+# The status of a sweep in its notes, as MLflow names it; a resumed one runs again.
+RESUMED, COMPLETE, INTERRUPTED = "RUNNING", "FINISHED", "KILLED"

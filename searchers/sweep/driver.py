@@ -28,11 +28,13 @@ from searchers.display.live_table import LiveTable
 from searchers.record.ledger import Ledger, LedgerBusyError
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
-from searchers.record.schema import NOTE
+from searchers.record.mlflow_store import StoreError
+from searchers.record.schema import COMPLETE, INTERRUPTED, NOTE, RESUMED
 from searchers.record.trials import TrialRecord
 from searchers.study.config import RunConfig, UsageError
 from searchers.sweep.resume import store, stored
 
+FIRST_ANSWER = 60.0  # seconds that the first trial waits for MLflow's first answer
 UNSENT_PATIENCE = 60.0  # seconds that the end of a sweep waits for MLflow
 
 
@@ -114,9 +116,27 @@ class Driver:
         return len(self.records) < self.num_samples or any(record.status is None for record in self.records)
 
     def deliver(self, record: SweepRecord) -> MlflowExporter:
-        """Begin to send the ledger to MLflow, in the background; return the thread."""
+        """Begin to send the ledger to MLflow, in the background; return the thread.
+
+        Raises UsageError where MLflow can't be written to and waiting does not help.
+        """
+        if self.records:
+            self.ledger.append(NOTE, status=RESUMED)
         self.exporter = MlflowExporter(self.ledger, self.folder, self.config.tracking_uri, record)
         self.exporter.start()
+        try:
+            self.exporter.check(FIRST_ANSWER)
+        except StoreError as error:
+            uri = self.config.tracking_uri
+            raise UsageError(f"MLflow at {uri} can't be written to: {error}") from error
+        if self.exporter.error:
+            self.console.print(
+                f"MLflow at {self.config.tracking_uri} does not answer yet ({self.exporter.error}); "
+                f"the record is kept in {self.folder} and is sent when it does.",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
         return self.exporter
 
     def run(
@@ -173,7 +193,7 @@ class Driver:
         """
         with full_disk_told(self.resume):
             metrics = conclude()
-            status = "KILLED" if self.interrupted else "FINISHED"
+            status = INTERRUPTED if self.interrupted else COMPLETE
             self.ledger.append(NOTE, status=status, metrics=metrics)
         unsent = self.exporter.close(UNSENT_PATIENCE) if self.exporter else 0
         self.ledger.close()
@@ -184,7 +204,7 @@ class Driver:
             resume=self.resume,
             checkpoints=self.checkpoints,
             unsent=unsent,
-            delivery_error=self.exporter and self.exporter.error,
+            delivery_error=self.exporter and (self.exporter.error or next(iter(self.exporter.refused), None)),
             experiment_id=self.exporter and self.exporter.experiment_id,
         )
 

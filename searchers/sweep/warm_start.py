@@ -10,7 +10,7 @@ from typing import Any
 
 from searchers.bayesopt.space import Choice, Dimension, Space
 from searchers.record.ledger import Ledger
-from searchers.record.mlflow_exporter import recorded_sweep
+from searchers.record.recorded_sweep import recorded_sweep
 from searchers.record.schema import DIVERGED, FINISHED, STOPPED
 from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig

@@ -1,10 +1,12 @@
 """The record in a real MLflow (SQLite): complete, in order, each thing once, whatever fails on the way."""
 
-import errno
 import io
 import math
+import shutil
+import sqlite3
+import time
 from collections import Counter
-from pathlib import Path
+from dataclasses import replace
 from types import SimpleNamespace
 
 import mlflow
@@ -14,8 +16,9 @@ from PIL import Image
 
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
-from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord, _create_database
-from searchers.record.schema import FAILED, STATUS_TAG, SWEEP_TAG, TRIAL_TAG
+from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
+from searchers.record.mlflow_store import StoreError, create_database
+from searchers.record.schema import DELIVERED_TAG, FAILED, STATUS_TAG, SWEEP_TAG, TRIAL_TAG
 
 EPOCHS = 3
 
@@ -25,9 +28,22 @@ def tracking_uri(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mlflow")
     uri = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(uri)
-    for name in ("complete", "twice", "flaky", "away", "lost", "full"):
+    for name in ("complete", "twice", "flaky", "away", "lost", "killed", "shorter", "untold", "trash"):
         client.create_experiment(f"experiment-{name}", artifact_location=str(folder / name))
     return uri
+
+
+@pytest.fixture(autouse=True)
+def artifacts_stay_here(tmp_path, monkeypatch):
+    """MLflow puts the artifacts of a database that does not say where into the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def png(level: int) -> bytes:
@@ -134,17 +150,125 @@ def test_the_record_is_complete(ledger, tmp_path, tracking_uri):
 def test_delivering_everything_again_changes_nothing(ledger, tmp_path, tracking_uri):
     play(LedgerCallback(ledger, tmp_path, EPOCHS))
     deliver(ledger, tmp_path, tracking_uri, "twice")
-    (tmp_path / "delivered.json").unlink()
-
-    class Suspicious(MlflowExporter):
-        """Takes every event for one that may have arrived already, as after a crash at each."""
-
-        half_sent = property(lambda self: True, lambda self, value: None)
-
-    again = Suspicious(ledger, tmp_path, tracking_uri, sweep_of("twice"))
-    again.start()
-    assert again.close(timeout=60) == 0
+    client, parent, _ = runs_of(tracking_uri, "twice")
+    assert parent.data.tags[DELIVERED_TAG] == str(ledger.size())
+    client.set_tag(parent.info.run_id, DELIVERED_TAG, "0")
+    deliver(ledger, tmp_path, tracking_uri, "twice")
     assert_complete(tracking_uri, "twice")
+
+
+def test_another_store_gets_all_and_an_older_copy_what_it_lacks(ledger, tmp_path):
+    """What was sent is bound to the store that has it, not to the ledger's folder."""
+    first, second, copy = (f"sqlite:///{tmp_path}/{name}.db" for name in ("first", "second", "copy"))
+    recorder = LedgerCallback(ledger, tmp_path, EPOCHS)
+    trial = SimpleNamespace(trial_id="a", config={"beta": 0.0})
+    recorder.on_trial_start(0, [], trial)
+    recorder.on_trial_result(0, [], trial, result(1, fid=10.0))
+    deliver(ledger, tmp_path, first, "moved")
+    shutil.copy(tmp_path / "first.db", tmp_path / "copy.db")
+    play(recorder)
+    for uri in (first, second, copy):
+        deliver(ledger, tmp_path, uri, "moved")
+        assert_complete(uri, "moved")
+
+
+def test_a_ledger_shorter_than_what_was_sent_is_sent_whole(ledger, tmp_path, tracking_uri):
+    play(LedgerCallback(ledger, tmp_path, EPOCHS))
+    deliver(ledger, tmp_path, tracking_uri, "shorter")
+    client, parent, trials = runs_of(tracking_uri, "shorter")
+    client.set_tag(parent.info.run_id, DELIVERED_TAG, str(10 * ledger.size()))
+    client.delete_run(trials["b"].info.run_id)
+    deliver(ledger, tmp_path, tracking_uri, "shorter")
+    assert_complete(tracking_uri, "shorter")
+
+
+def test_a_run_in_the_trash_holds_up_no_other_and_comes_back(ledger, tmp_path, tracking_uri):
+    recorder = LedgerCallback(ledger, tmp_path, EPOCHS)
+    recorder.on_trial_start(0, [], SimpleNamespace(trial_id="b", config={"beta": 1.0}))
+    delivery = MlflowExporter(ledger, tmp_path, tracking_uri, sweep_of("trash"))
+    delivery.start()
+    wait_for(lambda: "b" in delivery.run_ids and delivery.offset == ledger.size())
+    run_id, client = delivery.run_ids["b"], MlflowClient(tracking_uri)
+    client.delete_run(run_id)
+    ledger.append("result", trial="b", epoch=1, metrics={"fid": 20.0}, images={})
+    ledger.append("end", trial="b", status="stopped")
+    ledger.append("note", tags={"after": "yes"})
+    assert delivery.close(timeout=60) == 2
+    remedy = f"run {run_id} is in its trash: mlflow runs restore --run-id {run_id} brings it back"
+    assert set(delivery.refused) == {remedy}
+    assert client.get_run(delivery.parent_run_id).data.tags["after"] == "yes"
+    client.restore_run(run_id)
+    deliver(ledger, tmp_path, tracking_uri, "trash")
+    assert client.get_run(run_id).data.metrics["fid"] == 20.0
+    assert client.get_run(run_id).data.tags[STATUS_TAG] == "stopped"
+
+
+def test_an_event_that_cannot_be_told_holds_up_no_other(ledger, tmp_path, tracking_uri):
+    play(LedgerCallback(ledger, tmp_path, EPOCHS))
+    sweep = sweep_of("untold")
+    delivery = MlflowExporter(
+        ledger,
+        tmp_path,
+        tracking_uri,
+        replace(sweep, trial_params=lambda config: {"beta_norm": config["beta"] ** 2 / config["beta"] / 100}),
+    )
+    delivery.start()
+    assert delivery.close(timeout=60) == 1
+    assert delivery.refused == ["float division by zero"]
+    deliver(ledger, tmp_path, tracking_uri, "untold")  # which begins anew where something was refused
+    assert_complete(tracking_uri, "untold")
+
+
+def trashed(tmp_path):
+    uri = f"sqlite:///{tmp_path}/trash.db"
+    client = MlflowClient(uri)
+    client.delete_experiment(client.create_experiment("experiment-refused"))
+    return uri
+
+
+def outdated(tmp_path):
+    MlflowClient(f"sqlite:///{tmp_path}/new.db").search_experiments()
+    shutil.copy(tmp_path / "new.db", tmp_path / "old.db")  # MLflow checks a database once a process
+    with sqlite3.connect(tmp_path / "old.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    return f"sqlite:///{tmp_path}/old.db"
+
+
+def unwritable(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    return f"sqlite:///{tmp_path}/file/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("uri_of", "reason"),
+    [
+        (trashed, "in the trash: mlflow experiments restore --experiment-id 1 brings it back"),
+        (outdated, "out-of-date database schema"),
+        (unwritable, "file"),
+        (lambda tmp_path: "ftp://somewhere/mlflow", "ftp"),
+        (lambda tmp_path: f"{tmp_path}/mlruns", "."),
+    ],
+)
+def test_a_store_that_cannot_be_written_is_told_before_the_first_trial(uri_of, reason, ledger, tmp_path):
+    delivery = MlflowExporter(ledger, tmp_path, uri_of(tmp_path), sweep_of("refused"))
+    delivery.start()
+    with pytest.raises(StoreError, match=reason):
+        delivery.check(timeout=60)
+
+
+def test_a_server_that_is_away_is_no_reason_not_to_begin(ledger, tmp_path):
+    delivery = MlflowExporter(ledger, tmp_path, "http://127.0.0.1:9", sweep_of("away"))
+    delivery.start()
+    delivery.check(timeout=60)
+    assert "127.0.0.1" in delivery.error
+    delivery.close(timeout=0.1)
+
+
+def test_a_query_is_no_part_of_a_databases_path(ledger, tmp_path):
+    play(LedgerCallback(ledger, tmp_path, EPOCHS))
+    uri = f"sqlite:///{tmp_path}/timed.db?timeout=60"
+    deliver(ledger, tmp_path, uri, "timed")
+    assert_complete(f"sqlite:///{tmp_path}/timed.db", "timed")
 
 
 def test_a_server_that_fails_at_every_call_once_loses_and_doubles_nothing(
@@ -203,26 +327,20 @@ def test_a_dead_server_is_asked_now_and_then_whoever_wakes_the_thread(ledger, tm
     assert 2 <= len(attempts) <= 6
 
 
-def test_a_disk_too_full_to_note_what_was_sent_doubles_nothing(ledger, tmp_path, tracking_uri, monkeypatch):
+def test_a_driver_killed_before_it_noted_what_was_sent_doubles_nothing(
+    ledger, tmp_path, tracking_uri, monkeypatch
+):
     play(LedgerCallback(ledger, tmp_path, EPOCHS))
-    write_text, writes = Path.write_text, []
 
-    def full(self, text):
-        if self.name == "delivered.tmp":
-            writes.append(text)
-            if len(writes) == 8:
-                raise SystemExit  # the driver is gone
-            if len(writes) > 4:
-                raise OSError(errno.ENOSPC, "No space left on device")
-        return write_text(self, text)
+    def killed(self, key, value):
+        raise SystemExit
 
-    monkeypatch.setattr("searchers.record.mlflow_exporter.RETRY_SECONDS", (0.01,))
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(MlflowExporter, "_tag_parent", killed)
         with pytest.raises(SystemExit):
-            MlflowExporter(ledger, tmp_path, tracking_uri, sweep_of("full")).run()
-    deliver(ledger, tmp_path, tracking_uri, "full")
-    assert_complete(tracking_uri, "full")
+            MlflowExporter(ledger, tmp_path, tracking_uri, sweep_of("killed")).run()
+    deliver(ledger, tmp_path, tracking_uri, "killed")
+    assert_complete(tracking_uri, "killed")
 
 
 def test_an_epoch_repeated_after_a_fault_is_recorded_once(ledger, tmp_path):
@@ -264,11 +382,11 @@ def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "search_experiments", killed)
         with pytest.raises(KeyboardInterrupt):
-            _create_database(uri)
+            create_database(uri)
     assert not (tmp_path / "new/mlflow.db").exists()
-    _create_database(uri)
+    create_database(uri)
     before = (tmp_path / "new/mlflow.db").stat().st_mtime_ns
-    _create_database(uri)
+    create_database(uri)
     assert (tmp_path / "new/mlflow.db").stat().st_mtime_ns == before
     assert MlflowClient(uri).get_experiment_by_name("Default")
 
