@@ -178,7 +178,7 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
     from searchers.record.ledger import Ledger
     from searchers.record.ledger_callback import LedgerCallback
     from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
-    from searchers.sweep.driver import tune_arguments
+    from searchers.sweep.driver import tune_settings
 
     class Idle(tune.Trainable):
         def step(self):
@@ -214,7 +214,7 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
                 self.resident.append(resident_mb())
 
     os.environ["RAY_AUTH_MODE"] = "disabled"
-    memory, arguments = Memory(), tune_arguments(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=1))
+    memory, arguments = Memory(), tune_settings(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=1))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size = {"num_cpus": GPUS_A_NODE, "num_gpus": GPUS_A_NODE, "object_store_memory": 80_000_000}

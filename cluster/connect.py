@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster import ray_patches
 from cluster.interrupts import take_sigterm_as_ctrl_c
 
+QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
 PROBE_SECONDS = 120  # a node has this long to unpack the code and to start a process
 # Trials compute with these packages: nodes with different versions of them give different numbers.
 COMPARED = ("ray", "torch", "torchvision", "numpy", "scipy", "pyarrow", "safetensors")
@@ -104,9 +105,10 @@ def connect(address: str | None = None, packages: list[ModuleType] | None = None
             # As working_dir, since Ray puts the driver's directory, where a node may have an older copy of
             # this code, before py_modules.
             runtime_env = {"working_dir": _gather(packages, Path(folder))} if packages else None
-            _init(address=address, runtime_env=runtime_env)
+            ray.init(address=address, runtime_env=runtime_env, **QUIET)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise ClusterError(f"Cannot join the Ray cluster at {address}: {_reason(error)}") from error
+    take_sigterm_as_ctrl_c()
     _refuse_other_versions()
     return Cluster(ray.get_runtime_context().gcs_address, present_nodes(), _promised())
 
@@ -115,14 +117,10 @@ def _start_embedded() -> None:
     """Start Ray with what this machine has, for this process alone. Raises ClusterError where it cannot."""
     try:
         ray_patches.keep_token_private()
-        _init(
-            address="local",
-            include_dashboard=False,
-            runtime_env=ray_patches.quoted_python(),
-            _temp_dir=ray_patches.temporary_folder(),
-        )
+        ray_patches.start_patiently(_temp_dir=ray_patches.temporary_folder(), **QUIET)
     except Exception as error:  # Ray raises Exception itself where a process of its own does not start
         raise ClusterError(f"Ray cannot start on this machine: {_reason(error)}{_limit()}") from error
+    take_sigterm_as_ctrl_c()
 
 
 def _limit() -> str:
@@ -131,12 +129,6 @@ def _limit() -> str:
     if limit == resource.RLIM_INFINITY:
         return ""
     return f" (this shell allows a process {limit / 2**30:.1f} GiB of addresses: try ulimit -v unlimited)"
-
-
-def _init(**arguments: Any) -> None:
-    """Start or join Ray without its messages, and keep SIGTERM for this program."""
-    ray.init(logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True, **arguments)
-    take_sigterm_as_ctrl_c()
 
 
 def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:

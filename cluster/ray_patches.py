@@ -2,7 +2,7 @@
 
 An entry's docstring names the fault, the version in which we saw it, and the thread upstream if there is one.
 `tests/cluster/test_ray_patches.py` has a test for each that fails as soon as upstream no longer needs it:
-then delete the entry. Options that Ray and Tune document are no workarounds, and stand in `SETTINGS`.
+then delete the entry. Options that Ray and Tune document are no workarounds: DEFAULTS, NEEDED.
 """
 
 import atexit
@@ -13,21 +13,27 @@ import secrets
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import ray
 
-# Options of Ray and Tune that have no argument. What a user has set stays.
-SETTINGS = {
+# Options of Ray and Tune that have no argument: those that a user may set otherwise, and what a sweep needs.
+DEFAULTS = {
     # Where memory runs out, Ray ends the trial that began its epoch last, whatever it uses; the kernel ends
     # the one that uses most, and trials before the driver (oom_score_adj).
     "RAY_memory_monitor_refresh_ms": "0",
-    # Tune's own result files, which the ledger replaces, would slow each report down.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # A driver that is killed loses what Tune has not saved: by default, the last ten seconds.
     "TUNE_GLOBAL_CHECKPOINT_S": "1",
+}
+NEEDED = {
+    # Tune's own result files, which the ledger replaces, would slow each report down.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # A trial that diverged lacks scores. Tune would end the sweep for that; the searcher knows what it means.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # `cluster.interrupts` answers Ctrl-C, and says what happens next.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+ATTEMPTS = 3  # to start an embedded Ray
 # A Unix socket's path has at most 107 bytes (103 on macOS), of which Ray's own part takes 68:
 # "/ray/session_2026-11-29_02-18-42_123456_1234567/sockets/plasma_store".
 LONGEST_TEMPORARY_FOLDER = 35 if sys.platform == "darwin" else 39
@@ -35,8 +41,9 @@ LONGEST_TEMPORARY_FOLDER = 35 if sys.platform == "darwin" else 39
 
 def apply() -> None:
     """Set and patch what a process needs before it starts Ray, joins it, or calls Tune. Twice is as once."""
-    for name, value in SETTINGS.items():
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    os.environ |= NEEDED
     silence_chatter()
     fail_trials_for_memory()
     collect_garbage_before_shutdown()
@@ -48,7 +55,7 @@ def silence_chatter() -> None:
     Tune's new output prints where its results are even at verbosity 0 (Ray 2.60.0; it became the default with
     ray#35129), so the old one is chosen, which is silent.
     """
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     for name in ("ray", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in the ledger and is told
@@ -80,6 +87,21 @@ def collect_garbage_before_shutdown() -> None:
     """
     atexit.unregister(gc.collect)
     atexit.register(gc.collect)  # handlers run last come, first served: this one before Ray's own
+
+
+def start_patiently(**arguments: Any) -> None:
+    """Start an embedded Ray by `ray.init`, again where its processes were too slow.
+
+    Ray gives them 30 s, which cannot be set, and a machine that is busy with other work takes longer
+    (Ray 2.60.0; no thread upstream found). What a failed attempt has started ends with this process.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            ray.init(address="local", include_dashboard=False, runtime_env=quoted_python(), **arguments)
+            return
+        except Exception as error:  # Ray raises Exception itself
+            if "timed out during startup" not in str(error) or attempt == ATTEMPTS:
+                raise
 
 
 def quoted_python() -> dict[str, str] | None:

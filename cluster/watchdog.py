@@ -14,7 +14,6 @@ import ray
 from ray import tune
 
 from cluster.connect import counted, present_nodes
-from cluster.ray_patches import fail_trials_for_memory as fail_trials_for_memory
 
 RETRIES = 3
 Say = Callable[[str], object]
@@ -135,7 +134,7 @@ class FailureCount(tune.Callback):
 
 
 class DiskWatch(tune.Callback):
-    """Interrupts the sweep, as Ctrl-C does, while a disk still has `at_least` bytes to save it on.
+    """Ends the sweep, as Ctrl-C does, when a disk has fewer than `at_least` bytes left to save it on.
 
     On a full disk, trials would fail one by one, and be recorded as failed.
     """
@@ -145,7 +144,7 @@ class DiskWatch(tune.Callback):
         self._told = False
 
     def on_step_begin(self, iteration, trials, **info) -> None:
-        """Look at the disks, and interrupt once."""
+        """Look at the disks; end the sweep once."""
         for folder in self.folders:
             free = shutil.disk_usage(folder).free
             if free < self.at_least and not self._told:
@@ -154,7 +153,7 @@ class DiskWatch(tune.Callback):
                     f"{folder} has {free / 2**20:.0f} MB left; the sweep stops while it can still be saved: "
                     "free some space (a sweep needs 200 MB and its checkpoints'), then go on with --resume."
                 )
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGUSR1)  # has Tune end in order, as Ctrl-C does
 
 
 def _resources(cpus: float, gpus: float) -> str:

@@ -4,10 +4,7 @@ A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl`
 `images/`, figures, and `tune/` (Ray Tune's snapshots, the checkpoints), which --storage puts elsewhere.
 """
 
-import logging
-import os
 import shlex
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -19,9 +16,10 @@ import cluster
 import searchers
 import trainables
 from cluster.connect import Cluster, connect
+from cluster.interrupts import end_in_order
 from cluster.limiter import ClusterLimiter
 from cluster.storage import full_disk_told, has_snapshot, refuse_unseen, resolve
-from cluster.watchdog import RETRIES, fail_trials_for_memory, watchdogs
+from cluster.watchdog import RETRIES, watchdogs
 from searchers.display.closing import Ending
 from searchers.display.commands import resume_command
 from searchers.display.live_table import LiveTable
@@ -168,10 +166,10 @@ class Driver:
             console=self.console,
         )
         watching = watchdogs(*each, [str(self.folder), self.checkpoints], self.console.print)
-        with full_disk_told(self.resume), table:
+        with full_disk_told(self.resume), table, end_in_order(self.console.print):
             analysis = tune.run(
                 trainable,
-                **tune_arguments(config),
+                **tune_settings(config),
                 trial_dirname_creator=lambda trial: trial.trial_id,
                 metric=metric,
                 mode=mode,
@@ -223,17 +221,8 @@ def join(config: RunConfig) -> Cluster:
     return joined
 
 
-def tune_arguments(config: RunConfig) -> dict[str, Any]:
-    """Return what every sweep asks of `tune.run`, after telling Tune to be quiet and to save itself often."""
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes heed no verbosity
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in the ledger and is told
-    # Tune's own result files, which the ledger replaces, would slow each report down.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1"
-    # A trial that diverged lacks scores. Tune would end the sweep for that; the searcher knows what it means.
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-    fail_trials_for_memory()
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+def tune_settings(config: RunConfig) -> dict[str, Any]:
+    """Return what every sweep asks of `tune.run`."""
     return {
         "name": "tune",
         "resources_per_trial": {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial},

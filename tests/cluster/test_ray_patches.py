@@ -1,5 +1,6 @@
 """Each workaround of Ray works and is still needed: such a test fails once upstream has mended the fault."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -149,6 +150,41 @@ def test_tune_still_ends_the_sweep_on_ray_s_own_error_for_a_lack_of_memory():
         fail_with(OutOfMemoryError("the node ran low on memory"))
 
 
+@pytest.fixture
+def slow_ray(monkeypatch):
+    """A Ray whose processes do not start in time, for the first `times` times."""
+    slow = SimpleNamespace(times=0, words="The current node timed out during startup.", attempts=0)
+
+    def init(**arguments):
+        slow.attempts += 1
+        if slow.attempts <= slow.times:
+            raise Exception(slow.words)
+
+    monkeypatch.setattr(ray, "init", init)
+    return slow
+
+
+@pytest.mark.parametrize(("times", "attempts"), [(0, 1), (2, 3)])
+def test_a_ray_that_starts_slowly_is_started_again(slow_ray, times, attempts):
+    slow_ray.times = times
+    ray_patches.start_patiently()
+    assert slow_ray.attempts == attempts
+
+
+@pytest.mark.parametrize(("words", "attempts"), [("timed out during startup", 3), ("no such file", 1)])
+def test_a_ray_that_does_not_start_is_told(slow_ray, words, attempts):
+    slow_ray.times, slow_ray.words = 9, words
+    with pytest.raises(Exception, match=words):
+        ray_patches.start_patiently()
+    assert slow_ray.attempts == attempts
+
+
+def test_ray_s_patience_still_cannot_be_set():
+    from ray._private.node import Node
+
+    assert "raylet_start_wait_time_s = 30\n" in inspect.getsource(Node.__init__)
+
+
 def test_a_python_whose_path_has_a_space_is_quoted(monkeypatch):
     assert ray_patches.quoted_python() is None or " " in sys.executable
     monkeypatch.setattr(sys, "executable", "/my venv/bin/python")
@@ -230,7 +266,9 @@ def test_tune_still_prints_at_verbosity_0(capsys):
     assert "View detailed results here" in capsys.readouterr().out
 
 
-def test_what_a_user_has_set_stays(monkeypatch):
+def test_a_user_s_options_stay_and_those_that_a_sweep_needs_are_set(monkeypatch):
     monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "30")
+    monkeypatch.setenv("TUNE_DISABLE_STRICT_METRIC_CHECKING", "0")
     ray_patches.apply()
     assert os.environ["TUNE_GLOBAL_CHECKPOINT_S"] == "30"
+    assert os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] == "1"

@@ -18,7 +18,7 @@ from cluster.watchdog import RETRIES, FailureCount, HangWatch
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.schema import FAILED, FINISHED
-from searchers.sweep.driver import tune_arguments
+from searchers.sweep.driver import tune_settings
 from tests.fixtures.embedded import embedded_ray
 
 EPOCHS = 4
@@ -102,7 +102,7 @@ def sweep(tmp_path, monkeypatch):
         config = {"begun": str(tmp_path / "begun"), "fault": fault, "times": times}
         tune.run(
             Counting,
-            **tune_arguments(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=0)),
+            **tune_settings(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=0)),
             storage_path=str(tmp_path),
             config=config | {"number": tune.choice([1]), "epoch": tune.choice([0])},
             search_alg=searcher,

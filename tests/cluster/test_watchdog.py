@@ -162,7 +162,7 @@ def test_a_disk_that_runs_short_interrupts_once(tmp_path, monkeypatch):
     free[0] = 199
     for _ in range(3):
         watch.on_step_begin(0, [])
-    assert signals == [signal.SIGINT]
+    assert signals == [signal.SIGUSR1]
     assert len(said) == 1 and "199 MB left" in said[0]
 
 

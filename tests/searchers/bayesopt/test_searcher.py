@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +16,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import ConcurrencyLimiter, Repeater
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
+from cluster import ray_patches
 from searchers.bayesopt.acquisition import contains
 from searchers.bayesopt.gp import GaussianProcess, Hyperparameters
 from searchers.bayesopt.history import ENDED, FAILED
@@ -24,7 +24,7 @@ from searchers.bayesopt.proposal import STRATEGIES
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Choice, Integer, Real, Space, SpaceError
 from searchers.record.trials import TrialRecord
-from searchers.sweep.driver import tune_arguments
+from searchers.sweep.driver import tune_settings
 from searchers.sweep.run import make_scheduler
 from tests.fixtures.embedded import embedded_ray
 from tests.fixtures.settings import SMALL_FACES
@@ -525,9 +525,8 @@ def test_a_sweep_by_another_score_than_the_trainables_outlives_a_trial_that_dive
 ):
     """As sweeps are started, where a missing metric would end all of them by Tune's TuneError."""
     monkeypatch.setenv("TUNE_DISABLE_STRICT_METRIC_CHECKING", "0")
-    handler = signal.getsignal(signal.SIGTERM)
-    arguments = tune_arguments(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=0))
-    signal.signal(signal.SIGTERM, handler)
+    ray_patches.apply()
+    arguments = tune_settings(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=0))
     objectives = {} if early_stopping else {"fd_random": "min"}
     search = BayesOptSearch(points_to_evaluate=[{"beta": 1.0}, {"beta": 3.0}], objectives=objectives)
     analysis = tune.run(
