@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from rich.console import Console
@@ -20,6 +20,7 @@ from searchers import beta_vaegan
 from searchers.display.live_table import number
 from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig
+from searchers.study.ranges import SEVERAL, between, multiple_of
 from searchers.study.study import Study
 from searchers.sweep.cli import main_of
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"
+Model = Literal["GAN", "WGAN-GP", "VAE", "FactorVAE", "VAE-GAN", "beta-VAE-GAN"]
 PAPER = {"GAN": 196.00, "VAE": 209.00, "VAE-GAN": 139.33, "beta-VAE-GAN": 126.75}  # FID, Tables 2 and 4
 COLOURS = {  # Okabe and Ito's
     "GAN": "#D55E00",
@@ -43,23 +45,14 @@ COLOURS = {  # Okabe and Ito's
 class BaselinesConfig(SweepConfig):
     """Settings of one run; the command line is this class."""
 
-    beta: float = 75.0
+    beta: Annotated[float, between(0, 1_000_000)] = 75.0
     """β of the β-VAE-GAN"""
-    seeds: int = 3
+    seeds: Annotated[int, between(1, 1000)] = 3
     """trainings of each model"""
-    models: tuple[Literal["GAN", "WGAN-GP", "VAE", "FactorVAE", "VAE-GAN", "beta-VAE-GAN"], ...] = tuple(
-        PAPER
-    )
+    models: Annotated[tuple[Model, ...], SEVERAL] = ("GAN", "VAE", "VAE-GAN", "beta-VAE-GAN")
     """models to train"""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.seeds < 1:
-            raise ValueError(f"--seeds is {self.seeds}; it must be 1 or more")
-        if not self.models:
-            raise ValueError(f"--models names none; give some of {', '.join(COLOURS)}")
-        if not self.beta >= 0:
-            raise ValueError(f"--beta is {self.beta}; it must be 0 or more")
+    image_size: Annotated[int, multiple_of(8, 16, 1024)] = 64
+    """images are resized to this many pixels"""
 
 
 PRESETS = {name: BaselinesConfig(**asdict(size)) for name, size in beta_vaegan.SIZES.items()}

@@ -7,11 +7,12 @@ disentanglement, with `--objectives mig` for the latter alone.
 
 import sys
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 
 from searchers.study.config import SweepConfig, UsageError
+from searchers.study.ranges import SEVERAL, multiple_of
 from searchers.study.study import Study
 from searchers.sweep.cli import main_of
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from searchers.sweep.prepare import Prepared
 
 PROGRAM = "python -m searchers.beta_vaegan"
+Objective = Literal["fd", "mig", "dci", "sap", "factor_vae", "modularity"]
 FIRST_BETAS = (1.0, 50.0, 100.0, 150.0)
 LATENT_DIM = 128
 
@@ -47,18 +49,15 @@ SCORES = {
 class BetaVAEGANConfig(SweepConfig):
     """Settings of one run; the command line is this class."""
 
-    objectives: tuple[Literal["fd", "mig", "dci", "sap", "factor_vae", "modularity"], ...] = ("fd",)
+    objectives: Annotated[tuple[Objective, ...], SEVERAL] = ("fd",)
     """what counts: fd, the Fréchet distance, or how far single units stand for single factors of the data; of
     several the Pareto front is searched, and no trial is stopped early"""
+    image_size: Annotated[int, multiple_of(8, 16, 1024)] = 64
+    """images are resized to this many pixels"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "objectives", tuple(self.objectives))  # a list, where JSON had it
-        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(
-                f"--objectives is {' '.join(self.objectives) or 'empty'}; give one or more of "
-                f"fd, {', '.join(SCORES)}, each once"
-            )
 
 
 SIZES = {

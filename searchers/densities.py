@@ -8,12 +8,13 @@ that are not for testing, and the test images give the table and the figures.
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.console import Console
 
 from searchers.record.trials import best_record
 from searchers.study.config import SweepConfig
+from searchers.study.ranges import SEVERAL, multiple_of
 from searchers.study.study import Study
 from searchers.sweep.cli import main_of
 from searchers.sweep.resume import store
@@ -32,8 +33,10 @@ TITLES = {"vae": "VAE", "conv_vae": "ConvVAE", "ppca": "PPCA", "mixture": "Gauss
 class DensityConfig(SweepConfig):
     """Settings of one run of the density comparison; `num_samples` are the trials of each model."""
 
-    models: tuple[Model, ...] = ("vae", "conv_vae", "ppca", "mixture")
+    models: Annotated[tuple[Model, ...], SEVERAL] = ("vae", "conv_vae", "ppca", "mixture")
     """which of the models to tune"""
+    image_size: Annotated[int, multiple_of(4, 8, 256)] = 28
+    """images are resized to this many pixels"""
 
 
 PRESETS = {
@@ -133,7 +136,7 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
         tuned = study(model, config, prepared)
         part = replace(config, name=f"{config.name}-{model}")
         if model in FITTED:
-            part = replace(part, epochs=1, grace_epochs=1, no_early_stopping=True)
+            part = replace(part, epochs=1, grace_epochs=1, early_stopping=False)
         console.print(f"\n[bold]{TITLES[model]}[/bold]: {', '.join(tuned.space)}", highlight=False)
         outcome = run(tuned, part, f"{sweep_id}-{model}", PROGRAM, console, resume_as=config.name)
         if outcome.exit_code:

@@ -8,7 +8,7 @@ import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from rich.console import Console
 
@@ -16,7 +16,8 @@ from searchers.display.closing import closing_words
 from searchers.record.mlflow_exporter import SweepRecord
 from searchers.record.provenance import PACKAGES, lasting_settings, origin
 from searchers.record.schema import METRIC_TAG, MODE_TAG
-from searchers.study.config import RunConfig
+from searchers.study.config import RunConfig, require
+from searchers.study.ranges import SEVERAL, between, each, multiple_of, one_of
 from searchers.sweep.cli import main_of
 
 PROGRAM = "python -m searchers.happy_people"
@@ -30,42 +31,28 @@ class HappyPeopleConfig(RunConfig):
 
     dataset: str = "faces"
     """faces (drawn, embedded), celeba, or a path; its classes must be smile degrees, or smiling and not"""
-    max_degree: float = 2.0
+    max_degree: Annotated[float, between(0, 100)] = 2.0
     """the generators see images up to this smile degree only"""
     scorer_weights: str | None = None
     """file of a smile classifier; trained on the data's labels, if not given"""
-    methods: tuple[Method, ...] = ("vqvae-retrained", "vqvae", "vae-retrained")
+    methods: Annotated[tuple[Method, ...], SEVERAL] = ("vqvae-retrained", "vqvae", "vae-retrained")
     """what is compared"""
-    free: tuple[int, ...] = (4, 8, 16)
+    free: Annotated[tuple[int, ...], each(between(1, 64))] = (4, 8, 16)
     """numbers t of latent positions that a query may change"""
-    seeds: int = 2
+    seeds: Annotated[int, between(1, 1000)] = 2
     """runs of each setting"""
-    queries: int = 60
-    """images a run asks the score of; a multiple of 5"""
+    queries: Annotated[int, multiple_of(5, 5, 1_000_000)] = 60
+    """images a run asks the score of"""
     crop: Literal["larsen", "square"] | None = None
     """part of each image to take: larsen, the face of CelebA's aligned images; square, the middle"""
-    image_size: int = 64
-    """images are resized to this many pixels, 16, 32, 64, …"""
+    image_size: Annotated[int, one_of(16, 32, 64, 128, 256)] = 64
+    """images are resized to this many pixels"""
 
     def __post_init__(self):
         # JSON knows lists only
         object.__setattr__(self, "methods", tuple(self.methods))
         object.__setattr__(self, "free", tuple(self.free))
-        if self.queries < 5 or self.queries % 5:
-            raise ValueError(f"--queries is {self.queries}; it must be a multiple of 5")
-        if self.seeds < 1:
-            raise ValueError(f"--seeds is {self.seeds}; it must be 1 or more")
-        if not self.methods or not self.free or not all(1 <= t <= 64 for t in self.free):
-            raise ValueError(
-                f"--methods is {self.methods}, --free {self.free}; one of each at least, t from 1 to 64"
-            )
-        if self.image_size not in (16, 32, 64, 128, 256):
-            raise ValueError(f"--image-size is {self.image_size}; it must be 16, 32, 64, 128 or 256")
-        if not (self.width > 0 and self.cpus_per_trial > 0 and self.gpus_per_trial >= 0):
-            raise ValueError(
-                f"--width is {self.width}, --cpus-per-trial {self.cpus_per_trial}, --gpus-per-trial "
-                f"{self.gpus_per_trial}; they must be above 0, the last 0 or more"
-            )
+        super().__post_init__()
 
     @property
     def rounds(self) -> int:
@@ -123,6 +110,7 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
 
     Raises UsageError, DataError, MetricError and ClusterError before anything has begun.
     """
+    require("Optimizing in the latent space", {"xgboost": "xgboost", "highspy": "highspy"})
     from ray import tune
 
     from searchers.reports.happy_people import report

@@ -7,12 +7,13 @@ model draws faces, rebuilds faces it has not seen, and turns one face into anoth
 
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 
 from searchers.record.trials import best_record
 from searchers.study.config import SweepConfig
+from searchers.study.ranges import COUNT, between, one_of
 from searchers.study.study import Study
 from searchers.sweep.cli import main_of
 
@@ -27,17 +28,12 @@ METRIC = "validation_loss_last3"
 class LegoConfig(SweepConfig):
     """Settings of one run of the LEGO-face sweep."""
 
-    random_starts: int = 10
+    random_starts: Annotated[int, COUNT] = 10
     """trials at random sizes before the model proposes"""
-    final_epochs: int = 400
+    final_epochs: Annotated[int, between(0, 1_000_000)] = 400
     """epochs that the winner is trained for afterwards; 0 leaves that out"""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.random_starts < 1:
-            raise ValueError(f"--random-starts is {self.random_starts}; it must be 1 or more")
-        if self.final_epochs < 0:
-            raise ValueError(f"--final-epochs is {self.final_epochs}; it must be 0 or more")
+    image_size: Annotated[int, one_of(16, 32, 64, 128)] = 128
+    """images are resized to this many pixels"""
 
 
 PRESETS = {
@@ -124,7 +120,7 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
         name=f"{config.name}-final",
         epochs=config.final_epochs,
         num_samples=1,
-        no_early_stopping=True,
+        early_stopping=False,
         points=None,
     )
     console.print(f"\nThe best sizes, for {config.final_epochs} epochs with a falling learning rate:")

@@ -4,6 +4,7 @@ Each function draws one figure of a sweep's tables, or raises AnalysisError with
 """
 
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def importance(tables: Tables) -> Figure:
 def importances(tables: Tables) -> dict[str, float]:
     """Return the share of the variance by dimension, the largest first: optuna's fANOVA of our trials.
 
-    Raises AnalysisError for spaces of one dimension and below eight trials.
+    Raises AnalysisError for spaces of one dimension, below eight trials, and where optuna is not installed.
     """
     scored, space = tables.scored(), dimensions_of(tables)
     if len(space) < 2 or len(scored) < 8:
@@ -47,6 +48,8 @@ def importances(tables: Tables) -> dict[str, float]:
             f"Importance needs two dimensions and eight scored trials; {tables.sweep.name!r} has "
             f"{len(space)} and {len(scored)}."
         )
+    if find_spec("optuna") is None:
+        raise AnalysisError("Importance is optuna's, which is not installed: pip install optuna")
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

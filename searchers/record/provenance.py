@@ -40,7 +40,7 @@ class About:
 
 def about(study: Study, space: Space, config: SweepConfig, program: str) -> About:
     """Describe the sweep: its settings, the code and the packages that ran it, and what the scores mean."""
-    stopping = "no early stopping" if config.no_early_stopping or study.objectives else "ASHA"
+    stopping = "no early stopping" if not config.early_stopping or study.objectives else "ASHA"
     further = "".join(f" and {mode}imising `{name}`" for name, mode in study.objectives.items())
     description = (
         f"**{config.name}**: {study.trainable.__name__} tuned over {', '.join(study.space)}, "

@@ -1,9 +1,14 @@
 """What a sweep's command line says: `RunConfig` for every sweep, `SweepConfig` for a search."""
 
 import os
+import shlex
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+from searchers.study.ranges import COUNT, CPUS, GPUS, PLAIN_NAME, SEED, WIDTH, between, check
 
 MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root")
 
@@ -12,9 +17,17 @@ class UsageError(ValueError):
     """What was asked for cannot be done; the message says what can."""
 
 
+def require(what: str, packages: Mapping[str, str]) -> None:
+    """Raise UsageError where a module, a key of `packages`, is missing; its value is what to install."""
+    missing = [package for module, package in packages.items() if find_spec(module) is None]
+    if missing:
+        command = shlex.join([sys.executable, "-m", "pip", "install", *missing])
+        raise UsageError(f"{what} needs what is not installed: {command}")
+
+
 def default_tracking_uri() -> str:
     """Return the server that the environment names, as on a cluster's head, or a database in this folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
 
 
 @dataclass(frozen=True)
@@ -25,27 +38,27 @@ class RunConfig:
     """quick: minutes on two CPU cores; report: the seed's own setting, for GPUs"""
     dataset: str = "faces"
     """faces (drawn, embedded), celeba, or a path: images, class folders, CelebA's layout, tar, zip"""
-    dataset_limit: int | None = None
+    dataset_limit: Annotated[int | None, between(1, 1_000_000_000)] = None
     """use this many images at most"""
     data_root: str | None = None
     """folder of the named data sets"""
-    image_size: int = 64
-    """images are resized to this many pixels, a multiple of 8"""
-    width: float = 1.0
+    image_size: Annotated[int, between(8, 1024)] = 64
+    """images are resized to this many pixels"""
+    width: Annotated[float, WIDTH] = 1.0
     """multiplies every hidden channel count of the networks"""
     features: str = "auto"
     """extractor of the Fréchet distance: auto, inception, efficientnet_lite0, dinov2"""
     inception_weights: str | None = None
     """file of pytorch-fid's Inception weights"""
-    cpus_per_trial: float = 1.0
+    cpus_per_trial: Annotated[float, CPUS] = 1.0
     """CPU cores a trial gets"""
-    gpus_per_trial: float = 0.0
+    gpus_per_trial: Annotated[float, GPUS] = 0.0
     """share of a GPU a trial gets"""
-    max_concurrent: int | None = None
+    max_concurrent: Annotated[int | None, COUNT] = None
     """trials side by side; as many as fit, if not given"""
-    name: str | None = None
+    name: Annotated[str | None, PLAIN_NAME] = None
     """name of the sweep; made from the date, if not given"""
-    resume: str | None = None
+    resume: Annotated[str | None, PLAIN_NAME] = None
     """go on with the sweep of this name"""
     results: str = "results"
     """folder of all sweeps"""
@@ -58,58 +71,36 @@ class RunConfig:
     dry_run: bool = False
     """print the resolved configuration and the resources, start nothing"""
 
+    def __post_init__(self) -> None:
+        """Hold each setting to its rule. Raises ValueError with the flag, its value and what it must be."""
+        check(self)
+
 
 @dataclass(frozen=True)
 class SweepConfig(RunConfig):
     """Settings of one run of a search. The command line is this class."""
 
-    batch_size: int = 256
-    """images a training step"""
+    batch_size: Annotated[int, between(2, 1_000_000)] = 256
+    """images a training step, two at least: batch normalization compares them"""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """of training; auto: bfloat16 where the hardware has it"""
     compile: bool = False
     """compile the networks with torch.compile, which takes minutes at a trial's start"""
-    epochs: int = 10
+    epochs: Annotated[int, COUNT] = 10
     """epochs a trial, if nothing stops it"""
-    evaluation_samples: int = 1000
+    evaluation_samples: Annotated[int, between(20, 1_000_000)] = 1000
     """images that each evaluation generates"""
-    num_samples: int = 20
+    num_samples: Annotated[int, COUNT] = 20
     """trials"""
-    grace_epochs: int = 2
+    grace_epochs: Annotated[int, COUNT] = 2
     """no trial is stopped before this many epochs"""
-    no_early_stopping: bool = False
-    """train every trial to its last epoch, without ASHA"""
+    early_stopping: bool = True
+    """stop trials that do not keep up, by ASHA; otherwise every trial is trained to its last epoch"""
     surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
     """Gaussian process of the search: hyperparameters learned, the seed's own, fixed Matérn, drawn by NUTS"""
-    warm_start: str | None = None
+    warm_start: Annotated[str | None, PLAIN_NAME] = None
     """name of an earlier sweep, among the results or in MLflow, whose scores the search begins with"""
     points: str | None = None
     """JSON file with a list of settings to train to the end instead of searching"""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """of data order, networks and search"""
-
-    def __post_init__(self):
-        for name in (
-            "batch_size",
-            "epochs",
-            "num_samples",
-            "grace_epochs",
-            "dataset_limit",
-            "max_concurrent",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
-        if self.evaluation_samples < 20:
-            raise ValueError(f"--evaluation-samples is {self.evaluation_samples}; it must be 20 or more")
-        if self.image_size < 8:
-            raise ValueError(f"--image-size is {self.image_size}; it must be 8 or more")
-        for name in ("width", "cpus_per_trial"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
-        if self.gpus_per_trial < 0:
-            raise ValueError(f"--gpus-per-trial is {self.gpus_per_trial}; it must be 0 or more")
-        for option in ("name", "resume"):
-            value = getattr(self, option)
-            if value is not None and (Path(value).name != value or value.startswith(".")):
-                raise ValueError(f"--{option} is {value!r}; it must be a plain name, without slashes")

@@ -5,7 +5,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -26,7 +25,7 @@ from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
 from searchers.record.provenance import REDUCTION_FACTOR, about
 from searchers.record.schema import MODEL
 from searchers.record.trials import TrialRecord, best_record, ranked
-from searchers.study.config import SweepConfig, UsageError
+from searchers.study.config import SweepConfig, UsageError, require
 from searchers.study.study import Study
 from searchers.sweep.driver import Driver
 from searchers.sweep.fixed_points import FixedPoints, read_points
@@ -95,7 +94,7 @@ def run(
     points = given_points(study, config)
     check_settings(study, points)
     if points:
-        config = replace(config, num_samples=len(points), no_early_stopping=True)
+        config = replace(config, num_samples=len(points), early_stopping=False)
     search = make_search(study, config, points)
     with Driver(
         config,
@@ -166,8 +165,8 @@ def make_search(study: Study, config: SweepConfig, points: list[dict[str, Any]] 
 
     Raises UsageError where the surrogate's package is missing and where the earlier sweep can't be used.
     """
-    if config.surrogate == "nuts" and find_spec("pyro") is None:
-        raise UsageError("--surrogate nuts draws with Pyro, which is not installed: pip install '.[pyro]'")
+    if config.surrogate == "nuts":
+        require("--surrogate nuts", {"pyro": "pyro-ppl"})
     if points:
         return FixedPoints(points, study.metric, study.mode)
     return BayesOptSearch(
@@ -186,7 +185,7 @@ def make_scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRec
 
     Where there are several objectives every trial trains to its end: ASHA would judge it by the first alone.
     """
-    if config.no_early_stopping or study.objectives:
+    if not config.early_stopping or study.objectives:
         return FIFOScheduler()
     scheduler = AsyncHyperBandScheduler(
         max_t=config.epochs,

@@ -166,14 +166,14 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, cache):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--epochs", "0"], "--epochs is 0; it must be 1 or more"),
-        (["--image-size", "30"], "image_size is 30; it must be a multiple of 8"),
+        (["--epochs", "0"], "--epochs is 0; it must be from 1 to"),
+        (["--image-size", "30"], "--image-size is 30; it must be a multiple of 8"),
         (["--preset", "fast"], "'quick', 'report'"),
         (["--epocs", "3"], "--epochs"),
         (["--name", "a/b"], "it must be a plain name"),
         (["--features", "vgg"], "efficientnet_lite0"),
         (["--dataset", "nowhere"], "nowhere"),
-        (["--batch-size", "100"], "which gives no batch of 100; choose a batch size from 1 to"),
+        (["--batch-size", "100"], "which gives no batch of 100; choose a batch size of"),
         (["--resume", "nowhere"], "There is no sweep 'nowhere'"),
         (["--cpus-per-trial", "512"], "No trial fits"),
         (["--inception-weights", "nowhere.pth"], "nowhere.pth"),

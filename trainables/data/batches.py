@@ -43,7 +43,7 @@ class Batches:
         if batch_size < 1 or len(self) == 0:
             raise DataError(
                 f"the split {split!r} of {store.name} has {len(self.selected)} images, which gives no batch "
-                f"of {batch_size}; choose a batch size from 1 to {max(1, len(self.selected))}"
+                f"of {batch_size}; choose a batch size of {max(1, len(self.selected))} or less"
             )
         self._memory = _Memory()
         self._resident = self._to_device_memory()

@@ -165,7 +165,7 @@ CHANGED = {
     "dataset": "/a b/faces",
     "dataset_limit": None,
     "compile": True,
-    "no_early_stopping": True,
+    "early_stopping": False,
     "width": 0.5,
     "inception_weights": "/w.pth",
 }

@@ -555,7 +555,7 @@ def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged():
     records = [TrialRecord(name, n, {}, metrics) for n, (name, metrics) in enumerate(rows.items())]
     study, config = (
         SimpleNamespace(metric="mig", mode="max", objectives={}),
-        SimpleNamespace(no_early_stopping=False, epochs=4, grace_epochs=2),
+        SimpleNamespace(early_stopping=True, epochs=4, grace_epochs=2),
     )
     (bracket,) = make_scheduler(study, config, records)._brackets
     assert bracket._rungs == [(2, {"a": 0.5, "b": 0.4})]

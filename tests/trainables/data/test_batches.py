@@ -77,7 +77,7 @@ def test_a_limit_takes_the_seeds_choice(store):
 
 @pytest.mark.parametrize("batch_size", [0, 1000])
 def test_a_batch_size_that_gives_no_batch_is_refused(store, batch_size):
-    with pytest.raises(DataError, match=f"no batch of {batch_size}; choose a batch size from 1 to "):
+    with pytest.raises(DataError, match=f"no batch of {batch_size}; choose a batch size of "):
         Batches(store, "train", batch_size)
 
 
