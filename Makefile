@@ -42,6 +42,7 @@ chaos: .venv/.installed
 
 # The local part of a version (torch 2.13.0+cpu) names one build; the lock serves every machine.
 lock: .venv/.installed
-	.venv/bin/python -m piptools compile --quiet --extra dev --strip-extras --allow-unsafe --no-emit-index-url \
+	.venv/bin/python -m piptools compile --quiet --extra dev --extra happy-people \
+		--extra importance --extra login --strip-extras --allow-unsafe --no-emit-index-url \
 		--no-emit-find-links --no-annotate --no-header --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu$$//' requirements.lock
