@@ -129,7 +129,7 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     from searchers.sweep.run import run
 
     folder = Path(config.results) / config.name
-    store(folder, sweep_id, config)
+    store(folder, PROGRAM, sweep_id, config)
     prepared = prepare(config, console, channels=1)
     rows = []
     for model in config.models:

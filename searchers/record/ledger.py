@@ -71,7 +71,7 @@ class Ledger:
                 raise
 
     def events(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield (offset of the next event, event) from a byte offset on, complete lines only."""
+        """Yield (offset of the next event, event) from a byte offset on: whole lines that hold an event."""
         if not self.path.exists():
             return
         with open(self.path, "rb") as file:
@@ -80,19 +80,32 @@ class Ledger:
                 if not line.endswith(b"\n"):
                     return
                 offset += len(line)
-                yield offset, json.loads(line)
+                if (event := read_event(line)) is not None:
+                    yield offset, event
 
     def size(self) -> int:
         """Return the number of bytes that have been written."""
         return self.path.stat().st_size if self.path.exists() else 0
 
+    def damaged(self) -> list[int]:
+        """Return the numbers, from 1, of lines that hold no event; a last line without its end is none."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_bytes().split(b"\n")[:-1]
+        return [number for number, line in enumerate(lines, 1) if line.strip() and read_event(line) is None]
+
     def trials(self) -> dict[str, TrialRecord]:
-        """Return the record of every trial, in the order they were begun."""
+        """Return the record of every trial, in the order they were begun.
+
+        Results of a trial whose beginning is not known are left out: its settings are lost.
+        """
         records: dict[str, TrialRecord] = {}
         for _, event in self.events():
-            trial = event.get("trial")
+            trial = event.get("trial", "")
             if event["event"] == TRIAL:
                 records.setdefault(trial, TrialRecord(trial, event["number"], event["config"]))
+            elif trial not in records:
+                continue
             elif event["event"] == RESULT:
                 records[trial].metrics.setdefault(event["epoch"], event["metrics"])
             elif event["event"] == DROP:
@@ -106,3 +119,24 @@ class Ledger:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+# What `Ledger.trials` and the exporter need of each event.
+NEEDED: dict[str, dict[str, type]] = {
+    TRIAL: {"trial": str, "number": int, "config": dict},
+    RESULT: {"trial": str, "epoch": int, "metrics": dict},
+    END: {"trial": str, "status": str},
+    DROP: {"trial": str},
+}
+
+
+def read_event(line: bytes) -> dict[str, Any] | None:
+    """Return the event of a line; None where a fault of the disk or a person's hand left none."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return None
+    needed = NEEDED.get(event["event"], {})
+    return event if all(isinstance(event.get(key), kind) for key, kind in needed.items()) else None

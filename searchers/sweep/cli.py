@@ -35,7 +35,7 @@ def main_of(
     console, errors = Console(), Console(stderr=True)
     config = parse(program, presets, sys.argv[1:] if arguments is None else arguments)
     try:
-        config, sweep_id = resolve(config, presets[config.preset])
+        config, sweep_id = resolve(config, presets[config.preset], program)
         if config.dry_run:
             print_plan(config, console)
             return 0

@@ -63,7 +63,7 @@ class Driver:
         self.resume = resume_command(program, config, resume_as)
         self.folder = (Path(config.results) / config.name).resolve()
         before = stored(self.folder)
-        if before and before.get("data_hash") not in (None, data_hash):
+        if before and before.data_hash not in (None, data_hash):
             raise UsageError(
                 f"The images of {config.dataset} are not those that sweep {config.name!r} began with: bring "
                 "those back to go on, or begin a new sweep"
@@ -78,9 +78,12 @@ class Driver:
                 self.ledger.claim()
             except LedgerBusyError:
                 raise UsageError(f"Sweep {config.name!r} is running already, in another process") from None
+            if damaged := self.ledger.damaged():
+                lines = ", ".join(map(str, damaged))
+                console.print(f"{self.ledger.path}: what stood in line {lines} is lost; all else is kept.")
             self.recorder = LedgerCallback(self.ledger, self.folder, epochs)
             self._refuse_lost_snapshot()
-            store(self.folder, sweep_id, config, data_hash)
+            store(self.folder, program, sweep_id, config, data_hash)
         self.exporter: MlflowExporter | None = None
         joined = self.cluster.describe(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent)
         console.print(joined, highlight=False)

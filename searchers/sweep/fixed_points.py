@@ -1,10 +1,14 @@
-"""A searcher that searches nothing: it trains the settings of a file, one trial each."""
+"""A searcher that runs a fixed list of configurations, one trial each."""
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
+
+from searchers.bayesopt.space import Space
 
 
 class FixedPoints(Searcher):
@@ -37,10 +41,11 @@ class FixedPoints(Searcher):
         self.suggested = json.loads(Path(checkpoint_path).read_text())
 
 
-def read_points(path: Path, known: set[str]) -> list[dict[str, Any]]:
+def read_points(path: Path, space: Space, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a file's list of settings: `[{"beta": 76.3, "seed": 1}, …]`, or the same under "points".
 
-    Raises ValueError, in one sentence, where there is no such list or where a setting is not in `known`.
+    A setting is a dimension of `space`, inside its bounds, or one of the sweep's `settings`, of its type.
+    Raises ValueError, in one sentence that names the entry, where there is no such list.
     """
     try:
         content = json.loads(path.read_text())
@@ -51,7 +56,28 @@ def read_points(path: Path, known: set[str]) -> list[dict[str, Any]]:
     points = content.get("points") if isinstance(content, dict) else content
     if not (isinstance(points, list) and points and all(isinstance(p, dict) and p for p in points)):
         raise ValueError(f'{path} holds no list of settings such as [{{"beta": 76.3, "seed": 1}}]')
-    for point in points:
-        if unknown := set(point) - known:
-            raise ValueError(f"{path} sets {min(unknown)!r}; it can set {', '.join(sorted(known))}")
+    dimensions = {dimension.name: dimension for dimension in space.dimensions}
+    known = sorted({*dimensions, *settings})
+    for number, point in enumerate(points, 1):
+        for name, value in point.items():
+            if name not in known:
+                raise ValueError(f"{path} sets {name!r}; it can set {', '.join(known)}")
+            try:
+                if name in dimensions:
+                    dimensions[name].encode(value)
+                else:
+                    _check_type(name, value, settings[name])
+            except ValueError as error:
+                raise ValueError(f"entry {number} of {path}: {error}") from error
     return points
+
+
+def _check_type(name: str, value: Any, usual: Any) -> None:
+    """Raise ValueError where a value is not of the type that the sweep's own value has."""
+    if usual is None:
+        return
+    kinds: tuple[type, ...] = (int, float) if isinstance(usual, float) else (type(usual),)
+    if isinstance(value, bool) != isinstance(usual, bool) or not isinstance(value, kinds):
+        raise ValueError(f"{name} is {value!r}; it must be of the kind of {usual!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; it must be finite")

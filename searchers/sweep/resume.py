@@ -2,23 +2,28 @@
 
 import json
 import secrets
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from searchers.record.files import write_whole
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, UsageError
 
 UNKNOWN_TO_RESUME = ("preset", "resume", "dry_run", "name")
 STORED = "sweep.json"  # in a sweep's folder: what `resolve` reads when it is resumed
 
 
-def resolve(config: RunConfig, defaults: RunConfig) -> tuple[RunConfig, str]:
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str]:
     """Return the configuration of a new or of a resumed sweep, and the sweep's id.
 
-    Raises UsageError where the name is taken, where there is nothing to resume, where a resumed sweep is
-    given other settings than it began with, and where a password would get into the record.
+    Raises UsageError where the name is taken, where there is nothing to resume or it can't be read, where a
+    resumed sweep is given other settings than it began with or is another program's, and where a password
+    would get into the record.
     """
     if urlsplit(config.tracking_uri).password is not None:
         raise UsageError(
@@ -47,22 +52,51 @@ def resolve(config: RunConfig, defaults: RunConfig) -> tuple[RunConfig, str]:
     if refused:
         flag = "--" + refused[0].replace("_", "-")
         raise UsageError(f"A resumed sweep keeps the settings it began with: leave out {flag}")
-    config = type(config)(**before["config"] | {name: getattr(config, name) for name in changed})
-    return replace(config, resume=config.name), before["sweep_id"]
+    if before.program != program:
+        raise UsageError(
+            f"Sweep {config.resume!r} is one of {before.program}: {before.program} --resume {config.resume}"
+        )
+    try:
+        kept = type(config)(**before.config | {name: getattr(config, name) for name in changed})
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"The settings of sweep {config.resume!r} are another version's, or damaged: {error}"
+        ) from error
+    return replace(kept, resume=kept.name), before.sweep_id
 
 
-def stored(folder: Path) -> dict[str, Any] | None:
-    """Return what `store` has written in a sweep's folder; None where it has not."""
+@dataclass(frozen=True)
+class Stored:
+    """What `store` has written of a sweep: the program that ran it, its id, its data and its settings."""
+
+    program: str
+    sweep_id: str
+    data_hash: str | None
+    config: dict[str, Any]
+
+
+def stored(folder: Path) -> Stored | None:
+    """Return what `store` has written in a sweep's folder; None where it has not.
+
+    Raises UsageError where the file is damaged.
+    """
     path = folder / STORED
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        found = Stored(**json.loads(path.read_text()))
+        if isinstance(found.sweep_id, str) and isinstance(found.config, dict):
+            return found
+        reason = "it lacks the sweep's id or settings"
+    except (ValueError, TypeError, OSError) as error:
+        reason = str(error)
+    raise UsageError(f"{path} can't be read ({reason}): bring it back, or begin a new sweep")
 
 
-def store(folder: Path, sweep_id: str, config: RunConfig, data_hash: str | None = None) -> None:
+def store(folder: Path, program: str, sweep_id: str, config: RunConfig, data_hash: str | None = None) -> None:
     """Write what `resolve` reads when the sweep is resumed: whole, or not at all. Raises OSError."""
-    content = json.dumps({"sweep_id": sweep_id, "data_hash": data_hash, "config": asdict(config)}, indent=2)
+    content = json.dumps(asdict(Stored(program, sweep_id, data_hash, asdict(config))), indent=2)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / STORED
     if not (path.exists() and path.read_text() == content):
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(content)
-        temporary.replace(path)
+        write_whole(path, content)

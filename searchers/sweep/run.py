@@ -209,7 +209,7 @@ def given_points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | No
     if not config.points:
         return list(study.points) if study.points else None
     try:
-        return read_points(Path(config.points), {*study.space, *study.settings})
+        return read_points(Path(config.points), read_space(study.space), study.settings)
     except ValueError as error:
         raise UsageError(f"--points: {error}") from error
 

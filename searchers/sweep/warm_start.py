@@ -35,7 +35,7 @@ def earlier_results(
     folder, new = Path(config.results) / config.warm_start, vars(config)
     ledger = folder / "ledger.jsonl"
     if ledger.exists():
-        settings, trials = stored(folder)["config"], list(Ledger(ledger).trials().values())
+        settings, trials = _settings(folder), list(Ledger(ledger).trials().values())
     else:
         try:
             settings, trials = recorded_sweep(config.tracking_uri, config.warm_start, metric)
@@ -49,6 +49,14 @@ def earlier_results(
     if not any(metric in row for trial in trials for row in trial.metrics.values()):
         raise ValueError(f"no trial of {config.warm_start!r} reported {metric!r}")
     return [(t.config, value) for t in trials if (value := _value(t, metric)) is not None]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """Return the settings that the sweep in this folder ran with. Raises ValueError where they are lost."""
+    before = stored(folder)
+    if before is None:
+        raise ValueError(f"{folder} has no settings beside its ledger")
+    return before.config
 
 
 def _check(name: str, settings: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from searchers.record.ledger import Ledger, LedgerBusyError
 
 METRICS = st.dictionaries(st.sampled_from(["fid", "elbo", "kl"]), st.floats(allow_nan=False), max_size=3)
-EVENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5), METRICS), max_size=30)
+EVENTS = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(1, 5), METRICS), max_size=30)
 
 
 def write(ledger, trial, number=1, epochs=(), status=None):

@@ -23,11 +23,12 @@ def config(tmp_path, monkeypatch):
     return SweepConfig(name="one", results=str(tmp_path / "results"), epochs=3)
 
 
+PROGRAM = "python -m searchers.x"
+
+
 def drive(config, data_hash="a", console=None):
     console = console or Console(file=io.StringIO())
-    return Driver(
-        config, "id", "python -m searchers.x", console, epochs=3, num_samples=2, data_hash=data_hash
-    )
+    return Driver(config, "id", PROGRAM, console, epochs=3, num_samples=2, data_hash=data_hash)
 
 
 def ended(driver):
@@ -64,19 +65,21 @@ def test_a_sweep_does_not_go_on_with_other_images(config):
 def test_a_full_disk_leaves_the_settings_whole(config, monkeypatch):
     drive(config).ledger.close()
     path = Path(config.results) / "one" / STORED
-    before, write_text = path.read_text(), Path.write_text
+    before = path.read_text()
 
-    def full(self, text):
-        write_text(self, text[:5])
+    def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr("searchers.record.files.os.fsync", full)
         with pytest.raises(ClusterError, match=r"disk is full.*--resume one"):
             drive(replace(config, max_concurrent=1))
-    assert path.read_text() == before
-    assert stored(path.parent)["sweep_id"] == "id"
-    assert resolve(SweepConfig(resume="one", results=config.results), SweepConfig())[1] == "id"
+    assert path.read_text() == before and sorted(path.parent.iterdir()) == [
+        path.with_name("ledger.jsonl"),
+        path,
+    ]
+    assert stored(path.parent).sweep_id == "id"
+    assert resolve(SweepConfig(resume="one", results=config.results), SweepConfig(), PROGRAM)[1] == "id"
 
 
 def test_gpus_that_no_trial_asks_for_are_spoken_of(config, monkeypatch):
@@ -89,6 +92,6 @@ def test_gpus_that_no_trial_asks_for_are_spoken_of(config, monkeypatch):
 
 def test_a_password_stays_out_of_the_record():
     with pytest.raises(UsageError, match="MLFLOW_TRACKING_PASSWORD") as error:
-        resolve(SweepConfig(tracking_uri="https://me:secret@host:5000"), SweepConfig())
+        resolve(SweepConfig(tracking_uri="https://me:secret@host:5000"), SweepConfig(), PROGRAM)
     assert "secret" not in str(error.value)
-    resolve(SweepConfig(tracking_uri="https://host:5000"), SweepConfig())
+    resolve(SweepConfig(tracking_uri="https://host:5000"), SweepConfig(), PROGRAM)

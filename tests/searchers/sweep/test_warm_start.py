@@ -48,7 +48,9 @@ def place(tmp_path_factory):
     )
     folder = place / "earlier"
     folder.mkdir()
-    (folder / "sweep.json").write_text(json.dumps({"sweep_id": "id", "config": asdict(config)}))
+    (folder / "sweep.json").write_text(
+        json.dumps({"program": "x", "sweep_id": "id", "data_hash": None, "config": asdict(config)})
+    )
     ledger = Ledger(folder / "ledger.jsonl")
     for number, (trial, (status, values, kind)) in enumerate(TRIALS.items(), start=1):
         setting = {"beta": 10.1 * number, "nested": {"units": number}, "kind": kind, "fixed": 3}

@@ -1,0 +1,55 @@
+"""Files of settings to train: what can't be trained is refused before anything begins."""
+
+import json
+
+import pytest
+
+from searchers.bayesopt.space import Choice, Integer, Real, Space
+from searchers.sweep.fixed_points import read_points
+
+SPACE = Space([Real("beta", 1.0, 150.0), Integer("layers", 1, 4), Choice("model", ("VAE", "GAN"))])
+SETTINGS = {"seed": 0, "learning_rate": 1e-3, "compile": False, "weights": None}
+
+
+def read(tmp_path, content):
+    path = tmp_path / "points.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return read_points(path, SPACE, SETTINGS)
+
+
+def test_a_list_of_settings_is_returned_as_it_is(tmp_path):
+    points = [{"beta": 76, "seed": 1}, {"model": "GAN", "learning_rate": 1, "weights": "file"}]
+    assert read(tmp_path, points) == read(tmp_path, {"of": "id", "points": points}) == points
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        ({"beta": "76.3"}, "beta = '76.3' is not a number"),
+        ({"beta": None}, "beta = None is not a number"),
+        ({"beta": float("nan")}, "beta = nan lies outside"),
+        ({"beta": 1e30}, r"beta = 1e\+30 lies outside \[1.0, 150.0\]"),
+        ({"beta": True}, "beta = True is not a number"),
+        ({"beta": [1.0]}, r"beta = \[1.0\] is not a number"),
+        ({"layers": "2"}, "layers = '2' is not a number"),
+        ({"model": "WGAN"}, "model = 'WGAN' is none of"),
+        ({"seed": 1.5}, "seed is 1.5; it must be of the kind of 0"),
+        ({"seed": True}, "seed is True; it must be of the kind of 0"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf; it must be finite"),
+        ({"compile": 1}, "compile is 1; it must be of the kind of False"),
+    ],
+)
+def test_a_bad_entry_is_named(tmp_path, second, reason):
+    with pytest.raises(ValueError, match=rf"entry 2 of .*points.json: {reason}"):
+        read(tmp_path, [{"beta": 2.0}, second])
+
+
+@pytest.mark.parametrize("content", ["", "[", "[]", "{}", "3", "[3]", "[{}]", '{"points": 3}'])
+def test_no_list_of_settings_is_told(tmp_path, content):
+    with pytest.raises(ValueError, match=r"points.json (is no JSON|holds no list of settings)"):
+        read(tmp_path, content)
+
+
+def test_an_unknown_setting_is_told(tmp_path):
+    with pytest.raises(ValueError, match="sets 'bta'; it can set beta, compile"):
+        read(tmp_path, [{"bta": 2.0}])

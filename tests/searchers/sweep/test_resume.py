@@ -1,0 +1,114 @@
+"""A sweep's stored settings, whole and damaged: a sentence, never a traceback, and nothing is lost."""
+
+import json
+import random
+
+import pytest
+
+from searchers.densities import DensityConfig
+from searchers.record.ledger import Ledger
+from searchers.record.schema import FINISHED
+from searchers.study.config import SweepConfig, UsageError
+from searchers.sweep.resume import STORED, resolve, store, stored
+
+PROGRAM = "python -m searchers.x"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    store(tmp_path / "one", PROGRAM, "id", SweepConfig(name="one", results=str(tmp_path), epochs=7), "hash")
+    return tmp_path / "one"
+
+
+def resume(folder, program=PROGRAM, kind=SweepConfig):
+    return resolve(kind(resume="one", results=str(folder.parent)), kind(), program)
+
+
+def test_a_resumed_sweep_has_the_settings_it_began_with(folder):
+    config, sweep_id = resume(folder)
+    assert (config.epochs, config.name, config.resume, sweep_id) == (7, "one", "one", "id")
+    assert stored(folder).data_hash == "hash"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "7",
+        '{"sweep_id": "id"}',
+        '{"program": 1, "sweep_id": 2, "data_hash": 3, "config": 4}',
+    ],
+)
+def test_a_damaged_file_is_told(folder, text):
+    (folder / STORED).write_text(text)
+    with pytest.raises(UsageError, match=r"sweep.json can't be read \(.*\): bring it back"):
+        resume(folder)
+
+
+def test_the_settings_of_another_version_are_told(folder):
+    content = json.loads((folder / STORED).read_text())
+    content["config"]["momentum"] = 0.9
+    (folder / STORED).write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"are another version's, or damaged: .*momentum"):
+        resume(folder)
+
+
+def test_a_sweep_of_another_program_is_told(folder):
+    with pytest.raises(UsageError, match=r"is one of python -m searchers\.x: .* --resume one"):
+        resume(folder, "python -m searchers.densities", DensityConfig)
+
+
+def test_what_is_stored_survives_any_mutation_with_a_sentence(folder):
+    """Two hundred bytes changed, cut, doubled: each resume works or says why it does not."""
+    original, chance = (folder / STORED).read_bytes(), random.Random(0)
+    outcomes = set()
+    for _ in range(200):
+        content = mutated(original, chance)
+        (folder / STORED).write_bytes(content)
+        try:
+            resume(folder)
+            outcomes.add("resumed")
+        except UsageError as error:
+            assert len(str(error).splitlines()) == 1
+            outcomes.add("told")
+    assert outcomes == {"resumed", "told"}
+
+
+def test_a_ledger_keeps_what_can_be_read_of_it(tmp_path):
+    """Cut lines, NUL bytes, blank and doubled lines, CRLF: all whole events stay, the others are numbered."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for number in (1, 2):
+        ledger.append("trial", trial=f"t{number}", number=number, config={"beta": 1.0})
+        ledger.append("result", trial=f"t{number}", epoch=3, metrics={"fid": 1.0 * number}, images={})
+        ledger.append("end", trial=f"t{number}", status=FINISHED)
+    ledger.close()
+    lines = ledger.path.read_bytes().splitlines()
+    damaged = [lines[0], lines[0], b"", lines[1][:20], lines[1] + b"\r", b"\0" * 30, *lines[2:]]
+    ledger.path.write_bytes(b"\n".join(damaged) + b"\n" + lines[0][:9])
+    assert ledger.damaged() == [4, 6]
+    records = ledger.trials()
+    assert {name: (r.status, r.last("fid")) for name, r in records.items()} == {
+        "t1": (FINISHED, 1.0),
+        "t2": (FINISHED, 2.0),
+    }
+    original, chance = ledger.path.read_bytes(), random.Random(1)
+    for _ in range(200):
+        ledger.path.write_bytes(mutated(original, chance))
+        ledger.damaged()
+        assert ledger.trials().keys() <= {"t1", "t2"} or b"t1" in original
+        for record in ledger.trials().values():
+            record.last("fid")
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """Return the content with a byte changed, a stretch cut or doubled, or its end lost."""
+    i, j = sorted(chance.randrange(len(content)) for _ in range(2))
+    kind = chance.randrange(4)
+    if kind == 0:
+        return content[:i] + bytes([chance.randrange(256)]) + content[i + 1 :]
+    if kind == 1:
+        return content[:i] + content[j:]
+    return content[:j] + content[i:] if kind == 2 else content[:i]
