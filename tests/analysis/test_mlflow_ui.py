@@ -7,8 +7,8 @@ import pytest
 
 from analysis.record.runs import load
 from tests.fixtures.recorded import METRIC
+from tests.fixtures.waits import PATIENCE
 
-PATIENCE = 60  # seconds
 TRAINING = "workflowType=machine_learning"  # without it the pages open in "GenAI" mode, which hides the runs
 SCROLL_DOWN = "for (const e of document.querySelectorAll('*')) e.scrollTop = e.scrollHeight"
 # The table's rows stand in the document as they came; only their places on the screen are sorted.

@@ -7,12 +7,13 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
+
+from tests.fixtures.waits import PATIENCE, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = ["ray_cluster.yaml", "cluster/aws.yaml", "cluster/gcp.yaml"]
@@ -198,13 +199,11 @@ def ec2(tmp_path, monkeypatch):
         "HOME": str(tmp_path),
     }.items():
         monkeypatch.setenv(name, value)
-    deadline = time.monotonic() + 60
-    while socket.socket().connect_ex(("127.0.0.1", port)):
-        assert time.monotonic() < deadline, (tmp_path / "moto.log").read_text()
-        time.sleep(0.1)
+    wait_until(lambda: server.poll() is not None or socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+    assert server.poll() is None, (tmp_path / "moto.log").read_text()
     yield
     server.terminate()
-    server.wait(timeout=20)
+    server.wait(timeout=PATIENCE)
 
 
 def test_ec2_gives_the_nodes_of_aws_yaml(ec2):

@@ -16,10 +16,10 @@ from mlflow import MlflowClient
 
 from searchers.record.ledger import Ledger
 from searchers.record.schema import TRIAL_TAG
+from tests.fixtures.waits import PATIENCE
 from tests.searchers.test_beta_vaegan import TINY, command, environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-PATIENCE = 600
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * PATIENCE)]
 TRIALS, EPOCHS = 4, 3
 SWEEP = [*TINY.split(), "--num-samples", str(TRIALS), "--epochs", str(EPOCHS), "--no-early-stopping"]
 

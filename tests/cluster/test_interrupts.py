@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from cluster.interrupts import ENDING, end_in_order, take_sigterm_as_ctrl_c
+from tests.fixtures.waits import PATIENCE
 
 SIGNS = [signal.SIGINT, signal.SIGTERM]
 
@@ -39,7 +40,7 @@ def test_the_first_is_told_and_asks_tune_to_end(said, sign):
     with end_in_order(said):
         signal.signal(signal.SIGUSR1, lambda *_: asked.append(True))  # as tune.run does at its start
         os.kill(os.getpid(), sign)
-        assert said.told.wait(60)
+        assert said.told.wait(PATIENCE)
         assert (said.words, asked) == ([ENDING], [True])
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), sign)

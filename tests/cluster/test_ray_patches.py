@@ -13,8 +13,8 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 from cluster import ray_patches
 from cluster.ray_patches import LONGEST_TEMPORARY_FOLDER, KilledForMemory, temporary_folder
+from tests.fixtures.waits import PATIENCE
 
-PATIENCE = 600  # seconds; Ray starts in five on two idle cores
 LONG = "a-folder-whose-name-is-longer-than-a-socket-s-path-may-be"
 
 # What Ray does by itself. SIGTERM goes to a copy of the process, for Ray would end this one.
@@ -95,7 +95,6 @@ def ours(tmp_path_factory):
     return run(OURS, HOME="/proc/nowhere", TMPDIR=str(temporary))
 
 
-@pytest.mark.timeout(PATIENCE)
 class TestAnEmbeddedRay:
     def test_starts_where_home_cannot_be_written_and_tmpdir_is_long(self, ours):
         assert "Embedded Ray on this machine: 1 node" in ours.stdout, ours.stderr

@@ -9,9 +9,9 @@ import pytest
 
 from searchers.record.ledger import Ledger
 from tests.fixtures.machines import PACKAGES, REPOSITORY, Network
+from tests.fixtures.waits import PATIENCE
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-PATIENCE = 500
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 SWEEP = (
     "--dataset-limit 60 --image-size 16 --width 0.1 --batch-size 16 --evaluation-samples 20 "
     "--features random --num-samples 6 --epochs 2 --gpus-per-trial 1 --name tiny "
@@ -104,7 +104,7 @@ def test_up_sweep_down(laptop, network):
     assert (data / "mlflow.db").exists() and (data / "artifacts").exists()
 
     laptop.ray("down -y ray_cluster.yaml")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while left := {machine.name: machine.processes() for machine in network.machines if machine.processes()}:
         assert time.monotonic() < deadline, left
         time.sleep(1)

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,9 +21,9 @@ from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
 from searchers.record.schema import TRIAL_TAG
+from tests.fixtures.waits import PATIENCE, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE = 240  # an MLflow server takes 17 s to start on two idle cores
 
 
 def free_port() -> int:
@@ -35,13 +34,6 @@ def free_port() -> int:
 
 def command(folder: Path, port: int, *flags: str) -> list[str]:
     return [sys.executable, "-m", "cluster.tracking", "--folder", str(folder), "--port", str(port), *flags]
-
-
-def wait_until(what, patience: float = PATIENCE) -> None:
-    deadline = time.monotonic() + patience
-    while not what():
-        assert time.monotonic() < deadline, f"not within {patience} s"
-        time.sleep(0.2)
 
 
 def owner_and_group(folder: Path) -> list[int]:
@@ -122,7 +114,7 @@ def test_a_killed_server_comes_back_and_has_all_of_it(server, tmp_path, capsys):
     # Then the cluster goes: the server ends by itself, as a whole.
     group = owner_and_group(server.folder)[1]
     server.head.close()
-    wait_until(lambda: not group_lives(group), 60)
+    wait_until(lambda: not group_lives(group))
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port))
     assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
@@ -156,19 +148,23 @@ def test_a_taken_port_is_named(tmp_path, capsys):
     assert f"Cannot listen on 127.0.0.1:{port} (Address already in use)" in capsys.readouterr().err
 
 
-@pytest.mark.timeout(60)
 def test_a_server_that_keeps_crashing_ends_when_it_is_told(monkeypatch):
-    started = []
+    started, told = [], []
+
+    def stop():
+        if not told:  # `serve` waits, from now on, before it starts the server anew
+            told.append(threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)))
+            told[0].start()
+
     crashing = SimpleNamespace(
         config=SimpleNamespace(follow=None),
         start=lambda owner, stopping: started.append(1),
         alive=lambda: False,
-        stop=lambda: None,
+        stop=stop,
         welcome=lambda: "",
     )
-    monkeypatch.setattr(tracking, "RESTART_SECONDS", (600,))
+    monkeypatch.setattr(tracking, "RESTART_SECONDS", (10 * PATIENCE,))
     handlers = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGINT)}
-    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
     try:
         tracking.serve(crashing, None, lambda words: None)
     finally:
@@ -230,4 +226,4 @@ def test_beyond_loopback_only_the_password_opens(tmp_path, monkeypatch):
         assert password not in arguments + said + (folder / "server.log").read_text()
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE)

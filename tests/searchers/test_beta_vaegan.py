@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from searchers.beta_vaegan import FIRST_BETAS
 from searchers.record.ledger import Ledger
 from searchers.record.schema import TRIAL_TAG
+from tests.fixtures.waits import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
@@ -37,7 +38,7 @@ def environment(cache):
     return os.environ | {"XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
-def run(folder, cache, *arguments, timeout=200):
+def run(folder, cache, *arguments, timeout=PATIENCE):
     return subprocess.run(
         command(*arguments),
         cwd=folder,
@@ -59,7 +60,7 @@ def start(folder, cache, *arguments, name, results):
         text=True,
     )
     ledger = folder / "results" / name / "ledger.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not (ledger.exists() and ledger.read_text().count('"event": "result"') >= results):
         if time.monotonic() > deadline:
             driver.kill()
@@ -157,7 +158,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, cache):
     arguments = [*TINY.split(), "--num-samples", "6", "--epochs", "3"]
     driver, _ = start(tmp_path, cache, *arguments, name="stopped", results=1)
     driver.send_signal(signal.SIGINT)
-    out, err = driver.communicate(timeout=90)
+    out, err = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 130, out + err
     assert "python -m searchers.beta_vaegan --resume stopped" in out
     assert "Traceback" not in out + err

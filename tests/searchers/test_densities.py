@@ -15,6 +15,7 @@ from searchers.densities import PRESETS, DensityConfig, study
 from searchers.reports.densities import score_table, seed_figures
 from searchers.reports.density_figures import decode_plane, draw_figures
 from searchers.sweep.prepare import Prepared
+from tests.fixtures.waits import PATIENCE
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig
 
@@ -126,7 +127,9 @@ def test_the_plane_is_drawn_with_the_first_latent_to_the_right_and_the_second_up
 def test_a_tiny_comparison_ends_with_its_scores_and_figures(tmp_path):
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "200"}
     command = [sys.executable, "-m", "searchers.densities", *TINY.split()]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=290)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     scores = json.loads((tmp_path / "results/tiny/scores.json").read_text())
     assert [score["model"] for score in scores] == [model for model in MODELS for _ in range(2)]

@@ -16,6 +16,7 @@ from searchers.happy_people import PRESETS, HappyPeopleConfig, points
 from searchers.record.ledger import Ledger
 from searchers.record.schema import TRIAL_TAG
 from searchers.reports.happy_people import KEPT, what_is_kept
+from tests.fixtures.waits import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
@@ -35,7 +36,7 @@ def environment(tmp_path_factory):
     return os.environ | paths | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
-def run(folder, environment, *arguments, timeout=280):
+def run(folder, environment, *arguments, timeout=PATIENCE):
     return subprocess.run(
         command(*arguments), cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
     )
@@ -102,14 +103,14 @@ def test_every_round_is_in_mlflow_with_its_provenance_and_images(finished):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2 * PATIENCE)
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path, environment):
     arguments = [*TINY.split(), "--queries", "15", "--name", "killed"]
     first = subprocess.Popen(
         command(*arguments), cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
     )
     ledger = tmp_path / "results/killed/ledger.jsonl"
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + PATIENCE
     try:
         while not (ledger.exists() and ledger.read_text().count('"result"') >= 4):
             assert time.monotonic() < deadline, "the sweep did not get to its fourth round"
@@ -118,7 +119,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path, environment):
         first.send_signal(signal.SIGKILL)
         first.wait()
     before = Ledger(ledger).trials()
-    done = run(tmp_path, environment, "--resume", "killed", timeout=400)
+    done = run(tmp_path, environment, "--resume", "killed")
     assert done.returncode == 0, done.stdout + done.stderr
     after = Ledger(ledger).trials()
     assert [record.epoch for record in after.values()] == [3, 3, 3]

@@ -17,6 +17,7 @@ from searchers.lego_vae import PRESETS, LegoConfig, final_study, study
 from searchers.record.ledger import Ledger
 from searchers.reports.faces import COLUMNS, FILM_STEPS, MORPHS, PAUSE, draw_faces
 from searchers.sweep.prepare import Prepared
+from tests.fixtures.waits import PATIENCE
 from trainables.data.sources import load
 from trainables.models.lego_vae import LegoVAE, morph
 
@@ -84,7 +85,9 @@ def test_the_figures_are_of_the_models_own_faces(tmp_path):
 def run(folder, *arguments):
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "200"}
     command = [sys.executable, "-m", "searchers.lego_vae", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
 
 
 @pytest.mark.slow

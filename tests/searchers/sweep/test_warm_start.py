@@ -20,6 +20,7 @@ from searchers.record.schema import FAILED as BROKEN
 from searchers.study.config import SweepConfig, UsageError
 from searchers.sweep.run import _earlier
 from searchers.sweep.warm_start import earlier_results
+from tests.fixtures.waits import PATIENCE
 
 SPACE = {
     "beta": tune.uniform(1, 150),
@@ -62,7 +63,7 @@ def place(tmp_path_factory):
     sweep = SweepRecord("id", "earlier", "tests", "A sweep.", params=lasting_settings(config) | PROVENANCE)
     delivery = MlflowExporter(ledger, folder, uri, sweep)
     delivery.start()
-    assert delivery.close(timeout=120) == 0, delivery.error
+    assert delivery.close(timeout=PATIENCE) == 0, delivery.error
     ledger.close()
     return replace(config, name="later", warm_start="earlier")
 
@@ -148,6 +149,6 @@ def test_where_there_is_no_such_sweep(place, tmp_path):
         ledger = Ledger(tmp_path / f"{sweep}.jsonl")
         delivery = MlflowExporter(ledger, tmp_path, uri, SweepRecord(sweep, "twice", "tests", "A sweep."))
         delivery.start()
-        assert delivery.close(timeout=120) == 0, delivery.error
+        assert delivery.close(timeout=PATIENCE) == 0, delivery.error
     with pytest.raises(ValueError, match="has 2 of that name"):
         earlier_results(replace(place, warm_start="twice"), "fid", space, PROVENANCE)

@@ -225,7 +225,6 @@ def test_a_compiled_model_trains_as_an_eager_one(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @COMPILERS_OWN
 def test_compiled_kernels_train_as_eager_ones():
     from torch._dynamo.utils import counters

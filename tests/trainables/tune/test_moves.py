@@ -49,7 +49,6 @@ def two_nodes(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_trial_goes_on_elsewhere_when_its_node_dies(two_nodes, tmp_path):
     cluster, nodes = two_nodes
     doomed = tmp_path / "doomed"
