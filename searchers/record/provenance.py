@@ -14,6 +14,7 @@ from typing import Any
 
 from searchers.bayesopt.space import Real, Space
 from searchers.record.schema import (
+    ARGUMENTS_TAG,
     COMMAND_TAG,
     METRIC_TAG,
     MODE_TAG,
@@ -21,11 +22,13 @@ from searchers.record.schema import (
     OBJECTIVES_TAG,
     PROGRAM_TAG,
     RETRAINS_TAG,
+    SPACE_PARAM,
 )
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, SweepConfig
 from searchers.study.study import Study
 
 REDUCTION_FACTOR = 3  # of ASHA: a third of the trials that reach a rung go on
+NO_ARGUMENTS = ("name", "resume", "dry_run", "tracking_uri")
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")
 
 
@@ -51,10 +54,11 @@ def about(study: Study, space: Space, config: SweepConfig, program: str) -> Abou
     params = {
         **lasting_settings(config),
         **(study.provenance or {}),
-        **{f"space/{name}": json.dumps(extent) for name, extent in extents(space).items()},
+        **{f"{SPACE_PARAM}{name}": json.dumps(extent) for name, extent in extents(space).items()},
         "reduction_factor": REDUCTION_FACTOR,
     }
     tags = {**origin(program), METRIC_TAG: study.metric, MODE_TAG: study.mode}
+    tags[ARGUMENTS_TAG] = json.dumps(recorded_arguments(config))
     if study.objectives:
         tags[OBJECTIVES_TAG] = json.dumps({study.metric: study.mode, **study.objectives})
     model = getattr(study.trainable, "model_class", None)
@@ -63,6 +67,11 @@ def about(study: Study, space: Space, config: SweepConfig, program: str) -> Abou
     if config.points and (retrained := json.loads(Path(config.points).read_text())) and "of" in retrained:
         tags[RETRAINS_TAG] = retrained["of"]
     return About(description, params, tags)
+
+
+def recorded_arguments(config: RunConfig) -> dict[str, Any]:
+    """Return what another run needs to train as this one did: all settings, but not where the record is."""
+    return {name: value for name, value in asdict(config).items() if name not in NO_ARGUMENTS}
 
 
 def lasting_settings(config: RunConfig) -> dict[str, Any]:

@@ -22,10 +22,34 @@ PROGRAM_TAG = "latentune.program"  # the module that was run, such as searchers.
 COMMAND_TAG = "latentune.command"  # what was typed
 DELIVERED_TAG = "latentune.delivered"  # bytes of the ledger that this store has
 REFUSED_TAG = "latentune.refused"  # events that this store refused, for a run in its trash, say
+ARGUMENTS_TAG = "latentune.arguments"  # JSON: the settings that the command ran with, by field
+
+# Parameters of the parent run. A dimension of the search space is described as JSON.
+SPACE_PARAM = "space/"  # followed by the dimension's name
+# What a score is of images that no model made, once a data set; by the name that people read.
+REFERENCE_PARAM = "reference/"
+REFERENCES = {"grey": "grey", "mean image": "mean_image", "real images": "real"}
+
+
+def reference_param(reference: str, score: str) -> str:
+    """Return the parameter that holds a reference's score: "reference/mean_image/fd_efficientnet_lite0".
+
+    reference: a value of REFERENCES; real images are held-out ones against those that trials learn from.
+    """
+    return f"{REFERENCE_PARAM}{reference}/{score}"
+
+
+# Artifacts: of the parent run, and of trials' runs.
+POSTERIOR_FILE = "posterior.json"  # what the searcher believed at the end, over one dimension
+WEIGHTS_FOLDER, IMAGES_FOLDER = "model", "images"
 
 # What became of a trial. A resumed sweep runs again what has no end.
 FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"
 RUNNING = "running"
+INTERRUPTED = "interrupted"  # without an end in a sweep that does not run; never written
+
+# A flag of a trial whose images are all alike.
+COLLAPSED = "collapsed"
 
 # Events of the ledger.
 TRIAL, RESULT, END, DROP = "trial", "result", "end", "drop"

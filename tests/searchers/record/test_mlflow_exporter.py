@@ -17,7 +17,7 @@ from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
 from searchers.record.mlflow_store import StoreError, create_database
-from searchers.record.schema import DELIVERED_TAG, FAILED, STATUS_TAG, SWEEP_TAG, TRIAL_TAG
+from searchers.record.schema import DELIVERED_TAG, FAILED, FLAGS_TAG, STATUS_TAG, SWEEP_TAG, TRIAL_TAG
 from tests.fixtures.waits import PATIENCE, wait_until
 
 EPOCHS = 3
@@ -138,6 +138,19 @@ def test_the_record_is_complete(ledger, tmp_path, tracking_uri):
     play(LedgerCallback(ledger, tmp_path, EPOCHS))
     deliver(ledger, tmp_path, tracking_uri, "complete")
     assert_complete(tracking_uri, "complete")
+
+
+@pytest.mark.parametrize(("later", "expected"), [("", ""), ("collapsed", "collapsed")])
+def test_a_flag_lasts_as_long_as_what_it_names(ledger, tmp_path, tracking_uri, later, expected):
+    """A model that has recovered is no longer called collapsed."""
+    recorder, name = LedgerCallback(ledger, tmp_path, EPOCHS), f"flagged-{expected or 'cleared'}"
+    trial = SimpleNamespace(trial_id="a", config={"beta": 1.0})
+    recorder.on_trial_start(0, [], trial)
+    for epoch, flags in ((1, "collapsed"), (2, later)):
+        recorder.on_trial_result(0, [], trial, result(epoch, flags=flags) | {"images": {}})
+    deliver(ledger, tmp_path, tracking_uri, name)
+    _, _, trials = runs_of(tracking_uri, name, "a")
+    assert trials["a"].data.tags[FLAGS_TAG] == expected
 
 
 def test_delivering_everything_again_changes_nothing(ledger, tmp_path, tracking_uri):
