@@ -1,4 +1,4 @@
-"""What the commands of this package share: where the record is, and one sentence where something is wrong."""
+"""What the commands share: which record is read, and one sentence where something is wrong."""
 
 import sys
 from collections.abc import Callable
@@ -8,9 +8,10 @@ from typing import Annotated, TypeVar
 import tyro
 from rich.console import Console
 
-from analysis.record.runs import AnalysisError
-
-PAGE_WIDTH = 160
+from analysis.charts.text import accept_any_text, console
+from analysis.record.store import AnalysisError, is_of_mlflow, reason_of
+from trainables.data.store import DataError
+from trainables.metrics.errors import MetricError
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,10 @@ def run_command(
 
     130 after Ctrl-C.
     """
-    from trainables.data.store import DataError
-    from trainables.metrics.errors import MetricError
-
+    accept_any_text()
     description = (body.__doc__ or "").split("\n\n")[0]
-    config = tyro.cli(config_class, prog=program, args=arguments, description=description)
     try:
+        config = tyro.cli(config_class, prog=program, args=arguments, description=description)
         return body(config, console())
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has seen enough
@@ -52,23 +51,9 @@ def run_command(
         code, sentence = 2, str(error)
     except OSError as error:
         code, sentence = 2, f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    Console(stderr=True).print(f"{program}: {sentence}", highlight=False, soft_wrap=True, markup=False)
+    except Exception as error:
+        if not is_of_mlflow(error):
+            raise
+        code, sentence = 2, f"MLflow refused: {reason_of(error)}."
+    console(stderr=True).print(f"{program}: {sentence}", soft_wrap=True)
     return code
-
-
-def console() -> Console:
-    """Return the terminal, or a wide enough page where the output goes to a file."""
-    terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=PAGE_WIDTH)
-
-
-def with_deviation(value: float, std: float) -> str:
-    """Format a score with its deviation, if that is known."""
-    return number(float(value)) + ("" if std != std else f" ± {std:.2g}")
-
-
-def number(value) -> str:
-    """Format a setting or a score for a person."""
-    if isinstance(value, float):
-        return "–" if value != value else f"{value:.4g}"
-    return str(value)

@@ -1,4 +1,4 @@
-"""Figures of a sweep: the seeds' own and those a tuner expects, as files.
+"""Figures of a sweep as files: those of the papers, and those that a tuner expects.
 
     python -m analysis.figures --sweep NAME [--only gantt …] [--output figures] [--form svg]
 
@@ -19,17 +19,25 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from analysis.charts import search as charts
-from analysis.charts import space as space_charts
-from analysis.charts.style import BLUE, STATUS, VERMILION, canvas, label, legend_above, objective_label
+from analysis.charts.curves import learning_curves, seed_bands
+from analysis.charts.gantt import gantt
+from analysis.charts.posterior import Belief, Scored, draw_posterior
+from analysis.charts.search import evolution, pareto, slices
+from analysis.charts.space import importance, pairs, parallel_coordinates
+from analysis.charts.text import file_name
 from analysis.command import Record, run_command
-from analysis.record.runs import AnalysisError, Sweep, Tables, connect, load, sweeps
+from analysis.judgement.seeds import retraining_sweeps
+from analysis.record.store import AnalysisError, connect
+from analysis.record.sweeps import Sweep
+from analysis.record.tables import Tables, load
+from analysis.record.weights import with_weights
+from searchers.record.schema import POSTERIOR_FILE
+from trainables.data.store import DataError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROGRAM = "python -m analysis.figures"
-POSTERIOR = "posterior.json"  # what the searcher believed at the end, among the parent run's artefacts
 Drawn = Figure | Image.Image | list[Image.Image]
 
 
@@ -52,22 +60,22 @@ class FiguresConfig(Record):
 def chart_functions(client: "MlflowClient", config: FiguresConfig) -> dict[str, Callable[[Tables], Drawn]]:
     """Return the charts by name; each takes the sweep's tables."""
     return {
-        "curves": charts.learning_curves,
-        "seed-bands": lambda tables: charts.seed_bands(comparison(client, tables, config.beside)),
+        "curves": learning_curves,
+        "seed-bands": lambda tables: seed_bands(comparison(client, tables, config.beside)),
         "posterior": lambda tables: posterior(client, tables),
-        "evolution": charts.evolution,
-        "slices": charts.slices,
-        "importance": space_charts.importance,
-        "pairs": space_charts.pairs,
-        "parallel": space_charts.parallel_coordinates,
-        "gantt": charts.gantt,
-        "pareto": charts.pareto,
+        "evolution": evolution,
+        "slices": slices,
+        "importance": importance,
+        "pairs": pairs,
+        "parallel": parallel_coordinates,
+        "gantt": gantt,
+        "pareto": pareto,
     }
 
 
 def figures(config: FiguresConfig, console: Console) -> int:
     """Draw the figures of a sweep."""
-    from analysis.charts.latent import MODEL_FIGURES
+    from analysis.charts.latent import MODEL_FIGURES  # imports PyTorch
 
     client = connect(config.tracking_uri)
     drawers = chart_functions(client, config)
@@ -77,14 +85,12 @@ def figures(config: FiguresConfig, console: Console) -> int:
             raise AnalysisError(f"There is no figure {name!r}; there are: {', '.join(known)}.")
     tables = load(client, config.sweep)
     tables.scored()
-    folder = config.output / tables.sweep.name
+    folder = config.output / file_name(tables.sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
     chosen, missing = config.only or known, {}
     for name in (name for name in chosen if name in drawers):
         try:
-            console.print(
-                save(drawers[name](tables), folder / name, config.form), highlight=False, soft_wrap=True
-            )
+            console.print(save(drawers[name](tables), folder / name, config.form), soft_wrap=True)
         except AnalysisError as error:
             missing[name] = str(error)
     of_model = [name for name in chosen if name in MODEL_FIGURES]
@@ -92,7 +98,7 @@ def figures(config: FiguresConfig, console: Console) -> int:
         missing |= draw_model(client, tables, of_model, config, folder, console)
     for reason in dict.fromkeys(missing.values()):
         names = ", ".join(name for name, why in missing.items() if why == reason)
-        console.print(f"Left out {names}: {reason}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"Left out {names}: {reason}", soft_wrap=True)
     return 0 if len(missing) < len(chosen) else 2
 
 
@@ -106,9 +112,8 @@ def draw_model(
 ) -> dict[str, str]:
     """Draw what needs the weights; return why others were left out, by name."""
     from analysis.charts.latent import MODEL_FIGURES, Subject
-    from analysis.judgement.evaluation import load_images, load_trained
-    from analysis.record.weights import with_weights
-    from trainables.data.store import DataError
+    from analysis.judgement.evaluation import load_images
+    from analysis.record.trained_model import load_trained
 
     try:
         number = config.trial
@@ -127,7 +132,7 @@ def draw_model(
     for name in names:
         try:
             path = save(MODEL_FIGURES[name](subject), folder / name, config.form)
-            console.print(path, highlight=False, soft_wrap=True)
+            console.print(path, soft_wrap=True)
         except AnalysisError as error:
             missing[name] = str(error)
     return missing
@@ -135,61 +140,34 @@ def draw_model(
 
 def comparison(client: "MlflowClient", tables: Tables, beside: tuple[str, ...]) -> list[tuple[str, Tables]]:
     """Return a sweep, its retrainings on other seeds, and the sweeps that were asked for."""
-    from analysis.judgement.retraining import RETRAINS_TAG
-
-    again: list[Sweep] = [s for s in sweeps(client) if s.tags.get(RETRAINS_TAG) == tables.sweep.sweep_id]
-    others = [load(client, sweep) for sweep in (*again, *beside)]
+    further: list[Sweep | str] = [*retraining_sweeps(client, tables.sweep), *beside]
+    others = [load(client, sweep) for sweep in further]
     return [(t.sweep.name, t) for t in (tables, *others)]
 
 
 def posterior(client: "MlflowClient", tables: Tables) -> Figure:
     """What the searcher believes over a one-dimensional space: mean ± 2σ and expected improvement.
 
-    The seed's Figure 5, from the numbers that the sweep recorded. Raises AnalysisError where it has none.
+    It is drawn from the numbers that the sweep recorded. Raises AnalysisError where it has none.
     """
     sweep = tables.sweep
-    if POSTERIOR not in [file.path for file in client.list_artifacts(sweep.run_id)]:
+    if POSTERIOR_FILE not in [file.path for file in client.list_artifacts(sweep.run_id)]:
         raise AnalysisError(
             f"Sweep {sweep.name!r} has no posterior on record; a search over one dimension has."
         )
     with tempfile.TemporaryDirectory() as folder:
-        curves = json.loads(Path(client.download_artifacts(sweep.run_id, POSTERIOR, folder)).read_text())
+        path = Path(client.download_artifacts(sweep.run_id, POSTERIOR_FILE, folder))
+        curves = json.loads(path.read_text(encoding="utf-8"))
     grid, mean, std, gain = (np.array(curves[k]) for k in ("grid", "mean", "std", "expected_improvement"))
-    figure, (above, below) = canvas(7.5, 5.5, 2, 1, sharex=True, height_ratios=(3, 1))
-    above.fill_between(grid, mean - 2 * std, mean + 2 * std, color=BLUE, alpha=0.2, linewidth=0)
-    above.plot(grid, mean, color="black", label="GP mean ± 2σ")
-    scored = tables.scored()
-    deviations = tables.metric(f"{sweep.metric}_std")[scored.index].fillna(0)
-    for status, (colour, marker, _) in STATUS.items():
-        at = scored["status"] == status
-        if at.any():
-            above.errorbar(
-                scored[f"params.{curves['name']}"][at],
-                tables.objective[scored.index][at],
-                2 * deviations[at],
-                fmt=marker,
-                color=colour,
-                markeredgecolor="black",
-                label=f"{status} ± 2σ",
-            )
-    above.set_ylabel(objective_label(sweep))
-    legend_above(above, 4)
-    below.fill_between(grid, 0, gain, color=VERMILION, alpha=0.4, linewidth=0)
-    if gain.max() > 0:
-        best = grid[int(gain.argmax())]
-        below.axvline(best, color=VERMILION, linestyle="--")
-        left = best > (grid[0] + grid[-1]) / 2
-        below.annotate(
-            f"next: {best:.4g}",
-            (best, gain.max()),
-            xytext=(-4 if left else 4, 2),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            color="#8A3500",
-        )
-    below.set(ylabel="expected\nimprovement", xlabel=label(curves["name"]))
-    below.set_ylim(bottom=0)
-    return figure
+    name, scored = curves["name"], tables.scored()
+    trials = Scored(
+        scored[f"params.{name}"].to_numpy(float),
+        tables.objective[scored.index].to_numpy(float),
+        tables.metric(f"{sweep.metric}_std")[scored.index].to_numpy(float),
+        list(scored["status"]),
+    )
+    belief = Belief(name, grid, mean, std, gain, log=bool(tables.space.get(name, {}).get("log")))
+    return draw_posterior(belief, trials, sweep.metric, sweep.sign, sweep.references())
 
 
 def save(drawn: Drawn, path: Path, form: str) -> str:

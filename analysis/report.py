@@ -14,22 +14,28 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from analysis.charts.style import STATUS, label, objective_label
+from analysis.charts.style import STATUS, axis_label, label
+from analysis.charts.text import file_name
 from analysis.command import Record, run_command
 from analysis.figures import FiguresConfig, chart_functions
 from analysis.judgement import comparable
-from analysis.record.runs import AnalysisError, Sweep, Tables, connect, load
-from analysis.winners import answer, answer_over_seeds, front, ranking_of, ranking_over_seeds
+from analysis.judgement.seeds import ranking_over_seeds, seeds_of
+from analysis.judgement.verdict import front, ranking_of, verdict_of, verdict_over_seeds
+from analysis.record.store import AnalysisError, connect
+from analysis.record.sweeps import Sweep
+from analysis.record.tables import Tables, load
+from searchers.record.schema import COMMAND_TAG, IMAGES_FOLDER, MODEL_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,11 +68,12 @@ def report(config: ReportConfig, console: Console) -> int:
     """Write a sweep's report."""
     client = connect(config.tracking_uri)
     tables = load(client, config.sweep)
-    output = config.output or Path(f"{tables.sweep.name}.html")
+    output = config.output or Path(f"{file_name(tables.sweep.name)}.html")
     output.parent.mkdir(parents=True, exist_ok=True)
     page = render(client, tables, config.tracking_uri)
-    output.write_text(page, encoding="utf-8")
-    console.print(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB)", highlight=False)
+    # A name that is not UTF-8 stands in the page as JSON escapes it.
+    output.write_bytes(page.encode("utf-8", "backslashreplace"))
+    console.print(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
     return 0
 
 
@@ -83,21 +90,23 @@ def content(client: "MlflowClient", tables: Tables, tracking_uri: str | None) ->
     sweep, metric = tables.sweep, tables.sweep.metric
     groups = comparable.groups(tables.scored(), metric)
     ranked = ranking_of(tables, groups[0][1])
-    seeds = ranking_over_seeds(client, tables)
-    named = {status: colour for status, (colour, _, _) in STATUS.items()}
+    known = seeds_of(client, tables)
+    seeds = None if known is None else ranking_over_seeds(tables, known)
+    verdict = verdict_of(tables, ranked) if seeds is None else verdict_over_seeds(tables, seeds)
     return {
         "name": sweep.name,
         "metric": metric,
-        "metric_label": objective_label(sweep),
+        "metric_label": axis_label(metric, sweep.sign).replace(r"\$", "$"),
         "objectives": list(sweep.signs),
-        "front": front(tables, ranked),
+        "references": [{"name": name, "value": value} for name, value in sweep.references().items()],
+        "front": front(tables, ranked[ranked["ranked"]]),
         "question": question(tables),
-        "answer": answer(tables, ranked) if seeds is None else answer_over_seeds(tables, seeds),
+        "answer": str(verdict),
         "caveats": list(caveats(tables, len(groups), seeds is not None)),
         "seeds": over_seeds(tables, seeds),
         "story": story(tables),
         "space": tables.space,
-        "status_colours": named,
+        "status_colors": {status: color for status, (color, _, _) in STATUS.items()},
         "winner": int(ranked.iloc[0]["number"] if seeds is None else seeds.index[0]),
         "trials": trials_of(client, tables, ranked),
         "figures": list(figures_of(client, tables)),
@@ -111,7 +120,7 @@ def question(tables: Tables) -> str:
     sweep = tables.sweep
     names = [label(name) for name in tables.settings] or ["setting"]
     which = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
-    model = sweep.tags.get("latentune.model", "").rpartition(":")[2]
+    model = sweep.tags.get(MODEL_TAG, "").rpartition(":")[2]
     of_model = f" of {model}" if model and "model" not in names else ""
     wanted = [f"{'lowest' if sign == 1 else 'highest'} {label(name)}" for name, sign in sweep.signs.items()]
     return f"Which {which}{of_model} {'give' if len(names) > 1 else 'gives'} the {' and the '.join(wanted)}?"
@@ -139,6 +148,8 @@ def caveats(tables: Tables, groups: int, seeds: bool) -> Iterator[str]:
     if sweep.state != "finished":
         state = "still running" if sweep.state == "running" else "interrupted"
         yield f"The sweep is {state}: this is its state now."
+    if not sweep.references():
+        yield "What a grey image, the mean image and real images score is not on record."
     if groups > 1:
         yield f"{sweep.metric} is of {groups} kinds here that cannot be compared; this is the largest one."
     if sweep.metric.startswith("fd_"):
@@ -150,8 +161,7 @@ def caveats(tables: Tables, groups: int, seeds: bool) -> Iterator[str]:
         yield "± of a mean over seeds holds the chance of training and that of the images that were drawn."
     elif tables.metric(f"{sweep.metric}_std").notna().any():
         yield (
-            "± is the chance of the images that were drawn. Another training seed moves a score, too; "
-            "analysis.winners --retrain-seeds measures by how much."
+            "Another training seed moves a score, too; analysis.winners --retrain-seeds measures by how much."
         )
 
 
@@ -169,13 +179,14 @@ def trials_of(client: "MlflowClient", tables: Tables, ranked: pd.DataFrame) -> l
     """Return what the page knows of each trial."""
     metric = tables.sweep.metric
     curves = tables.curves(metric)
-    places = {int(n): k + 1 for k, n in enumerate(ranked["number"])}
+    order = [int(n) for n in ranked["number"]]
+    places = {int(n): k + 1 for k, n in enumerate(ranked["number"][ranked["ranked"]])}
     by_number = ranked.set_index("number")
-    images = images_of(client, tables, list(places))
+    images = images_of(client, tables, order)
     rows = []
     for row in tables.trials.to_dict("records"):
         n = int(row["number"])
-        standing = by_number.loc[n] if n in places else {}
+        standing: Mapping[str, Any] = by_number.loc[n].to_dict() if n in order else {}
         curve = curves[n].dropna() if n in curves else pd.Series(dtype=float)
         rows.append(
             {
@@ -186,7 +197,9 @@ def trials_of(client: "MlflowClient", tables: Tables, ranked: pd.DataFrame) -> l
                 "value": plain(row.get(f"metrics.{metric}")),
                 "std": plain(row.get(f"metrics.{metric}_std")),
                 "p_best": plain(standing.get("p_best")),
-                "tied": bool(standing["tied"]) if n in places and standing["tied"] is not None else False,
+                "tied": bool(standing.get("tied")),
+                "standing": standing_of(standing),
+                "flags": row["flags"],
                 "curve": [[int(e), v] for e, value in curve.items() if (v := plain(value)) is not None],
                 "params": {k[7:]: plain(v) for k, v in row.items() if k.startswith("params.")},
                 "metrics": {k[8:]: plain(v) for k, v in row.items() if k.startswith("metrics.")},
@@ -194,6 +207,13 @@ def trials_of(client: "MlflowClient", tables: Tables, ranked: pd.DataFrame) -> l
             }
         )
     return rows
+
+
+def standing_of(row: Mapping[str, Any]) -> str:
+    """Say where a trial that cannot be ranked stood at its own last epoch; "" for one that can."""
+    if not row or row["ranked"]:
+        return ""
+    return f"number {int(row['place'])} of {int(row['peers'])} at epoch {int(row['epoch'])}"
 
 
 def images_of(
@@ -207,7 +227,7 @@ def images_of(
     order = best_first + [n for n in run_ids if n not in best_first]
     wanted: list[tuple[bool, int, int, str, str]] = []
     for rank, n in enumerate(order):
-        found = [file.path for file in client.list_artifacts(run_ids[n], "images")]
+        found = [file.path for file in client.list_artifacts(run_ids[n], IMAGES_FOLDER)]
         names = [(match, path) for path in found if (match := IMAGE_NAME.fullmatch(Path(path).name))]
         last = max((int(match["epoch"]) for match, _ in names), default=0)
         for match, path in names:
@@ -243,6 +263,8 @@ def figures_of(client: "MlflowClient", tables: Tables) -> Iterator[dict[str, str
             figure = draw[name](tables)
         except AnalysisError:
             continue
+        if not isinstance(figure, Figure):
+            continue
         file = io.BytesIO()
         figure.savefig(file, format="svg")
         encoded = base64.b64encode(file.getvalue()).decode()
@@ -261,7 +283,7 @@ def provenance(sweep: Sweep) -> dict[str, str]:
 def commands(sweep: Sweep, tracking_uri: str | None) -> list[str]:
     """Return what to type to do it again, and to go on."""
     of_this = shlex.join(["--sweep", sweep.name, *(["--tracking-uri", tracking_uri] if tracking_uri else [])])
-    again = sweep.tags.get("latentune.command")
+    again = sweep.tags.get(COMMAND_TAG)
     return [
         *([again] if again else []),
         f"python -m analysis.winners {of_this} --promote",

@@ -1,4 +1,4 @@
-"""The seeds' tables with our numbers beside the paper's.
+"""The papers' tables with our numbers beside theirs.
 
     python -m analysis.tables [--only vaegan-beta] [--sweep NAME …] [--form markdown] [--output FILE]
 
@@ -20,10 +20,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.command import number, run_command, with_deviation
+from analysis.charts.text import number, with_deviation
+from analysis.command import run_command
 from analysis.judgement import comparable
 from analysis.papers import TABLES, Column, PaperTable, Row
-from analysis.record.runs import FINISHED, AnalysisError, connect, find, load_trials, sweeps
+from analysis.record.store import AnalysisError, connect
+from analysis.record.sweeps import find, sweeps
+from analysis.record.trials import load_trials
+from searchers.record.schema import FINISHED, MODEL_TAG, REFERENCE_PARAM, REFERENCES, reference_param
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,8 +35,16 @@ if TYPE_CHECKING:
 PROGRAM = "python -m analysis.tables"
 BUDGET = {"epoch": "epochs", "params.width": "width"}  # not what a score means, but what it was given
 LATEX = {
+    "\\": "\\textbackslash ",
     "_": "\\_",
     "%": "\\%",
+    "&": "\\&",
+    "#": "\\#",
+    "$": "\\$",
+    "{": "\\{",
+    "}": "\\}",
+    "~": "\\textasciitilde ",
+    "^": "\\textasciicircum ",
     "β": "$\\beta$",
     "±": "$\\pm$",
     "×": "$\\times$",
@@ -70,7 +82,7 @@ class Filled:
 
 
 def tables(config: TablesConfig, console: Console) -> int:
-    """Print the seeds' tables with our numbers beside the paper's."""
+    """Print the papers' tables with our numbers beside theirs."""
     known = [table.key for table in TABLES]
     if config.only is not None and config.only not in known:
         raise AnalysisError(f"There is no table {config.only!r}; there are: {', '.join(known)}.")
@@ -82,7 +94,7 @@ def tables(config: TablesConfig, console: Console) -> int:
     if config.only is None:
         filled = ours
     if not filled:
-        raise AnalysisError("No finished trial of these sweeps belongs into a table of the seeds.")
+        raise AnalysisError("No finished trial of these sweeps belongs into a table of the papers.")
     if config.form == "terminal" and config.output is None:
         for table in filled:
             show(table, console)
@@ -91,18 +103,19 @@ def tables(config: TablesConfig, console: Console) -> int:
     if config.output is None:
         print(text, end="")
     else:
-        config.output.write_text(text)
-        console.print(f"Wrote {config.output}", highlight=False)
+        config.output.write_text(text, encoding="utf-8", errors="replace")
+        console.print(f"Wrote {config.output}", soft_wrap=True)
     return 0
 
 
 def all_trials(client: "MlflowClient", names: tuple[str, ...]) -> pd.DataFrame:
-    """Return the finished trials of sweeps in one table, with `model` and `sweep`."""
+    """Return the finished trials of sweeps in one table, with `model`, `sweep` and the references' scores."""
     chosen = [find(client, name) for name in names] or sweeps(client)
     parts = []
     for sweep in chosen:
         trials = load_trials(client, sweep)
-        parts.append(trials.assign(model=sweep.tags.get("latentune.model", ""), sweep=sweep.name))
+        known = {k: float(v) for k, v in sweep.params.items() if k.startswith(REFERENCE_PARAM)}
+        parts.append(trials.assign(model=sweep.tags.get(MODEL_TAG, ""), sweep=sweep.name, **known))
     parts = [part for part in parts if len(part)]
     if not parts:
         raise AnalysisError(f"The record has no trial{' of ' * bool(names)}{', '.join(names)}.")
@@ -113,8 +126,10 @@ def all_trials(client: "MlflowClient", names: tuple[str, ...]) -> pd.DataFrame:
 def fill(table: PaperTable, trials: pd.DataFrame) -> Filled:
     """Put our numbers beside the paper's."""
     labels = [row.label for row in table.rows]
-    values, texts, notes = pd.DataFrame(index=labels), pd.DataFrame(index=labels), []
-    signs = {}
+    values, texts = pd.DataFrame(index=labels), pd.DataFrame(index=labels)
+    notes: list[str] = []
+    signs: dict[str, int] = {}
+    references: dict[str, dict[str, str]] = {}  # by column and row
     for column in table.columns:
         published = [row.published.get(column.label) for row in table.rows]
         if any(value is not None for value in published):
@@ -133,17 +148,30 @@ def fill(table: PaperTable, trials: pd.DataFrame) -> Filled:
                 texts[name] = [text for _, text in cells]
                 values[name] = [np.nan if value is None else value for value, _ in cells]
                 signs[name] = column.sign
+                references[name] = references_of(group, metric)
                 notes.append(f"[{len(notes) + 1}] {metric}; {comparable.describe(depends, group)}")
     best = pd.DataFrame({name: signs[name] * values[name] for name in values})
     best = best.eq(best.min()) & (best.notna().sum() > 1)
-    return Filled(table, texts, best, notes)
+    for label in REFERENCES:
+        if any(label in known for known in references.values()):
+            texts.loc[label] = [references.get(name, {}).get(label, "–") for name in texts]
+    return Filled(table, texts, best.reindex(texts.index, fill_value=False), notes)
+
+
+def references_of(group: pd.DataFrame, metric: str) -> dict[str, str]:
+    """Return what images that no model made score, by name, where it is one number for a whole group."""
+    found: dict[str, str] = {}
+    for label, key in REFERENCES.items():
+        column = reference_param(key, metric)
+        if column in group and group[column].nunique(dropna=False) == 1:
+            value = float(group[column].iloc[0])
+            found |= {label: number(value)} if np.isfinite(value) else {}
+    return found
 
 
 def matching(trials: pd.DataFrame, match: dict[str, object]) -> pd.DataFrame:
     """Return the trials whose columns are as `match` says; numbers may differ by rounding."""
     for column, wanted in match.items():
-        if column == "best":
-            continue
         if column not in trials:
             return trials.iloc[:0]
         if column == "model":
@@ -170,9 +198,9 @@ def cell(row: Row, group: pd.DataFrame, metric: str, sign: int) -> tuple[float |
     if found.empty:
         return None, "–"
     values = found[f"metrics.{metric}"].astype(float)
-    if "best" in row.match:
+    if row.best:
         best = found.loc[(sign * values).idxmin()]
-        places = [f"{place.removeprefix('params.')} = {number(best[place])}" for place in row.match["best"]]
+        places = [f"{place.removeprefix('params.')} = {number(best[place])}" for place in row.best]
         return float(values[best.name]), f"{_with_std(best, metric)} ({', '.join(places)})"
     # The same training as two sweeps recorded it, as the first β of one and a baseline of the other.
     found = found.assign(seed=found.get("params.seed")).drop_duplicates(["seed", f"metrics.{metric}"])
@@ -211,7 +239,7 @@ def show(filled: Filled, console: Console) -> None:
         table = rich_table(filled, filled.cells.map(lambda cell: cell.replace(" (", "\n(")))
     console.print(table)
     for line in footnotes(filled):
-        console.print(line, style="dim", highlight=False, markup=False)
+        console.print(line, style="dim")
     console.print()
 
 
@@ -248,6 +276,7 @@ def write(filled: Filled, form: Form) -> str:
         body = styled.to_latex(column_format="l" + "r" * cells.shape[1], escape=False)
         below = "".join(f"\\par {_latex(line)}\n" for line in footnotes(filled))
         return f"% {title}; needs \\usepackage{{booktabs}}\n{body}{{\\footnotesize\n{below}}}\n\n"
+    cells = cells.map(lambda cell: cell.replace("|", "\\|"))
     bold = cells.where(~filled.best, "**" + cells + "**")
     lines = [f"### {title}", "", "| | " + " | ".join(cells.columns) + " |"]
     lines.append("|---|" + "---:|" * cells.shape[1])
@@ -256,9 +285,7 @@ def write(filled: Filled, form: Form) -> str:
 
 
 def _latex(text: str) -> str:
-    for plain, escaped in LATEX.items():
-        text = text.replace(plain, escaped)
-    return text
+    return "".join(LATEX.get(letter, letter) for letter in text)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,10 +1,9 @@
 """Which trial of a sweep won, whether that can be trusted, and the winner as a registered model.
 
-python -m analysis.winners --sweep NAME [--repeats 5] [--retrain-seeds 3] [--promote]
+python -m analysis.winners --sweep NAME [--repeats 5] [--retrain-seeds 3] [--promote [--anyway]]
 """
 
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,26 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis.command import Record, number, run_command, with_deviation
+from analysis.charts.text import number, percent, with_deviation
+from analysis.command import Record, run_command
 from analysis.judgement import comparable
-from analysis.judgement.ranking import pareto_front, rank
-from analysis.record.runs import FINISHED, AnalysisError, Tables, connect, load
+from analysis.judgement.ranking import rank
+from analysis.judgement.retraining import retrain
+from analysis.judgement.seeds import Seeds, ranking_over_seeds, seeds_of
+from analysis.judgement.verdict import (
+    Verdict,
+    direction,
+    front,
+    objections,
+    ranking_of,
+    verdict_of,
+    verdict_of_repeats,
+    verdict_over_seeds,
+)
+from analysis.record.store import AnalysisError, connect
+from analysis.record.tables import Tables, load
 from analysis.record.weights import with_weights
+from searchers.record import schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,16 +53,20 @@ class WinnersConfig(Record):
     """how many of the best are evaluated or trained again"""
     promote: bool = False
     """register the winner in MLflow's model registry, with the alias champion"""
+    anyway: bool = False
+    """promote it even if it was stopped, has collapsed, or does not beat the mean training image"""
     model_name: str | None = None
     """name in the registry; the experiment's name, if not given"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in (("top", 1), ("repeats", 0), ("retrain_seeds", 0), ("contenders", 1)):
             if getattr(self, name) < least:
                 flag = name.replace("_", "-")
                 raise AnalysisError(f"--{flag} is {getattr(self, name)}; it must be {least} or more")
         if self.repeats == 1 or self.retrain_seeds == 1:
             raise AnalysisError("One repetition has no spread: --repeats and --retrain-seeds begin at 2")
+        if self.anyway and not self.promote:
+            raise AnalysisError("--anyway says what to --promote, so it needs that flag")
 
 
 def winners(config: WinnersConfig, console: Console) -> int:
@@ -56,8 +74,16 @@ def winners(config: WinnersConfig, console: Console) -> int:
     client = connect(config.tracking_uri)
     tables = load(client, config.sweep)
     groups = comparable.groups(tables.scored(), tables.sweep.metric)
-    for depends, trials in groups:
-        show_ranking(tables, trials, depends, config.top, console)
+    rankings = [ranking_of(tables, trials) for _, trials in groups]
+    verdicts = [verdict_of(tables, ranked) for ranked in rankings]
+    seeds = seeds_of(client, tables)
+    first = verdicts[0] if seeds is None else verdict_over_seeds(tables, ranking_over_seeds(tables, seeds))
+    console.print(first.headline, style="bold")
+    for (depends, trials), ranked, verdict in zip(groups, rankings, verdicts, strict=True):
+        console.print(ranking_table(tables, ranked, config.top))
+        if depends:
+            console.print(comparable.describe(depends, trials), style="dim")
+        say(verdict, console, whole=verdict is not first)
     if len(groups) > 1:
         differing = [name for name in groups[0][0] if len({g[0][name] for g in groups}) > 1]
         console.print(
@@ -66,42 +92,72 @@ def winners(config: WinnersConfig, console: Console) -> int:
         )
     if tables.sweep.state == "running":
         console.print("The sweep is still running: this is its state now.")
-    contenders = [int(n) for n in ranking_of(tables, groups[0][1])["number"].head(config.contenders)]
+    contenders = [int(n) for n in rankings[0]["number"].head(config.contenders)]
     winner = contenders[0]
     if config.repeats:
         winner = show_repeats(client, tables, contenders, config.repeats, console)
     if config.retrain_seeds:
-        from analysis.judgement.retraining import retrain
-
         retrain(client, tables, contenders, config.retrain_seeds)
-    over_seeds = show_seeds(client, tables, console)
-    winner = over_seeds or winner
+        seeds = seeds_of(client, tables)
+    chosen = tables, winner
+    if seeds is not None:
+        winner = show_seeds(tables, seeds, console)
+        chosen = best_training(client, tables, seeds, winner)
     if config.promote:
-        from analysis.judgement.promotion import promote
+        from analysis.judgement.promotion import promote  # imports PyTorch and MLflow
 
-        promote(client, tables, winner, config.model_name or tables.sweep.experiment, console)
-    elif not config.repeats and with_weights(client, tables):
-        surer = "" if over_seeds else f"--retrain-seeds 3 trains the best {len(contenders)} on other seeds; "
-        console.print(f"Next: {surer}--promote registers trial {winner} as a model to load and to serve.")
+        name = config.model_name or tables.sweep.experiment
+        promote(client, *chosen, name, console, anyway=config.anyway)
+    elif not config.repeats:
+        suggest(client, *chosen, None if seeds is not None else len(contenders), console)
     return 0
 
 
-def ranking_of(tables: Tables, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return `rank` of trials by the sweep's metric, with their columns."""
-    metric = tables.sweep.metric
-    ranked = rank(
-        tables.metric(metric)[trials.index],
-        tables.metric(f"{metric}_std")[trials.index],
-        sign=tables.sweep.sign,
-    )
-    return ranked.join(trials)
+def say(verdict: Verdict, console: Console, *, whole: bool) -> None:
+    """Print the sentences of a verdict; its headline only where it was not said before."""
+    for sentence in (*([verdict.headline] if whole else []), *verdict.details):
+        console.print(sentence, soft_wrap=True)
 
 
-def show_ranking(
-    tables: Tables, trials: pd.DataFrame, depends: dict[str, str], top: int, console: Console
+def suggest(
+    client: "MlflowClient", tables: Tables, winner: int, contenders: int | None, console: Console
 ) -> None:
-    """Print a ranking and what it says in words."""
-    sweep, ranked = tables.sweep, ranking_of(tables, trials)
+    """Say what to do next. contenders: whose settings could be trained again; None where that was done."""
+    if not with_weights(client, tables):
+        return
+    surer = f"--retrain-seeds 3 trains the best {contenders} on other seeds" if contenders else ""
+    trial = tables.trials.set_index("number", drop=False).loc[winner]
+    if against := objections(tables, trial):
+        words = f"trial {winner} is not promoted without --anyway: {', and '.join(against)}"
+    else:
+        of = f" of {tables.sweep.name}" * (contenders is None)
+        words = f"--promote registers trial {winner}{of} as a model to load and to serve"
+    console.print(f"Next: {'; '.join(filter(None, (surer, words)))}.", soft_wrap=True)
+
+
+def best_training(client: "MlflowClient", tables: Tables, seeds: Seeds, setting: int) -> tuple[Tables, int]:
+    """Return the training of a setting that is to be promoted, as the tables of its sweep and its number.
+
+    It is the best one of those on other seeds whose weights are on record: the trial that made its setting a
+    contender was chosen for its own luck, too. Where none has weights, it is that trial.
+    """
+    metric = f"metrics.{tables.sweep.metric}"
+    trainings = seeds.trainings[seeds.trainings["setting"] == setting]
+    order = (tables.sweep.sign * trainings[metric]).sort_values().index
+    for _, training in trainings.loc[order].iterrows():
+        if client.list_artifacts(training["run_id"], schema.WEIGHTS_FOLDER):
+            again = (
+                tables
+                if training["sweep_id"] == tables.sweep.sweep_id
+                else load(client, training["sweep_id"])
+            )
+            return again, int(training["number"])
+    return tables, setting
+
+
+def ranking_table(tables: Tables, ranked: pd.DataFrame, top: int) -> Table:
+    """Return a ranking with the references in their places, and then what cannot be ranked."""
+    sweep = tables.sweep
     names, further = list(tables.space), list(sweep.signs)[1:]
     known = ranked["p_best"].notna().any()
     table = Table(title=f"{sweep.name}: {sweep.metric}, {direction(sweep)}", title_justify="left")
@@ -109,76 +165,30 @@ def show_ranking(
     for name in ("trial", *names, "epoch", sweep.metric, *shown, *(["P(best)"] if known else [])):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    on_front = front(tables, ranked)
+    on_front = front(tables, ranked[ranked["ranked"]])
+    rows: list[tuple[bool, float, list[str], str | None]] = []
     for k, (_, row) in enumerate(ranked.head(top).iterrows()):
         remarks = ["best" if k == 0 else "tied"] if k == 0 or row["tied"] else []
         remarks += ["Pareto front"] if row["number"] in on_front else []
-        remarks += [row["status"]] if row["status"] != FINISHED else []
-        cells = [row["number"], *(row[f"params.{name}"] for name in names), row["epoch"]]
-        cells += [with_deviation(row["value"], row["std"]), *(row[f"metrics.{name}"] for name in further)]
+        if not row["ranked"]:
+            remarks += [f"{row['status']}; number {row['place']} of {row['peers']} at epoch {row['epoch']}"]
+        elif row["status"] != schema.FINISHED:
+            remarks += [row["status"]]
+        remarks += [row["flags"]] if row["flags"] else []
+        values = [row["number"], *(row[f"params.{name}"] for name in names), row["epoch"]]
+        cells = [*map(number, values), with_deviation(row["value"], row["std"])]
+        cells += [number(row[f"metrics.{name}"]) for name in further]
         cells += [percent(row["p_best"])] if known else []
-        table.add_row(*map(number, cells), ", ".join(remarks), style="bold green" if k == 0 else None)
-    console.print(table)
-    if depends:
-        console.print(comparable.describe(depends, trials), style="dim", highlight=False)
-    console.print(answer(tables, ranked), highlight=False)
-
-
-def answer(tables: Tables, ranked: pd.DataFrame) -> str:
-    """Say in words who is best; of several objectives, who is on the front."""
-    words = verdict(ranked, tables.sweep.metric, list(ranked["number"]), place(ranked, tables.space))
-    if on_front := front(tables, ranked):
-        objectives = " and ".join(tables.sweep.signs)
-        words += f" Pareto front of {objectives}: trial {', '.join(map(str, on_front))}."
-    return words
-
-
-def front(tables: Tables, trials: pd.DataFrame) -> list[int]:
-    """Return the numbers of the trials on the Pareto front of the objectives; none where there is but one."""
-    signs = tables.sweep.signs
-    if len(signs) < 2:
-        return []
-    scores = np.stack([sign * tables.metric(name)[trials.index] for name, sign in signs.items()], axis=1)
-    known = np.isfinite(scores).all(1)
-    return trials["number"][known].iloc[pareto_front(scores[known])].tolist()
-
-
-def place(ranked: pd.DataFrame, names: Iterable[str]) -> str:
-    """Return the named parameters of the first of a ranking."""
-    return ", ".join(f"{name} = {number(ranked.iloc[0][f'params.{name}'])}" for name in names)
-
-
-def percent(probability: float) -> str:
-    """Format a probability that was counted in draws: none of them is not impossible."""
-    if np.isnan(probability):
-        return "–"
-    return "< 1 %" if probability < 0.01 else "> 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
-
-
-def direction(sweep) -> str:
-    """Say which way is up."""
-    return "lower is better" if sweep.mode == "min" else "higher is better"
-
-
-def verdict(ranked: pd.DataFrame, metric: str, names: list, setting: str = "") -> str:
-    """Say in a few sentences who is best, who may be as well, and who had less training."""
-    best, others = ranked.iloc[0], len(ranked) - 1
-    words = f"Best: trial {names[0]}{f' ({setting})' if setting else ''}, {metric} "
-    words += f"{with_deviation(best['value'], best['std'])}."
-    ties = [str(name) for name, tied in zip(names[1:], ranked["tied"].iloc[1:], strict=True) if tied]
-    if not others:
-        return f"{words} There is no other to compare it with."
-    if np.isnan(best["p_value"]):
-        words += f" No deviation of {metric} is recorded, so nothing says how sure that is."
-    elif not ties:
-        words += " It is told apart from all others at the 5 % level."
-    else:
-        shown = ", ".join(ties[:10]) + (f" and {len(ties) - 10} more" if len(ties) > 10 else "")
-        words += f" It cannot be told apart from {len(ties)} of {others}: trial {shown}."
-    shorter = int((ranked["epoch"] < best["epoch"]).sum()) if "epoch" in ranked else 0
-    if shorter:
-        words += f" {shorter} of the others had fewer epochs: what more would have made of them is not known."
-    return words
+        style = "bold green" if k == 0 else None if row["ranked"] else "dim"
+        order = sweep.sign * float(row["value"]) if row["ranked"] else float(k)
+        rows.append((not row["ranked"], order, [*cells, ", ".join(remarks)], style))
+    for name, value in sweep.references().items():
+        blank = [""] * (len(names) + 1)
+        cells = ["", *blank, number(value), *[""] * (len(further) + known), name]
+        rows.append((False, sweep.sign * value, cells, "italic"))
+    for _, _, row_cells, style in sorted(rows, key=lambda row: row[:2]):
+        table.add_row(*row_cells, style=style)
+    return table
 
 
 def show_repeats(
@@ -188,7 +198,8 @@ def show_repeats(
 
     The score that made a trial the best one is flattered by having been chosen; these are not.
     """
-    from analysis.judgement.evaluation import FIRST_SEED, Evaluation, load_trained
+    from analysis.judgement.evaluation import FIRST_SEED, Evaluation  # imports PyTorch
+    from analysis.record.trained_model import load_trained
 
     metric = tables.sweep.metric
     kept = [n for n in with_weights(client, tables) if n in numbers]
@@ -221,16 +232,13 @@ def show_repeats(
         cells = [n, row["value"], *deviations, float(recorded[n])]
         table.add_row(*map(number, cells))
     console.print(table)
-    console.print(verdict(ranked, metric, list(ranked.index)), highlight=False)
+    say(verdict_of_repeats(ranked, metric), console, whole=True)
     return int(ranked.index[0])
 
 
-def show_seeds(client: "MlflowClient", tables: Tables, console: Console) -> int | None:
-    """Print the ranking over training seeds, where settings were trained on several; return the best."""
-    ranked = ranking_over_seeds(client, tables)
-    if ranked is None:
-        return None
-    names = tables.settings
+def show_seeds(tables: Tables, seeds: Seeds, console: Console) -> int:
+    """Print the ranking of settings over training seeds; return the best."""
+    ranked, names = ranking_over_seeds(tables, seeds), tables.settings
     table = Table(title="Over training seeds, to the last epoch", title_justify="left")
     columns = ("trial", *names, "seeds", f"{tables.sweep.metric}, mean", "± (mean)", "± (one training)")
     for name in columns:
@@ -240,27 +248,8 @@ def show_seeds(client: "MlflowClient", tables: Tables, console: Console) -> int 
         deviations = [f"{row['std'] * scale:.2g}" for scale in (1, row["seeds"] ** 0.5)]
         table.add_row(*map(number, [n, *setting, int(row["seeds"]), row["value"], *deviations]))
     console.print(table)
-    console.print(answer_over_seeds(tables, ranked), highlight=False)
+    say(verdict_over_seeds(tables, ranked), console, whole=True)
     return int(ranked.index[0])
-
-
-def ranking_over_seeds(client: "MlflowClient", tables: Tables) -> pd.DataFrame | None:
-    """Return `rank` of the settings that were trained on several seeds, by trial, with their columns."""
-    from analysis.judgement.retraining import seeds_of
-
-    seeds = seeds_of(client, tables)
-    if seeds is None:
-        return None
-    ranked = rank(seeds["value"], seeds["std"], sign=tables.sweep.sign, degrees=seeds["degrees"])
-    settings = tables.trials.set_index("number").filter(like="params.")
-    return ranked.join(seeds["seeds"]).join(settings)
-
-
-def answer_over_seeds(tables: Tables, ranked: pd.DataFrame) -> str:
-    """Say in words which setting is best on average over seeds."""
-    setting = place(ranked, tables.settings)
-    words = verdict(ranked, f"mean {tables.sweep.metric}", list(ranked.index), setting)
-    return f"{words} Means are over {ranked['seeds'].min()} training seeds or more."
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -93,7 +93,8 @@ def main() -> None:
 
 def measure_loading(uri: str, parquet: Path) -> None:
     """Time a first load, a second one, and the peer; print the table."""
-    from analysis.record.runs import connect, load
+    from analysis.record.store import connect
+    from analysis.record.tables import load
 
     print(f"{'':34} {'wall clock':>10} {'processor':>10}")
     with Timed() as connecting:
@@ -122,7 +123,8 @@ def measure_loading(uri: str, parquet: Path) -> None:
 
 def measure_report(folder: Path) -> None:
     """Time and weigh a report of 100 trials with grids of 64 faces, two a recorded epoch."""
-    from analysis.record.runs import connect, load
+    from analysis.record.store import connect
+    from analysis.record.tables import load
     from analysis.report import render
 
     uri = f"sqlite:///{folder}/report.db"

@@ -1,4 +1,4 @@
-"""The seed's Table 1 on MNIST by its own protocol, and ours.
+"""[PML]'s Table 1 on MNIST by its own protocol, and ours.
 
     python -m benchmarks.densities            prints the table of what has been measured
     python -m benchmarks.densities train      goes on measuring, three minutes a call; exit code 0 when done
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from searchers.reports.densities import seed_figures
+from analysis.papers import DENSITIES
 from trainables.data.batches import to_float
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig
@@ -40,7 +40,7 @@ HELD_OUT = 5000
 
 @dataclass(frozen=True)
 class Run:
-    """One VAE to be trained: its name here, the seed's row it stands beside, its hyperparameters."""
+    """One VAE to be trained: its name here, the paper's row that it stands beside, its hyperparameters."""
 
     name: str
     row: str
@@ -48,7 +48,7 @@ class Run:
     seeds: int = SEEDS
 
 
-# `averaging` changes no step: one training gives the last weights, as in the seed, and the running mean.
+# `averaging` changes no step: one training gives the last weights, as in the paper, and the running mean.
 RUNS = (
     Run("ReLU", "vae", {"networks": "dense", "averaging": AVERAGING}),
     Run("two hidden layers", "vae", {"networks": "dense", "averaging": AVERAGING, "layers": 2}),
@@ -180,7 +180,7 @@ def table() -> None:
                 for key in ("nats_per_image", "bits_per_dim", "reconstruction_mse")
             )
             spread = f" ± {np.ptp(nats) / 2:.2f}" if len(each) > 1 else ""
-            seeds_nats, seeds_error = seed_figures(mine[0]["row"], 784)
+            seeds_nats, seeds_error = DENSITIES[mine[0]["row"]].on_unit_scale(784)
             title = f"{name}, averaged weights" if kind == "averaged" else name
             print(
                 f"| {title} | {nats.mean():.2f}{spread} | {bits.mean():.4f} | {errors.mean():.6f} "

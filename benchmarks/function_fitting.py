@@ -1,6 +1,6 @@
 """Three Gaussian processes on noisy functions: hyperparameters fixed, fitted, and drawn by NUTS.
 
-    python -m benchmarks.function_fitting figure   the three posteriors on the seed's four (β, FID) points
+    python -m benchmarks.function_fitting figure   the three posteriors on the paper's four (β, FID) points
     python -m benchmarks.function_fitting run      measures what is missing, about three minutes a call
     python -m benchmarks.function_fitting          prints the tables of what has been measured
 
@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.charts.style import BLUE, VERMILION
+from analysis.papers import FIRST_TRIALS
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Real
 
@@ -29,8 +31,6 @@ SIZES = (5, 10, 20)
 TRIALS = 12
 NOISE = 0.1
 BAND = 1.6449  # standard deviations on either side hold 90 %
-# The seed's Table 4 and the authors' log: β and FID of the four first trials (β = 1 is the VAE-GAN).
-FIDS = {1.0: 139.33, 50.0: 147.92, 100.0: 137.98, 150.0: 151.08}
 
 
 def forrester(U: np.ndarray) -> np.ndarray:
@@ -157,7 +157,7 @@ def table() -> None:
 
 
 def figure() -> None:
-    """Draw the three posteriors on the seed's four points."""
+    """Draw the three posteriors on the paper's four points."""
     from matplotlib.figure import Figure
 
     grid = [{"beta": float(beta)} for beta in np.linspace(1, 150, 150)]
@@ -168,14 +168,14 @@ def figure() -> None:
     titles = {"report": "fixed (the report's kernel)", "fitted": "fitted", "nuts": "drawn by NUTS"}
     for axes, (surrogate, title) in zip(panels, titles.items(), strict=True):
         search = BayesOptSearch([Real("beta", 1.0, 150.0)], "fid", "min", surrogate=surrogate)
-        for beta, fid in FIDS.items():
+        for beta, fid in FIRST_TRIALS.items():
             search.add_evaluated_point({"beta": beta}, fid)
         mean, std = search.posterior(grid)
         best = x[int(np.argmax(search.expected_improvement(grid)))]
-        axes.fill_between(x, mean - BAND * std, mean + BAND * std, color="#0072B2", alpha=0.2, linewidth=0)
+        axes.fill_between(x, mean - BAND * std, mean + BAND * std, color=BLUE, alpha=0.2, linewidth=0)
         axes.plot(x, mean, color="black")
-        axes.plot(list(FIDS), list(FIDS.values()), "o", color="#D55E00")
-        axes.axvline(best, color="#D55E00", linestyle="--")
+        axes.plot(list(FIRST_TRIALS), list(FIRST_TRIALS.values()), "o", color=VERMILION)
+        axes.axvline(best, color=VERMILION, linestyle="--")
         axes.set_title(f"{title}: next β = {best:.0f}")
         axes.set_xlabel("β")
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,9 +1,9 @@
-"""CPU seconds and quality of maximising tree ensembles over discrete codes: ours, a leaf MIP, random codes.
+"""CPU seconds and quality of maximizing tree ensembles over discrete codes: ours, a leaf MIP, random codes.
 
     python -m benchmarks.latent run [SECONDS]   # measures what is missing, for at most so long
     python -m benchmarks.latent table
 
-Ensembles as the seed fits them (800 trees of depth 2, 20 samples a leaf) to 10 000 codes of 64 positions and
+Ensembles as [HP] fits them (800 trees of depth 2, 20 samples a leaf) to 10 000 codes of 64 positions and
 256 categories, whose scores add up effects of 20 positions and 60 interactions; those of the last set are
 noise. All times are CPU seconds of one thread in one process; the mixed-integer programs, solved by HiGHS,
 are of the same restrictions. Results are kept in /tmp/latent_benchmark: a later run goes on.

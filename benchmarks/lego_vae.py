@@ -169,7 +169,7 @@ def replay() -> None:
     whole = EPOCHS * TRIALS
     marks = [whole // 32, whole // 16, whole // 8, whole // 4, whole // 2, whole]
     heads = " | ".join(f"best after {mark}" for mark in marks)
-    print(f"\n| search | {heads} | epochs to {goal:.3f} (to the seed's own final best) | all epochs |")
+    print(f"\n| search | {heads} | epochs to {goal:.3f} (to the slides' best of its seed) | all epochs |")
     print("|---" * (len(marks) + 3) + "|")
     for name, each in paths.items():
         bests = [np.median([path[min(mark, len(path)) - 1] for path in each]) for mark in marks]

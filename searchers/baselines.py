@@ -1,8 +1,8 @@
-"""The seed's baselines: GAN, VAE, VAE-GAN and β-VAE-GAN at a given β, each on several seeds.
+"""The baselines of [BVG]: GAN, VAE, VAE-GAN and β-VAE-GAN at a given β, each on several seeds.
 
-WGAN-GP and FactorVAE, which the seed does not have, can be trained beside them.
+WGAN-GP and FactorVAE, which the paper does not have, can be trained beside them.
 
-Ends with the seed's Figure 3 (Fréchet distance over epochs, a band over the seeds) and with its Tables 2
+It ends with the paper's Figure 3 (Fréchet distance over epochs, a band over the seeds) and with its Tables 2
 and 4 beside what was reached here.
 """
 
@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from analysis.charts.bands import Band, draw_bands
+from analysis.charts.style import MODELS
+from analysis.charts.text import number
+from analysis.papers import BASELINE_FID, FID_BY_BETA
 from searchers import beta_vaegan
-from searchers.display.live_table import number
 from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig
 from searchers.study.ranges import SEVERAL, between, multiple_of
@@ -30,15 +34,6 @@ if TYPE_CHECKING:
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"
 Model = Literal["GAN", "WGAN-GP", "VAE", "FactorVAE", "VAE-GAN", "beta-VAE-GAN"]
-PAPER = {"GAN": 196.00, "VAE": 209.00, "VAE-GAN": 139.33, "beta-VAE-GAN": 126.75}  # FID, Tables 2 and 4
-COLOURS = {  # Okabe and Ito's
-    "GAN": "#D55E00",
-    "WGAN-GP": "#E69F00",
-    "VAE": "#0072B2",
-    "FactorVAE": "#56B4E9",
-    "VAE-GAN": "#009E73",
-    "beta-VAE-GAN": "#CC79A7",
-}
 
 
 @dataclass(frozen=True)
@@ -86,43 +81,32 @@ def by_model(records: Sequence[TrialRecord], metric: str) -> dict[str, list[dict
     return histories
 
 
-def draw(path: Path, histories: dict[str, list[dict[int, float]]], metric: str) -> None:
+def draw(histories: dict[str, list[dict[int, float]]], metric: str) -> Figure:
     """Draw the mean over seeds of each model's metric over epochs, with a band of one standard deviation."""
-    from matplotlib.figure import Figure  # no pyplot: no global state, no display
-
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    axes = figure.subplots()
+    bands = []
     for model, curves in histories.items():
         epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
         values = np.array([[curve[epoch] for epoch in epochs] for curve in curves])
-        mean, std = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(len(epochs))
-        label = f"{model}, {len(curves)} seed{'s' * (len(curves) > 1)}"
-        axes.plot(epochs, mean, marker="o", markersize=4, color=COLOURS[model], label=label)
-        axes.fill_between(epochs, mean - std, mean + std, color=COLOURS[model], alpha=0.2, linewidth=0)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(f"{metric} (lower is better)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+        bands.append(Band(model, epochs, values, MODELS[model]))
+    return draw_bands(bands, metric)
 
 
 def table(histories: dict[str, list[dict[int, float]]], metric: str, beta: float) -> Table:
-    """Return mean and standard deviation over seeds at the last epoch, beside the seed's numbers.
+    """Return mean and standard deviation over seeds at the last epoch, beside the paper's numbers.
 
-    The seed's are FIDs of another extractor's features, of 64×64 images: an order to compare, not a scale.
+    The paper's are FIDs of another extractor's features, of 64×64 images: an order to compare, not a scale.
     """
     result = Table(title="After the last epoch, over seeds", title_justify="left", title_style="bold")
-    for heading in ("model", f"{metric}", "±", "seeds", "the seed's FID (CelebA, 64×64)"):
+    for heading in ("model", f"{metric}", "±", "seeds", "FID in [BVG] (CelebA, 64×64)"):
         result.add_column(heading, justify="left" if heading == "model" else "right")
+    published = {**BASELINE_FID, "beta-VAE-GAN": FID_BY_BETA.get(beta)}
     for model, curves in histories.items():
         last = np.array([curve[max(curve)] for curve in curves])
         spread = number(float(last.std(ddof=1))) if len(last) > 1 else "–"
-        # Table 4 has the best β only where it was 75.
-        known = model in PAPER and (model != "beta-VAE-GAN" or beta == 75)
-        paper = f"{PAPER[model]:.2f}" if known else "–"
+        paper = published.get(model)
         name = f"{model}, beta = {beta:g}" if model == "beta-VAE-GAN" else model
-        result.add_row(name, number(float(last.mean())), spread, str(len(last)), paper)
+        cells = (number(float(last.mean())), spread, str(len(last)), "–" if paper is None else f"{paper:.2f}")
+        result.add_row(name, *cells)
     return result
 
 
@@ -139,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
         histories = by_model(outcome.records, metric)
         if histories:
             console.print(table(histories, metric, config.beta))
-            draw(outcome.folder / FIGURE, histories, metric)
+            draw(histories, metric).savefig(outcome.folder / FIGURE, dpi=120)
             console.print(f"Figure: {Path(config.results) / config.name / FIGURE}", highlight=False)
         return outcome.exit_code
 

@@ -7,14 +7,15 @@ from functools import cached_property
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
-from scipy.spatial.distance import pdist
 from torch import Tensor
 
-from analysis.charts.style import CYCLE, SCALE, canvas
-from analysis.judgement.champion import TrainedModel
-from analysis.record.runs import AnalysisError
+from analysis.charts.clusters import draw_classes, plane
+from analysis.charts.style import CYCLE, SCALE, canvas, plain
+from analysis.record.store import AnalysisError
+from analysis.record.trained_model import TrainedModel
 from trainables.data.batches import to_float, to_uint8
 from trainables.data.formats.layout import UNKNOWN
 from trainables.data.pictures import WHITE, tile
@@ -24,8 +25,7 @@ SEED = 0
 ENCODED = 2000  # held-out images
 UNITS = 8  # latents that are traversed: those that carry most
 REACH = 2.5  # standard deviations of the prior, either way
-APART = 0.04  # of the figure: centres of classes whose names can be read side by side
-PATCH = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
+CLASSES = 12  # more are not told apart by color and marker
 MIN_SIDE = 64  # a smaller image is enlarged by a whole factor, so that a person sees its pixels
 
 
@@ -38,19 +38,23 @@ class Subject:
     title: str
     missing: str | None = None
 
-    def rows(self) -> np.ndarray:
-        """Return held-out rows of the store. Raises AnalysisError where there is no store."""
+    def held_out(self) -> ImageStore:
+        """Return the store. Raises AnalysisError where there is none."""
         if self.store is None:
             raise AnalysisError(self.missing or "The images are not here.")
-        rows = self.store.split("validation")
-        return rows if len(rows) else self.store.split("train")
+        return self.store
+
+    def rows(self) -> NDArray[np.intp]:
+        """Return held-out rows of the store. Raises AnalysisError as `held_out`."""
+        rows = self.held_out().split("validation")
+        return rows if len(rows) else self.held_out().split("train")
 
     def images(self, n: int) -> Tensor:
         """Return n held-out images, (n, C, H, W) in [−1, 1]."""
-        return to_float(self.store.images[self.rows()[:n]], self.model.network.device)
+        return self._float(self.rows()[:n])
 
     @cached_property
-    def codes(self) -> tuple[np.ndarray, np.ndarray]:
+    def codes(self) -> tuple[NDArray[np.floating], NDArray[np.intp]]:
         """Posterior means of held-out images, (n, M), and their rows of the store."""
         if not self.model.network.has_encoder or not hasattr(self.model.network.config, "latent_dim"):
             raise AnalysisError(f"{type(self.model.network).__name__} has no continuous latents of images.")
@@ -58,8 +62,8 @@ class Subject:
         parts = [self.model.encode(self._float(rows[k : k + 250])) for k in range(0, len(rows), 250)]
         return torch.cat(parts).cpu().numpy(), rows
 
-    def _float(self, rows: np.ndarray) -> Tensor:
-        return to_float(self.store.images[rows], self.model.network.device)
+    def _float(self, rows: NDArray[np.intp]) -> Tensor:
+        return to_float(self.held_out().images[rows], self.model.network.device)
 
 
 def samples(subject: Subject) -> Image.Image:
@@ -108,13 +112,15 @@ def traversals(subject: Subject) -> Figure:
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
-        ax.set_title(f"z{unit} {controls(codes[:, unit], subject.store, rows)}", fontsize=8, pad=3)
+        ax.set_title(
+            plain(f"z{unit} {controls(codes[:, unit], subject.held_out(), rows)}"), fontsize=8, pad=3
+        )
     reach = f"from −{REACH:g} to {REACH:g} standard deviations of the prior"
-    figure.suptitle(f"{subject.title}: each latent {reach}", fontsize=10)
+    figure.suptitle(f"{plain(subject.title)}: each latent {reach}", fontsize=10)
     return figure
 
 
-def controls(code: np.ndarray, store: ImageStore, rows: np.ndarray) -> str:
+def controls(code: NDArray[np.floating], store: ImageStore, rows: NDArray[np.intp]) -> str:
     """Say which factor goes with a latent most closely (Spearman's correlation); "" without factors."""
     found = {}
     for name, values in store.factors.items():
@@ -128,37 +134,22 @@ def controls(code: np.ndarray, store: ImageStore, rows: np.ndarray) -> str:
 
 
 def clustering(subject: Subject) -> Figure:
-    """Posterior means of held-out images in two dimensions, coloured by what is known of the images."""
+    """Posterior means of held-out images in two dimensions, colored by what is known of the images."""
     codes, rows = subject.codes
-    if codes.shape[1] == 2:
-        points, names = codes, ("z0", "z1")
-    else:
-        centred = codes - codes.mean(0)
-        _, singular, axes_ = np.linalg.svd(centred, full_matrices=False)
-        share = singular**2 / (singular**2).sum()
-        points = centred @ axes_[:2].T
-        names = tuple(f"principal axis {k + 1} ({share[k]:.0%} of the variance)" for k in range(2))
+    store = subject.held_out()
+    points, names = plane(codes)
     figure, ax = canvas(6.5, 5)
-    labels = subject.store.labels[rows]
-    classes = dict(enumerate(subject.store.manifest.get("class_names", ()))) | {UNKNOWN: "unknown"}
-    if 2 <= len(np.unique(labels)) <= 12:
-        centres = np.stack([np.median(points[labels == value], 0) for value in np.unique(labels)])
-        apart = (pdist(centres / np.ptp(points, 0)) > APART).all()  # else the names would cover each other
-        for k, value in enumerate(np.unique(labels)):
-            at = points[labels == value]
-            name = classes.get(value, str(value))
-            colour, marker = CYCLE[k % len(CYCLE)], "o^sDvP"[k // len(CYCLE)]
-            ax.plot(*at.T, marker, color=colour, markersize=3, alpha=0.6, label=name)
-            if apart:
-                ax.annotate(name, centres[k], fontsize=9, weight="bold", ha="center", bbox=PATCH)
-        ax.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=2)
-    elif subject.store.factors:
-        name, values = next(iter(subject.store.factors.items()))
+    labels = store.labels[rows]
+    if 2 <= len(np.unique(labels)) <= CLASSES:
+        known = dict(enumerate(store.manifest.get("class_names", ()))) | {UNKNOWN: "unknown"}
+        draw_classes(ax, points, labels, known)
+    elif store.factors:
+        name, values = next(iter(store.factors.items()))
         drawn = ax.scatter(*points.T, c=values[rows], cmap=SCALE, s=6)
-        figure.colorbar(drawn, label=name.replace("_", " "))
+        figure.colorbar(drawn, label=plain(name.replace("_", " ")))
     else:
         ax.plot(*points.T, "o", color=CYCLE[0], markersize=3, alpha=0.6)
-    ax.set(xlabel=names[0], ylabel=names[1], title=f"{subject.title}: {len(rows)} held-out images")
+    ax.set(xlabel=names[0], ylabel=names[1], title=f"{plain(subject.title)}: {len(rows)} held-out images")
     return figure
 
 

@@ -1,69 +1,81 @@
-"""The search space: which dimensions matter, how pairs of them interact, and the trials through all of them.
+"""The search space: which dimensions matter, how pairs of them interact, and trials through all of them.
 
-Each function draws one figure of a sweep's tables, or raises AnalysisError with the reason why it can't.
+Each function draws one figure of a sweep's tables, or raises AnalysisError with the reason why it can't. The
+scores are those of one epoch, the latest that enough trials have reached: at others they are other numbers.
 """
 
 import warnings
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis.charts.search import dimensions_of
-from analysis.charts.style import BLUE, SCALE, VERMILION, canvas, in_lines, label, objective_label, unit
-from analysis.record.runs import SEED, AnalysisError, Tables
+from analysis.charts.style import BLUE, SCALE, VERMILION, axis_label, canvas, in_lines, label, plain, unit
+from analysis.record.store import AnalysisError
+from analysis.record.tables import SEED, Tables
 
+PAIRED_LEAST = 4  # trials that span an area worth interpolating
 PAIRS = 4  # dimensions of the contour figure; the most important ones
 MARGIN = 0.05
-GOOD = 0.25  # the share of trials that is drawn in colour
+SCORED_LEAST = 8  # trials, below which a variance explains nothing
+GOOD = 0.25  # the share of trials that is drawn in color
 # A value beside its axis, legible on the lines that pass there.
-BESIDE = {"xytext": (4, 0), "textcoords": "offset points", "fontsize": 8, "va": "center"}
-BESIDE["bbox"] = {"boxstyle": "square,pad=0.1", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
+PATCH = {"boxstyle": "square,pad=0.1", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
+BESIDE: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "bbox": PATCH}
+BESIDE["fontsize"] = 8
 
 
 def importance(tables: Tables) -> Figure:
     """How much of the objective's variance each dimension explains (fANOVA, Hutter et al. 2014)."""
-    shares = importances(tables)
+    epoch, shares = importances(tables)
     figure, axes = canvas(6, 1.2 + 0.45 * len(shares))
     names = list(shares)[::-1]
     axes.barh([label(name) for name in names], [shares[name] for name in names], color=BLUE)
     for k, name in enumerate(names):
         axes.annotate(f" {shares[name]:.0%}", (shares[name], k), va="center", fontsize=9)
     axes.set_xlim(0, 1.12)
-    axes.set_xlabel(f"share of the variance of {label(tables.sweep.metric)}")
+    axes.set_xlabel(f"share of the variance of {label(tables.sweep.metric)}\nat epoch {epoch}")
     return figure
 
 
-def importances(tables: Tables) -> dict[str, float]:
-    """Return the share of the variance by dimension, the largest first: optuna's fANOVA of our trials.
+def importances(tables: Tables) -> tuple[int, dict[str, float]]:
+    """Return the epoch of the scores and each dimension's share of their variance, the largest first.
 
-    Raises AnalysisError for spaces of one dimension, below eight trials, and where optuna is not installed.
+    It is optuna's fANOVA of our trials. Raises AnalysisError for spaces of one dimension, below eight trials,
+    and where optuna is not installed.
     """
-    scored, space = tables.scored(), dimensions_of(tables)
-    if len(space) < 2 or len(scored) < 8:
-        raise AnalysisError(
-            f"Importance needs two dimensions and eight scored trials; {tables.sweep.name!r} has "
-            f"{len(space)} and {len(scored)}."
-        )
+    space = dimensions_of(tables)
+    if len(space) < 2:
+        raise AnalysisError(f"Importance needs two dimensions; {tables.sweep.name!r} has {len(space)}.")
+    epoch, scored = tables.common(most_of(tables, SCORED_LEAST))
     if find_spec("optuna") is None:
         raise AnalysisError("Importance is optuna's, which is not installed: pip install optuna")
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="minimize" if tables.sweep.mode == "min" else "maximize")
-    distributions = {name: optuna.distributions.FloatDistribution(-1e-9, 1 + 1e-9) for name in space}
+    distributions: dict[str, Any] = {
+        name: optuna.distributions.FloatDistribution(-1e-9, 1 + 1e-9) for name in space
+    }
     coordinates = {name: unit(scored[f"params.{name}"], domain) for name, domain in space.items()}
-    values = tables.objective[scored.index]
-    for k, value in enumerate(values):
+    for k, value in enumerate(scored["score"]):
         params = {name: float(np.clip(x[k], 0, 1)) for name, x in coordinates.items()}
         study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=float(value)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+        return epoch, dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+
+def most_of(tables: Tables, least: int) -> int:
+    """Return how many trials a common epoch is to have: half of the scored ones, but at least `least`."""
+    return max(least, len(tables.scored()) // 2)
 
 
 def pairs(tables: Tables) -> Figure:
@@ -71,19 +83,17 @@ def pairs(tables: Tables) -> Figure:
 
     Nothing lies between two choices or between two seeds: dimensions are those of numbers.
     """
-    scored, space = tables.scored(), dimensions_of(tables)
+    sweep, space = tables.sweep, dimensions_of(tables)
     names = [n for n, domain in space.items() if domain.get("type") != "categorical" and n != SEED]
-    if len(names) < 2 or len(scored) < 4:
-        raise AnalysisError(
-            f"Pairs need two dimensions of numbers and four scored trials; {tables.sweep.name!r} has "
-            f"{len(names)} and {len(scored)}."
-        )
-    if len(names) > 2 and len(scored) >= 8:
-        names = [name for name in importances(tables) if name in names]
+    if len(names) < 2:
+        raise AnalysisError(f"Pairs need two dimensions of numbers; {sweep.name!r} has {len(names)}.")
+    epoch, scored = tables.common(most_of(tables, PAIRED_LEAST))
+    if len(names) > 2 and len(scored) >= SCORED_LEAST:
+        names = [name for name in importances(tables)[1] if name in names]
     names = names[:PAIRS]
     n = len(names) - 1
     figure, axes = canvas(1.6 + 2.9 * n, 0.8 + 2.6 * n, n, n, sharex="col", sharey="row", squeeze=False)
-    values = tables.objective[scored.index].to_numpy()
+    values = scored["score"].to_numpy(float)
     levels = MaxNLocator(10).tick_values(*np.quantile(values, [0, 0.95]))
     for row in range(n):
         for column in range(n):
@@ -104,14 +114,16 @@ def pairs(tables: Tables) -> Figure:
             if column == 0:
                 ax.set_ylabel(label(y_name))
     if filled is not None:
-        figure.colorbar(filled, ax=axes, label=in_lines(objective_label(tables.sweep)), shrink=0.8)
+        name = f"{in_lines(axis_label(sweep.metric, sweep.sign))}, at epoch {epoch}"
+        figure.colorbar(filled, ax=axes, label=name, shrink=0.8)
     return figure
 
 
 def parallel_coordinates(tables: Tables) -> Figure:
     """A line a trial through its settings to its score; the better, the darker and the further in front."""
-    sweep, scored, space = tables.sweep, tables.scored(), dimensions_of(tables)
-    values = tables.objective[scored.index]
+    sweep, space = tables.sweep, dimensions_of(tables)
+    epoch, scored = tables.common(most_of(tables, 1))
+    values = scored["score"].astype(float)
     ranks = (sweep.sign * values).rank(pct=True).to_numpy()
     low, high = values.min(), values.max()
     columns = [unit(scored[f"params.{name}"], domain) for name, domain in space.items()]
@@ -121,8 +133,8 @@ def parallel_coordinates(tables: Tables) -> Figure:
     lines = np.stack(columns, axis=1)
     for k in np.argsort(-ranks):
         best, good = ranks[k] == ranks.min(), ranks[k] <= GOOD
-        colour = VERMILION if best else BLUE if good else "0.75"
-        axes.plot(x, lines[k], color=colour, linewidth=2.5 if best else 1.0, alpha=0.9 if good else 0.6)
+        color = VERMILION if best else BLUE if good else "0.75"
+        axes.plot(x, lines[k], color=color, linewidth=2.5 if best else 1.0, alpha=0.9 if good else 0.6)
     for k, (name, domain) in enumerate(space.items()):
         for place, text in _ends(domain, scored[f"params.{name}"]):
             axes.annotate(text, (k, place), **BESIDE)
@@ -130,7 +142,9 @@ def parallel_coordinates(tables: Tables) -> Figure:
         axes.annotate(f"{value:.4g}", (x[-1], place), **BESIDE)
     for k in x:
         axes.axvline(k, color="black", linewidth=0.8)
-    axes.set_xticks(x, [*(label(name) for name in space), in_lines(label(sweep.metric))])
+    axes.set_xticks(
+        x, [*(label(name) for name in space), f"{in_lines(label(sweep.metric))}\nat epoch {epoch}"]
+    )
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set_xlim(-0.2, x[-1] + 0.5)
@@ -145,15 +159,15 @@ def parallel_coordinates(tables: Tables) -> Figure:
     return figure
 
 
-def _ends(domain: dict, values: pd.Series) -> list[tuple[float, str]]:
+def _ends(domain: dict[str, Any], values: pd.Series) -> list[tuple[float, str]]:
     if domain.get("type") == "categorical":
         n = len(domain["choices"])
-        return [(k / max(1, n - 1), str(choice)) for k, choice in enumerate(domain["choices"])]
+        return [(k / max(1, n - 1), plain(str(choice))) for k, choice in enumerate(domain["choices"])]
     low, high = domain.get("lower", values.min()), domain.get("upper", values.max())
     return [(0, f"{low:.4g}"), (1, f"{high:.4g}")]
 
 
-def _unit_ticks(axes, domain: dict, which: str) -> None:
+def _unit_ticks(axes: Axes, domain: dict[str, Any], which: str) -> None:
     """Label an axis over [0, 1] with the dimension's own values."""
     set_ticks = axes.set_xticks if which == "x" else axes.set_yticks
     (axes.set_xlim if which == "x" else axes.set_ylim)(-MARGIN, 1 + MARGIN)

@@ -1,31 +1,40 @@
-"""How all figures look: colours that colour-blind readers tell apart, labelled axes, no pyplot."""
+"""How all figures look: colors that color-blind readers tell apart, labelled axes, no pyplot."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from analysis.record.runs import DIVERGED, FAILED, FINISHED, RUNNING, STOPPED
+from searchers.record.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED
 
-if TYPE_CHECKING:
-    from analysis.record.runs import Sweep
-
-# Okabe and Ito 2008.
+# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#7F7F7F"
+INK = "#4D4D4D"  # GREY, dark enough to be read
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, BLACK, GREY)  # their yellow is lost on white
-STATUS = {  # colour, marker, line: no status is told by its colour alone
+STATUS = {  # color, marker, line: no status is told by its color alone
     FINISHED: (BLUE, "o", "-"),
     STOPPED: (ORANGE, "v", "--"),
     DIVERGED: (PURPLE, "X", ":"),
     FAILED: (VERMILION, "s", ":"),
     RUNNING: (GREEN, "D", "-."),
-    "interrupted": (GREY, "P", "-."),
+    INTERRUPTED: (GREY, "P", "-."),
 }
+MODELS = {  # of [BVG] and beside it
+    "GAN": VERMILION,
+    "WGAN-GP": ORANGE,
+    "VAE": BLUE,
+    "FactorVAE": SKY,
+    "VAE-GAN": GREEN,
+    "beta-VAE-GAN": PURPLE,
+}
+METHODS = {"vqvae-retrained": BLUE, "vqvae": VERMILION, "vae-retrained": GREEN}  # of [HP]
+REFERENCES = {"grey": ":", "mean image": "--", "real images": "-."}  # lines
 SYMBOLS = {
     "beta": "β",
     "beta_norm": "β_norm",
@@ -42,7 +51,7 @@ SYMBOLS = {
     "nats_per_image": "log-likelihood (nats an image)",
 }
 SCALE = "viridis"  # for values: even steps look even, in grey as well
-RC = {
+RC: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": "medium",
@@ -60,21 +69,40 @@ def canvas(
         return figure, figure.subplots(rows, columns, **options)
 
 
+def plain(text: str) -> str:
+    """Return users' text so that Matplotlib writes it as it is: no formula, and no legend entry to hide."""
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def label(name: str) -> str:
     """Return how a setting or metric is called on an axis."""
     if name.startswith("fd_") and not name.endswith("_std"):
-        return f"Fréchet distance ({name.removeprefix('fd_')})"
-    return SYMBOLS.get(name, "FID" if name == "fid" else name)
+        return plain(f"Fréchet distance ({name.removeprefix('fd_')})")
+    return SYMBOLS.get(name, "FID" if name == "fid" else plain(name))
 
 
-def objective_label(sweep: "Sweep") -> str:
-    """Return the objective's name and which way is up."""
-    return f"{label(sweep.metric)}, {'lower' if sweep.mode == 'min' else 'higher'} is better"
+def axis_label(metric: str, sign: int) -> str:
+    """Return an objective's name and which way is up; sign: 1 where lower is better, −1 where higher is."""
+    return f"{label(metric)}, {'lower' if sign == 1 else 'higher'} is better"
 
 
-def ink_on(colour: str) -> str:
-    """Return black or white, whichever stands out from a colour more (WCAG 2's contrast of luminances)."""
-    channels = np.array(to_rgb(colour))
+def draw_references(axes: Axes, references: Mapping[str, float]) -> None:
+    """Draw what images that no model made score, as horizontal lines with their names."""
+    for name, value in references.items():
+        axes.axhline(value, color=GREY, linestyle=REFERENCES.get(name, ":"), linewidth=1, zorder=0)
+        place: dict[str, Any] = {
+            "xytext": (-2, 2),
+            "textcoords": "offset points",
+            "fontsize": 8,
+            "color": INK,
+        }
+        axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right", **place)
+
+
+def ink_on(color: str) -> str:
+    """Return black or white, whichever stands out from a color more (WCAG 2's contrast of luminances)."""
+    channels = np.array(to_rgb(color))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white"
 
@@ -87,7 +115,7 @@ def in_lines(text: str) -> str:
 def legend_above(axes: Axes, columns: int = 5) -> None:
     """Put the legend over the axes, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
+    unique: dict[str, Any] = dict(zip(labels, handles, strict=True))
     if unique:
         axes.legend(
             unique.values(),
@@ -106,13 +134,25 @@ def use_scale(axes: Axes, domain: dict[str, Any], which: str = "x") -> None:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
 
 
-def unit(values: Iterable[Any], domain: dict[str, Any]) -> np.ndarray:
-    """Map a dimension's values to [0, 1] as the searcher sees them; choices to even steps."""
+def unit(values: Iterable[Any], domain: dict[str, Any]) -> NDArray[np.float64]:
+    """Map a dimension's values to [0, 1] as the searcher sees them; choices to even steps.
+
+    What is none of the choices becomes NaN.
+    """
     if domain.get("type") == "categorical":
-        places = {str(choice): k for k, choice in enumerate(domain["choices"])}
-        return np.array([places[str(v)] for v in values], dtype=float) / max(1, len(places) - 1)
+        places = {_choice(choice): k for k, choice in enumerate(domain["choices"])}
+        found = [places.get(_choice(value), np.nan) for value in values]
+        return np.array(found, dtype=float) / max(1, len(places) - 1)
     x = np.asarray(list(values), dtype=float)
     low, high = domain.get("lower", np.nanmin(x)), domain.get("upper", np.nanmax(x))
     if domain.get("log"):
         x, low, high = np.log(x), np.log(low), np.log(high)
     return (x - low) / (high - low) if high > low else np.full(len(x), 0.5)
+
+
+def _choice(value: Any) -> float | str:
+    """Name a choice alike as the space has it and as MLflow's text came back: 1, "1" and 1.0 are one."""
+    try:
+        return str(value) if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return str(value)

@@ -13,9 +13,7 @@ Images are PNG or JPEG files in base64, of any size; they are fitted as the trai
 """
 
 import base64
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,83 +23,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from trainables.data.batches import to_float, to_uint8
-from trainables.data.decoding import Settings, decode, fit
+from analysis.record.trained_model import TrainedModel
+from trainables.data.batches import to_uint8
 from trainables.data.pictures import picture, png
-from trainables.models.base import GenerativeModel
-from trainables.models.storage import DESCRIPTION, load_model
 
 MAX_IMAGES = 1024  # a request for more would hold up a server
 DEFAULTS = {"operation": "sample", "n": 16, "seed": 0, "images": None}
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model with its description: `model` (module:class), `config`, and `crop` of its training images."""
-
-    network: GenerativeModel
-    description: dict[str, Any]
-
-    @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> "TrainedModel":
-        """Read what `trainables.models.storage.save_model` wrote; raises as its `load_model`."""
-        description = json.loads((Path(folder) / DESCRIPTION).read_text())
-        return cls(load_model(Path(folder), device), description)
-
-    @property
-    def settings(self) -> Settings:
-        """How images become the model's."""
-        config = self.network.config
-        return Settings(config.image_size, config.channels, self.description.get("crop"))
-
-    def generator(self, seed: int) -> torch.Generator:
-        """Return a source of noise on the model's device."""
-        return torch.Generator(self.network.device).manual_seed(seed)
-
-    def sample(self, n: int = 16, seed: int = 0) -> Tensor:
-        """Return n images, (n, C, H, W) in [−1, 1]."""
-        return self.network.sample(n, self.generator(seed))
-
-    @torch.no_grad()
-    def encode(self, x: Tensor) -> Tensor:
-        """Return posterior means (B, M), or codes (B, grid²). Raises ValueError without encoder."""
-        self.require_encoder("encode")
-        encoded = self.network.eval().encode(x)
-        return encoded[0] if isinstance(encoded, tuple) else encoded
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Return the reconstructions of images (B, C, H, W). Raises ValueError without encoder."""
-        self.require_encoder("reconstruct")
-        return self.network.reconstruct(x)
-
-    @torch.no_grad()
-    def interpolate(self, n: int = 16, *, ends: Tensor | None = None, seed: int = 0) -> Tensor:
-        """Decode n points from one latent to another: straight between the means of two images `ends` (2, C,
-        H, W), along the great circle between two draws of the prior, where lines would leave its shell.
-
-        Raises ValueError where the latents are codes, or the model has no encoder for `ends`.
-        """
-        if not hasattr(self.network.config, "latent_dim"):
-            raise ValueError(f"{type(self.network).__name__} has discrete codes; nothing lies between them")
-        share = torch.linspace(0, 1, n, device=self.network.device)[:, None]
-        if ends is not None:
-            first, last = self.encode(ends)
-            return self.network.decode(torch.lerp(first[None], last[None], share))
-        shape = (2, self.network.config.latent_dim)
-        first, last = torch.randn(shape, generator=self.generator(seed), device=self.network.device)
-        angle = torch.arccos(torch.nn.functional.cosine_similarity(first, last, dim=0))
-        z = (torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * last) / torch.sin(angle)
-        return self.network.decode(z)
-
-    def require_encoder(self, purpose: str) -> None:
-        """Raise ValueError where the model has no encoder."""
-        if not self.network.has_encoder:
-            raise ValueError(f"{type(self.network).__name__} has no encoder: it cannot {purpose}")
-
-    def read(self, files: list[str]) -> Tensor:
-        """Return encoded images (base64 text) as the model takes them, (B, C, H, W) in [−1, 1]."""
-        pixels = [fit(decode(base64.b64decode(file)), self.settings) for file in files]
-        return to_float(np.stack(pixels), self.network.device)
 
 
 def png_base64(images: Tensor) -> list[str]:
@@ -172,14 +99,14 @@ def save_pyfunc(folder: Path, target: Path, metadata: dict[str, Any]) -> None:
 
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import save_model
-    from mlflow.types.schema import AnyType, ColSpec, Schema
+    from mlflow.types.schema import AnyType, ColSpec, Schema, TensorSpec
 
     try:
         requirement = f"latentune=={version('latentune')}"
     except PackageNotFoundError:  # on a cluster's machine, where the code is found by PYTHONPATH
         requirement = "latentune"
     # Rows may leave columns out; pandas makes NaN of what is missing, which no narrower type lets pass.
-    columns = [ColSpec(AnyType(), name, required=False) for name in DEFAULTS]
+    columns: list[ColSpec | TensorSpec] = [ColSpec(AnyType(), name, required=False) for name in DEFAULTS]
     save_model(
         target,
         loader_module="analysis.judgement.champion",

@@ -1,28 +1,27 @@
 """Which scores may stand in one ranking: those that differ by the model alone.
 
-A Fréchet distance is another number with other features, another number of images or another reference; an
-ELBO with another likelihood family or pixel scale. What a score depends on is recorded with it.
+A Fréchet distance changes with the features, the number of images and the reference; an ELBO changes with the
+likelihood family and the scale of the pixels. What a score depends on is recorded with it.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePath
+from typing import Any
 
 import pandas as pd
 
-# By the beginning of a metric's name: the columns that must agree.
-IMAGES = ("params.data_hash", "params.image_size")
-DEPENDS_ON = {
-    "fid": ("params.features", "metrics.evaluated_images", "params.reference_images", *IMAGES),
-    "fd_": ("params.features", "metrics.evaluated_images", "params.reference_images", *IMAGES),
-    "kid": ("params.features", "metrics.evaluated_images", "params.reference_images", *IMAGES),
-    "elbo": ("params.likelihood", *IMAGES),
-    "log_likelihood": ("params.likelihood", *IMAGES),
-    "bits_per_dim": ("params.likelihood", *IMAGES),
-    "nats_per_image": ("params.likelihood", *IMAGES),
-    "validation_loss": ("params.likelihood", *IMAGES),
-    "reconstruction_mse": IMAGES,
-    "top": ("params.scorer_hash", "metrics.queries", *IMAGES),
-}
+DATA, IMAGE_SIZE = "params.data_hash", "params.image_size"
+DRAWN = ("params.features", "metrics.evaluated_images", "params.reference_images", DATA, IMAGE_SIZE)
+DENSITY = ("params.likelihood", DATA, IMAGE_SIZE)
+# By the metric's name: the columns that must agree.
+DEPENDS_ON = (
+    (r"(fid|fd|kid)(_.+)?", DRAWN),
+    (r"(elbo|log_likelihood|bits_per_dim|nats_per_image|validation_loss)(_.+)?", DENSITY),
+    (r"reconstruction_mse(_.+)?", (DATA, IMAGE_SIZE)),
+    (r"top\d+", ("params.scorer_hash", "metrics.queries", DATA, IMAGE_SIZE)),
+)
+UNKNOWN = "unknown"
 HASH_SHOWN = 12  # characters: enough to tell a person's data sets apart
 LABELS = {
     "params.features": "extractor",
@@ -37,14 +36,23 @@ LABELS = {
 
 
 def provenance(trials: pd.DataFrame, metric: str, further: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Return what a metric depends on beside the model, for each trial, by label; "unknown" if absent."""
-    columns = next((c for prefix, c in DEPENDS_ON.items() if metric.startswith(prefix)), ())
+    """Return what a metric depends on beside the model, for each trial, by label; "unknown" if absent.
+
+    A metric that this module does not know depends on everything that is recorded: a wrong split costs a
+    comparison, a wrong comparison costs the truth.
+    """
+    columns = next((c for pattern, c in DEPENDS_ON if re.fullmatch(pattern, metric)), tuple(LABELS))
     values, labels = {}, LABELS | dict(further or {})
     for column in (*columns, *(further or ())):
-        known = trials.get(column)
-        text = pd.Series("unknown", trials.index) if known is None else known.map(_text)
+        text = _column(trials, column)
+        if column == DATA:  # without a hash, the name is what is known of the data
+            text = text.mask(text == UNKNOWN, _column(trials, "params.dataset"))
         values[labels[column]] = text
     return pd.DataFrame(values, index=trials.index)
+
+
+def _column(trials: pd.DataFrame, column: str) -> pd.Series:
+    return trials[column].map(_text) if column in trials else pd.Series(UNKNOWN, trials.index, dtype=str)
 
 
 def extractor_name(features: str) -> str:
@@ -70,13 +78,13 @@ def groups(
 def describe(depends: Mapping[str, str], trials: pd.DataFrame) -> str:
     """Say in a line what the scores of a group depend on; the data by name and the beginning of its hash."""
     known = dict(depends)
-    if "data" in known and "params.dataset" in trials:
+    if "data" in known and DATA in trials and "params.dataset" in trials:
         name = PurePath(str(trials["params.dataset"].iloc[0])).name
         known["data"] = f"{name} ({known['data'][:HASH_SHOWN]})"
     return "; ".join(f"{label}: {value}" for label, value in known.items())
 
 
-def _text(value) -> str:
+def _text(value: Any) -> str:
     if pd.isna(value):
-        return "unknown"
+        return UNKNOWN
     return f"{value:g}" if isinstance(value, float) else str(value)

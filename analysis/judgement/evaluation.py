@@ -1,26 +1,19 @@
-"""Trained models out of the record, and what they score when evaluated again with other noise."""
+"""What trained models score when they are evaluated again with other noise."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from analysis.judgement import comparable
-from analysis.record.runs import AnalysisError, Tables
-from analysis.record.weights import download_weights
+from analysis.record.store import AnalysisError
+from analysis.record.trained_model import TrainedModel
 from trainables.data.store import ImageStore
 from trainables.evaluation.generation import generate
 from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.scores import score
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-    from analysis.judgement.champion import TrainedModel
 
 FIRST_SEED = 30_000  # of the noise; the trials' own evaluations take another one
 
@@ -47,7 +40,7 @@ class Evaluation:
         store = load_images(trial)
         weights = _given(trial, "feature_weights")
         name = comparable.extractor_name(trial["params.features"])
-        extractor = load_extractor(name, weights=weights and Path(weights))
+        extractor = load_extractor(name, weights=Path(weights) if weights else None)
         if str(extractor.identity) != trial["params.features"]:
             raise AnalysisError(
                 f"The extractor here is {extractor.identity}, the record's {trial['params.features']}: "
@@ -56,7 +49,7 @@ class Evaluation:
         reference = load_reference(store, extractor)
         return cls(store, extractor, reference, int(trial["metrics.evaluated_images"]))
 
-    def scores(self, model: "TrainedModel", seed: int) -> dict[str, float]:
+    def scores(self, model: TrainedModel, seed: int) -> dict[str, float]:
         """Score `samples` images generated with this seed, by the keys that trials report."""
         images = generate(model.network, self.samples, model.generator(seed))
         return score(images, self.extractor, self.reference)
@@ -85,18 +78,3 @@ def _given(trial: pd.Series, name: str) -> str | None:
     """Return a parameter; None where it was not recorded or is Python's None."""
     value = trial.get(f"params.{name}")
     return None if value is None or pd.isna(value) or value == "None" else value
-
-
-def load_trained(client: "MlflowClient", tables: Tables, number: int, folder: Path | None = None):
-    """Return a trial's `TrainedModel` out of the record; files go to `folder`, if given.
-
-    Raises AnalysisError as `download_weights`, and where the weights cannot be read.
-    """
-    from analysis.judgement.champion import TrainedModel
-
-    with tempfile.TemporaryDirectory() as temporary:
-        path = download_weights(client, tables, number, Path(folder or temporary))
-        try:
-            return TrainedModel.load(path)
-        except (ValueError, KeyError, AttributeError, ImportError) as error:
-            raise AnalysisError(f"The weights of trial {number} cannot be read: {error}.") from error

@@ -1,7 +1,10 @@
 """The winner in MLflow's model registry: a version that carries where it is from, with the alias champion."""
 
+import json
+import os
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -11,25 +14,49 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 
+import analysis
 from analysis.judgement import comparable
 from analysis.judgement.champion import save_pyfunc
-from analysis.record.runs import Tables
+from analysis.judgement.verdict import objections
+from analysis.record.store import AnalysisError
+from analysis.record.tables import Tables
 from analysis.record.weights import download_weights
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ALIAS = "champion"
-PYFUNC_FOLDER = "pyfunc"  # of the winner's artefacts
+PYFUNC_FOLDER = "pyfunc"  # of the winner's artifacts
+ASKED = [{"operation": "sample", "n": 1}]
+CHECK = """
+import sys, mlflow, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+(answer,) = model.predict(pandas.DataFrame([{"operation": "sample", "n": 1}]))
+assert len(answer["images"]) == 1, "it draws no image"
+"""
 
 
-def promote(client: "MlflowClient", tables: Tables, winner: int, model_name: str, console: Console) -> str:
+def promote(
+    client: "MlflowClient",
+    tables: Tables,
+    winner: int,
+    model_name: str,
+    console: Console,
+    *,
+    anyway: bool = False,
+) -> str:
     """Register a trial's weights, with alias champion; return the version.
 
-    The run itself is not begun again: its times and state stay what the sweep recorded.
+    The alias moves when the package has been loaded in a process of its own. The run itself is not begun
+    again: its times and state stay what the sweep recorded. Raises AnalysisError where something speaks
+    against the trial, unless `anyway`, and where the package cannot be loaded.
     """
-    trial = tables.trials.set_index("number").loc[winner]
+    trial = tables.trials.set_index("number", drop=False).loc[winner]
     sweep, run_id = tables.sweep, trial["run_id"]
+    if (against := objections(tables, trial)) and not anyway:
+        raise AnalysisError(
+            f"Trial {winner} of {sweep.name!r} is not promoted: {', and '.join(against)}; --anyway does it."
+        )
     provenance = comparable.provenance(tables.trials, sweep.metric).loc[tables.trials["number"] == winner]
     about = {
         "sweep": sweep.name,
@@ -40,31 +67,66 @@ def promote(client: "MlflowClient", tables: Tables, winner: int, model_name: str
         "std": repr(float(trial.get(f"metrics.{sweep.metric}_std", np.nan))),
         **provenance.iloc[0].to_dict(),
     }
+    if against:
+        about["objections"] = "; ".join(against)
     with tempfile.TemporaryDirectory() as temporary:
         weights = download_weights(client, tables, winner, Path(temporary))
         save_pyfunc(weights, Path(temporary) / PYFUNC_FOLDER, about)
         client.log_artifacts(run_id, str(Path(temporary) / PYFUNC_FOLDER), PYFUNC_FOLDER)
+    created = _create_model(client, model_name)
+    source = f"{client.get_run(run_id).info.artifact_uri}/{PYFUNC_FOLDER}"
+    version = str(client.create_model_version(model_name, source, run_id, tags=about).version)
+    if reason := why_not_loaded(client.tracking_uri, f"models:/{model_name}/{version}"):
+        client.delete_model_version(model_name, version)
+        if created:
+            client.delete_registered_model(model_name)
+        raise AnalysisError(f"Trial {winner} is not promoted: its package cannot be loaded: {reason}.")
+    client.set_registered_model_alias(model_name, ALIAS, version)
+    console.print(
+        f"Registered trial {winner} of {sweep.name} as {model_name} version {version}, alias {ALIAS}. "
+        f"{how_to_use(client.tracking_uri, model_name)}",
+        soft_wrap=True,
+    )
+    return version
+
+
+def _create_model(client: "MlflowClient", name: str) -> bool:
+    """Create a registered model; return whether there was none of this name."""
     try:
-        client.create_registered_model(model_name)
+        client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    source = f"{client.get_run(run_id).info.artifact_uri}/{PYFUNC_FOLDER}"
-    version = client.create_model_version(model_name, source, run_id, tags=about).version
-    client.set_registered_model_alias(model_name, ALIAS, version)
+        return False
+    return True
+
+
+def why_not_loaded(tracking_uri: str, model_uri: str) -> str | None:
+    """Load a registered model in a process of its own and draw an image; return what went wrong there."""
+    root = str(Path(analysis.__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": path}
+    command = [sys.executable, "-c", CHECK, model_uri]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines()
+    return lines[-1].rstrip(".") if lines else f"exit code {done.returncode}"
+
+
+def how_to_use(tracking_uri: str, model_name: str) -> str:
+    """Say how the champion is loaded and served."""
+    uri = f"models:/{model_name}@{ALIAS}"
     # MLflow starts uvicorn by its name, which is on the PATH in an activated environment alone.
     path = "" if shutil.which("uvicorn") else f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
-    asked = '{"dataframe_records": [{"operation": "sample", "n": 4}]}'
-    console.print(
-        f"Registered trial {winner} as {model_name} version {version}, alias {ALIAS}. In Python:\n"
-        f'  mlflow.set_tracking_uri("{client.tracking_uri}")\n'
-        f'  model = mlflow.pyfunc.load_model("models:/{model_name}@{ALIAS}")\n'
-        '  model.predict([{"operation": "sample", "n": 4}])  # PNG files in base64\n'
-        f"Over HTTP:\n  {path}MLFLOW_TRACKING_URI={client.tracking_uri} mlflow models serve "
-        f"-m 'models:/{model_name}@{ALIAS}' --env-manager local --port 5001\n"
-        f"  curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d '{asked}'",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+    asked = json.dumps({"dataframe_records": ASKED})
+    where = shlex.quote(tracking_uri)
+    return (
+        "In Python:\n"
+        f"  mlflow.set_tracking_uri({tracking_uri!r})\n"
+        f"  model = mlflow.pyfunc.load_model({uri!r})\n"
+        f"  model.predict({ASKED!r})  # PNG files in base64\n"
+        f"Over HTTP:\n  {path}MLFLOW_TRACKING_URI={where} mlflow models serve "
+        f"-m {shlex.quote(uri)} --env-manager local --port 5001\n"
+        f"  curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d '{asked}'"
     )
-    return str(version)

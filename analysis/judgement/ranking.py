@@ -1,9 +1,10 @@
 """Which trial is best, and which others may be: a ranking that knows its own uncertainty.
 
-A trial's score is value ± std, the deviation over draws of the evaluated images; with repeated training, mean
-and standard error over seeds, which hold both kinds of chance. A trial is told apart from the best one where
-Welch's test says so at the 5 % level, corrected for all n(n − 1) ordered pairs (Bonferroni): the best one was
-chosen by its score, too. All others are ties.
+A trial's score is value ± std, the deviation over draws of the evaluated images: it speaks of the trial's
+weights. With repeated training it is mean and standard error over seeds, which hold both kinds of chance, and
+speak of the setting. A trial is told apart from the best one where Welch's test says so at the 5 % level,
+corrected for all n(n − 1) ordered pairs (Bonferroni), because the best one was chosen by its score, too. All
+others are ties.
 """
 
 import numpy as np
@@ -75,13 +76,3 @@ def over_seeds(values: pd.Series, settings: pd.Series) -> pd.DataFrame:
             "degrees": count - 1,
         }
     )
-
-
-def pareto_front(scores: np.ndarray) -> np.ndarray:
-    """Return which rows of scores (n, k) no other one is at least as good as in all and better in one.
-
-    Lower is better.
-    """
-    no_better = (scores[:, None] >= scores).all(2)
-    worse = (scores[:, None] > scores).any(2)
-    return np.flatnonzero(~(no_better & worse).any(1))

@@ -1,78 +1,72 @@
 """Training the best settings again with other seeds: a sweep of its own, of given points, on the cluster."""
 
-import argparse
-import ast
 import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
+from analysis.charts.text import file_name
 from analysis.judgement import comparable
-from analysis.judgement.ranking import over_seeds
-from analysis.record.runs import FINISHED, SEED, AnalysisError, Sweep, Tables, load_trials, sweeps
+from analysis.judgement.seeds import retraining_sweeps
+from analysis.record.store import AnalysisError
+from analysis.record.sweeps import Sweep, sweeps
+from analysis.record.tables import SEED, Tables
+from analysis.record.trials import load_trials
+from searchers.record import schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-COMMAND_TAG, PROGRAM_TAG, RETRAINS_TAG = "latentune.command", "latentune.program", "latentune.retrains"
 SEED_STEP = 1000  # the new seeds lie beyond those that a person would have tried
 INTERRUPTED = 130  # exit code of a sweep after Ctrl-C
-# What a sweep's run records beside its settings.
-PROVENANCE = {
-    "data_hash",
-    "reference_images",
-    "likelihood",
-    "density_model",
-    "pixel_scale",
-    "reduction_factor",
-}
-# The retraining's own, or of a search, which it is not.
-NOT_PASSED_ON = {"name", "num_samples", "points", "seed", "warm_start", "surrogate", "models", "final_epochs"}
-NOT_RECORDED = ("results", "data_root", "address", "max_concurrent")  # a resumed sweep may change them
+RESULTS = "results"  # where sweeps are, if the record does not say
+# A retraining decides these itself, or they belong to a search, which it is not.
+NOT_PASSED_ON = {"num_samples", "points", "seed", "warm_start", "surrogate", "final_epochs", "models"}
 
 
 def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: int) -> None:
     """Train the settings of trials again on fresh seeds, to the last epoch, as a sweep of its own.
 
-    The sweep's own program does it, on the cluster it finds; its points lie in its folder of results, for
-    its resumption. Raises AnalysisError where the record does not say which program that is, where it has
-    trained several seeds already, or where it fails; KeyboardInterrupt where it was interrupted.
+    The sweep's own program does it, on the cluster that it finds. The points lie in the new sweep's folder of
+    results, where a resumption finds them. Raises AnalysisError where the record does not say which program
+    ran with which settings, where it has trained several seeds already, or where the program fails;
+    KeyboardInterrupt where it was interrupted.
     """
     sweep = tables.sweep
-    if PROGRAM_TAG not in sweep.tags:
+    arguments = sweep.arguments
+    if schema.PROGRAM_TAG not in sweep.tags:
         raise AnalysisError(f"The record of {sweep.name!r} does not say which command ran it.")
     if SEED in tables.space:
         raise AnalysisError(
-            f"{sweep.name!r} has trained each setting on several seeds; --seeds of {sweep.tags[PROGRAM_TAG]} "
-            "sets how many."
+            f"{sweep.name!r} has trained each setting on several seeds; "
+            f"--seeds of {sweep.tags[schema.PROGRAM_TAG]} sets how many."
         )
+    if arguments is None:
+        raise AnalysisError(f"The record of {sweep.name!r} does not say with which settings it ran.")
     known = sweeps(client)
-    if RETRAINS_TAG in sweep.tags:
-        of = {s.sweep_id: s.name for s in known}.get(sweep.tags[RETRAINS_TAG], sweep.tags[RETRAINS_TAG])
+    if schema.RETRAINS_TAG in sweep.tags:
+        origin = sweep.tags[schema.RETRAINS_TAG]
+        of = {s.sweep_id: s.name for s in known}.get(origin, origin)
         raise AnalysisError(f"{sweep.name!r} is a retraining of {of!r}; --sweep {of} trains further seeds.")
+    first = int(arguments.get("seed") or 0) + SEED_STEP
+    for again in retraining_sweeps(client, sweep):
+        trials = load_trials(client, again)
+        if len(trials):
+            first = max(first, int(trials[f"params.{SEED}"].max()) + 1)
     chosen = tables.trials.set_index("number").loc[numbers]
-    first = int(float(sweep.params.get("seed", 0))) + SEED_STEP
-    for trials in retrainings(client, sweep):
-        first = max(first, int(trials["params.seed"].max()) + 1)
     points = [
-        {**setting_of(trial, sweep), "seed": first + k}
-        for _, trial in chosen.iterrows()
-        for k in range(seeds)
+        {**setting_of(trial, sweep), SEED: first + k} for _, trial in chosen.iterrows() for k in range(seeds)
     ]
-    results, name = Path(typed(sweep).get("results", "results")).absolute(), f"{sweep.name}-seeds"
-    begun = {path.parent.name for path in results.glob("*/sweep.json")}
-    taken = begun | {s.name for s in known}
-    name = next(n for n in (name, *(f"{name}-{k}" for k in range(2, 1000))) if n not in taken)
+    results = Path(arguments.get("results") or RESULTS).absolute()
+    name = free_name(results, f"{file_name(sweep.name)}-seeds", {s.name for s in known})
     path = results / name / "points.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"of": sweep.sweep_id, "points": points}))
-    command = [sys.executable, "-m", sweep.tags[PROGRAM_TAG], *flags_of(sweep), *flags_for_points(sweep)]
+    path.write_text(json.dumps({"of": sweep.sweep_id, "points": points}), encoding="utf-8")
+    command = [sys.executable, "-m", sweep.tags[schema.PROGRAM_TAG], *flags_of(sweep)]
     command += ["--points", str(path), "--name", name, "--tracking-uri", client.tracking_uri]
     code = wait_for(command)
     if code == INTERRUPTED:
@@ -81,11 +75,18 @@ def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: i
         raise AnalysisError(f"Retraining ended with exit code {code}: {shlex.join(command)}")
 
 
+def free_name(results: Path, wanted: str, taken: set[str]) -> str:
+    """Return the wanted name, or with a number behind it where a sweep has it already."""
+    begun = {path.parent.name for path in results.glob("*/sweep.json")}
+    names = (wanted, *(f"{wanted}-{k}" for k in range(2, len(begun | taken) + 3)))
+    return next(name for name in names if name not in begun | taken)
+
+
 def wait_for(command: list[str]) -> int:
     """Run a command to its end and return its exit code.
 
-    Ctrl-C is the command's: it closes its record, for longer than the 0.25 s after which `subprocess.run`
-    would kill it.
+    The command itself handles Ctrl-C: it closes its record, which takes longer than the 0.25 s after which
+    `subprocess.run` would kill it.
     """
     process = subprocess.Popen(command)
     while True:
@@ -95,82 +96,35 @@ def wait_for(command: list[str]) -> int:
             continue
 
 
-def flags_for_points(sweep: Sweep) -> list[str]:
-    """Return what keeps a program that does more than one sweep to this one."""
-    if sweep.tags[PROGRAM_TAG] == "searchers.densities":
-        return ["--models", sweep.name.rpartition("-")[2]]
-    return ["--final-epochs", "0"] if sweep.tags[PROGRAM_TAG] == "searchers.lego_vae" else []
-
-
 def flags_of(sweep: Sweep) -> list[str]:
-    """Return the settings that a sweep ran with as flags, without those that its retraining decides.
+    """Return the recorded settings of a sweep as flags of its program.
 
-    All that is recorded is passed on, whatever the preset: which one is taken depends on the machine.
+    All settings are passed on, whatever the preset: which one is taken depends on the machine. A program that
+    does more than one sweep is kept to this one.
     """
-    given = typed(sweep)
-    features = sweep.params.get("features")
-    settings = {name: value for name, value in sweep.params.items() if "/" not in name} | given
-    if features is not None and given.get("features", "auto") == "auto":
-        settings["features"] = comparable.extractor_name(features)
-    skipped = PROVENANCE | NOT_PASSED_ON
-    return [word for name, text in settings.items() if name not in skipped for word in flag(name, text)]
+    arguments = sweep.arguments or {}
+    settings = {name: value for name, value in arguments.items() if name not in NOT_PASSED_ON}
+    if settings.get("features") == "auto" and "features" in sweep.params:
+        # What "auto" chose there might not be what it would choose here.
+        settings["features"] = comparable.extractor_name(sweep.params["features"])
+    if "final_epochs" in arguments:  # after its sweep the program trains the winner once more
+        settings["final_epochs"] = 0
+    if "models" in arguments:  # one sweep for each, named after it
+        settings["models"] = [sweep.name.rpartition("-")[2]]
+    return [word for name, value in settings.items() for word in flag(name, value)]
 
 
-def flag(name: str, text: str) -> list[str]:
-    """Return a setting as words of a command line; MLflow has it as Python prints it."""
-    option = name.replace("_", "-")
-    if text in ("True", "False"):
-        return [f"--{option}" if text == "True" else f"--no-{option}"]
-    if text.startswith("('"):
-        return [f"--{option}", *map(str, ast.literal_eval(text))]
-    return [f"--{option}", text]
-
-
-def typed(sweep: Sweep) -> dict[str, str]:
-    """Return what the record has from the command that ran the sweep alone, as far as it was typed there."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    for name in (*NOT_RECORDED, "features"):  # the record has the network, not the path of its file
-        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name)
-    return vars(parser.parse_known_args(shlex.split(sweep.tags.get(COMMAND_TAG, "")))[0])
+def flag(name: str, value: Any) -> list[str]:
+    """Return a setting as words of a command line."""
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [option if value else f"--no-{option.removeprefix('--')}"]
+    if isinstance(value, list):
+        return [option, *map(str, value)]
+    return [option, str(value)]
 
 
 def setting_of(trial: pd.Series, sweep: Sweep) -> dict[str, float | int | str]:
     """Return a trial's place in the search space, as plain values."""
     values = {name: trial[f"params.{name}"] for name in sweep.space}
     return {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
-
-
-def retrainings(client: "MlflowClient", sweep: Sweep) -> list[pd.DataFrame]:
-    """Return the trials of each retraining of a sweep that has any."""
-    found = [load_trials(client, s) for s in sweeps(client) if s.tags.get(RETRAINS_TAG) == sweep.sweep_id]
-    return [trials for trials in found if len(trials)]
-
-
-def seeds_of(client: "MlflowClient", tables: Tables) -> pd.DataFrame | None:
-    """Return `over_seeds` of the settings that were trained to the end on several seeds; None without any.
-
-    They are the sweep's own trials, where it tries seeds itself, and all retraining of it; a seed that was
-    trained twice counts once. A setting is named by the number of the best of its trials in the sweep. Scores
-    under other conditions than most have are left out.
-    """
-    sweep, metric = tables.sweep, f"metrics.{tables.sweep.metric}"
-    found = retrainings(client, sweep)
-    if SEED in tables.space or RETRAINS_TAG in sweep.tags:
-        found.append(tables.trials)
-    found = [trials[trials["status"] == FINISHED] for trials in found if metric in trials]
-    if not sum(map(len, found)):
-        return None
-    trials = pd.concat(found, ignore_index=True)
-    trials = trials[np.isfinite(trials[metric])]
-    _, trials = comparable.groups(trials, sweep.metric)[0]
-    numbers = {key_of(row, tables.settings): row["number"] for _, row in tables.best_first()[::-1].iterrows()}
-    settings = trials.apply(lambda row: numbers.get(key_of(row, tables.settings)), axis=1)
-    once = ~pd.DataFrame({"setting": settings, "seed": trials["params.seed"]}).duplicated()
-    seeds = over_seeds(trials[metric][once], settings[once])
-    seeds = seeds[seeds["seeds"] > 1]
-    return None if seeds.empty else seeds.set_axis(seeds.index.astype(int))
-
-
-def key_of(trial: pd.Series, settings: Iterable[str]) -> tuple:
-    """Name a setting; trials of one setting that differ by their seed have one name."""
-    return tuple(str(trial.get(f"params.{name}")) for name in settings)

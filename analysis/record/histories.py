@@ -1,20 +1,22 @@
-"""Whole metric histories out of MLflow by the fastest way that its store offers.
+"""Whole metric histories, read from MLflow in the fastest way that its store offers.
 
-MlflowClient reads one metric of one run a call: 12 000 calls for 1 000 trials of 12 metrics. A database is
-asked for many runs at once through MLflow's own tables; a server through the request that its own UI makes.
+MlflowClient reads one metric of one run in a call, which makes 12 000 calls for 1 000 trials of 12 metrics.
+A database is asked for many runs at once through MLflow's own tables, and a server through the request that
+its own UI makes.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,7 +38,7 @@ FORMAT = 1  # of the cached files; raise it where their meaning changes
 
 
 def load_histories(client: "MlflowClient", runs: list["Run"], path: Path) -> pa.Table:
-    """Return the histories of runs, as COLUMNS, from a Parquet file; fetch what it lacks and add it there."""
+    """Return the histories of runs, as COLUMNS, from a Parquet file; fetch and add what that lacks."""
     states = {run.info.run_id: _state(run) for run in runs}
     kept, table = {}, None
     if path.is_file():
@@ -63,7 +65,7 @@ def load_histories(client: "MlflowClient", runs: list["Run"], path: Path) -> pa.
 
 
 def _state(run: "Run") -> str:
-    """Name what is recorded of a trial: another text where a history has grown."""
+    """Return a text that changes whenever a trial's history has grown."""
     points = sorted((p.key, p.step, p.timestamp, str(p.value)) for p in run.data._metric_objs)
     return hashlib.sha256(repr((FORMAT, points)).encode()).hexdigest()[:16]
 
@@ -82,8 +84,8 @@ def fetch_histories(client: "MlflowClient", runs: list["Run"]) -> pa.Table:
     return pa.concat_tables([COLUMNS.empty_table(), *parts])
 
 
-def _from_database(store, run_ids: list[str]) -> Iterator[pa.Table]:
-    """Read plain rows from the driver, not the objects that MLflow and SQLAlchemy make of each point."""
+def _from_database(store: Any, run_ids: list[str]) -> Iterator[pa.Table]:
+    """Read plain rows: MLflow and SQLAlchemy would make an object of each point."""
     from mlflow.store.tracking.dbmodels.models import SqlMetric
     from sqlalchemy import select
 
@@ -98,8 +100,8 @@ def _from_database(store, run_ids: list[str]) -> Iterator[pa.Table]:
             yield _table(run_id, key, step, np.where(is_nan, np.nan, value), time)
 
 
-def _from_server(store, runs: list["Run"]) -> Iterator[pa.Table]:
-    """Ask for one metric of many runs at a time; a full answer may be cut off: ask in halves."""
+def _from_server(store: Any, runs: list["Run"]) -> Iterator[pa.Table]:
+    """Ask for one metric of many runs at a time; where the answer may be cut off, ask in halves."""
     from mlflow.utils.rest_utils import http_request_safe
 
     def request(key: str, run_ids: list[str]) -> Iterator[dict]:
@@ -136,7 +138,13 @@ def _one_by_one(client: "MlflowClient", runs: list["Run"]) -> Iterator[pa.Table]
             yield _table([run.info.run_id] * n, [key] * n, steps, values, times)
 
 
-def _table(run_id, key, step, value: np.ndarray, time) -> pa.Table:
+def _table(
+    run_id: Sequence[str],
+    key: Sequence[str],
+    step: Sequence[int],
+    value: NDArray[np.float64],
+    time: Sequence[int],
+) -> pa.Table:
     # MLflow's stores write ±inf as the largest floats.
     largest = 0.999 * np.finfo(np.float64).max
     value = np.where(np.abs(value) >= largest, np.copysign(np.inf, value), value)

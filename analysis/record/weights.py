@@ -3,16 +3,18 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.record.runs import AnalysisError, Tables
+from analysis.record.store import AnalysisError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-WEIGHTS_FOLDER = "model"  # of a trial's artefacts
+    from analysis.record.tables import Tables
+
+WEIGHTS_FOLDER = "model"  # of a trial's artifacts; as `searchers.record.schema` names it
 SEARCHED_FOR_WEIGHTS = 20  # trials; a request each
 
 
-def download_weights(client: "MlflowClient", tables: Tables, number: int, folder: Path) -> Path:
+def download_weights(client: "MlflowClient", tables: "Tables", number: int, folder: Path) -> Path:
     """Fetch a trial's weights and description into `folder`; return where they lie.
 
     Raises AnalysisError where the record has no weights of this trial, and says which it has.
@@ -28,7 +30,7 @@ def download_weights(client: "MlflowClient", tables: Tables, number: int, folder
     return Path(client.download_artifacts(run_id, WEIGHTS_FOLDER, str(folder)))
 
 
-def with_weights(client: "MlflowClient", tables: Tables) -> list[int]:
+def with_weights(client: "MlflowClient", tables: "Tables") -> list[int]:
     """Return the numbers of those of the best trials whose weights the record has, the best first."""
     likely = tables.best_first().head(SEARCHED_FOR_WEIGHTS)
     return [

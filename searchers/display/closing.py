@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from analysis.charts.text import number
 from searchers.display.commands import analysis_command, ui_command
-from searchers.display.live_table import number
 from searchers.record.schema import FAILED, STOPPED
 from searchers.record.trials import TrialRecord, best_record, ranked
 from searchers.study.config import RunConfig, SweepConfig

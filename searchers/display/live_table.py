@@ -1,7 +1,6 @@
 """What a person sees while a sweep runs: one live table in a terminal, a line a trial elsewhere."""
 
 import time
-from typing import Any
 
 from ray import tune
 from rich.console import Console
@@ -9,6 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from analysis.charts.text import duration, number
 from searchers.record.schema import DIVERGED, FAILED, FINISHED, STOPPED
 from searchers.record.trials import TrialRecord, best_record
 
@@ -115,15 +115,3 @@ class LiveTable(tune.Callback):
         left = sum(max(0.0, max(typical, epoch + 1) - epoch) for epoch in running)
         left += max(0, self.num_samples - len(records)) * typical
         return f"about {duration(left * seconds / done)} left" if left else "done"
-
-
-def number(value: Any) -> str:
-    """Format a setting or a score for a table."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """Format seconds as a person says them."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

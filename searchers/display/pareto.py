@@ -2,14 +2,17 @@
 
 import math
 
+import numpy as np
+from matplotlib.figure import Figure
 from ray import tune
 
+from analysis.charts.pareto import Objective, draw_front
+from analysis.charts.style import label
+from analysis.charts.text import number
 from searchers.bayesopt.searcher import BayesOptSearch
-from searchers.display.live_table import number
-from searchers.display.posterior import SYMBOLS
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
-from searchers.record.schema import FRONT_TAG
+from searchers.record.schema import FRONT_TAG, RUNNING
 from searchers.record.trials import TrialRecord
 from searchers.study.study import Study
 
@@ -36,7 +39,7 @@ class ParetoFigure(tune.Callback):
         on_front = front(self.study, self.search, records)
         if len(records) < 2 or not on_front:
             return
-        draw_front(self.recorder.folder / FIGURE, self.study, records, on_front)
+        draw(self.study, records, on_front).savefig(self.recorder.folder / FIGURE, dpi=120)
         self.recorder.ledger.append("figure", path=FIGURE)
         tags = {FRONT_TAG: ", ".join(str(record.number) for record in on_front)}
         self.recorder.ledger.append("note", tags=tags)
@@ -65,30 +68,20 @@ def describe(study: Study, on_front: list[TrialRecord]) -> str:
     return "\n".join(lines)
 
 
-def draw_front(path, study: Study, records: list[TrialRecord], on_front: list[TrialRecord]) -> None:
-    """Draw trials by the metric and the first further objective, the front joined and labelled, into a PNG.
+def draw(study: Study, records: list[TrialRecord], on_front: list[TrialRecord]) -> Figure:
+    """Draw trials by the metric and the first further objective, the front's trials named by their setting.
 
-    Colour is the first dimension of the search space.
+    The color is the first dimension of the search space, where it is one of numbers.
     """
-    from matplotlib.figure import Figure  # no pyplot: no global state, no display
-
-    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
-    axes = figure.subplots()
     (second, second_mode), name = next(iter(study.objectives.items())), next(iter(study.space))
-    x, y = ([record.last(key) for record in records] for key in (study.metric, second))
-    dots = axes.scatter(
-        x, y, c=[r.config[name] for r in records], cmap="viridis", edgecolors="black", zorder=2
+    signs = {"min": 1, "max": -1}
+    settings = [record.config[name] for record in records]
+    numbers = all(isinstance(setting, int | float) for setting in settings)
+    return draw_front(
+        Objective(study.metric, np.array([r.last(study.metric) for r in records]), signs[study.mode]),
+        Objective(second, np.array([r.last(second) for r in records]), signs[second_mode]),
+        [record.status or RUNNING for record in records],
+        [f"{label(name)} = {number(setting)}" for setting in settings],
+        [records.index(record) for record in on_front],
+        colored_by=(name, np.array(settings, dtype=float)) if numbers else None,
     )
-    figure.colorbar(dots, label=SYMBOLS.get(name, name))
-    joined = [[record.last(key) for record in on_front] for key in (study.metric, second)]
-    # Steps: whoever asks for a certain metric gets the other score of the next better trial.
-    axes.step(*joined, where="post" if study.mode == "min" else "pre", color="black", linewidth=1, zorder=1)
-    for record in on_front:
-        label = f"{SYMBOLS.get(name, name)} = {number(record.config[name])}"
-        place = (record.last(study.metric), record.last(second))
-        axes.annotate(label, place, xytext=(6, 5), textcoords="offset points", fontsize=8)
-    direction = {"min": "lower is better", "max": "higher is better"}
-    axes.set_xlabel(f"{study.metric} ({direction[study.mode]})")
-    axes.set_ylabel(f"{second} ({direction[second_mode]})")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)

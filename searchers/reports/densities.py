@@ -1,10 +1,9 @@
-"""The end of the density comparison: the seed's Table 1 with our figures beside it, and the pictures.
+"""The end of the density comparison: [PML]'s Table 1 with our figures beside it, and the pictures.
 
 Models are grouped by what their likelihood is a density of, and ordered within a group alone.
 """
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from searchers.display.live_table import number
+from analysis.charts.text import number
+from analysis.papers import DENSITIES
 from searchers.reports.density_figures import draw_figures
 from searchers.study.config import SweepConfig
 from searchers.study.study import Study
-
-LEVELS = 255
-# The seed's Table 1 (MNIST): nats an image and squared error a pixel, of pixels up to the number behind them.
-SEED = {
-    "vae": (-142.8134, 0.037524, 1),
-    "conv_vae": (-156.8176, 0.044254, 1),
-    "ppca": (-4329.656, 3629.250732, LEVELS),
-    "mixture": (-1067.011, 3831.718461, LEVELS),  # a sum over the 10 000 test images, there
-}
 
 
 @dataclass(frozen=True)
@@ -36,12 +27,6 @@ class Row:
     label: str
     study: Study
     values: dict[str, Any]
-
-
-def seed_figures(model: str, dims: int) -> tuple[float, float]:
-    """Return the seed's nats an image and squared error a pixel, both for pixels in [0, 1]."""
-    nats, error, scale = SEED[model]
-    return nats + dims * math.log(scale), error / scale**2
 
 
 def write_report(rows: list[Row], config: SweepConfig, folder: Path, console: Console) -> None:
@@ -75,10 +60,10 @@ def write_report(rows: list[Row], config: SweepConfig, folder: Path, console: Co
     console.print(f"Scores: {folder}/scores.json; figures: {folder}/figures", highlight=False, soft_wrap=True)
 
 
-def score_table(family: str, results: list[dict[str, Any]], seed_dims: int | None) -> Table:
-    """Return the scores of one likelihood family, the best first; the seed's with them where it is its data.
+def score_table(family: str, results: list[dict[str, Any]], paper_dims: int | None) -> Table:
+    """Return the scores of one likelihood family, the best first; the paper's with them where it is its data.
 
-    All are of test images and of pixels in [0, 1]; seed_dims: pixels of its images. Of VAEs nats are the
+    All are of test images and of pixels in [0, 1]; paper_dims: pixels of its images. Of VAEs nats are the
     evidence lower bound, with the importance-weighted one (Burda et al. 2016) beside it.
     """
     table = Table(title=f"{family[0].upper()}{family[1:]}; higher nats are better", title_justify="left")
@@ -99,9 +84,9 @@ def score_table(family: str, results: list[dict[str, Any]], seed_dims: int | Non
             f"{result['bits_per_dim']:.4f}",
         )
         rows.append((nats, result["model"], f"{result['label']}: {setting}", *scores, f"{error:.6f}"))
-    if seed_dims:
+    if paper_dims:
         for model in dict.fromkeys(result["model"] for result in results):
-            nats, error = seed_figures(model, seed_dims)
+            nats, error = DENSITIES[model].on_unit_scale(paper_dims)
             rows.append(
                 (nats, model, "paper's Table 1", f"{nats:.2f}", *("" for _ in bounds), "", f"{error:.6f}")
             )

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.stats import norm
 from torch import Tensor
 
+from analysis.charts.clusters import draw_classes, plane
+from analysis.charts.style import canvas
 from trainables.data.batches import to_uint8
 from trainables.data.pictures import save_grid
 from trainables.models.densities import FittedDensity, GaussianMixture
@@ -21,7 +24,7 @@ SIDE = 56  # pixels of each image of a grid
 
 
 def draw_figures(
-    model: "BernoulliVAE | FittedDensity", x: Tensor, labels: np.ndarray, folder: Path
+    model: "BernoulliVAE | FittedDensity", x: Tensor, labels: NDArray[np.integer], folder: Path
 ) -> list[Path]:
     """Write the figures that a model has into `folder`; return their paths.
 
@@ -58,26 +61,12 @@ def decode_plane(model: "BernoulliVAE | FittedDensity", side: int = PLANE) -> Te
     return model.decode(z)
 
 
-def draw_clusters(path: Path, means: np.ndarray, labels: np.ndarray) -> None:
-    """Scatter posterior means (B, M) by label (B,)."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure  # no pyplot: no global state, no display
-
-    axis = "z"
-    if means.shape[1] > 2:
-        centred = means - means.mean(0)
-        means, axis = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T, "principal axis "
-    figure = Figure(figsize=(6.5, 6), layout="constrained")
-    axes = figure.subplots()
-    colours, size = colormaps["tab10"], np.clip(20_000 / len(labels), 6, 25)
-    for label in np.unique(labels):
-        chosen = labels == label
-        y = means[chosen, 1] if means.shape[1] > 1 else np.full(chosen.sum(), label)
-        axes.scatter(
-            means[chosen, 0], y, s=size, color=colours(int(label) % 10), label=str(label), linewidth=0
-        )
-    axes.set_xlabel(f"{axis}1")
-    axes.set_ylabel(f"{axis}2" if means.shape[1] > 1 else "label")
-    axes.legend(title="label", frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
-    axes.spines[["top", "right"]].set_visible(False)
+def draw_clusters(path: Path, means: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
+    """Scatter posterior means (B, M) by label (B,); where M is 1, the label is the second dimension."""
+    points, (first, second) = plane(means)
+    if means.shape[1] == 1:
+        points, second = np.stack([means[:, 0], labels], axis=1), "label"
+    figure, axes = canvas(6.5, 6)
+    draw_classes(axes, points, labels, {})
+    axes.set(xlabel=first, ylabel=second)
     figure.savefig(path, dpi=120)

@@ -1,4 +1,4 @@
-"""What `searchers.happy_people` ends with: its table beside the paper's, and the seed's Figures 1 and 3."""
+"""What `searchers.happy_people` ends with: its table beside the paper's, and Figures 1 and 3 of [HP]."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -9,21 +9,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from analysis.charts.bands import draw_band
+from analysis.charts.style import GREY, METHODS, canvas
+from analysis.papers import QUERIES
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FIGURE
 from searchers.record.trials import TrialRecord
 
 Group = tuple[str, int]  # method and t
-# The seed's Table 1 and section 3: FID, Top10, Top50 after 500 queries on CelebA.
-PAPER: dict[Group, tuple[float | None, float | None, float | None]] = {
-    ("vqvae-retrained", 4): (42.69, 2.72, 2.42),
-    ("vqvae-retrained", 8): (41.69, 2.85, 2.50),
-    ("vqvae-retrained", 16): (43.70, 2.88, 2.58),
-    ("vqvae", 8): (None, None, 2.42),
-    ("vae-retrained", 0): (50.51, None, 1.70),
-}
-COLOURS = {"vqvae-retrained": "#0072B2", "vqvae": "#D55E00", "vae-retrained": "#009E73"}  # Okabe and Ito's
 GRID_ROW = 10
+QUERIES_A_ROUND = 5
 KEPT = "reconstruction_rank_correlation"
 LITTLE = 0.5  # below it, what the latents keep of the scores is too little to search in
 
@@ -132,13 +127,13 @@ def result_table(
     for heading in ("method", "t", "Top10", "Top50", "FD, pooled"):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     for group, members in groups.items():
-        paper = PAPER.get(group, (None, None, None))
+        paper = QUERIES.get(group)
         table.add_row(
             group[0],
             str(group[1] or "–"),
-            _beside(spread(members, "top10"), paper[1]),
-            _beside(spread(members, "top50"), paper[2]),
-            _beside((distances[group][""], None), paper[0]),
+            _beside(spread(members, "top10"), paper and paper.top10),
+            _beside(spread(members, "top50"), paper and paper.top50),
+            _beside((distances[group][""], None), paper and paper.fid and (paper.fid, None)),
         )
     records = [record for members in groups.values() for record in members]
     rounds = [m for record in records for m in record.metrics.values()]
@@ -171,10 +166,10 @@ def what_is_kept(records: list[TrialRecord]) -> str:
     return text
 
 
-def _beside(measured: tuple[float, float | None], paper: float | None) -> str:
+def _beside(measured: tuple[float, float | None], paper: tuple[float, float | None] | None) -> str:
     value, std = measured
     text = "–" if not np.isfinite(value) else f"{value:.2f}" + (f" ± {std:.2f}" if std is not None else "")
-    return text + (f" ({paper:.2f})" if paper is not None else "")
+    return text + (f" ({paper[0]:.2f})" if paper else "")
 
 
 def draw_curves(
@@ -184,11 +179,8 @@ def draw_curves(
     metric: str,
     distances: dict[Group, dict[str, float]],
 ) -> None:
-    """Draw the seed's Figure 3: Top-k over queries, mean ± one standard deviation, and Fréchet distances."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    """Draw Figure 3 of [HP]: Top-k over queries, mean ± one standard deviation, and Fréchet distances."""
+    figure, (left, right) = canvas(11, 4, 1, 2)
     key = "top50" if queries >= 200 else "top10"
     for (method, free), members in groups.items():
         rounds = sorted(set.intersection(*(set(record.metrics) for record in members)))
@@ -197,21 +189,19 @@ def draw_curves(
         style = {4: ":", 16: "--"}.get(free, "-")
         label = f"{method}, t = {free}" if free else method
         if rounds:
-            x, mean, std = 5 * np.array(rounds), values.mean(0), values.std(0)
-            left.plot(x, mean, style, color=COLOURS[method], label=label)
-            left.fill_between(x, mean - std, mean + std, color=COLOURS[method], alpha=0.12, linewidth=0)
+            draw_band(left, [QUERIES_A_ROUND * r for r in rounds], values, METHODS[method], label, style)
         degrees = [name for name in distances[method, free] if name]
-        right.axhline(distances[method, free][""], linestyle=style, color=COLOURS[method], linewidth=1)
+        right.axhline(distances[method, free][""], linestyle=style, color=METHODS[method], linewidth=1)
         right.plot(
             [float(name.removeprefix("_degree_")) for name in degrees],
             [distances[method, free][name] for name in degrees],
             style,
             marker="o",
-            color=COLOURS[method],
+            color=METHODS[method],
             label=label,
         )
     best = max(record.last("best_training_score") for members in groups.values() for record in members)
-    left.axhline(best, linestyle="--", color="0.4", linewidth=1, label="best training image")
+    left.axhline(best, linestyle="--", color=GREY, linewidth=1, label="best training image")
     left.set(xlabel="queries", ylabel=f"{key.capitalize()} smile degree")
     right.set(xlabel="held-out smile degree (lines: all of them)", ylabel=metric)
     held_out = {name for group in distances.values() for name in group if name}
@@ -226,9 +216,7 @@ def draw_faces(
     groups: dict[Group, list[TrialRecord]],
     images: dict[Group, NDArray[np.uint8]],
 ) -> None:
-    """Draw the seed's Figure 1: the best training images, then each method's best queries at t = 8."""
-    from matplotlib.figure import Figure
-
+    """Draw Figure 1 of [HP]: the best training images, then each method's best queries at t = 8."""
     from trainables.latent.problem import load_images, training_rows
     from trainables.latent.scorer import SmileScorer, load_scorer
     from trainables.latent.settings import parse_config
@@ -244,8 +232,8 @@ def draw_faces(
         if there:
             group = min(there, key=lambda group: abs(group[1] - 8))
             rows[f"{method}, t = {group[1]}" if group[1] else method] = images[group]
-    figure = Figure(figsize=(GRID_ROW, 1.35 * len(rows)), layout="constrained")
-    for axes, (title, pixels) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows.items(), strict=True):
+    figure, panels = canvas(GRID_ROW, 1.35 * len(rows), len(rows), 1, squeeze=False)
+    for axes, (title, pixels) in zip(panels[:, 0], rows.items(), strict=True):
         pixels = np.unique(pixels, axis=0)
         scores = scorer.score(pixels)
         best = np.argsort(-scores)[:GRID_ROW]

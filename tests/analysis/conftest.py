@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine, event
 
-from analysis.record.runs import connect
+from analysis.record.store import connect
 from tests.fixtures.processes import chromium, started
 from tests.fixtures.recorded import METRIC, Imagined, record
 

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from analysis.record.runs import load
+from analysis.record.tables import load
 from tests.fixtures.recorded import METRIC
 from tests.fixtures.waits import PATIENCE
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from analysis import report
-from analysis.record.runs import load
-from tests.fixtures.recorded import METRIC
+from analysis import figures, report
+from analysis.record.sweeps import find
+from analysis.record.tables import load
+from tests.fixtures.recorded import METRIC, Imagined, record
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_the_page_needs_no_network(page):
 
 def test_the_answer_says_what_is_not_known(page):
     data = embedded(page)
-    assert "It cannot be told apart from" in data["answer"]
+    assert "These weights cannot be told apart from those of" in data["answer"]
     assert any("is no FID" in caveat for caveat in data["caveats"])
     assert any("Another training seed" in caveat for caveat in data["caveats"])
     assert data["commands"][0] == "python -m searchers.beta_vaegan --name one"
@@ -124,3 +125,33 @@ def test_a_person_points_at_a_curve_and_reads_its_settings(browser, page):
     ActionChains(browser).move_to_element(point).perform()
     tip = browser.find_element("id", "tip")
     assert tip.is_displayed() and "trial 2, finished" in tip.text and "beta = " in tip.text
+
+
+def test_references_are_told_and_drawn(folder, client, browser, tmp_path):
+    imagined = Imagined("referred", trials=3, images=False, stopping=False, references=(206.0, 100.3, 10.0))
+    record(imagined, folder / "referred", client.tracking_uri)
+    path = tmp_path / "referred.html"
+    arguments = ["--sweep", "referred", "--tracking-uri", client.tracking_uri, "--output", str(path)]
+    assert report.main(arguments) == 0
+    data = embedded(path)
+    assert "it does not beat the mean training image, which scores 100.3." in data["answer"]
+    assert data["references"][1] == {"name": "mean image", "value": 100.3}
+    browser.get(path.as_uri())
+    for chart in ("curves", "scatter"):
+        lines = browser.find_elements("css selector", f"#{chart} [data-reference]")
+        names = [line.get_attribute("data-reference") for line in lines]
+        assert names == ["grey", "mean image", "real images"]
+
+
+def test_a_run_that_was_renamed_writes_no_file_elsewhere(folder, client, tmp_path, monkeypatch):
+    """MLflow's UI lets a person call a run "../x"."""
+    monkeypatch.chdir(tmp_path)
+    imagined = Imagined("plain", trials=2, images=False, stopping=False)
+    record(imagined, folder / "plain", client.tracking_uri)
+    sweep = find(client, "plain")
+    client.update_run(sweep.run_id, name="../../[/red] out")
+    arguments = ["--sweep", sweep.sweep_id, "--tracking-uri", client.tracking_uri]
+    assert report.main(arguments) == 0
+    assert figures.main([*arguments, "--only", "curves"]) == 0
+    written = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.suffix in (".html", ".png")}
+    assert written == {"_..___red_ out.html", "figures/_..___red_ out/curves.png"}

@@ -1,10 +1,15 @@
 """The papers' numbers as reproduction notes have them, and ours in the right cells and in no wrong column."""
 
+import io
+import re
+
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from analysis import tables
 from analysis.papers import TABLES
+from searchers.record.schema import REFERENCES, reference_param
 from tests.fixtures.recorded import METRIC
 
 BY_KEY = {table.key: table for table in TABLES}
@@ -140,3 +145,31 @@ def test_the_command_writes_what_was_recorded(client, tmp_path, capsys):
     assert "β found by the search" in path.read_text() and f"[1] {METRIC}; extractor: " in path.read_text()
     assert tables.main([*arguments, "--only", "nonesuch"]) == 2
     assert "There is no table 'nonesuch'; there are: vaegan-baselines" in capsys.readouterr().err
+
+
+def test_references_stand_below_our_columns():
+    mean_image = reference_param(REFERENCES["mean image"], METRIC)
+    found = trials(params__beta=[50.0, 75.0], **{f"metrics.{METRIC}": [20.0, 10.0]})
+    filled = tables.fill(BY_KEY["vaegan-beta"], found.assign(**{mean_image: 100.3}))
+    assert filled.cells.loc["mean image", "FID, paper"] == "–"
+    assert ours(filled, "mean image") == ["100.3"]
+    assert not filled.best.loc["mean image"].any()
+    assert "grey" not in filled.cells.index
+    # Two numbers under one condition are none.
+    filled = tables.fill(BY_KEY["vaegan-beta"], found.assign(**{mean_image: [100.3, 90.0]}))
+    assert "mean image" not in filled.cells.index
+
+
+def test_users_text_breaks_no_table():
+    """A choice with Markdown's, LaTeX's or the terminal's own letters is written as it is."""
+    name = "a|b & [/red] 50% $x_1^2$ {c} #1 ~\\d"
+    found = trials(**{f"metrics.{METRIC}": [10.0], "params.beta": [name]})
+    filled = tables.fill(BY_KEY["vaegan-beta"], found)
+    row = next(line for line in tables.write(filled, "markdown").splitlines() if "found by" in line)
+    assert len(re.split(r"(?<!\\)\|", row)) == 2 + 1 + filled.cells.shape[1]
+    latex = next(line for line in tables.write(filled, "latex").splitlines() if "found by" in line)
+    ours_in_latex = latex.split(" & ")[-1]
+    assert not re.search(r"(?<!\\)[#%&~^{}$_]", ours_in_latex.replace("\\\\", ""))
+    console = Console(width=200, markup=False, emoji=False, record=True, file=io.StringIO())
+    tables.show(filled, console)
+    assert name in console.export_text()

@@ -1,12 +1,15 @@
 """The command that names the winner: what it says, and what it starts to be surer."""
 
 import re
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from analysis import winners
-from analysis.judgement import retraining
-from analysis.record.runs import load
+from analysis.judgement.seeds import seeds_of
+from analysis.judgement.verdict import ranking_of
+from analysis.record.tables import Tables, load
 from tests.fixtures.recorded import METRIC, Imagined, record
 
 
@@ -16,14 +19,75 @@ def run(client, *arguments):
 
 def test_the_winner_and_its_ties_are_named(client, capsys):
     assert run(client, "--sweep", "one") == 0
-    said = " ".join(capsys.readouterr().out.split())
+    out = capsys.readouterr().out
+    said = " ".join(out.split())
     trials = load(client, "one").best_first()
     best = trials.iloc[0]
-    assert f"Best: trial {best['number']} (beta = {best['params.beta']:.4g}), {METRIC}" in said
-    assert f"It cannot be told apart from 3 of 10: trial {trials['number'].iloc[1]}" in said
+    assert out.startswith(f"Best: trial {best['number']} (beta = {best['params.beta']:.4g}), {METRIC}")
+    assert out.count("Best: trial") == 1
+    tied = trials["number"].iloc[1]
+    assert f"These weights cannot be told apart from those of 3 of 7 others: trial {tied}" in said
+    assert "± is the chance of drawing other images from these weights, not of training again." in said
     assert "extractor: efficientnet_lite0-579344248a93-antialias64; generated images: 500" in said
     assert "data: faces (0123abcd)" in said
-    assert "3 of the others had fewer epochs: what more would have made of them is not known." in said
+
+
+def test_a_stopped_trial_is_compared_at_the_epoch_where_it_stopped(client, capsys):
+    """A score at another epoch is another number: it has no place among those of the last one."""
+    tables = load(client, "one")
+    stopped = tables.trials[tables.trials["status"] == "stopped"]
+    curves = tables.curves(METRIC)
+    assert run(client, "--sweep", "one", "--top", "12") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 with fewer epochs are not ranked, as a score at another epoch is another number:" in said
+    for number in stopped["number"]:
+        peers = curves.loc[3].dropna()
+        place = 1 + int((peers < peers[number]).sum())
+        assert f"trial {number} was number {place} of {len(peers)} at epoch 3" in said
+        assert f"stopped; number {place} of {len(peers)} at epoch 3" in said
+
+
+def test_a_winner_that_loses_to_the_mean_image_is_called_that_first(folder, client, capsys):
+    uri = client.tracking_uri
+    good = Imagined("better", trials=3, images=False, stopping=False, references=(400.0, 300.0, 10.0))
+    poor = Imagined("poorer", trials=3, images=False, stopping=False, references=(206.0, 100.3, 10.0))
+    for imagined in (good, poor):
+        record(imagined, folder / imagined.name, uri)
+    assert run(client, "--sweep", "poorer") == 0
+    lines = capsys.readouterr().out.splitlines()
+    words = "But it does not beat the mean training image, which scores 100.3."
+    assert lines[0].startswith("Best: trial") and lines[0].endswith(words)
+    assert "The references score grey 206, mean image 100.3, real images 10." in lines
+    assert run(client, "--sweep", "better") == 0
+    out = capsys.readouterr().out
+    assert "But it" not in out
+    order = [row.split("│")[-2].strip() for row in out.splitlines() if row.startswith("│")]
+    assert order[0] == "real images" and order[1] == "best" and order[-2:] == ["mean image", "grey"]
+
+
+def test_a_running_sweep_is_ranked_at_an_epoch_that_half_of_its_trials_have_reached():
+    trials = pd.DataFrame(
+        {
+            "number": [1, 2, 3],
+            "status": ["running"] * 3,
+            "flags": [""] * 3,
+            "epoch": [5, 3, 1],
+            f"metrics.{METRIC}": [30.0, 40.0, 5.0],
+            f"metrics.{METRIC}_std": [1.0] * 3,
+        }
+    )
+    points = {1: {1: 90.0, 3: 50.0, 5: 30.0}, 2: {1: 80.0, 3: 40.0}, 3: {1: 5.0}}
+    rows = [
+        {"number": n, "metric": key, "epoch": epoch, "value": value if key == METRIC else 1.0}
+        for n, curve in points.items()
+        for epoch, value in curve.items()
+        for key in (METRIC, f"{METRIC}_std")
+    ]
+    sweep = SimpleNamespace(metric=METRIC, sign=1, epochs=9, signs={METRIC: 1}, references=dict)
+    ranked = ranking_of(Tables(sweep, trials, pd.DataFrame(rows)), trials)
+    assert list(ranked["number"]) == [2, 1, 3] and list(ranked["ranked"]) == [True, True, False]
+    assert list(ranked["value"]) == [40.0, 50.0, 5.0] and list(ranked["epoch"]) == [3, 3, 1]
+    assert ranked.iloc[2][["place", "peers"]].tolist() == [1, 3]
 
 
 def test_of_several_objectives_the_front_is_named(client, capsys):
@@ -45,14 +109,15 @@ def test_settings_that_the_sweep_tried_with_several_seeds_are_ranked_over_them(f
     record(imagined, folder / "seeded", client.tracking_uri)
     assert run(client, "--sweep", "seeded") == 0
     tables = load(client, "seeded")
-    seeds = retraining.seeds_of(client, tables)
+    seeds = seeds_of(client, tables).settings
     means = tables.trials.groupby("params.beta")[f"metrics.{METRIC}"].mean()
     assert list(seeds["value"]) == pytest.approx([means[60.0], means[140.0]])
     best = int(tables.best_first()["number"].iloc[0])
     assert seeds.index[0] == best
     said = " ".join(capsys.readouterr().out.split())
     assert f"Best: trial {best} (beta = 60), mean {METRIC} {means[60.0]:.4g}" in said
-    assert "Means are over 3 training seeds or more." in said
+    assert "This setting is told apart" in said or "This setting cannot be told apart" in said
+    assert "Means are over 3 training seeds or more, and ± is their standard error." in said
     assert run(client, "--sweep", "seeded", "--retrain-seeds", "2") == 2
     assert "'seeded' has trained each setting on several seeds" in capsys.readouterr().err
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.papers import DENSITIES
 from searchers.bayesopt.tune_space import read_space
 from searchers.densities import PRESETS, DensityConfig, study
-from searchers.reports.densities import score_table, seed_figures
+from searchers.reports.densities import score_table
 from searchers.reports.density_figures import decode_plane, draw_figures
 from searchers.sweep.prepare import Prepared
 from tests.fixtures.waits import PATIENCE
@@ -61,8 +62,8 @@ def test_the_seeds_protocol_is_the_first_trial_of_the_report():
 
 
 def test_the_seeds_figures_on_the_scale_of_ours():
-    assert seed_figures("vae", 784) == (-142.8134, 0.037524)
-    nats, error = seed_figures("ppca", 784)
+    assert DENSITIES["vae"].on_unit_scale(784) == (-142.8134, 0.037524)
+    nats, error = DENSITIES["ppca"].on_unit_scale(784)
     assert nats == pytest.approx(14.70, abs=0.01)
     assert error == pytest.approx(0.055813, abs=1e-6)
 

@@ -11,7 +11,7 @@ from analysis.charts import latent
 def subject(labels, class_names):
     codes = np.random.default_rng(0).normal(size=(len(labels), 2))
     store = SimpleNamespace(labels=np.array(labels), manifest={"class_names": class_names}, factors={})
-    return SimpleNamespace(codes=(codes, np.arange(len(labels))), store=store, title="made up")
+    return SimpleNamespace(codes=(codes, np.arange(len(labels))), held_out=lambda: store, title="made up")
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from analysis import winners
-from analysis.judgement.champion import PyfuncModel, TrainedModel, png_base64, save_pyfunc
-from analysis.record.runs import load
+from analysis.judgement.champion import PyfuncModel, png_base64, save_pyfunc
+from analysis.record.tables import load
+from analysis.record.trained_model import TrainedModel
 from tests.fixtures.processes import started
 from tests.fixtures.recorded import METRIC
 from trainables.models.gan import GAN

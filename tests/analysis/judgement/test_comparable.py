@@ -22,3 +22,36 @@ def test_a_recorded_extractor_is_loaded_by_its_name(name):
     network = {"dinov2": "dinov2_vitb14"}.get(name, name)
     assert comparable.extractor_name(str(Identity(network, "0" * 64, "uint8-bilinear-224"))) == name
     assert name in NAMES
+
+
+CONDITIONS = {"params.data_hash": ["a", "a", "b"], "params.image_size": 32, "params.features": "x-1-y"}
+
+
+@pytest.mark.parametrize(
+    "metric", ["sharpness", "disentanglement/mig", "kl", "elbow", "topology", "fidelity"]
+)
+def test_a_metric_that_nobody_described_is_not_compared_across_data(metric):
+    found = comparable.groups(pd.DataFrame(CONDITIONS), metric)
+    assert [list(group.index) for _, group in found] == [[0, 1], [2]]
+    other_size = pd.DataFrame(CONDITIONS).assign(**{"params.image_size": [32, 64, 32]})
+    assert len(comparable.groups(other_size, metric)) == 3
+
+
+@pytest.mark.parametrize(
+    "metric", ["fid", "fd_dinov2_std", "kid_x", "elbo", "validation_loss_last3", "top50"]
+)
+def test_known_metrics_depend_on_their_data(metric):
+    assert len(comparable.groups(pd.DataFrame(CONDITIONS), metric)) == 2
+
+
+def test_a_reconstruction_is_compared_whatever_the_extractor():
+    same_data = pd.DataFrame(CONDITIONS).assign(
+        **{"params.data_hash": "a", "params.features": ["x-1-y", "z-1-y", "x-1-y"]}
+    )
+    assert len(comparable.groups(same_data, "reconstruction_mse")) == 1
+    assert len(comparable.groups(same_data, "fid")) == 2
+
+
+def test_data_without_a_hash_are_told_apart_by_their_names():
+    trials = pd.DataFrame({"params.dataset": ["faces", "digits", "faces"]})
+    assert [list(group.index) for _, group in comparable.groups(trials, "fid")] == [[0, 2], [1]]

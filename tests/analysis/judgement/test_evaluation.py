@@ -7,9 +7,9 @@ import pytest
 import trainables.torchvision_shim  # noqa: F401  before torchvision
 
 # isort: split
-from analysis.judgement.champion import TrainedModel
 from analysis.judgement.evaluation import Evaluation
-from analysis.record.runs import AnalysisError
+from analysis.record.store import AnalysisError
+from analysis.record.trained_model import TrainedModel
 from trainables.data.batches import to_uint8
 from trainables.data.sources import load
 from trainables.metrics.extractors.features import load_extractor

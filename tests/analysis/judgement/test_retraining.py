@@ -14,10 +14,13 @@ import pytest
 
 from analysis import winners
 from analysis.judgement import retraining
-from analysis.record.runs import find, load
+from analysis.judgement.seeds import seeds_of
+from analysis.record.sweeps import find
+from analysis.record.tables import load
 from searchers import beta_vaegan, densities, lego_vae
 from searchers.bayesopt.tune_space import read_space
 from searchers.record.provenance import about
+from searchers.record.schema import ARGUMENTS_TAG, RETRAINS_TAG
 from searchers.sweep.cli import parse
 from searchers.sweep.prepare import Prepared
 from tests.fixtures.recorded import METRIC, Imagined, record
@@ -30,10 +33,10 @@ def run(client, *arguments):
     return winners.main(["--tracking-uri", client.tracking_uri, *arguments])
 
 
-def sweep_of(command, **params):
-    """A sweep's record as far as its retraining reads it: MLflow has all parameters as text."""
-    tags = {"latentune.command": command, "latentune.program": command.split()[2]}
-    return SimpleNamespace(name=params.get("name"), tags=tags, params={k: str(v) for k, v in params.items()})
+def sweep_of(**arguments):
+    """A sweep's record as far as its retraining reads it."""
+    params = {"features": RECORDED["features"]}
+    return SimpleNamespace(name="digits-conv_vae", arguments=arguments, params=params, tags={})
 
 
 def retrained(folder, client, name, asked):
@@ -44,7 +47,7 @@ def retrained(folder, client, name, asked):
         images=False,
         stopping=False,
         points=tuple(asked["points"]),
-        tags=(("latentune.retrains", asked["of"]),),
+        tags=((RETRAINS_TAG, asked["of"]),),
         std=0.5,
     )
     record(again, folder, client.tracking_uri)
@@ -55,9 +58,9 @@ def test_retraining_runs_the_best_settings_on_fresh_seeds_and_believes_them(
 ):
     monkeypatch.chdir(tmp_path)
     uri = client.tracking_uri
-    typed = "python -m searchers.beta_vaegan --name first --num-samples 4 --epochs 9 --address auto"
-    tags = (("latentune.command", typed),)
-    record(Imagined("first", trials=4, images=False, stopping=False, tags=tags), folder / "first", uri)
+    arguments = (("address", "auto"),)
+    imagined = Imagined("first", trials=4, images=False, stopping=False, arguments=arguments)
+    record(imagined, folder / "first", uri)
     numbers = load(client, "first").best_first()["number"].tolist()
     started = []
 
@@ -80,7 +83,7 @@ def test_retraining_runs_the_best_settings_on_fresh_seeds_and_believes_them(
     assert set(again.trials["params.beta"]) == {betas[n] for n in numbers[:2]}
     said = " ".join(capsys.readouterr().out.split())
     assert "Over training seeds, to the last epoch" in said
-    seeds = retraining.seeds_of(client, load(client, "first"))
+    seeds = seeds_of(client, load(client, "first")).settings
     means = again.trials.groupby("params.beta")[f"metrics.{METRIC}"].mean()
     for n in numbers[:2]:
         assert seeds.loc[n, "value"] == pytest.approx(means[betas[n]])
@@ -104,7 +107,7 @@ def test_a_second_retraining_takes_further_seeds(folder, client, monkeypatch, tm
     for _ in range(2):
         assert run(client, "--sweep", "again", "--retrain-seeds", "2", "--contenders", "1") == 0
     assert seeds == [{1000, 1001}, {1002, 1003}]
-    (count,) = retraining.seeds_of(client, load(client, "again"))["seeds"]
+    (count,) = seeds_of(client, load(client, "again")).settings["seeds"]
     assert count == 4
 
 
@@ -115,7 +118,7 @@ def test_a_seed_that_was_trained_twice_counts_once(folder, client):
     points = [{"beta": beta, "seed": seed} for seed in (5, 6, 5)]
     retrained(folder, client, "twice-seeds", {"of": tables.sweep.sweep_id, "points": points})
     trials = load(client, "twice-seeds").trials[f"metrics.{METRIC}"]
-    (found,) = retraining.seeds_of(client, tables).to_dict("records")
+    (found,) = seeds_of(client, tables).settings.to_dict("records")
     assert found["seeds"] == 2 and found["value"] == pytest.approx(trials[:2].mean())
 
 
@@ -125,7 +128,7 @@ def test_a_retraining_is_ranked_over_its_seeds_and_not_retrained(folder, client,
     retrained(folder, client, "whole-seeds", {"of": find(client, "whole").sweep_id, "points": points})
     assert run(client, "--sweep", "whole-seeds") == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "Over training seeds" in said and "Means are over 2 training seeds or more." in said
+    assert "Over training seeds" in said and "Means are over 2 training seeds or more" in said
     assert run(client, "--sweep", "whole-seeds", "--retrain-seeds", "2") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "'whole-seeds' is a retraining of 'whole'; --sweep whole trains further seeds." in said
@@ -190,44 +193,62 @@ def test_flags_give_the_recorded_settings_on_any_machine(program, study, own, pr
     """The program reads them back as it ran, whatever was typed, and whatever preset it would take here."""
     config = replace(program.PRESETS[preset], **CHANGED)
     search = {"warm_start": "earlier", "surrogate": "matern", "seed": 5, "num_samples": 7}
-    ran = replace(config, **own, **search, name="x-vae")
-    tuned = study(config)
-    params = about(tuned, read_space(tuned.space), ran, program.PROGRAM).params
-    sweep = sweep_of(f"{program.PROGRAM} --resume x-vae --results /nfs", **params)
-    flags = [*retraining.flags_of(sweep), *retraining.flags_for_points(sweep)]
+    ran = replace(config, **own, **search, name="x-vae", results="/nfs", max_concurrent=2, address="auto")
+    known = study(config)
+    described = about(known, read_space(known.space), ran, program.PROGRAM)
+    tags = described.tags
+    arguments = json.loads(tags[ARGUMENTS_TAG])
+    assert {"name", "tracking_uri"}.isdisjoint(arguments)
+    params = {name: str(value) for name, value in described.params.items()}
+    flags = retraining.flags_of(SimpleNamespace(name="x-vae", tags=tags, params=params, arguments=arguments))
     parsed = parse(program.PROGRAM, program.PRESETS, flags)
     decided = {name: getattr(program.PRESETS[preset], name) for name in (*search, "name")}
-    assert parsed == replace(ran, **decided, features="efficientnet_lite0", results="/nfs")
-
-
-def test_where_things_are_is_taken_as_it_was_typed():
-    typed = "python -m searchers.x --max_concurrent=2 --dataset typed --data-root '/d e' --tracking-uri no"
-    flags = retraining.flags_of(sweep_of(typed, dataset="digits", **{"space/beta": "{}"}))
-    assert flags == ["--dataset", "digits", "--max-concurrent", "2", "--data-root", "/d e"]
+    features = "efficientnet_lite0" if ran.features == "auto" else ran.features
+    assert parsed == replace(ran, **decided, features=features)
 
 
 @pytest.mark.parametrize(
-    ("typed", "recorded", "flag"),
+    ("value", "words"),
     [
-        ("", "dinov2_vits14-0123-plain224", "dinov2"),
-        ("", "none", "none"),
-        (" --features auto", "inception-67-plain299", "inception"),  # which auto would not be everywhere
-        (" --features classifier:/n.pt2", "classifier-89-plain64", "classifier:/n.pt2"),
+        (True, ["--compile"]),
+        (False, ["--no-compile"]),
+        (None, ["--compile", "None"]),
+        (["fd", "mig"], ["--compile", "fd", "mig"]),
+        ("/a b", ["--compile", "/a b"]),
     ],
 )
-def test_features_are_the_recorded_ones(typed, recorded, flag):
-    sweep = sweep_of(f"python -m searchers.x{typed}", features=recorded)
-    assert retraining.flags_of(sweep) == ["--features", flag]
+def test_a_setting_is_typed_as_the_program_reads_it(value, words):
+    assert retraining.flag("compile", value) == words
 
 
-@pytest.mark.parametrize(
-    ("program", "flags"),
-    [
-        ("searchers.beta_vaegan", []),
-        ("searchers.lego_vae", ["--final-epochs", "0"]),
-        ("searchers.densities", ["--models", "conv_vae"]),
-    ],
-)
-def test_a_program_of_several_sweeps_is_kept_to_the_one(program, flags):
-    sweep = SimpleNamespace(name="digits-conv_vae", tags={"latentune.program": program})
-    assert retraining.flags_for_points(sweep) == flags
+@pytest.mark.parametrize("given", ["classifier:/n.pt2", "none", "inception"])
+def test_features_that_were_named_are_named_again(given):
+    assert retraining.flags_of(sweep_of(features=given)) == ["--features", given]
+    assert retraining.flags_of(sweep_of(features="auto")) == ["--features", "efficientnet_lite0"]
+
+
+def test_a_program_of_several_sweeps_is_kept_to_the_one():
+    assert retraining.flags_of(sweep_of(models=["vae", "conv_vae"])) == ["--models", "conv_vae"]
+    assert retraining.flags_of(sweep_of(final_epochs=40)) == ["--final-epochs", "0"]
+
+
+def test_a_record_without_settings_says_so(folder, client, capsys):
+    imagined = Imagined("old", trials=2, images=False, stopping=False)
+    record(imagined, folder / "old", client.tracking_uri)
+    client.delete_tag(find(client, "old").run_id, ARGUMENTS_TAG)
+    assert run(client, "--sweep", "old", "--retrain-seeds", "2") == 2
+    assert "'old' does not say with which settings it ran" in capsys.readouterr().err
+
+
+def test_a_renamed_run_moves_no_file(folder, client, monkeypatch, tmp_path):
+    """MLflow's UI lets a person call a run "../../x"; its retraining stays among the results."""
+    monkeypatch.chdir(tmp_path)
+    record(Imagined("tame", trials=2, images=False, stopping=False), folder / "tame", client.tracking_uri)
+    sweep = find(client, "tame")
+    client.update_run(sweep.run_id, name="../../wild")
+    started = []
+    monkeypatch.setattr(retraining, "wait_for", lambda command: started.append(command) or 130)
+    assert run(client, "--sweep", sweep.sweep_id, "--retrain-seeds", "2", "--contenders", "1") == 130
+    flags = dict(pairwise(started[0]))
+    assert Path(flags["--points"]).resolve().is_relative_to(tmp_path / "results")
+    assert Path(flags["--name"]).name == flags["--name"] and not flags["--name"].startswith((".", "-"))

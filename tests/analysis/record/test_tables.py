@@ -1,4 +1,4 @@
-"""What was recorded comes back whole: compared with the ledger, which the recorder wrote first."""
+"""What was recorded comes back whole: compared with the ledger, which was written first."""
 
 import math
 
@@ -6,24 +6,19 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from analysis.record import histories, runs
-from analysis.record.runs import AnalysisError, connect, find, load, sweeps
-from searchers.record import mlflow_exporter as recording
+from analysis.record import histories, store
+from analysis.record.store import AnalysisError
+from analysis.record.sweeps import find, sweeps
+from analysis.record.tables import load
+from analysis.record.trials import table_of
 from searchers.record.ledger import Ledger
-from tests.fixtures.recorded import IDENTITY, METRIC, SPACES, Imagined, record
+from searchers.record.schema import SWEEP_TAG, TRIAL_TAG
+from tests.fixtures.recorded import IDENTITY, METRIC, Imagined, record
 
 
 @pytest.fixture(scope="session")
 def ledger(folder, tracking_uri):
     return Ledger(folder / "0" / "one" / "ledger.jsonl").trials()
-
-
-def test_the_tags_are_the_recorders():
-    assert (runs.SWEEP_TAG, runs.TRIAL_TAG, runs.STATUS_TAG) == (
-        recording.SWEEP_TAG,
-        recording.TRIAL_TAG,
-        recording.STATUS_TAG,
-    )
 
 
 def test_trials_are_those_of_the_ledger(client, ledger):
@@ -54,7 +49,7 @@ def test_histories_are_those_of_the_ledger(client, ledger):
 def test_a_search_that_needs_several_pages_finds_the_same(client, monkeypatch):
     whole, known = load(client, "three"), [sweep.run_id for sweep in sweeps(client)]
     assert len(known) > 3
-    monkeypatch.setattr(runs, "PAGE", 3)
+    monkeypatch.setattr(store, "PAGE", 3)
     monkeypatch.setattr(histories, "RUNS_A_QUERY", 7)
     paged = load(client, "three", cache=None)
     assert [sweep.run_id for sweep in sweeps(client)] == known
@@ -72,7 +67,7 @@ def test_a_metric_at_a_time_gives_the_same_histories(client, monkeypatch, tmp_pa
 
 def _runs(client):
     sweep = find(client, "one")
-    mine = f"tags.`{runs.SWEEP_TAG}` = '{sweep.sweep_id}' AND tags.`{runs.TRIAL_TAG}` IS NOT NULL"
+    mine = f"tags.`{SWEEP_TAG}` = '{sweep.sweep_id}' AND tags.`{TRIAL_TAG}` IS NOT NULL"
     return list(client.search_runs([sweep.experiment_id], mine))
 
 
@@ -108,30 +103,7 @@ def test_an_extractor_comes_with_its_weights_whoever_names_it(client):
     runs_of_it = _runs(client)
     for run in runs_of_it:
         run.data.params["features"] = "efficientnet_lite0"
-    assert set(runs._trials(runs_of_it, sweep)["params.features"]) == {IDENTITY}
-
-
-def test_the_space_is_read_and_an_unreadable_one_keeps_its_names(client):
-    assert find(client, "three").space == SPACES[3]
-    sweep = find(client, "one")
-    unreadable = runs.Sweep(**{**sweep.__dict__, "params": {"space/beta": "<Float object at 0x7f>"}})
-    assert unreadable.space == {"beta": {}}
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("nonesuch", "no sweep 'nonesuch'; the latest are: "),
-        ("twin", r"2 sweeps are called 'twin'; give the id of one: id-twin-\d \(20"),
-    ],
-)
-def test_a_name_that_is_not_one_sweeps_is_refused(client, name, words):
-    with pytest.raises(AnalysisError, match=words):
-        load(client, name)
-
-
-def test_one_of_two_namesakes_is_found_by_its_id(client):
-    assert load(client, "id-twin-3").sweep.sweep_id == "id-twin-3"
+    assert set(table_of(runs_of_it, sweep)["params.features"]) == {IDENTITY}
 
 
 def test_an_empty_sweep_has_empty_tables(client):
@@ -145,18 +117,6 @@ def test_a_running_sweep_is_said_to_run(client):
     tables = load(client, "going-on")
     assert tables.sweep.state == "running" and tables.sweep.ended is None
     assert list(tables.trials["status"]) == ["finished", "finished", "running"]
-
-
-def test_no_database_is_made_where_there_is_none(tmp_path):
-    with pytest.raises(AnalysisError, match="There is no MLflow database at"):
-        connect(f"sqlite:///{tmp_path}/absent.db")
-    assert not (tmp_path / "absent.db").exists()
-
-
-def test_a_server_that_is_away_is_said_to_be(monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(AnalysisError, match=r"MLflow at http://127.0.0.1:9 does not answer"):
-        connect("http://127.0.0.1:9")
 
 
 def test_an_unknown_parameter_names_the_known_ones(client):

@@ -1,0 +1,77 @@
+"""The objective over epochs: of each trial, and of settings that were trained on several seeds.
+
+Each function draws one figure of a sweep's tables, or raises AnalysisError with the reason why it can't.
+"""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from analysis.charts.bands import Band, draw_bands
+from analysis.charts.style import GREY, STATUS, axis_label, canvas, draw_references, label, legend_above
+from analysis.charts.text import number
+from analysis.record.store import AnalysisError
+from analysis.record.tables import Tables
+
+
+def learning_curves(tables: Tables) -> Figure:
+    """The objective over epochs, a line a trial, colored by what became of it; ASHA's rungs as verticals."""
+    sweep, best = tables.sweep, tables.best_first()["number"].iloc[0]
+    curves = tables.curves(sweep.metric).replace([np.inf, -np.inf], np.nan).dropna(axis=1, how="all")
+    figure, axes = canvas(7.5, 4.5)
+    for row in tables.trials[tables.trials["number"].isin(curves.columns)].itertuples():
+        color, marker, line = STATUS[row.status]
+        curve = curves[row.number].dropna()
+        width, alpha = (2.5, 1.0) if row.number == best else (1.0, 0.6)
+        axes.plot(curve.index, curve, line, color=color, linewidth=width, alpha=alpha, label=row.status)
+        axes.plot(curve.index[-1], curve.iloc[-1], marker, color=color, markersize=5)
+    last = curves[best].dropna()
+    end = (last.index[-1], last.iloc[-1])
+    axes.annotate(f"trial {best}", end, xytext=(6, 0), textcoords="offset points", fontsize=8, va="center")
+    for rung in rungs(tables):
+        axes.axvline(rung, color=GREY, linewidth=0.8, linestyle=":", label="rung of ASHA")
+    draw_references(axes, sweep.references())
+    axes.set(xlabel="epoch", ylabel=axis_label(sweep.metric, sweep.sign))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    legend_above(axes)
+    return figure
+
+
+def rungs(tables: Tables) -> list[int]:
+    """Return the epochs at which ASHA decides; none where the sweep had no early stopping."""
+    params = tables.sweep.params
+    if params.get("early_stopping") != "True" or "grace_epochs" not in params:
+        return []
+    epochs, rung = tables.sweep.epochs or 0, int(params["grace_epochs"])
+    factor, found = int(params.get("reduction_factor", 3)), []
+    while rung < epochs:
+        found.append(rung)
+        rung *= factor
+    return found
+
+
+def seed_bands(sets: list[tuple[str, Tables]]) -> Figure:
+    """The objective over epochs, mean ± one standard deviation over the trials that share a setting.
+
+    sets: tables with the name of each; a setting is named by the set and by its place in the space.
+    """
+    first = sets[0][1].sweep
+    bands = []
+    for name, tables in sets:
+        if tables.sweep.metric != first.metric:
+            raise AnalysisError(f"{name!r} is measured by {tables.sweep.metric}, not by {first.metric}.")
+        curves = tables.curves(first.metric)
+        scored = tables.scored()
+        settings = tables.settings
+        keys = scored[[f"params.{s}" for s in settings]].apply(tuple, axis=1)
+        for key in keys.unique():
+            numbers = scored["number"][keys == key]
+            if len(numbers) < 2:
+                continue
+            chosen = curves[numbers].dropna(how="all")
+            place = ", ".join(f"{label(s)} = {number(v)}" for s, v in zip(settings, key, strict=True))
+            bands.append(Band(f"{name}, {place}", list(chosen.index), chosen.to_numpy().T))
+    if not bands:
+        raise AnalysisError(
+            "No setting was trained with several seeds; python -m analysis.winners --retrain-seeds does so."
+        )
+    return draw_bands(bands, first.metric, first.sign, first.references())

@@ -1,0 +1,85 @@
+"""Two objectives against each other, with the trials that no other one beats in both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from analysis.charts.style import (
+    SCALE,
+    STATUS,
+    axis_label,
+    canvas,
+    label,
+    legend_above,
+    plain,
+)
+
+# Neighbours' names stand in turn above and below their points.
+ABOVE, BELOW = (5, 4), (5, -11)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One axis: a metric's key and `values` of each trial; sign: 1 where lower is better, −1 where higher."""
+
+    name: str
+    values: NDArray[np.float64]
+    sign: int = 1
+
+
+def pareto_front(scores: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the rows of scores (n, k) that no other row beats: is as good in all and better in one.
+
+    Lower is better.
+    """
+    no_better = np.all(scores[:, None] >= scores, axis=2)
+    worse = np.any(scores[:, None] > scores, axis=2)
+    return np.flatnonzero(~np.any(no_better & worse, axis=1))
+
+
+def draw_front(
+    first: Objective,
+    second: Objective,
+    status: Sequence[str],
+    names: Sequence[str],
+    on_front: Sequence[int] | NDArray[np.intp],
+    *,
+    colored_by: tuple[str, NDArray[np.float64]] | None = None,
+) -> Figure:
+    """Draw trials by two objectives, and each trial of the front with its name.
+
+    status, names: of each trial. on_front: the places of the front's trials; it is joined where these two
+    objectives alone make it one. colored_by: a setting's name and its values, where it is one of numbers.
+    """
+    figure, axes = canvas(6.5, 4.5)
+    for state, (color, marker, _) in STATUS.items():
+        chosen = np.array([s == state for s in status])
+        if chosen.any():
+            x, y = first.values[chosen], second.values[chosen]
+            style = {"marker": marker, "s": 36, "label": state, "edgecolors": "black", "linewidths": 0.5}
+            if colored_by is None:
+                axes.scatter(x, y, color=color, **style)
+            else:
+                values = colored_by[1]
+                scale = {"vmin": np.nanmin(values), "vmax": np.nanmax(values), "cmap": SCALE}
+                dots = axes.scatter(x, y, c=values[chosen], **scale, **style)
+    if colored_by is not None:
+        figure.colorbar(dots, label=label(colored_by[0]))
+    front = np.array(on_front, dtype=int)
+    front = front[np.argsort(first.values[front])]
+    x, y = first.values[front], second.values[front]
+    if len(pareto_front(np.stack([first.sign * x, second.sign * y], axis=1))) == len(front):
+        # Whoever asks for a certain first score gets the second one of the next better trial.
+        where = "post" if first.sign == 1 else "pre"
+        axes.step(x, y, where=where, color="black", linewidth=1, zorder=0, label="Pareto front")
+    for k, index in enumerate(front):
+        place = {"xytext": (ABOVE, BELOW)[k % 2], "textcoords": "offset points", "fontsize": 8}
+        axes.annotate(plain(names[index]), (x[k], y[k]), **place)
+    axes.set_xlabel(axis_label(first.name, first.sign))
+    axes.set_ylabel(axis_label(second.name, second.sign))
+    axes.margins(0.1)
+    legend_above(axes)
+    return figure

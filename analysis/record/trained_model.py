@@ -1,0 +1,108 @@
+"""A trained model out of the record: what it draws, rebuilds, encodes, and what lies between two images."""
+
+import base64
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analysis.record.store import AnalysisError
+from analysis.record.weights import download_weights
+from trainables.data.batches import to_float
+from trainables.data.decoding import Settings, decode, fit
+from trainables.models.base import GenerativeModel
+from trainables.models.storage import DESCRIPTION, load_model
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from analysis.record.tables import Tables
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with its description: `model` (module:class), `config`, and `crop` of its training images."""
+
+    network: GenerativeModel
+    description: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> "TrainedModel":
+        """Read what `trainables.models.storage.save_model` wrote; raises as its `load_model`."""
+        description = json.loads((Path(folder) / DESCRIPTION).read_text())
+        return cls(load_model(Path(folder), device), description)
+
+    @property
+    def settings(self) -> Settings:
+        """How images become the model's."""
+        config = self.network.config
+        return Settings(config.image_size, config.channels, self.description.get("crop"))
+
+    def generator(self, seed: int) -> torch.Generator:
+        """Return a source of noise on the model's device."""
+        return torch.Generator(self.network.device).manual_seed(seed)
+
+    def sample(self, n: int = 16, seed: int = 0) -> Tensor:
+        """Return n images, (n, C, H, W) in [−1, 1]."""
+        return self.network.sample(n, self.generator(seed))
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """Return posterior means (B, M), or codes (B, grid²). Raises ValueError without encoder."""
+        self.require_encoder("encode")
+        encoded = self.network.eval().encode(x)
+        return encoded[0] if isinstance(encoded, tuple) else encoded
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the reconstructions of images (B, C, H, W). Raises ValueError without encoder."""
+        self.require_encoder("reconstruct")
+        return self.network.reconstruct(x)
+
+    @torch.no_grad()
+    def interpolate(self, n: int = 16, *, ends: Tensor | None = None, seed: int = 0) -> Tensor:
+        """Decode n points from one latent to another: straight between the means of two images `ends` (2, C,
+        H, W), along the great circle between two draws of the prior, where lines would leave its shell.
+
+        Raises ValueError where the latents are codes, or the model has no encoder for `ends`.
+        """
+        if not hasattr(self.network.config, "latent_dim"):
+            raise ValueError(f"{type(self.network).__name__} has discrete codes; nothing lies between them")
+        share = torch.linspace(0, 1, n, device=self.network.device)[:, None]
+        if ends is not None:
+            first, last = self.encode(ends)
+            return self.network.decode(torch.lerp(first[None], last[None], share))
+        shape = (2, self.network.config.latent_dim)
+        first, last = torch.randn(shape, generator=self.generator(seed), device=self.network.device)
+        angle = torch.arccos(torch.nn.functional.cosine_similarity(first, last, dim=0))
+        z = (torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * last) / torch.sin(angle)
+        return self.network.decode(z)
+
+    def require_encoder(self, purpose: str) -> None:
+        """Raise ValueError where the model has no encoder."""
+        if not self.network.has_encoder:
+            raise ValueError(f"{type(self.network).__name__} has no encoder: it cannot {purpose}")
+
+    def read(self, files: list[str]) -> Tensor:
+        """Return encoded images (base64 text) as the model takes them, (B, C, H, W) in [−1, 1]."""
+        pixels = [fit(decode(base64.b64decode(file)), self.settings) for file in files]
+        return to_float(np.stack(pixels), self.network.device)
+
+
+def load_trained(
+    client: "MlflowClient", tables: "Tables", number: int, folder: Path | None = None
+) -> TrainedModel:
+    """Return a trial's `TrainedModel` out of the record; files go to `folder`, if given.
+
+    Raises AnalysisError as `download_weights`, and where the weights cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        path = download_weights(client, tables, number, Path(folder or temporary))
+        try:
+            return TrainedModel.load(path)
+        except (ValueError, KeyError, AttributeError, ImportError) as error:
+            raise AnalysisError(f"The weights of trial {number} cannot be read: {error}.") from error

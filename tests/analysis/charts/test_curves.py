@@ -1,0 +1,49 @@
+"""Curves are the recorded histories; bands are mean and deviation over seeds."""
+
+import numpy as np
+import pytest
+
+from analysis.charts import curves
+from analysis.record.store import AnalysisError
+from analysis.record.tables import load
+from tests.fixtures.recorded import METRIC
+
+
+@pytest.fixture(scope="module")
+def three(client):
+    return load(client, "three")
+
+
+def lines_of(axes):
+    return [line for line in axes.get_lines() if len(line.get_xdata()) > 1]
+
+
+def test_curves_are_the_recorded_histories(three):
+    (axes,) = curves.learning_curves(three).axes
+    drawn = {tuple(line.get_ydata()) for line in lines_of(axes)}
+    for number in three.trials["number"]:
+        curve = three.curves(METRIC)[number].dropna()
+        assert tuple(curve) in drawn
+    assert curves.rungs(three) == [1, 3]
+
+
+def test_seed_bands_are_mean_and_deviation(three):
+    """Trials of one setting differ by their seed; here two settings are made one."""
+    tables = load_as_one_setting(three)
+    (axes,) = curves.seed_bands([("three", tables)]).axes
+    numbers = tables.scored()["number"]
+    expected = tables.curves(METRIC)[numbers]
+    np.testing.assert_allclose(lines_of(axes)[0].get_ydata(), expected.mean(axis=1))
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx((expected.mean(axis=1) + expected.std(axis=1, ddof=1)).max())
+
+
+def load_as_one_setting(tables):
+    names = ("beta", "learning_rate", "latent_dim")
+    same = tables.trials.assign(**{f"params.{name}": 1.0 for name in names})
+    return type(tables)(tables.sweep, same, tables.history)
+
+
+def test_no_seeds_no_bands(three):
+    with pytest.raises(AnalysisError, match="No setting was trained with several seeds"):
+        curves.seed_bands([("three", three)])

@@ -1,0 +1,47 @@
+"""The front is what no trial beats, whatever the objectives' directions."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.charts.pareto import Objective, draw_front, pareto_front
+from analysis.charts.search import pareto
+from analysis.record.tables import load
+from tests.fixtures.recorded import METRIC
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=30))
+def test_the_pareto_front_is_what_nothing_dominates(points):
+    front = set(pareto_front(np.array(points, dtype=float)))
+    for k, a in enumerate(points):
+        dominated = any(all(x <= y for x, y in zip(b, a, strict=True)) and b != a for b in points)
+        assert (k in front) != dominated
+
+
+def test_the_pareto_figure_is_of_the_sweeps_own_objectives(client):
+    tables = load(client, "two-objectives")
+    (axes,) = pareto(tables).axes
+    assert axes.get_ylabel() == "ELBO (nats), higher is better"
+    (front,) = (line for line in axes.get_lines() if line.get_label() == "Pareto front")
+    values = tables.trials[[f"metrics.{METRIC}", "metrics.elbo"]].to_numpy()
+    expected = values[pareto_front(values * [1, -1])]
+    np.testing.assert_allclose(np.sort(front.get_xdata()), np.sort(expected[:, 0]))
+
+
+def test_the_front_of_more_objectives_is_marked_but_not_joined():
+    first, second = (
+        Objective(name, np.array(values)) for name, values in (("a", [1.0, 2, 3]), ("b", [1.0, 3, 2]))
+    )
+    joined = draw_front(first, second, ["finished"] * 3, list("xyz"), [0])
+    assert [line.get_label() for line in joined.axes[0].get_lines()] == ["Pareto front"]
+    # The third objective keeps all three on the front, which these two do not.
+    marked = draw_front(first, second, ["finished"] * 3, list("xyz"), [0, 1, 2])
+    assert not marked.axes[0].get_lines()
+    assert [text.get_text() for text in marked.axes[0].texts] == ["x", "y", "z"]
+
+
+def test_who_asks_for_a_score_gets_the_next_better_trial():
+    first = Objective("a", np.array([1.0, 2.0]), -1)
+    figure = draw_front(first, Objective("b", np.array([1.0, 3.0])), ["finished"] * 2, list("xy"), [0, 1])
+    (line,) = figure.axes[0].get_lines()
+    assert line.get_drawstyle() == "steps-pre"

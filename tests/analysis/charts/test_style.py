@@ -1,0 +1,64 @@
+"""What all figures share: colors, labels, and how values are placed."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib import cbook
+
+from analysis.charts.style import (
+    BLUE,
+    ORANGE,
+    axis_label,
+    canvas,
+    draw_references,
+    ink_on,
+    label,
+    legend_above,
+    plain,
+    unit,
+)
+
+
+def test_ink_is_seen_on_its_ground():
+    assert ink_on("white") == ink_on(ORANGE) == "black"
+    assert ink_on("black") == ink_on(BLUE) == "white"
+
+
+def test_a_dimension_is_mapped_as_the_searcher_sees_it():
+    log = {"type": "float", "lower": 1e-4, "upper": 1e-2, "log": True}
+    np.testing.assert_allclose(unit([1e-4, 1e-3, 1e-2], log), [0, 0.5, 1])
+    choice = {"type": "categorical", "choices": ["adam", "rmsprop", "sgd"]}
+    np.testing.assert_allclose(unit(["sgd", "adam", "rmsprop"], choice), [1, 0, 0.5])
+
+
+def test_a_choice_is_found_as_mlflow_wrote_it():
+    numbers = {"type": "categorical", "choices": [1, 2.5, 10]}
+    np.testing.assert_allclose(unit([10.0, 1.0, 2.5], numbers), [1, 0, 0.5])
+    mixed = {"type": "categorical", "choices": [True, "none", 8]}
+    np.testing.assert_allclose(unit(["True", "8", "none", "gone"], mixed), [0, 1, 0.5, np.nan])
+
+
+@pytest.mark.parametrize("name", ["a$b$c_{", "$x^", "_hidden", r"\alpha $", "100%"])
+def test_users_text_is_drawn_as_it_is(name):
+    """It is no formula, which could end the drawing, and no entry that the legend leaves out."""
+    figure, axes = canvas(3, 2)
+    axes.plot([0, 1], [0, 1], label=plain(name))
+    axes.set(title=plain(name), xlabel=label(name))
+    legend_above(axes)
+    figure.savefig(io.BytesIO())
+    assert axes.get_legend().get_texts()[0].get_text().replace(r"\$", "$").strip() == name
+    assert not cbook.is_math_text(axes.get_title(loc="left"))
+
+
+def test_a_score_says_which_way_is_up():
+    assert axis_label("fd_dinov2", 1) == "Fréchet distance (dinov2), lower is better"
+    assert axis_label("elbo", -1) == "ELBO (nats), higher is better"
+
+
+def test_a_reference_is_a_line_at_its_score_with_its_name():
+    _, axes = canvas(3, 2)
+    draw_references(axes, {"grey": 206.0, "mean image": 100.0})
+    assert [line.get_ydata()[0] for line in axes.get_lines()] == [206.0, 100.0]
+    assert [text.get_text() for text in axes.texts] == ["grey", "mean image"]
+    assert len({line.get_linestyle() for line in axes.get_lines()}) == 2
