@@ -10,6 +10,7 @@ from rich.console import Console
 
 from analysis.charts.text import accept_any_text, console
 from analysis.record.store import AnalysisError, is_of_mlflow, reason_of
+from latentune import called
 from trainables.data.store import DataError
 from trainables.metrics.errors import MetricError
 
@@ -38,6 +39,7 @@ def run_command(
     130 after Ctrl-C.
     """
     accept_any_text()
+    program = called(program)
     description = (body.__doc__ or "").split("\n\n")[0]
     try:
         config = tyro.cli(config_class, prog=program, args=arguments, description=description)

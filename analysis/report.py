@@ -286,9 +286,9 @@ def commands(sweep: Sweep, tracking_uri: str | None) -> list[str]:
     again = sweep.tags.get(COMMAND_TAG)
     return [
         *([again] if again else []),
-        f"python -m analysis.winners {of_this} --promote",
-        f"python -m analysis.figures {of_this}",
-        f"{PROGRAM} {of_this}",
+        f"latentune winners {of_this} --promote",
+        f"latentune figures {of_this}",
+        f"latentune report {of_this}",
     ]
 
 

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import tyro
 
 from cluster.background import BackgroundError, Owner, only_one, run_detached
+from latentune import called
 
 PROGRAM = "python -m cluster.tracking"
 START_SECONDS = 180  # importing MLflow took 10 s on two cores; a cold disk takes several times as long
@@ -254,7 +255,9 @@ def serve(server: TrackingServer, owner: Owner, announce: Callable[[str], object
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code, which is 2 where the server cannot run as asked."""
     try:
-        config = tyro.cli(TrackingConfig, prog=PROGRAM, args=arguments, description=__doc__.split("\n")[0])
+        config = tyro.cli(
+            TrackingConfig, prog=called(PROGRAM), args=arguments, description=__doc__.split("\n")[0]
+        )
         server = TrackingServer(config)
         folder = server.config.folder
         if config.detach:
@@ -263,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
             with only_one(folder) as owner:
                 serve(server, owner, partial(print, flush=True))
     except (TrackingError, BackgroundError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(f"{called(PROGRAM)}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

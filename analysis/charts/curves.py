@@ -72,6 +72,6 @@ def seed_bands(sets: list[tuple[str, Tables]]) -> Figure:
             bands.append(Band(f"{name}, {place}", list(chosen.index), chosen.to_numpy().T))
     if not bands:
         raise AnalysisError(
-            "No setting was trained with several seeds; python -m analysis.winners --retrain-seeds does so."
+            "No setting was trained with several seeds; latentune winners --retrain-seeds does so."
         )
     return draw_bands(bands, first.metric, first.sign, first.references())

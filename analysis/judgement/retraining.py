@@ -3,7 +3,6 @@
 import json
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from analysis.record.store import AnalysisError
 from analysis.record.sweeps import Sweep, sweeps
 from analysis.record.tables import SEED, Tables
 from analysis.record.trials import load_trials
+from latentune import words_of
 from searchers.record import schema
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: i
     path = results / name / "points.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"of": sweep.sweep_id, "points": points}), encoding="utf-8")
-    command = [sys.executable, "-m", sweep.tags[schema.PROGRAM_TAG], *flags_of(sweep)]
+    command = words_of(sweep.tags[schema.PROGRAM_TAG], *flags_of(sweep))
     command += ["--points", str(path), "--name", name, "--tracking-uri", client.tracking_uri]
     code = wait_for(command)
     if code == INTERRUPTED:

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from latentune import called
 from searchers.bayesopt.space import Real, Space
 from searchers.record.schema import (
     ARGUMENTS_TAG,
@@ -86,7 +87,7 @@ def origin(program: str, packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     tags |= {
         "python": platform.python_version(),
         PROGRAM_TAG: program.removeprefix("python -m "),
-        COMMAND_TAG: shlex.join([*program.split(), *sys.argv[1:]]),
+        COMMAND_TAG: shlex.join([*called(program).split(), *sys.argv[1:]]),
     }
     if commit := git_commit():
         tags["mlflow.source.git.commit"] = commit

@@ -89,4 +89,6 @@ def _keeps(value: Any, rule: Rule) -> bool:
 def _shown(value: Any) -> str:
     """Format a value for a sentence; only the start of a long one."""
     text = repr(value) if isinstance(value, str) else str(value)
+    if isinstance(value, tuple | list):
+        text = " ".join(map(str, value)) or "empty"
     return text if len(text) <= 80 else f"{text[:77]}…"

@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from cluster.connect import ClusterError
+from latentune import called
 from searchers.bayesopt.space import SpaceError
 from searchers.study.config import RunConfig, UsageError
 from searchers.sweep.resume import resolve
@@ -33,7 +34,8 @@ def main_of(
     Returns the exit code: `work`'s, 2 for bad input, which is told in one sentence, or 130 after Ctrl-C.
     """
     console, errors = Console(), Console(stderr=True)
-    config = parse(program, presets, sys.argv[1:] if arguments is None else arguments)
+    called_as = called(program)
+    config = parse(called_as, presets, sys.argv[1:] if arguments is None else arguments)
     try:
         config, sweep_id = resolve(config, presets[config.preset], program)
         if config.dry_run:
@@ -41,10 +43,10 @@ def main_of(
             return 0
         return work(config, sweep_id, console)
     except (UsageError, SpaceError, DataError, MetricError, ClusterError) as error:
-        errors.print(f"{program}: {error}", highlight=False, soft_wrap=True, markup=False)
+        errors.print(f"{called_as}: {error}", highlight=False, soft_wrap=True, markup=False)
         return 2
     except KeyboardInterrupt:
-        errors.print(f"{program}: interrupted; what was recorded is kept", highlight=False)
+        errors.print(f"{called_as}: interrupted; what was recorded is kept", highlight=False)
         return 130
 
 

@@ -61,7 +61,7 @@ def test_the_commands_can_be_pasted_whatever_the_sweeps_name(client):
     sweep = replace(load(client, "one").sweep, name="a sweep")
     _, *further = report.commands(sweep, "sqlite:////a b/mlflow.db")
     for command in further:
-        assert shlex.split(command)[3:7] == [
+        assert shlex.split(command)[2:6] == [
             "--sweep",
             "a sweep",
             "--tracking-uri",

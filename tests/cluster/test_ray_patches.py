@@ -4,6 +4,7 @@ import inspect
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +27,13 @@ import ray
 ray.init(address="local", include_dashboard=False, num_cpus=1)
 token = Path.home() / ".ray/auth_token"
 print("token", oct(stat.S_IMODE(token.stat().st_mode)), flush=True)
+
+@ray.remote(num_cpus=0)
+def sees():
+    import importlib.util
+    return importlib.util.find_spec("only_here") is not None
+
+print("workers see the folder:", ray.get(sees.remote()), flush=True)
 core_worker = ray._private.worker.global_worker.core_worker
 child = os.fork()
 if child == 0:
@@ -56,7 +64,8 @@ class Garbage:
 
 @ray.remote(num_cpus=0)
 def answer():
-    return 42
+    import importlib.util
+    return 42, importlib.util.find_spec("only_here") is not None
 
 joined = connect()
 print(joined.describe(1, 0), ray.get(answer.remote()), flush=True)
@@ -71,11 +80,14 @@ Garbage()
 """
 
 
-def run(program: str, **environment: str) -> subprocess.CompletedProcess:
+def run(program: str, folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Run a program as a console script is run in a folder: it does not look for modules there."""
+    (folder / "only_here.py").touch()
     without = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS", "RAY_TMPDIR"}
     inherited = {name: value for name, value in os.environ.items() if name not in without}
     return subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-P", "-c", program],
+        cwd=folder,
         env=inherited | environment,
         umask=0o022,
         capture_output=True,
@@ -86,20 +98,26 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    return run(PLAIN, HOME=str(tmp_path_factory.mktemp("home")))
+    return run(PLAIN, tmp_path_factory.mktemp("folder"), HOME=str(tmp_path_factory.mktemp("home")))
 
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
     temporary = tmp_path_factory.mktemp(LONG)
-    return run(OURS, HOME="/proc/nowhere", TMPDIR=str(temporary))
+    return run(OURS, tmp_path_factory.mktemp("folder"), HOME="/proc/nowhere", TMPDIR=str(temporary))
 
 
 class TestAnEmbeddedRay:
     def test_starts_where_home_cannot_be_written_and_tmpdir_is_long(self, ours):
         assert "Embedded Ray on this machine: 1 node" in ours.stdout, ours.stderr
-        assert "42" in ours.stdout
+        assert "(42, " in ours.stdout
         assert "session /tmp/ray/session_" in ours.stdout
+
+    def test_has_workers_that_look_for_modules_where_the_driver_does(self, ours):
+        assert "(42, False)" in ours.stdout
+
+    def test_by_itself_still_has_workers_that_look_in_the_driver_s_folder_too(self, plain):
+        assert "workers see the folder: True" in plain.stdout, plain.stderr
 
     def test_takes_sigterm_as_ctrl_c(self, ours):
         assert "interrupted" in ours.stdout

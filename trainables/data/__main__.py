@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
+from latentune import called
 from trainables.data.catalogue import NAMES, default_cache
 from trainables.data.pictures import tile
 from trainables.data.sources import load
@@ -135,22 +136,22 @@ def _open(store: str) -> ImageStore:
         return ImageStore(fetch(store, default_cache()))
     if not Path(store).is_file():
         raise DataError(
-            f"there is no store {store!r}; `{PROGRAM} convert` makes one, of {', '.join(NAMES)}, …"
+            f"there is no store {store!r}; `{called(PROGRAM)} convert` makes one, of {', '.join(NAMES)}, …"
         )
     return ImageStore(store)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; return the exit code: 2 for bad input, 130 after Ctrl-C."""
-    command = tyro.cli(Convert | Info | Verify | Publish, args=arguments, prog=PROGRAM, config=FLAGS)
+    command = tyro.cli(Convert | Info | Verify | Publish, args=arguments, prog=called(PROGRAM), config=FLAGS)
     try:
         for line in command.run():
             print(line)
     except DataError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(f"{called(PROGRAM)}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: stopped; the same command goes on from here", file=sys.stderr)
+        print(f"{called(PROGRAM)}: stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
 

@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from latentune import called
 from trainables.metrics.errors import MetricError
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.extractors.features import load_extractor
@@ -60,13 +61,13 @@ class Arguments:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the scores; return the exit code, 2 where the input cannot be scored."""
-    args = tyro.cli(Arguments, args=arguments, prog=PROGRAM)
+    args = tyro.cli(Arguments, args=arguments, prog=called(PROGRAM))
     try:
         with thread_limit(args.threads):
             for line in scores(args):
                 print(line)
     except (MetricError, FileNotFoundError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(f"{called(PROGRAM)}: {error}", file=sys.stderr)
         return 2
     return 0
 

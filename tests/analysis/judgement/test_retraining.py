@@ -17,6 +17,7 @@ from analysis.judgement import retraining
 from analysis.judgement.seeds import seeds_of
 from analysis.record.sweeps import find
 from analysis.record.tables import load
+from latentune import words_of
 from searchers import beta_vaegan, densities, lego_vae
 from searchers.bayesopt.tune_space import read_space
 from searchers.record.provenance import about
@@ -74,7 +75,7 @@ def test_retraining_runs_the_best_settings_on_fresh_seeds_and_believes_them(
     monkeypatch.setattr(retraining, "wait_for", pretend)
     assert run(client, "--sweep", "first", "--retrain-seeds", "3", "--contenders", "2") == 0
     (command,) = started
-    assert command[1:3] == ["-m", "searchers.beta_vaegan"]
+    assert command[:3] == words_of("searchers.beta_vaegan")
     flags = dict(pairwise(command))
     assert flags["--epochs"] == "9" and flags["--address"] == "auto" and flags["--name"] == "first-seeds"
     again = load(client, "first-seeds")

@@ -1,6 +1,7 @@
 """What a sweep says at its end: a table that is whole in 80 columns, commands that can be copied."""
 
 import math
+import sys
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -72,22 +73,27 @@ def test_a_trial_without_a_score_or_a_deviation_says_no_more():
     assert list(table.columns[4].cells) == ["3", "–"]
 
 
-def test_the_commands_name_the_record_where_the_sweep_wrote_elsewhere(monkeypatch):
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """An environment that has the command `latentune`, seen from another folder."""
+    (tmp_path / "latentune").touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    return str(tmp_path / "latentune")
+
+
+def test_the_commands_name_the_record_where_the_sweep_wrote_elsewhere(installed, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     elsewhere = SimpleNamespace(name="my sweep", tracking_uri="sqlite:////tmp/a b/mlflow.db")
     said = analysis_command("winners", elsewhere)
-    assert said.endswith(
-        "-m analysis.winners --sweep 'my sweep' --tracking-uri 'sqlite:////tmp/a b/mlflow.db'"
-    )
+    assert said == f"{installed} winners --sweep 'my sweep' --tracking-uri 'sqlite:////tmp/a b/mlflow.db'"
     usual = SimpleNamespace(name="quick", tracking_uri="sqlite:///mlflow.db")
-    assert analysis_command("report", usual).endswith("-m analysis.report --sweep quick")
+    assert analysis_command("report", usual) == f"{installed} report --sweep quick"
 
 
-def test_the_command_to_go_on_can_be_copied():
+def test_the_command_to_go_on_can_be_copied(installed):
     said = resume_command(
         "python -m searchers.lego_vae", SweepConfig(name="my sweep", results="/nfs/all sweeps")
     )
-    assert said.endswith("-m searchers.lego_vae --resume 'my sweep' --results '/nfs/all sweeps'")
-    assert said.startswith(analysis_command("winners", SweepConfig()).partition(" -m ")[0])
+    assert said == f"{installed} sweep lego_vae --resume 'my sweep' --results '/nfs/all sweeps'"
     said = resume_command("python -m searchers.lego_vae", SweepConfig(name="a-final"), "a")
-    assert said.endswith("-m searchers.lego_vae --resume a")
+    assert said == f"{installed} sweep lego_vae --resume a"

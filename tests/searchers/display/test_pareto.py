@@ -100,7 +100,7 @@ def test_a_sweep_for_image_quality_and_disentanglement(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--objectives", "mig", "mig"], "--objectives is mig mig; give one or more of fd, mig, dci"),
+        (["--objectives", "mig", "mig"], "--objectives is mig mig; it must be one or more, each once"),
         (["--objectives", "fid"], "--objectives"),
         (["--objectives", "mig", "--dataset", "pictures"], "needs data whose factors are known"),
         (["--objectives", "fd", "mig", "--warm-start", "x"], "--warm-start knows one score of a trial"),

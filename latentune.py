@@ -1,0 +1,176 @@
+"""The command `latentune`: every command of the four packages under one name.
+
+It stands beside the packages, which know nothing of each other, and imports one of them only when its
+command is called: `latentune --help` answers at once. `python -m MODULE` calls the same commands where the
+project is not installed, as on a cluster's machines.
+"""
+
+import importlib
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import make_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Union
+
+NAME = "latentune"
+SHELLS = ("bash", "zsh", "fish")
+
+
+class Command(NamedTuple):
+    """A module with a `main`, the classes of its options in that module, and what it does in one line."""
+
+    module: str
+    options: str
+    does: str
+
+
+COMMANDS = {
+    "sweep beta_vaegan": Command(
+        "searchers.beta_vaegan", "BetaVAEGANConfig", "tune a β-VAE-GAN: the main job"
+    ),
+    "sweep baselines": Command(
+        "searchers.baselines", "BaselinesConfig", "train the papers' baselines on several seeds"
+    ),
+    "sweep lego_vae": Command("searchers.lego_vae", "LegoConfig", "tune the sizes of the LEGO-face VAE"),
+    "sweep happy_people": Command(
+        "searchers.happy_people", "HappyPeopleConfig", "optimize faces in a latent space"
+    ),
+    "sweep densities": Command("searchers.densities", "DensityConfig", "tune four densities of digits"),
+    "winners": Command("analysis.winners", "WinnersConfig", "which trial won, and can that be told?"),
+    "figures": Command("analysis.figures", "FiguresConfig", "draw a sweep's figures"),
+    "tables": Command("analysis.tables", "TablesConfig", "print the papers' tables beside our numbers"),
+    "report": Command("analysis.report", "ReportConfig", "write a sweep as one HTML file"),
+    "data": Command("trainables.data", "Convert Info Verify Publish", "convert and inspect data sets"),
+    "metrics": Command("trainables.metrics", "Arguments", "score one set of images against another"),
+    "tracking": Command("cluster.tracking", "TrackingConfig", "serve MLflow"),
+}
+COMPLETION = "completion"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command that the first words name, with the others; return its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        print(f"{NAME} {installed_version()}")
+        return 0
+    if words[0] == COMPLETION:
+        return print_completion(words[1:])
+    for length in (1, 2):
+        name = " ".join(words[:length]).replace("-", "_")
+        if name in COMMANDS:
+            # What a command takes to be typed behind its name, and records as such.
+            sys.argv = [sys.argv[0], *words[length:]]
+            return run(COMMANDS[name].module)
+    group = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+    if group and words[1:] in ([], ["-h"], ["--help"]):
+        print(overview(words[0]))
+        return 0
+    wrong = " ".join(words[:2] if group else words[:1])
+    print(
+        f"{NAME}: there is no command {wrong!r}; there are: {', '.join(group or COMMANDS)}", file=sys.stderr
+    )
+    return 2
+
+
+def run(module: str) -> int:
+    """Call a module's `main`, or that of a package's `__main__`."""
+    loaded = importlib.import_module(module)
+    if not hasattr(loaded, "main"):
+        loaded = importlib.import_module(f"{module}.__main__")
+    return loaded.main()
+
+
+def overview(group: str = "") -> str:
+    """Return the help: a line a command, of all or of one group."""
+    shown = {name: command.does for name, command in COMMANDS.items() if name.startswith(group)}
+    if not group:
+        shown |= {f"{COMPLETION} SHELL": f"print a completion script for {', '.join(SHELLS)}"}
+    width = max(map(len, shown))
+    lines = [f"  {NAME} {name:<{width}}  {does}" for name, does in shown.items()]
+    return "\n".join(
+        [f"usage: {NAME} COMMAND …", "", *lines, "", "COMMAND --help lists its flags; --version."]
+    )
+
+
+def installed_version() -> str:
+    """Return the version that is installed; a checkout on a cluster's machine is not."""
+    try:
+        return version(NAME)
+    except PackageNotFoundError:
+        return "from a checkout that is not installed"
+
+
+def called(program: str) -> str:
+    """Return how `program`, as `python -m MODULE`, was called: so, or as a command of this one."""
+    names = {command.module: name for name, command in COMMANDS.items()}
+    name = names.get(program.removeprefix("python -m "))
+    return f"{NAME} {name}" if name and Path(sys.argv[0]).name == NAME else program
+
+
+def words_of(program: str, *words: str) -> list[str]:
+    """Return the words that call `program`, as `python -m MODULE`, with further words from any folder.
+
+    They are this environment's `latentune`, which does not look for modules in the folder where it is called;
+    where that is not installed, they are Python's.
+    """
+    module = program.removeprefix("python -m ")
+    names = {command.module: name for name, command in COMMANDS.items()}
+    script = Path(sys.executable).with_name(NAME)
+    if module in names and script.exists():
+        return [str(script), *names[module].split(), *words]
+    return [sys.executable, "-m", module, *words]
+
+
+def line_of(words: Sequence[str]) -> str:
+    """Return a command to be copied: its program relative to this folder, and quotes where it needs them."""
+    program = Path(words[0])
+    here = Path.cwd()
+    shown = program.relative_to(here) if program.is_relative_to(here) else program
+    return shlex.join([str(shown), *words[1:]])
+
+
+def print_completion(words: list[str]) -> int:
+    """Print the completion script of a shell; return the exit code."""
+    if len(words) != 1 or words[0] not in SHELLS:
+        print(f"usage: {NAME} {COMPLETION} {'|'.join(SHELLS)}", file=sys.stderr)
+        return 0 if words in (["-h"], ["--help"]) else 2
+    import tyro
+
+    tyro.cli(_all_options(), prog=NAME, args=["--tyro-print-completion", words[0]])
+    return 0
+
+
+def _all_options() -> Any:
+    """Return one type for tyro that holds the options of all commands. Imports every package."""
+    tree: dict[str, Any] = {}
+    for name, command in COMMANDS.items():
+        *group, last = name.split()
+        module = importlib.import_module(command.module)
+        if not hasattr(module, command.options.split()[0]):
+            module = importlib.import_module(f"{command.module}.__main__")
+        options = [getattr(module, option) for option in command.options.split()]
+        branch = tree.setdefault(group[0], {}) if group else tree
+        branch[last] = {o.__name__.lower(): o for o in options} if len(options) > 1 else options[0]
+    return _union(tree)
+
+
+def _union(tree: dict[str, Any]) -> Any:
+    import tyro
+
+    parts = []
+    for name, part in tree.items():
+        kind = part
+        if isinstance(part, dict):
+            chosen = tyro.conf.OmitArgPrefixes[_union(part)]
+            kind = make_dataclass(name.title(), [("chosen", chosen)])
+        parts.append(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)])
+    return Union[tuple(parts)]  # noqa: UP007 - of a number of types that is known here only
+
+
+if __name__ == "__main__":
+    sys.exit(main())
