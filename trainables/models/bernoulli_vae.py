@@ -1,7 +1,8 @@
-"""The two VAEs of the MNIST comparison, dense and convolutional (seed 002, section 1.1).
+"""The two VAEs of the MNIST comparison, dense and convolutional ([PML] sec. 1.1).
 
-Pixels in [0, 1] are taken for probabilities of a Bernoulli, as in Kingma & Welling (2014, app. C.1). At 28×28
-and width 1 the layers are the seed's: 784–400–2, and 1 → 16 → 32 channels, 1568 features, 2 latents.
+A pixel in [0, 1] counts as the probability of a Bernoulli variable, as in Kingma & Welling (2014, app. C.1).
+At 28×28 and width 1 the layers are those of [PML]: 784–400–2, and 1 → 16 → 32 channels, 1568 features, 2
+latents.
 """
 
 import copy
@@ -21,14 +22,14 @@ Networks = Literal["dense", "convolutional"]
 
 @dataclass(frozen=True)
 class BernoulliVAEConfig:
-    """Hyperparameters of `BernoulliVAE`; the defaults are the seed's.
+    """Hyperparameters of `BernoulliVAE`. The defaults are those of [PML].
 
-    hidden: units of each hidden layer of the dense networks; layers: how many such layers each has.
-    width: multiplies the convolutions' channels.
-    frequency: standard deviation of the weights from the latents to the dense decoder's units, which are then
-    sines (Sitzmann et al. 2020) and see fine detail in few latents; 0 for ReLU units.
-    averaging: share of the new weights in their running mean, by which the model is evaluated; 0 for the last
-    step's weights themselves, as in the seed.
+    hidden: the units of each hidden layer of the dense networks; layers: how many such layers each has.
+    width: what the convolutions' channel counts are multiplied by.
+    frequency: the standard deviation of the weights from the latents to the dense decoder's units, which are
+    then sines (Sitzmann et al. 2020) and draw fine detail from few latents. At 0 they are ReLU units.
+    averaging: the share of the new weights in their running mean, which evaluation uses. At 0 it uses the
+    weights of the last step, as [PML] does.
     """
 
     image_size: int = 28
@@ -47,11 +48,13 @@ class BernoulliVAE(GenerativeModel):
     """Binary cross-entropy + KL, summed over an image, averaged over the batch: the negative ELBO."""
 
     Config = BernoulliVAEConfig
+    config: BernoulliVAEConfig
+    steps: Tensor
     has_encoder = True
     likelihood = "bernoulli, pixels in [0, 1]"
 
     def build(self) -> None:
-        """Build encoder and decoder. Raises ValueError where a size is one that the layers can't have."""
+        """Build encoder and decoder. Raises ValueError for a size that the layers cannot have."""
         c = self.config
         if c.networks not in get_args(Networks):
             raise ValueError(f"networks is {c.networks!r}; it must be one of {get_args(Networks)}")
@@ -61,11 +64,13 @@ class BernoulliVAE(GenerativeModel):
             raise ValueError(f"layers is {c.layers}; it must be 1 or more")
         encoder, decoder = dense(c) if c.networks == "dense" else convolutional(c)
         self.networks = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
-        self.average = copy.deepcopy(self.networks).requires_grad_(False) if c.averaging else None
+        self.average: nn.ModuleDict | None = None
+        if c.averaging:
+            self.average = copy.deepcopy(self.networks).requires_grad_(False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam over both networks."""
+        """Return one Adam over both networks."""
         parameters = self.networks.parameters()
         return {"autoencoder": torch.optim.Adam(parameters, lr=self.config.learning_rate, fused=True)}
 
@@ -76,34 +81,35 @@ class BernoulliVAE(GenerativeModel):
         self.descend("autoencoder", -terms.elbo.mean())
         self.steps += 1
         if self.average is not None:
-            self._update_average()
+            self._move(self.average)
         cross_entropy, kl = -terms.log_likelihood.mean(), terms.kl_divergence.mean()
         return {"cross_entropy": cross_entropy.detach(), "kl": kl.detach()}
 
     @torch.no_grad()
-    def _update_average(self) -> None:
-        """Move the running mean; at first faster, so that it does not remember where training began."""
+    def _move(self, average: nn.ModuleDict) -> None:
+        """Move the running mean, faster at first, so that it forgets where training began."""
         share = max(self.config.averaging, min(1.0, 10 / (1 + int(self.steps))))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.networks.parameters()), share)
+        torch._foreach_lerp_(list(average.parameters()), list(self.networks.parameters()), share)
 
     def _current(self) -> nn.ModuleDict:
         return self.networks if self.training or self.average is None else self.average
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of q(z|x), each (B, M)."""
+        """Return the mean and the log-variance of q(z|x), each (B, M)."""
         mean, log_variance = self._current()["encoder"]((x + 1) / 2).chunk(2, 1)
         return mean, log_variance
 
     def logits(self, z: Tensor) -> Tensor:
-        """Return the logits of the pixels' probabilities, (B, C, H, W), of latents (B, M)."""
-        return self._current()["decoder"](z)
+        """Return the logits of the pixels' probabilities, (B, C, H, W), at latents (B, M)."""
+        logits: Tensor = self._current()["decoder"](z)
+        return logits
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the mean images of latents (B, M)."""
         return 2 * torch.sigmoid(self.logits(z)) - 1
 
     def log_likelihood(self, x: Tensor, reconstruction: Tensor) -> Tensor:
-        """Return log Bernoulli(x | x̂) of each image, (B,), in nats; `elbo` itself goes by the logits."""
+        """Return log Bernoulli(x | x̂) of each image, (B,), in nats. `elbo` itself uses the logits."""
         return bernoulli_log_likelihood(x, torch.logit((reconstruction + 1) / 2, eps=1e-7))
 
     @torch.no_grad()
@@ -124,15 +130,15 @@ class BernoulliVAE(GenerativeModel):
 def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
     """Σ [p·log σ(l) + (1 − p)·log(1 − σ(l))] of each image in [−1, 1], p = (x + 1)/2. (B, …) -> (B,).
 
-    For grey p it is no normalised density (Loaiza-Ganem & Cunningham 2019): compare
-    it within its family only.
+    Where p is gray, neither 0 nor 1, this is no normalized density (Loaiza-Ganem & Cunningham 2019), so
+    compare it within its family only.
     """
     target = (x + 1) / 2
     return -F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
 
 
 def dense(c: BernoulliVAEConfig) -> tuple[nn.Module, nn.Module]:
-    """Build encoder and decoder, each of `layers` hidden layers."""
+    """Build an encoder and a decoder of `layers` hidden layers each."""
     shape = (c.channels, c.image_size, c.image_size)
     pixels = c.channels * c.image_size**2
     encoder = nn.Sequential(
@@ -158,12 +164,12 @@ def dense(c: BernoulliVAEConfig) -> tuple[nn.Module, nn.Module]:
 
 
 def further_layers(c: BernoulliVAEConfig) -> list[nn.Module]:
-    """Build the hidden layers after the first, ReLU."""
+    """Build the hidden layers after the first, each with ReLU."""
     return [module for _ in range(c.layers - 1) for module in (nn.Linear(c.hidden, c.hidden), nn.ReLU())]
 
 
 class Sine(nn.Module):
-    """The sine of each value."""
+    """The activation that is the sine of each value."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sin x."""
@@ -171,7 +177,7 @@ class Sine(nn.Module):
 
 
 def convolutional(c: BernoulliVAEConfig) -> tuple[nn.Module, nn.Module]:
-    """Build two convolutions, stride 2, and the two transposed ones that mirror them."""
+    """Build two convolutions of stride 2, and two transposed ones that mirror them."""
     if c.image_size % 4:
         raise ValueError(f"image_size is {c.image_size}; two halvings need a multiple of 4")
     first, second = (max(1, round(c.width * n)) for n in (16, 32))
@@ -182,10 +188,13 @@ def convolutional(c: BernoulliVAEConfig) -> tuple[nn.Module, nn.Module]:
         *(nn.Conv2d(first, second, 3, stride=2, padding=1), nn.ReLU()),
         *(nn.Flatten(), nn.Linear(features, 2 * c.latent_dim)),
     )
-    double = {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}
+
+    def double(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+        return nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
+
     decoder = nn.Sequential(
         *(nn.Linear(c.latent_dim, features), nn.ReLU(), nn.Unflatten(1, (second, side, side))),
-        *(nn.ConvTranspose2d(second, first, **double), nn.ReLU()),
-        nn.ConvTranspose2d(first, c.channels, **double),
+        *(double(second, first), nn.ReLU()),
+        double(first, c.channels),
     )
     return encoder, decoder

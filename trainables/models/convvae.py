@@ -1,4 +1,4 @@
-"""The convolutional VAE of "Happy People", Tables 5–7, with its rising β."""
+"""The convolutional VAE of [HP], Tables 5–7, whose β rises during training."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from trainables.models.networks import channels_at
 
 @dataclass(frozen=True)
 class ConvVAEConfig:
-    """Hyperparameters of `ConvVAE`; the defaults are the seed's Tables 5–7.
+    """Hyperparameters of `ConvVAE`. The defaults are those of [HP], Tables 5–7.
 
     β stays at `beta_start` for `beta_warm_up` steps, then grows by `beta_growth` every `beta_every` steps, up
     to `beta`.
@@ -33,14 +33,16 @@ class ConvVAEConfig:
 
 
 class ConvVAE(GenerativeModel):
-    """A VAE of 3×3 convolutions down to 2×2, each LeakyReLU then batch norm, with sigmoid output."""
+    """A VAE of 3×3 convolutions down to 2×2, each with LeakyReLU and batch norm, and a sigmoid at the end."""
 
     Config = ConvVAEConfig
+    config: ConvVAEConfig
+    steps: Tensor
     has_encoder = True
     likelihood = "gaussian, identity covariance, pixels in [-1, 1]"
 
     def build(self) -> None:
-        """Build encoder and decoder. Raises ValueError where the image size is no power of two from 8 on."""
+        """Build encoder and decoder. Raises ValueError unless the image size is a power of two from 8 on."""
         c = self.config
         stages = int(math.log2(c.image_size)) - 1 if c.image_size >= 8 else 0
         if 2 ** (stages + 1) != c.image_size:
@@ -74,16 +76,16 @@ class ConvVAE(GenerativeModel):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam over both networks."""
+        """Return one Adam over both networks."""
         return {"autoencoder": torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)}
 
     def current_beta(self) -> float:
-        """β of the next training step."""
+        """Return the β of the next training step."""
         c = self.config
         increases = max(0, int(self.steps) - c.beta_warm_up) // c.beta_every
         if increases * math.log(c.beta_growth) >= math.log(c.beta / c.beta_start):
             return c.beta
-        return c.beta_start * c.beta_growth**increases
+        return float(c.beta_start * c.beta_growth**increases)
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Descend ‖x − x̂‖² on [0, 1] + β·KL, summed over an image, averaged over the batch."""
@@ -98,12 +100,14 @@ class ConvVAE(GenerativeModel):
         return {"squared_error": error.detach(), "kl": kl.detach(), "beta": error.new_tensor(beta)}
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of q(z|x), each (B, M)."""
-        return self.encoder(x).chunk(2, 1)
+        """Return the mean and the log-variance of q(z|x), each (B, M)."""
+        mean, log_variance = self.encoder(x).chunk(2, 1)
+        return mean, log_variance
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the images of latents (B, M)."""
-        return 2 * self.decoder(z) - 1
+        images: Tensor = 2 * self.decoder(z) - 1
+        return images
 
 
 def _block(convolution: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:

@@ -1,7 +1,7 @@
-"""Densities that are fitted in one go: probabilistic PCA and a Gaussian mixture, both scikit-learn's.
+"""Densities without training steps: probabilistic PCA and a Gaussian mixture, both fitted by scikit-learn.
 
-Images come in as everywhere, (B, C, H, W) in [−1, 1]; the density is that of the D pixels in [0, 1], in nats.
-On the seed's scale, 0–255, a log-density is lower by D·ln 255, and a squared error higher by 255².
+Images are (B, C, H, W) in [−1, 1], as everywhere. The density is that of the D pixels in [0, 1], in nats. On
+the scale of [PML], 0–255, a log-density is lower by D·ln 255, and a squared error 255² times as high.
 """
 
 import warnings
@@ -20,20 +20,20 @@ from torch import Tensor
 Covariance = Literal["diag", "full", "tied", "spherical"]
 
 LIKELIHOOD = "gaussian density, pixels in [0, 1]"
-# A grey level is known to ±½, a uniform error of this variance in levels²: narrower peaks say nothing about
-# pictures, and without a floor the density of pixels that never change is infinite.
+# A gray level is known to ±½, which is a uniform error of this variance in levels². Narrower peaks say
+# nothing about pictures, and without a floor the density of pixels that never change is infinite.
 LEVEL_VARIANCE = 1 / 12
-AXES = ("mean", "axes", "rest")  # what a mixture has beside its estimator
+AXES = ("mean", "axes", "rest")  # what a mixture stores beside its estimator
 
 
 class FittedDensity:
-    """What the two have in common: a configuration, a scikit-learn estimator, and what was fitted as tensors.
+    """What the two densities share: a config, a scikit-learn estimator, and its fitted values as tensors.
 
     It is built, saved and loaded as a `GenerativeModel` is, and has no training steps.
     """
 
     Config: ClassVar[type]
-    FITTED: ClassVar[tuple[str, ...]]  # the estimator's attributes that make it up
+    FITTED: ClassVar[tuple[str, ...]]  # the estimator's attributes that define it
     has_encoder: ClassVar[bool] = False
     likelihood = LIKELIHOOD
 
@@ -47,7 +47,7 @@ class FittedDensity:
         return cls.Config(**values)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what was fitted."""
+        """Return the fitted values."""
         return {name: torch.tensor(getattr(self.estimator, name)) for name in self.FITTED}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -58,7 +58,7 @@ class FittedDensity:
             setattr(self.estimator, name, value if value.ndim else value.item())
 
     def training_state(self) -> dict[str, Any]:
-        """Return what was fitted, as a `GenerativeModel` does."""
+        """Return the fitted values, under the key that a `GenerativeModel` uses."""
         return {"networks": self.state_dict()}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
@@ -66,17 +66,17 @@ class FittedDensity:
         self.load_state_dict(state["networks"])
 
     def eval(self) -> "FittedDensity":
-        """Return itself: nothing differs between training and evaluation."""
+        """Return itself, since nothing differs between training and evaluation."""
         return self
 
     def unfitted(self) -> BaseEstimator:
-        """Return the scikit-learn estimator of the configuration."""
+        """Return the scikit-learn estimator that the config describes."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class PPCAConfig:
-    """Hyperparameters of `PPCA`; the seed's q is 2."""
+    """Hyperparameters of `PPCA`. `latent_dim` is q, which is 2 in [PML]."""
 
     image_size: int = 28
     channels: int = 1
@@ -95,7 +95,7 @@ class PPCA(FittedDensity):
         return PCA(self.config.latent_dim, svd_solver="covariance_eigh")
 
     def fit(self, x: Tensor) -> None:
-        """Maximise the likelihood of images. Raises ValueError where q is not below D and their number."""
+        """Maximize the likelihood of images. Raises ValueError unless q is below D and below their number."""
         X, q = rows(x), self.config.latent_dim
         if not 1 <= q < min(X.shape):
             raise ValueError(
@@ -127,17 +127,19 @@ class PPCA(FittedDensity):
 
     @property
     def _scale(self) -> NDArray[np.float64]:
-        """√(WᵀW), (q,): the standard deviation of each component beyond the noise's."""
+        """√(WᵀW), (q,): the standard deviation of each component beyond that of the noise."""
         pca = self.estimator
-        return np.sqrt(np.maximum(pca.explained_variance_ - pca.noise_variance_, 0.0))
+        scale: NDArray[np.float64] = np.sqrt(np.maximum(pca.explained_variance_ - pca.noise_variance_, 0.0))
+        return scale
 
 
 @dataclass(frozen=True)
 class GaussianMixtureConfig:
     """Hyperparameters of `GaussianMixture`.
 
-    subspace: principal axes in which the components differ, all others having one Gaussian; None: all axes.
-    variance_floor: added to each variance, in squared grey levels.
+    subspace: the number of principal axes in which the components differ, or None for all of them. Along the
+    other axes the components share one Gaussian.
+    variance_floor: what is added to each variance, in squared gray levels.
     """
 
     image_size: int = 28
@@ -150,10 +152,10 @@ class GaussianMixtureConfig:
 
 
 class GaussianMixture(FittedDensity):
-    """A mixture of Gaussians over an image's principal axes, fitted by expectation maximisation.
+    """A mixture of Gaussians over an image's principal axes, fitted by expectation maximization.
 
-    The rotation into those axes leaves every density as it is. Along the first of them the components differ;
-    along each of the rest all of them share a mean of 0 and a variance.
+    The rotation into those axes leaves every density as it is. Along the first axes the components differ.
+    Along each of the rest all components share a mean of 0 and a variance.
     """
 
     Config = GaussianMixtureConfig
@@ -191,7 +193,7 @@ class GaussianMixture(FittedDensity):
         variances, axes = np.linalg.eigh(np.cov(X.T, bias=True))
         self.axes = np.ascontiguousarray(axes[:, ::-1])
         self.rest = np.maximum(variances[::-1][c.subspace or dims :], 0.0) + c.variance_floor / 255**2
-        with warnings.catch_warnings():  # `converged_` says it, and max_iterations is ours to choose
+        with warnings.catch_warnings():  # `converged_` tells, and max_iterations is our choice
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.estimator = self.unfitted().fit(self._inside(X))
 
@@ -212,16 +214,16 @@ class GaussianMixture(FittedDensity):
         return self._images(self.estimator.means_)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Return the components' mean images, each with its responsibility for x."""
+        """Return the components' mean images, weighted by their responsibilities for x."""
         return self._images(self.responsibilities(x).numpy() @ self.estimator.means_)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return n draws; along the axes that all components share, their mean."""
+        """Return n draws. Along the axes that all components share, each draw is at the mean."""
         self.estimator.set_params(random_state=int(torch.randint(2**31 - 1, (), generator=generator)))
         return self._images(self.estimator.sample(n)[0])[torch.randperm(n, generator=generator)]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what was fitted."""
+        """Return the fitted values."""
         return super().state_dict() | {name: torch.tensor(getattr(self, name)) for name in AXES}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -231,7 +233,8 @@ class GaussianMixture(FittedDensity):
             setattr(self, name, state[name].numpy())
 
     def _inside(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (X - self.mean) @ self.axes[:, : self.config.subspace]
+        Y: NDArray[np.float64] = (X - self.mean) @ self.axes[:, : self.config.subspace]
+        return Y
 
     def _images(self, Y: NDArray[np.float64]) -> Tensor:
         return images(Y @ self.axes[:, : Y.shape[1]].T + self.mean, self.shape)
@@ -243,5 +246,5 @@ def rows(x: Tensor) -> NDArray[np.float64]:
 
 
 def images(X: NDArray[np.float64], shape: tuple[int, ...]) -> Tensor:
-    """Return pixels (B, D) in [0, 1] as images (B, C, H, W) in [−1, 1]: `rows` undone."""
+    """Return pixels (B, D) in [0, 1] as images (B, C, H, W) in [−1, 1], which undoes `rows`."""
     return torch.from_numpy(2 * X - 1).reshape(-1, *shape)

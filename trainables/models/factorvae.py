@@ -1,7 +1,7 @@
 """FactorVAE (Kim & Mnih 2018): a VAE whose latent units are held independent of each other.
 
-To the negative ELBO it adds γ times the total correlation KL(q(z) ‖ Π_j q(z_j)) of the codes, estimated by a
-discriminator that tells codes from codes whose units were permuted over the batch, each on its own (sec. 3).
+It adds γ times the total correlation KL(q(z) ‖ Π_j q(z_j)) of the codes to the negative ELBO. A discriminator
+estimates it by telling codes from codes of which each unit was permuted over the batch on its own (sec. 3).
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ LAYERS = 6
 
 @dataclass(frozen=True)
 class FactorVAEConfig(VAEConfig):
-    """Hyperparameters of `FactorVAE`: the VAE's, whose `beta` stays 1 in the paper, and the paper's own."""
+    """Hyperparameters of `FactorVAE`: the VAE's, whose `beta` is 1 in the paper, and the paper's own."""
 
     learning_rate: float = 1e-4
     gamma: float = 10.0
@@ -28,7 +28,7 @@ class FactorVAEConfig(VAEConfig):
 
 
 class CodeDiscriminator(nn.Sequential):
-    """Codes (B, M) to the logit (B, 1) that they are the encoder's and not permuted (app. A: six layers)."""
+    """Map codes (B, M) to the logit (B, 1) that the encoder gave them, unpermuted (app. A: six layers)."""
 
     def __init__(self, latent_dim: int, hidden: int):
         layers: list[nn.Module] = []
@@ -39,18 +39,19 @@ class CodeDiscriminator(nn.Sequential):
 
 
 class FactorVAE(VAE):
-    """The VAE and its code discriminator, one update each a step, from one forward pass of the VAE."""
+    """The VAE and its code discriminator, each updated once a step from one forward pass of the VAE."""
 
     Config = FactorVAEConfig
+    config: FactorVAEConfig
 
     def build(self) -> None:
-        """Build encoder, decoder and the codes' discriminator, which keeps PyTorch's initialisation."""
+        """Build encoder, decoder and code discriminator, which keeps PyTorch's initial weights."""
         super().build()
         c = self.config
         self.discriminator = CodeDiscriminator(c.latent_dim, channels_at(c.width, c.discriminator_hidden))
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam for the VAE, one with β₁ = 0.5, β₂ = 0.9 for the discriminator (app. A)."""
+        """Return one Adam for the VAE and one with β₁ = 0.5, β₂ = 0.9 for the discriminator (app. A)."""
         c = self.config
         vae = [*self.encoder.parameters(), *self.decoder.parameters()]
         discriminator = self.discriminator.parameters()
@@ -64,7 +65,7 @@ class FactorVAE(VAE):
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Descend −ELBO + γ·TC, then the discriminator's cross-entropy (the paper's Algorithm 2).
 
-        The permuted codes are of the same batch, as in disentanglement_lib; the paper draws a second one.
+        The permuted codes come from the same batch, as in disentanglement_lib. The paper draws a second one.
         """
         self.train()
         c = self.config
@@ -72,7 +73,7 @@ class FactorVAE(VAE):
         z = reparameterize(mean, log_variance, self.generator)
         error = squared_error(x, self.decode(z)).mean()
         kl = kl_divergence(mean, log_variance).sum(1).mean()
-        total_correlation = self.discriminator(z).mean()  # a logit is log q(z) − log Π_j q(z_j) at its best
+        total_correlation = self.discriminator(z).mean()  # the best logit is log q(z) − log Π_j q(z_j)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         loss = error + c.beta * kl + c.gamma * total_correlation
@@ -98,6 +99,6 @@ class FactorVAE(VAE):
 
 
 def permute_units(codes: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Permute each unit's values over the batch, each on its own (Algorithm 1). (B, M) -> (B, M)."""
+    """Permute the values of each unit over the batch on their own (Algorithm 1). (B, M) -> (B, M)."""
     keys = torch.rand(codes.shape, generator=generator, device=codes.device)
     return codes.gather(0, keys.argsort(0))

@@ -1,60 +1,63 @@
 """The GAN baseline (Goodfellow et al. 2014): VAE-GAN's decoder against its discriminator.
 
-With `gan_loss="wasserstein"` it is WGAN-GP (Gulrajani et al. 2017), whose published setting is the recipe
-"wgan_gp": the discriminator is a critic without batch norm that takes several steps to each of the generator.
+With `gan_loss="wasserstein"` it is WGAN-GP (Gulrajani et al. 2017). There the discriminator is a critic
+without batch norm, which takes several steps for each of the generator. The recipe "wgan_gp" holds the
+published settings.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from trainables.models.adversarial import (
+    WGAN_GP,
+    GANLoss,
+    check_gan_loss,
+    discriminator_labels,
+    non_saturating,
+    wasserstein,
+)
 from trainables.models.base import GenerativeModel
-from trainables.models.losses import binary_cross_entropy
 from trainables.models.networks import Decoder, Discriminator, initialize, running_mean
-from trainables.models.wasserstein import gradient_penalty
-
-WGAN_GP: dict[str, Any] = {  # Gulrajani et al. 2017, Algorithm 1
-    "gan_loss": "wasserstein",
-    "critic_steps": 5,
-    "learning_rate": 1e-4,
-    "adam_beta1": 0.0,
-    "adam_beta2": 0.9,
-}
 
 
 @dataclass(frozen=True)
 class GANConfig:
-    """Hyperparameters of `GAN`; the defaults are the seed's Tables 1 and 3 and its section 5.5."""
+    """Hyperparameters of `GAN`. The defaults are those of [BVG], Tables 1 and 3 and section 5.5."""
 
     image_size: int = 64
     channels: int = 3
     width: float = 1.0
     latent_dim: int = 128
     learning_rate: float = 3e-4
-    discriminator_learning_rate: float | None = None  # None: the same (Heusel et al. 2017 give each its own)
+    discriminator_learning_rate: float | None = None  # None means the same; Heusel et al. (2017) use two
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
     gan_loss: Literal["non_saturating", "wasserstein"] = "non_saturating"
-    gradient_penalty: float = 10.0  # this and the next are for "wasserstein" alone, labels for the other
-    critic_steps: int = 1  # updates of the critic, each on a batch of its own, to one of the generator
+    gradient_penalty: float = (
+        10.0  # this and `critic_steps` matter to "wasserstein" alone, labels to the other
+    )
+    critic_steps: int = 1  # updates of the critic, each on its own batch, for one of the generator
     real_label: float = 0.95
     fake_label: float = 0.05
     label_swap: float = 0.05
-    ema_decay: float | None = None  # None: images come from the generator as it is, not from its running mean
+    ema_decay: float | None = None  # with a decay, images come from the generator's running mean
 
 
 class GAN(GenerativeModel):
-    """Non-saturating GAN: the generator descends −log D(G(z)) (Goodfellow et al. 2014, sec. 3)."""
+    """A generator against a discriminator or, with `gan_loss="wasserstein"`, against a critic."""
 
     Config = GANConfig
     RECIPES: ClassVar = {"wgan_gp": WGAN_GP}
+    config: GANConfig
+    steps: Tensor
 
     def build(self) -> None:
         """Build generator and discriminator."""
         c = self.config
-        check_gan_loss(c, ("non_saturating", "wasserstein"))
+        check_gan_loss(c.gan_loss, c.critic_steps, ("non_saturating", "wasserstein"))
         critic = c.gan_loss == "wasserstein"
         self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
         self.discriminator = Discriminator(
@@ -66,7 +69,7 @@ class GAN(GenerativeModel):
         self.averaged_decoder = running_mean(self.decoder, c.ema_decay)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam a network."""
+        """Return one Adam for each network."""
         c = self.config
         rates = {
             "decoder": c.learning_rate,
@@ -80,92 +83,63 @@ class GAN(GenerativeModel):
         }
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
-        """Update both networks from one forward pass of each, D on real and on generated images."""
-        if self.config.gan_loss == "wasserstein":
-            return self._wasserstein_step(x)
+        """Update both networks from one forward pass of each, D on real and on generated images.
+
+        The generator rests, without a gradient, in the steps that are the critic's alone.
+        """
         self.train()
+        due = self._generator_is_due()
         shape = (len(x), self.config.latent_dim)
         z = torch.randn(shape, generator=self.generator, device=self.device, dtype=x.dtype)
-        generated = self.decode(z)
-        leaf = generated.detach().requires_grad_()
-        _, real_logits = self.discriminator(x)
-        _, fake_logits = self.discriminator(leaf)
-        real, fake = discriminator_labels(self.config, self.generator)
-        gan = binary_cross_entropy(real_logits, real) + binary_cross_entropy(fake_logits, fake)
-        generator_loss = binary_cross_entropy(fake_logits, torch.ones_like(real))
-
-        scaled = self.loss_scale("decoder") * generator_loss
-        (image_gradient,) = torch.autograd.grad(scaled, leaf, retain_graph=True)
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad()
-        (self.loss_scale("discriminator") * gan).backward(inputs=list(self.discriminator.parameters()))
-        generated.backward(image_gradient)
-        for name in self.optimizers:
-            self.update(name)
-        if self.averaged_decoder is not None:
-            self.averaged_decoder.update_parameters(self.decoder)
-        return {
-            "gan": gan.detach(),
-            "generator": generator_loss.detach(),
-            "discriminator_accuracy": discriminator_accuracy(real_logits, fake_logits),
-        }
-
-    def _wasserstein_step(self, x: Tensor) -> dict[str, Tensor]:
-        """Update the critic by E[D(G(z))] − E[D(x)] + λ·penalty, and where it is due G by −E[D(G(z))]."""
-        self.train()
-        shape = (len(x), self.config.latent_dim)
-        z = torch.randn(shape, generator=self.generator, device=self.device, dtype=x.dtype)
-        self.steps += 1
-        due = int(self.steps) % self.config.critic_steps == 0
         with torch.set_grad_enabled(due):
             generated = self.decode(z)
-        leaf = generated.detach().requires_grad_()
-        real_scores, fake_scores = self.discriminator(x)[1], self.discriminator(leaf)[1]
-        distance = real_scores.mean() - fake_scores.mean()
-        with self.eager():
-            penalty = gradient_penalty(lambda images: self.discriminator(images)[1], x, leaf, self.generator)
+        leaf = generated.detach().requires_grad_()  # ends D's graph, so that G is passed through once
+        loss = self._gan_loss(x, leaf)
+        assert loss.generator is not None
+
+        updated = list(self.optimizers) if due else ["discriminator"]
+        for name in updated:
+            self.optimizers[name].zero_grad()
         if due:
-            generator_loss = self.loss_scale("decoder") * -fake_scores.mean()
-            (image_gradient,) = torch.autograd.grad(generator_loss, leaf, retain_graph=True)
-            self.optimizers["decoder"].zero_grad()
-            generated.backward(image_gradient)
-            self.update("decoder")
-        self.optimizers["discriminator"].zero_grad()
-        critic_loss = self.config.gradient_penalty * penalty - distance
-        scaled = self.loss_scale("discriminator") * critic_loss
+            scaled = self.loss_scale("decoder") * loss.generator
+            (image_gradient,) = torch.autograd.grad(scaled, leaf, retain_graph=True)
+        scaled = self.loss_scale("discriminator") * loss.discriminator
         scaled.backward(inputs=list(self.discriminator.parameters()))
-        self.update("discriminator")
+        if due:
+            generated.backward(image_gradient)
+        for name in updated:
+            self.update(name)
         if due and self.averaged_decoder is not None:
             self.averaged_decoder.update_parameters(self.decoder)
-        return {
-            "critic": critic_loss.detach(),
-            "wasserstein_distance": distance.detach(),
-            "gradient_penalty": penalty.detach(),
-        }
+        if self.config.gan_loss == "wasserstein":
+            return {"critic": loss.discriminator.detach()} | loss.logs
+        return {"gan": loss.discriminator.detach(), "generator": loss.generator.detach()} | loss.logs
+
+    def _generator_is_due(self) -> bool:
+        if self.config.gan_loss != "wasserstein":
+            return True
+        self.steps += 1
+        return int(self.steps) % self.config.critic_steps == 0
+
+    def _gan_loss(self, x: Tensor, fake: Tensor) -> GANLoss:
+        c = self.config
+        real_logits, fake_logits = self.discriminator(x)[1], self.discriminator(fake)[1]
+        if c.gan_loss == "non_saturating":
+            labels = discriminator_labels(c.real_label, c.fake_label, c.label_swap, self.generator)
+            return non_saturating(real_logits, [fake_logits], labels)
+        with self.eager():
+            return wasserstein(
+                real_logits,
+                [fake_logits],
+                lambda images: self.discriminator(images)[1],
+                x,
+                fake,
+                c.gradient_penalty,
+                self.generator,
+            )
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the images of latents (B, M); in evaluation mode, from the decoder's running mean."""
-        averaged = None if self.training else self.averaged_decoder
-        return (averaged or self.decoder)(z)
-
-
-def check_gan_loss(config, known: tuple[str, ...]) -> None:
-    """Raise ValueError, with the valid ones, for an unknown `gan_loss` or a `critic_steps` below 1."""
-    if config.gan_loss not in known:
-        raise ValueError(f"gan_loss is {config.gan_loss!r}; it is one of: {', '.join(known)}")
-    if config.critic_steps < 1:
-        raise ValueError(f"critic_steps is {config.critic_steps}; it must be 1 or more")
-
-
-def discriminator_labels(config, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return (real, fake), swapped with probability `label_swap` at each iteration (seed sec. 5.5)."""
-    swapped = torch.rand((), generator=generator, device=generator.device) < config.label_swap
-    real = torch.where(swapped, config.fake_label, config.real_label)  # tensors: no wait for the device
-    fake = torch.where(swapped, config.real_label, config.fake_label)
-    return real, fake
-
-
-def discriminator_accuracy(real_logits: Tensor, *fake_logits: Tensor) -> Tensor:
-    """Share of images that the discriminator judges right, real and fake weighing the same."""
-    fake = torch.cat(fake_logits)
-    return ((real_logits > 0).float().mean() + (fake <= 0).float().mean()).detach() / 2
+        """Return the images of latents (B, M), in evaluation mode from the decoder's running mean."""
+        network = self.decoder if self.training or self.averaged_decoder is None else self.averaged_decoder
+        images: Tensor = network(z)
+        return images

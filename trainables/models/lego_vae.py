@@ -1,7 +1,7 @@
-"""The LEGO-face VAE of the seed's slides, and the morphing of one face into another.
+"""The LEGO-face VAE of [LEGO], and the morphing of one face into another.
 
 The layers are those of the authors' code. At 128×128 and width 1 the encoder ends in 256·9·9 = 20 736
-features; smaller images leave out the decoder's last doublings. The hidden size is also the number of
+features. For smaller images the decoder leaves out its last doublings. The hidden size is also the number of
 channels with which the decoder's transposed convolutions start.
 """
 
@@ -22,11 +22,11 @@ IMAGE_SIZES = (16, 32, 64, 128)
 
 @dataclass(frozen=True)
 class LegoVAEConfig:
-    """Hyperparameters of `LegoVAE`; the sweep's are `hidden` in [128, 2048] and `latent_dim` in [8, 64].
+    """Hyperparameters of `LegoVAE`. [LEGO] searches `hidden` in [128, 2048] and `latent_dim` in [8, 64].
 
-    decay_steps: training steps over which the learning rate falls linearly to `final_learning_rate`, after
-    which it stays; 0 for a constant one, as in the sweep. The winner's 400 epochs are 400 · steps an epoch.
-    The slides name no dropout rate.
+    decay_steps: the training steps over which the learning rate falls linearly to `final_learning_rate`,
+    where it stays. At 0 the rate is constant, as in the search. The winner's 400 epochs are 400 · steps an
+    epoch. The slides name no dropout rate.
     """
 
     image_size: int = 128
@@ -42,18 +42,21 @@ class LegoVAEConfig:
 
 
 class LegoVAE(GenerativeModel):
-    """Squared error + KL, both summed, with the gradient's norm clipped (the slides' `clip_grad_value`).
+    """Squared error + KL, both summed, with the gradient's norm clipped (`clip_grad_value` in the slides).
 
-    The squared error without a factor ½, on pixels in [0, 1], is a Gaussian likelihood of variance ½: the
-    slides' validation loss is −ELBO − D/2·log π for images of D values, so that `elbo` ranks as it does.
+    The squared error without a factor ½, on pixels in [0, 1], is a Gaussian likelihood of variance ½. The
+    slides' validation loss is therefore −ELBO − D/2·log π for images of D values, and `elbo` ranks as it
+    does.
     """
 
     Config = LegoVAEConfig
+    config: LegoVAEConfig
+    steps: Tensor
     has_encoder = True
     likelihood = "gaussian, variance 1/2, pixels in [0, 1]"
 
     def build(self) -> None:
-        """Build encoder and decoder. Raises ValueError where a size is one that the layers can't have."""
+        """Build encoder and decoder. Raises ValueError for a size that the layers cannot have."""
         c = self.config
         if c.image_size not in IMAGE_SIZES:
             raise ValueError(f"image_size is {c.image_size}; it must be one of {IMAGE_SIZES}")
@@ -81,11 +84,11 @@ class LegoVAE(GenerativeModel):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam over both networks."""
+        """Return one Adam over both networks."""
         return {"autoencoder": torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)}
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
-        """Descend ‖x − x̂‖² + KL, summed over the batch as well: that is what the norm of 1 is measured on."""
+        """Descend ‖x − x̂‖² + KL, summed over the batch too, since the norm is clipped at 1 for that sum."""
         self.train()
         mean, log_variance = self.encode(x)
         reconstruction = self.decode(reparameterize(mean, log_variance, self.generator))
@@ -93,21 +96,22 @@ class LegoVAE(GenerativeModel):
         kl = kl_divergence(mean, log_variance).sum()
         self.optimizers["autoencoder"].param_groups[0]["lr"] = self.learning_rate(int(self.steps))
         norm = self.descend("autoencoder", error + kl, self.config.gradient_clip)
+        assert norm is not None  # since it is clipped
         self.steps += 1
-        n = len(x)
-        return {"squared_error": error.detach() / n, "kl": kl.detach() / n, "gradient_norm": norm / n}
+        losses = {"squared_error": error, "kl": kl, "gradient_norm": norm}
+        return {name: value.detach() / len(x) for name, value in losses.items()}
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a training step, counted from 0."""
+        """Return the learning rate of a training step. Steps count from 0."""
         c = self.config
         share = min(1.0, step / c.decay_steps) if c.decay_steps else 0.0
-        return c.learning_rate + share * (c.final_learning_rate - c.learning_rate)
+        return float(c.learning_rate + share * (c.final_learning_rate - c.learning_rate))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of q(z|x), each (B, M); with dropout in training mode."""
+        """Return the mean and the log-variance of q(z|x), each (B, M), with dropout in training mode."""
         features = self.convolutions((x + 1) / 2).flatten(1)
         if self.training and self.config.dropout:
-            # Not nn.Dropout: its random state is the process's, and a model restores its own alone.
+            # nn.Dropout would draw from the process's random state, and a model restores only its own.
             keep = 1 - self.config.dropout
             noise = torch.rand(features.shape, generator=self.generator, device=features.device)
             features = features * (noise < keep) / keep
@@ -116,10 +120,11 @@ class LegoVAE(GenerativeModel):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the images of latents (B, M)."""
-        return 2 * self.decoder(z) - 1
+        images: Tensor = 2 * self.decoder(z) - 1
+        return images
 
     def log_likelihood(self, x: Tensor, reconstruction: Tensor) -> Tensor:
-        """Log N(x | x̂, ½I) of each image on pixels in [0, 1], in nats. (B, C, H, W) -> (B,)."""
+        """Return log N(x | x̂, ½I) of each image on pixels in [0, 1], in nats. (B, C, H, W) -> (B,)."""
         return -squared_error_01(x, reconstruction) - 0.5 * x[0].numel() * math.log(math.pi)
 
 
@@ -139,7 +144,7 @@ def convolutions(channels: int, width: float) -> nn.Sequential:
 
 def transposed_convolutions(hidden: int, channels: int, image_size: int, width: float) -> list[nn.Module]:
     """Build the decoder's transposed convolutions: (B, hidden, 1, 1) -> (B, C, size, size) in [0, 1]."""
-    blocks = int(math.log2(image_size)) - 2  # the first makes 4×4, each other one and the last layer double
+    blocks = int(math.log2(image_size)) - 2  # the first makes 4×4; the others and the last layer double it
     c = [max(4, round(width * n)) for n in DECODER_CHANNELS[:blocks]]
     layers = _block(nn.ConvTranspose2d(hidden, c[0], 4), nn.LeakyReLU())
     for inputs, outputs in pairwise(c):
@@ -147,21 +152,21 @@ def transposed_convolutions(hidden: int, channels: int, image_size: int, width: 
     return [*layers, nn.ConvTranspose2d(c[-1], channels, 4, stride=2, padding=1), nn.Sigmoid()]
 
 
-def _block(convolution: nn.Module, activation: nn.Module) -> list[nn.Module]:
+def _block(convolution: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module) -> list[nn.Module]:
     return [convolution, activation, nn.BatchNorm2d(convolution.out_channels)]
 
 
 def squared_error_01(x: Tensor, reconstruction: Tensor) -> Tensor:
-    """‖x − x̂‖² of each image on the scale [0, 1], of images in [−1, 1]. (B, …) -> (B,)."""
+    """Return ‖x − x̂‖² of each image on the scale [0, 1], for images in [−1, 1]. (B, …) -> (B,)."""
     return 0.25 * (x - reconstruction).square().flatten(1).sum(1)
 
 
 @torch.no_grad()
 def morph(model: GenerativeModel, start: Tensor, end: Tensor, steps: int = 10) -> Tensor:
-    """Decode the straight line between the posterior means of two images (the slides' face morphing).
+    """Decode the straight line between the posterior means of two images ([LEGO]'s face morphing).
 
-    start, end: (C, H, W). Returns (steps, C, H, W); the first and the last are their reconstructions. Raises
-    ValueError for fewer than two steps.
+    start, end: (C, H, W). Returns (steps, C, H, W), of which the first and the last are the reconstructions
+    of the two images. Raises ValueError for fewer than two steps.
     """
     if steps < 2:
         raise ValueError(f"steps is {steps}; a morph has at least a start and an end")

@@ -1,7 +1,7 @@
-"""The three networks of VAE-GAN (Larsen et al. 2016; the seed's Table 1), which VAE and GAN are made of, too.
+"""The three networks of VAE-GAN (Larsen et al. 2016; [BVG] Table 1), of which VAE and GAN are made, too.
 
-At width 1 and 64×64 the layers are the papers'. `width` multiplies every hidden channel count; image sizes
-are multiples of 8, since each network halves or doubles the resolution three times.
+At width 1 and 64×64 the layers are those of the papers. `width` multiplies every hidden channel count. Image
+sizes are multiples of 8, since each network halves or doubles the resolution three times.
 """
 
 from typing import Literal
@@ -14,7 +14,7 @@ FeatureLayer = Literal["fully_connected", "convolution"]
 
 
 def channels_at(width: float, channels: int) -> int:
-    """Scale a channel count, never below 16: a CPU is as long over a convolution of 8 channels."""
+    """Scale a channel count, but not below 16, since a CPU takes as long over a convolution of 8 channels."""
     return max(16, round(width * channels))
 
 
@@ -33,7 +33,7 @@ def _convolution(inputs: int, outputs: int, batch_norm: bool = True) -> list[nn.
 
 
 def layer_norm(channels: int) -> nn.GroupNorm:
-    """Normalise each image over all that it has, (B, C, …): what stands in for batch norm in a critic."""
+    """Normalize each image, (B, C, …), over all its values: a critic's replacement for batch norm."""
     return nn.GroupNorm(1, channels)
 
 
@@ -48,9 +48,9 @@ def _fully_connected(inputs: int, outputs: int, batch_norm: bool = True) -> list
 
 
 class Encoder(nn.Module):
-    """Images (B, C, H, W) to mean and log-variance of q(z|x), each (B, M).
+    """Map images (B, C, H, W) to the mean and the log-variance of q(z|x), each (B, M).
 
-    `hidden` is the fully connected layer's size at width 1: 2048 in the seed, 1024 in Larsen's code.
+    `hidden` is the size of the fully connected layer at width 1: 2048 in [BVG], 1024 in Larsen's code.
     """
 
     def __init__(self, image_size: int, channels: int, width: float, hidden: int, latent_dim: int):
@@ -75,9 +75,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (B, M) to images in [−1, 1], (B, C, H, W): the VAE's decoder and the GAN's generator alike.
+    """Map latents (B, M) to images in [−1, 1], (B, C, H, W), as a VAE's decoder or a GAN's generator.
 
-    The last 5×5 convolution to C channels with tanh is missing in the seed's Table 1 and present in its code.
+    The last layer, a 5×5 convolution to C channels with tanh, is missing in Table 1 of [BVG] and present in
+    its code.
     """
 
     def __init__(self, image_size: int, channels: int, width: float, latent_dim: int):
@@ -96,16 +97,17 @@ class Decoder(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the images that z stands for."""
-        return self.layers(z)
+        """Return the images of latents."""
+        images: Tensor = self.layers(z)
+        return images
 
 
 class Discriminator(nn.Module):
-    """Images (B, C, H, W) to the features Dis_l (B, F) and the logits that they are real, (B,).
+    """Map images (B, C, H, W) to the features Dis_l (B, F) and the logits that they are real, (B,).
 
-    Dis_l is the 512-d fully connected activation ("next to last layer", the seed) or the raw output of the
+    Dis_l is the 512-d fully connected activation ("next to last layer" in [BVG]) or the raw output of the
     third strided convolution before batch norm (Larsen's code: 8·8·256 = 16 384 at 64×64). Without
-    `batch_norm` layers are normalised image by image, as WGAN-GP's penalty demands (Gulrajani et al. 2017).
+    `batch_norm` the layers normalize image by image, as WGAN-GP's penalty demands (Gulrajani et al. 2017).
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class Discriminator(nn.Module):
             *_convolution(c2, c3, batch_norm),
             nn.Conv2d(c3, c3, 5, stride=2, padding=2),
         )
-        # ReLU not in place: the convolution's raw output is a feature layer.
+        # ReLU must not work in place here, because the convolution's raw output is a feature layer.
         self.head = nn.Sequential(
             nn.BatchNorm2d(c3) if batch_norm else layer_norm(c3),
             nn.ReLU(),
@@ -138,9 +140,12 @@ class Discriminator(nn.Module):
         self.logit = nn.Linear(hidden, 1)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return Dis_l(x), (B, F), and no more than it takes."""
-        h = self.trunk(x)
-        return h.flatten(1) if self.feature_layer == "convolution" else self.head(h)
+        """Return Dis_l(x), (B, F), without the layers that follow it."""
+        h: Tensor = self.trunk(x)
+        if self.feature_layer == "convolution":
+            return h.flatten(1)
+        features: Tensor = self.head(h)
+        return features
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (Dis_l(x), logits)."""
@@ -151,10 +156,10 @@ class Discriminator(nn.Module):
 
 
 def running_mean(network: nn.Module, decay: float | None) -> AveragedModel | None:
-    """Return the exponential moving average of a network's parameters and buffers; None without a decay.
+    """Return the exponential moving average of a network's parameters and buffers, or None without a decay.
 
-    An adversarial generator circles around what its running mean reaches (Yazıcı et al. 2019, "The Unusual
-    Effectiveness of Averaging in GAN Training"). Raises ValueError unless 0 < decay < 1.
+    An adversarial generator circles around a point that its running mean reaches (Yazıcı et al. 2019). Raises
+    ValueError unless 0 < decay < 1.
     """
     if decay is None:
         return None
@@ -166,7 +171,7 @@ def running_mean(network: nn.Module, decay: float | None) -> AveragedModel | Non
 
 @torch.no_grad()
 def initialize(network: nn.Module, std: float = 0.02) -> None:
-    """Draw weights from N(0, std²), batch norm's from N(1, std²); biases 0 (the seed's Table 3)."""
+    """Draw weights from N(0, std²), batch norm's from N(1, std²), and set biases to 0 ([BVG] Table 3)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             module.weight.normal_(0.0, std)
@@ -174,4 +179,5 @@ def initialize(network: nn.Module, std: float = 0.02) -> None:
             module.weight.normal_(1.0, std)
         else:
             continue
-        module.bias.zero_()
+        if module.bias is not None:
+            module.bias.zero_()

@@ -1,4 +1,4 @@
-"""Vector quantisation (van den Oord et al. 2017), its codebook learned by gradient or by moving averages."""
+"""Vector quantization (van den Oord et al. 2017). Gradients or moving averages learn the codebook."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,12 +13,12 @@ CodebookUpdate = Literal["gradient", "ema"]
 
 @dataclass(frozen=True)
 class Quantized:
-    """What quantising (B, D, h, w) gives.
+    """The result of quantizing (B, D, h, w).
 
-    `vectors` (B, D, h, w) are the nearest codebook entries, with the gradient of what was quantised (straight
-    through); `indices` (B, h, w); `codebook_loss` mean‖sg[z] − e‖² (0 with moving averages) and
-    `commitment_loss` mean‖z − sg[e]‖², means over all values (eq. 3); `perplexity`, exp of the entropy of the
-    batch's indices: how many codes are in use.
+    `vectors` (B, D, h, w) are the nearest codebook entries, whose gradient goes straight through to what was
+    quantized, and `indices` (B, h, w) are theirs. `codebook_loss` is mean‖sg[z] − e‖² (0 with moving
+    averages) and `commitment_loss` is mean‖z − sg[e]‖², both means over all values (eq. 3). `perplexity` is
+    exp of the entropy of the batch's indices and tells how many codes are in use.
     """
 
     vectors: Tensor
@@ -31,11 +31,15 @@ class Quantized:
 class VectorQuantizer(nn.Module):
     """A codebook of K vectors of D numbers, drawn from U(−1/K, 1/K).
 
-    With "ema" (the paper's appendix A.1) an entry is the moving average of the vectors it is nearest to:
-    counts N and sums m decay by `decay`, entry = m / N̂, with N̂ the counts smoothed by `epsilon`. An entry
-    whose count falls below `revive_below` vectors a batch restarts, count and sum with it, at a vector of the
-    batch (Williams et al. 2020; Dhariwal et al. 2020).
+    With "ema" (appendix A.1 of the paper) an entry is the moving average of the vectors that it is nearest
+    to. The counts N and the sums m decay by `decay`, and the entry is m / N̂, where `epsilon` smooths N to
+    N̂. An entry whose count falls below `revive_below` vectors a batch restarts at a vector of the batch,
+    along with its count and its sum (Williams et al. 2020; Dhariwal et al. 2020).
     """
+
+    codebook: Tensor
+    counts: Tensor
+    sums: Tensor
 
     def __init__(
         self,
@@ -58,9 +62,9 @@ class VectorQuantizer(nn.Module):
             self.register_buffer("sums", entries.clone())
 
     def forward(self, z: Tensor, generator: torch.Generator | None = None) -> Quantized:
-        """Quantise z, (B, D, h, w); in training mode with "ema", move the codebook first.
+        """Quantize z, (B, D, h, w). In training mode with "ema", move the codebook first.
 
-        `generator` draws the vectors that dead entries restart at.
+        `generator` draws the vectors at which dead entries restart.
         """
         z = single(z)
         flat = z.permute(0, 2, 3, 1).flatten(0, 2)

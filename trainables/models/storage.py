@@ -1,4 +1,4 @@
-"""A trained model as two files: weights (safetensors), and what rebuilds the networks (JSON)."""
+"""A trained model as two files: its weights (safetensors), and a description that rebuilds it (JSON)."""
 
 import importlib
 import json
@@ -21,9 +21,9 @@ def save_model(
     networks: dict[str, Tensor],
     **about: Any,
 ) -> None:
-    """Write `networks`, a state_dict, and the class and hyperparameters that it belongs to, into `folder`.
+    """Write `networks`, a state_dict, with its model's class and hyperparameters, into `folder`.
 
-    `about` goes into the description, too. Raises OSError where the folder can't be written.
+    The description also holds `about`. Raises OSError where the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in networks.items()}
@@ -40,15 +40,15 @@ def save_model(
 def load_model(folder: Path, device: torch.device | str = "cpu") -> GenerativeModel:
     """Rebuild what `save_model` wrote, in evaluation mode.
 
-    Raises ValueError where the description names no model of this package or the weights don't fit it, and
+    Raises ValueError where the description names no model of this package or the weights do not fit it, and
     FileNotFoundError where a file is missing.
     """
     description = json.loads((folder / DESCRIPTION).read_text())
     module, _, name = description["model"].partition(":")
-    if not module.startswith("trainables."):  # a description is data: it may not import whatever it names
+    if not module.startswith("trainables."):  # a description is data, so it may not import just any module
         raise ValueError(f"{folder / DESCRIPTION} names {description['model']!r}, which is no model of ours")
     model_class = getattr(importlib.import_module(module), name)
-    model = model_class(model_class.configure(description["config"]), device=device)
+    model: GenerativeModel = model_class(model_class.configure(description["config"]), device=device)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""The variational autoencoder with the seed's networks; β ≠ 1 makes it a β-VAE (Higgins et al. 2017)."""
+"""The variational autoencoder with the networks of [BVG]. With β ≠ 1 it is a β-VAE (Higgins et al. 2017)."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from trainables.models.networks import Decoder, Encoder, initialize
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Hyperparameters of `VAE`; the defaults are the seed's Tables 1 and 3."""
+    """Hyperparameters of `VAE`. The defaults are those of [BVG], Tables 1 and 3."""
 
     image_size: int = 64
     channels: int = 3
@@ -24,9 +24,10 @@ class VAEConfig:
 
 
 class VAE(GenerativeModel):
-    """Kingma & Welling (2014) with a pixel-wise Gaussian likelihood of identity covariance."""
+    """The VAE of Kingma & Welling (2014) with a pixel-wise Gaussian likelihood of identity covariance."""
 
     Config = VAEConfig
+    config: VAEConfig
     has_encoder = True
     likelihood = "gaussian, identity covariance, pixels in [-1, 1]"
 
@@ -38,11 +39,11 @@ class VAE(GenerativeModel):
         initialize(self)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam over both networks."""
+        """Return one Adam over both networks."""
         return {"autoencoder": torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)}
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
-        """Descend ½‖x − x̂‖² + β·KL, the negative β-ELBO (seed eq. 17) up to a constant."""
+        """Descend ½‖x − x̂‖² + β·KL, the negative β-ELBO ([BVG] eq. 17) up to a constant."""
         self.train()
         mean, log_variance = self.encode(x)
         reconstruction = self.decode(reparameterize(mean, log_variance, self.generator))
@@ -52,9 +53,11 @@ class VAE(GenerativeModel):
         return {"squared_error": error.detach(), "kl": kl.detach()}
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of q(z|x), each (B, M)."""
-        return self.encoder(x)
+        """Return the mean and the log-variance of q(z|x), each (B, M)."""
+        posterior: tuple[Tensor, Tensor] = self.encoder(x)
+        return posterior
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the images of latents (B, M)."""
-        return self.decoder(z)
+        images: Tensor = self.decoder(z)
+        return images

@@ -1,18 +1,20 @@
-"""VAE-GAN (Larsen et al. 2016) and β-VAE-GAN (the seed, sec. 4.2): `beta` = 1 is the former.
+"""VAE-GAN (Larsen et al. 2016) and β-VAE-GAN ([BVG] sec. 4.2): with `beta` = 1 it is the former.
 
-Who gets which gradient:
+Each network descends its own loss:
 
     encoder        β·KL + L_feature
     decoder        γ·L_feature − L_GAN
     discriminator  L_GAN
 
-with L_feature = ½‖Dis_l(x) − Dis_l(x̃)‖² (seed eq. 12) and L_GAN the discriminator's binary cross-entropy
-(eq. 9), x̃ a reconstruction and x_p the image of a prior sample. With `gan_loss="non_saturating"` the decoder
-gets −log D(x̃) − log D(x_p) instead of −L_GAN, whose gradient does not vanish where the discriminator is sure
-(Goodfellow et al. 2014, sec. 3). With "wasserstein" D is a critic without batch norm (Gulrajani et al. 2017):
-L_GAN is its mean score of the fakes less that of the real images and a gradient penalty, and the decoder gets
-the fakes' score alone. The recipe "wgan_gp" is WGAN-GP's published setting; there the encoder and the decoder
-rest while the critic takes its further steps.
+L_feature = ½‖Dis_l(x) − Dis_l(x̃)‖² ([BVG] eq. 12), and L_GAN is the discriminator's binary cross-entropy
+(eq. 9). x̃ is a reconstruction and x_p the image of a prior sample. `gan_loss` changes this:
+
+- "non_saturating": the decoder gets −log D(x̃) − log D(x_p) instead of −L_GAN. That gradient does not vanish
+  where the discriminator is sure (Goodfellow et al. 2014, sec. 3).
+- "wasserstein": D is a critic without batch norm (Gulrajani et al. 2017). L_GAN is the critic's mean score of
+  the fakes, less that of the real images, plus a gradient penalty, and the decoder gets the score of the
+  fakes alone. The encoder and the decoder rest while the critic takes its further steps. The recipe "wgan_gp"
+  holds the published settings of WGAN-GP.
 """
 
 from dataclasses import dataclass
@@ -21,13 +23,21 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from trainables.models.adversarial import (
+    WGAN_GP,
+    GANLoss,
+    check_gan_loss,
+    discriminator_labels,
+    minimax,
+    non_saturating,
+    wasserstein,
+)
 from trainables.models.base import GenerativeModel
-from trainables.models.gan import WGAN_GP, check_gan_loss, discriminator_accuracy, discriminator_labels
-from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterize, squared_error
+from trainables.models.losses import kl_divergence, reparameterize, squared_error
 from trainables.models.networks import Decoder, Discriminator, Encoder, FeatureLayer, initialize, running_mean
-from trainables.models.wasserstein import gradient_penalty, mixed
+from trainables.models.wasserstein import mixed
 
-# What Larsen's code does otherwise than the seed's report (andersbll/autoencoding_beyond_pixels).
+# What Larsen's code (github.com/andersbll/autoencoding_beyond_pixels) does otherwise than [BVG].
 LARSEN: dict[str, Any] = {
     "hidden": 1024,
     "feature_layer": "convolution",
@@ -39,14 +49,14 @@ LARSEN: dict[str, Any] = {
     "label_swap": 0.0,
     "optimizer": "rmsprop",
 }
-# Larsen's equilibrium: a network rests while its mean −log cost shows it far ahead.
+# In Larsen's code these mean costs of the discriminator show that it or the decoder is far ahead.
 REST_DISCRIMINATOR_BELOW = 0.33
 REST_DECODER_ABOVE = 1.03
 
 
 @dataclass(frozen=True)
 class VAEGANConfig:
-    """Hyperparameters of `VAEGAN`; the defaults are the seed's report."""
+    """Hyperparameters of `VAEGAN`. The defaults are those of [BVG]."""
 
     image_size: int = 64
     channels: int = 3
@@ -56,8 +66,10 @@ class VAEGANConfig:
     beta: float = 1.0
     gamma: float = 1.0
     gan_loss: Literal["minimax", "non_saturating", "wasserstein"] = "minimax"
-    gradient_penalty: float = 10.0  # this and the next are for "wasserstein" alone, labels for the others
-    critic_steps: int = 1  # updates of the critic, each on a batch of its own, to one of the others
+    gradient_penalty: float = (
+        10.0  # this and `critic_steps` matter to "wasserstein" alone, labels to the others
+    )
+    critic_steps: int = 1  # updates of the critic, each on its own batch, for one of the other networks
     feature_layer: FeatureLayer = "fully_connected"
     reconstructions_are_fake: bool = True
     equilibrium: bool = False
@@ -66,17 +78,40 @@ class VAEGANConfig:
     label_swap: float = 0.05
     optimizer: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = 3e-4
-    discriminator_learning_rate: float | None = None  # None: the same (Heusel et al. 2017 give each its own)
+    discriminator_learning_rate: float | None = None  # None means the same; Heusel et al. (2017) use two
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
-    ema_decay: float | None = None  # None: images come from the decoder as it is, not from its running mean
+    ema_decay: float | None = None  # with a decay, images come from the decoder's running mean
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One forward pass over a batch, cut into one graph for each network.
+
+    A graph ends at leaves, so that a backward pass reaches only the networks that it is meant for. `fakes`
+    are the leaves that the discriminator judges as fake: the generated images first and then, unless they
+    count as neither, the reconstructions.
+    """
+
+    z: Tensor
+    z_leaf: Tensor
+    reconstruction: Tensor
+    reconstruction_leaf: Tensor
+    generated: Tensor
+    fakes: list[Tensor]
+    real_logits: Tensor
+    fake_logits: list[Tensor]
+    feature_loss: Tensor
+    kl: Tensor
 
 
 class VAEGAN(GenerativeModel):
-    """Three networks, one update each a step, from one forward and the least backward work."""
+    """Three networks, each updated once a step from one forward pass and the least backward work."""
 
     Config = VAEGANConfig
     RECIPES: ClassVar = {"report": {}, "larsen": LARSEN, "wgan_gp": WGAN_GP}
+    config: VAEGANConfig
+    steps: Tensor
     has_encoder = True
     likelihood = "gaussian, identity covariance, pixels in [-1, 1]"
 
@@ -85,7 +120,7 @@ class VAEGAN(GenerativeModel):
         c = self.config
         self.encoder = Encoder(c.image_size, c.channels, c.width, c.hidden, c.latent_dim)
         self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
-        check_gan_loss(c, ("minimax", "non_saturating", "wasserstein"))
+        check_gan_loss(c.gan_loss, c.critic_steps, ("minimax", "non_saturating", "wasserstein"))
         critic = c.gan_loss == "wasserstein"
         self.discriminator = Discriminator(
             c.image_size, c.channels, c.width, c.feature_layer, batch_norm=not critic
@@ -96,7 +131,7 @@ class VAEGAN(GenerativeModel):
         self.averaged_decoder = running_mean(self.decoder, c.ema_decay)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One optimiser a network."""
+        """Return one optimizer for each network."""
         c = self.config
         rates = dict.fromkeys(("encoder", "decoder", "discriminator"), c.learning_rate)
         if c.discriminator_learning_rate is not None:
@@ -114,18 +149,31 @@ class VAEGAN(GenerativeModel):
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Update the three networks (Larsen's Algorithm 1).
 
-        The work, with E, G, D one pass of a network over a batch, "→" forward, "←x" backward to the input
-        only and "←" backward to the parameters too:
+        The work is as follows. E, G and D are one pass of a network over a batch, "→" goes forward, "←x"
+        backward to the input only, and "←" backward to the parameters too:
             → E(x), G(z), G(z_p), D(x), D(x̃), D(x_p)
             L_feature   ←x D(x̃)   ←x G(z)   ← E(x)
             L_GAN       ← D(x), D(x̃), D(x_p)   ← G(z), G(z_p)
         Three separate losses would cost two more passes back through D and two through E. G(z) is passed
         through twice because the encoder and the decoder get different gradients there. With Larsen's recipe
-        D(x̃) goes up to the feature layer only, and G(z) and G(z_p) still are two batches. The non-saturating
-        loss adds ←x D(x̃), D(x_p): its gradient is another one.
+        D(x̃) goes up to the feature layer only, and G(z) and G(z_p) are still two batches. The non-saturating
+        and the Wasserstein loss add ←x D(x̃), D(x_p), because the decoder's gradient is another one.
         """
-        c = self.config
         self.train()
+        graph = self._forward(x)
+        loss = self._gan_loss(x, graph)
+        updated = self._updated(loss)
+        for name in updated:
+            self.optimizers[name].zero_grad()
+        self._backward(graph, loss, updated)
+        for name in updated:
+            self.update(name)
+        if self.averaged_decoder is not None and "decoder" in updated:
+            self.averaged_decoder.update_parameters(self.decoder)
+        losses = {"feature": graph.feature_loss, "kl": graph.kl, "gan": loss.discriminator}
+        return {name: value.detach() for name, value in losses.items()} | loss.logs
+
+    def _forward(self, x: Tensor) -> Graph:
         mean, log_variance = self.encode(x)
         z = reparameterize(mean, log_variance, self.generator)
         z_leaf = z.detach().requires_grad_()
@@ -133,103 +181,110 @@ class VAEGAN(GenerativeModel):
         z_prior = torch.randn(z.shape, generator=self.generator, device=self.device, dtype=x.dtype)
         generated = self.decode(z_prior)
 
-        # Each graph ends at leaves, so that a backward pass reaches the networks it is meant for alone.
         reconstruction_leaf = reconstruction.detach().requires_grad_()
         generated_leaf = generated.detach().requires_grad_()
         real_features, real_logits = self.discriminator(x)
-        if c.reconstructions_are_fake:
+        fakes, fake_logits = [generated_leaf], []
+        if self.config.reconstructions_are_fake:
             features, reconstruction_logits = self.discriminator(reconstruction_leaf)
+            fakes, fake_logits = [generated_leaf, reconstruction_leaf], [reconstruction_logits]
         else:
             features = self.discriminator.features(reconstruction_leaf)
         _, generated_logits = self.discriminator(generated_leaf)
+        return Graph(
+            z=z,
+            z_leaf=z_leaf,
+            reconstruction=reconstruction,
+            reconstruction_leaf=reconstruction_leaf,
+            generated=generated,
+            fakes=fakes,
+            real_logits=real_logits,
+            fake_logits=[generated_logits, *fake_logits],
+            feature_loss=squared_error(real_features.detach(), features).mean(),
+            kl=kl_divergence(mean, log_variance).sum(1).mean(),
+        )
 
-        feature_loss = squared_error(real_features.detach(), features).mean()
-        kl = kl_divergence(mean, log_variance).sum(1).mean()
-        leaves, fake_logits = [generated_leaf], [generated_logits]
-        if c.reconstructions_are_fake:
-            leaves, fake_logits = [*leaves, reconstruction_leaf], [*fake_logits, reconstruction_logits]
-        if c.gan_loss == "wasserstein":
+    def _gan_loss(self, x: Tensor, graph: Graph) -> GANLoss:
+        c = self.config
+        if c.gan_loss != "wasserstein":
+            labels = discriminator_labels(c.real_label, c.fake_label, c.label_swap, self.generator)
+            loss = minimax if c.gan_loss == "minimax" else non_saturating
+            return loss(graph.real_logits, graph.fake_logits, labels)
+        with self.eager():
+            return wasserstein(
+                graph.real_logits,
+                graph.fake_logits,
+                lambda images: self.discriminator(images)[1],
+                x,
+                mixed(graph.fakes, self.generator),
+                c.gradient_penalty,
+                self.generator,
+            )
+
+    def _updated(self, loss: GANLoss) -> list[str]:
+        """Return the names of the networks that this step updates."""
+        everything = ["encoder", "decoder", "discriminator"]
+        if self.config.gan_loss == "wasserstein":
             self.steps += 1
-            gan_real, gan_fakes = -real_logits.mean(), [torch.cat(fake_logits).mean()]
-            with self.eager():
-                penalty = gradient_penalty(
-                    lambda images: self.discriminator(images)[1],
-                    x,
-                    mixed(leaves, self.generator),
-                    self.generator,
-                )
-            gan = gan_real + gan_fakes[0] + c.gradient_penalty * penalty
-            fooled = -gan_fakes[0]
-        else:
-            real, fake = discriminator_labels(c, self.generator)
-            gan_real = binary_cross_entropy(real_logits, real)
-            gan_fakes = [binary_cross_entropy(logits, fake) for logits in fake_logits]
-            gan = gan_real + sum(gan_fakes)
-            fooled = sum(binary_cross_entropy(logits, torch.ones_like(real)) for logits in fake_logits)
+            return everything if int(self.steps) % self.config.critic_steps == 0 else ["discriminator"]
+        return awake(*loss.costs) if self.config.equilibrium else everything
 
-        updated = self._updated(gan_real, gan_fakes)
-        for name in updated:
-            self.optimizers[name].zero_grad()
-        # Where a gradient goes on to another optimiser, it takes on that one's scale.
+    def _backward(self, graph: Graph, loss: GANLoss, updated: list[str]) -> None:
+        """Add the gradients of the updated networks, each multiplied by its own optimizer's scale.
+
+        A gradient that one network hands on to another changes from the one's scale to the other's.
+        """
+        c = self.config
         scale = {name: self.loss_scale(name) for name in self.optimizers}
         parameters = {name: list(getattr(self, name).parameters()) for name in updated}
         if "encoder" in updated:
             (feature_gradient,) = torch.autograd.grad(
-                scale["encoder"] * feature_loss, reconstruction_leaf, retain_graph=True
+                scale["encoder"] * graph.feature_loss, graph.reconstruction_leaf, retain_graph=True
             )
-            (z_gradient,) = torch.autograd.grad(reconstruction, z_leaf, feature_gradient, retain_graph=True)
-            torch.autograd.backward([scale["encoder"] * c.beta * kl, z], [None, z_gradient])
-        if c.gan_loss != "minimax" and "decoder" in updated:
-            image_gradients = torch.autograd.grad(scale["decoder"] * fooled, leaves, retain_graph=True)
-        judged = parameters.get("discriminator", []) + (leaves if c.gan_loss == "minimax" else [])
-        (scale["discriminator"] * gan).backward(inputs=judged)
-        if c.gan_loss == "minimax":
-            image_gradients = [-scale["decoder"] / scale["discriminator"] * leaf.grad for leaf in leaves]
+            (z_gradient,) = torch.autograd.grad(
+                graph.reconstruction, graph.z_leaf, feature_gradient, retain_graph=True
+            )
+            torch.autograd.backward([scale["encoder"] * c.beta * graph.kl, graph.z], [None, z_gradient])
+
+        inputs = parameters.get("discriminator", [])
+        if loss.generator is None:
+            inputs = inputs + graph.fakes
+        elif "decoder" in updated:
+            image_gradients = torch.autograd.grad(
+                scale["decoder"] * loss.generator, graph.fakes, retain_graph=True
+            )
+        (scale["discriminator"] * loss.discriminator).backward(inputs=inputs)
+        if loss.generator is None:
+            sign = -scale["decoder"] / scale["discriminator"]  # the decoder ascends the discriminator's loss
+            image_gradients = tuple(sign * fake.grad for fake in graph.fakes if fake.grad is not None)
+
         if "decoder" in updated:
-            feature_gradient = scale["decoder"] / scale["encoder"] * feature_gradient
+            from_features = c.gamma * (scale["decoder"] / scale["encoder"] * feature_gradient)
             torch.autograd.backward(
-                [reconstruction, generated],
-                [sum(image_gradients[1:], c.gamma * feature_gradient), image_gradients[0]],
+                [graph.reconstruction, graph.generated],
+                [sum(image_gradients[1:], from_features), image_gradients[0]],
                 inputs=parameters["decoder"],
             )
-        for name in updated:
-            self.update(name)
-        if self.averaged_decoder is not None and "decoder" in updated:
-            self.averaged_decoder.update_parameters(self.decoder)
-
-        losses = {"feature": feature_loss.detach(), "kl": kl.detach(), "gan": gan.detach()}
-        if c.gan_loss == "wasserstein":
-            distance = -(gan_real + gan_fakes[0])
-            return losses | {
-                "wasserstein_distance": distance.detach(),
-                "gradient_penalty": penalty.detach(),
-            }
-        return losses | {"discriminator_accuracy": discriminator_accuracy(real_logits, generated_logits)}
-
-    def _updated(self, gan_real: Tensor, gan_fakes: list[Tensor]) -> tuple[str, ...]:
-        """Name the networks that this step updates: all, or what Larsen's equilibrium leaves awake."""
-        if self.config.gan_loss == "wasserstein":
-            due = int(self.steps) % self.config.critic_steps == 0
-            return ("encoder", "decoder", "discriminator") if due else ("discriminator",)
-        if not self.config.equilibrium:
-            return ("encoder", "decoder", "discriminator")
-        fake = sum(gan_fakes) / len(gan_fakes)
-        rest_discriminator = bool((gan_real < REST_DISCRIMINATOR_BELOW) | (fake < REST_DISCRIMINATOR_BELOW))
-        rest_decoder = bool((gan_real > REST_DECODER_ABOVE) | (fake > REST_DECODER_ABOVE))
-        if rest_discriminator and rest_decoder:
-            rest_discriminator = rest_decoder = False
-        names = ["encoder"]
-        if not rest_decoder:
-            names.append("decoder")
-        if not rest_discriminator:
-            names.append("discriminator")
-        return tuple(names)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of q(z|x), each (B, M)."""
-        return self.encoder(x)
+        """Return the mean and the log-variance of q(z|x), each (B, M)."""
+        posterior: tuple[Tensor, Tensor] = self.encoder(x)
+        return posterior
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the images of latents (B, M); in evaluation mode, from the decoder's running mean."""
-        averaged = None if self.training else self.averaged_decoder
-        return (averaged or self.decoder)(z)
+        """Return the images of latents (B, M), in evaluation mode from the decoder's running mean."""
+        network = self.decoder if self.training or self.averaged_decoder is None else self.averaged_decoder
+        images: Tensor = network(z)
+        return images
+
+
+def awake(real: Tensor, fake: Tensor) -> list[str]:
+    """Return the networks that Larsen's equilibrium updates, given the discriminator's mean costs, each ().
+
+    The discriminator rests while it is far ahead, and so does the decoder. If both would rest, neither does.
+    """
+    rest_discriminator = bool((real < REST_DISCRIMINATOR_BELOW) | (fake < REST_DISCRIMINATOR_BELOW))
+    rest_decoder = bool((real > REST_DECODER_ABOVE) | (fake > REST_DECODER_ABOVE))
+    if rest_discriminator == rest_decoder:
+        return ["encoder", "decoder", "discriminator"]
+    return ["encoder", "discriminator" if rest_decoder else "decoder"]

@@ -1,4 +1,4 @@
-"""VQ-VAE (van den Oord et al. 2017) with the networks of "Happy People", Tables 2–4: 8×8 codes an image."""
+"""VQ-VAE (van den Oord et al. 2017) with the networks of [HP], Tables 2–4: 8×8 codes an image."""
 
 import math
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ PRIOR_DECAY = 0.99
 
 @dataclass(frozen=True)
 class VQVAEConfig:
-    """Hyperparameters of `VQVAE`; the defaults are the seed's Tables 2–4.
+    """Hyperparameters of `VQVAE`. The defaults are those of [HP], Tables 2–4.
 
-    `grid` is the side of the latent grid; `codes` K and `embedding_dim` D the codebook's size.
+    `grid` is the side of the latent grid. The codebook has `codes` entries (K) of `embedding_dim` numbers
+    (D).
     """
 
     image_size: int = 64
@@ -33,7 +34,7 @@ class VQVAEConfig:
 
 
 class ResidualBlock(nn.Module):
-    """x + [3×3 convolution → ReLU → 1×1 convolution], both without bias, as in the authors' code."""
+    """Compute x + [3×3 convolution → ReLU → 1×1 convolution], both without bias, as in the authors' code."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -44,19 +45,22 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, h, w) -> the same shape."""
-        return x + self.layers(x)
+        """Return the sum, of the shape of x, (B, channels, h, w)."""
+        h: Tensor = x + self.layers(x)
+        return h
 
 
 class VQVAE(GenerativeModel):
-    """Images to a grid of discrete codes and back.
+    """A map from images to a grid of discrete codes and back.
 
-    The prior over codes, which the seed has none of, is each position's own histogram, a moving average over
-    the training batches; `sample` draws from it and `elbo` counts it. The posterior is a point, so that
+    [HP] has no prior over codes. Here it is a histogram for each position, a moving average over the training
+    batches, from which `sample` draws and which `elbo` takes into account. The posterior is a point, so that
     KL = −log p(z).
     """
 
     Config = VQVAEConfig
+    config: VQVAEConfig
+    prior: Tensor
     has_encoder = True
     likelihood = "gaussian, identity covariance, pixels in [-1, 1]"
 
@@ -101,13 +105,13 @@ class VQVAE(GenerativeModel):
         self.register_buffer("prior", torch.full((c.grid**2, c.codes), 1 / c.codes))
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam over networks and codebook."""
+        """Return one Adam over networks and codebook."""
         return {"autoencoder": torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)}
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Descend mean(x − x̂)² on [0, 1] + codebook loss + 0.25·commitment loss (van den Oord eq. 3).
 
-        All three are means over values, as in the authors' code, where the VAEs here sum over an image.
+        All three are means over values, as in the authors' code. The VAEs here sum over an image instead.
         """
         self.train()
         quantized = self.quantizer(self.encoder(x), self.generator)
@@ -128,7 +132,7 @@ class VQVAE(GenerativeModel):
         self.prior.lerp_(histogram, 1 - PRIOR_DECAY)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return the codes of images, int64 (B, grid²), row by row of the grid."""
+        """Return the codes of images, int64 (B, grid²), in the order of the grid's rows."""
         z = self.encoder(x)
         return self.quantizer.nearest(z.permute(0, 2, 3, 1).flatten(0, 2)).view(len(x), -1)
 
@@ -138,11 +142,12 @@ class VQVAE(GenerativeModel):
         return self._decode_vectors(self.quantizer.lookup(z.view(-1, grid, grid)))
 
     def _decode_vectors(self, vectors: Tensor) -> Tensor:
-        return 2 * self.decoder(vectors) - 1
+        images: Tensor = 2 * self.decoder(vectors) - 1
+        return images
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Decode n codes whose positions are drawn one by one from their histograms: (n, C, H, W)."""
+        """Decode n codes, each position of which is drawn from its own histogram: (n, C, H, W)."""
         self.eval()
         codes = torch.multinomial(self.prior, n, replacement=True, generator=generator or self.generator)
         return self.decode(codes.T)

@@ -1,4 +1,4 @@
-"""The MNIST VAEs: the seed's layers, the Bernoulli bound, averaged weights, exact restore."""
+"""The MNIST VAEs: the layers of [PML], the Bernoulli bound, averaged weights, exact restore."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def weights(model):
     return [tuple(p.shape) for p in model.networks.parameters() if p.ndim > 1]
 
 
-def test_the_layers_are_the_seeds():
+def test_the_layers_are_the_papers():
     dense = BernoulliVAE(BernoulliVAE.configure({}))
     assert weights(dense) == [(400, 784), (4, 400), (400, 2), (784, 400)]
     deeper = BernoulliVAE(BernoulliVAE.configure({"layers": 2}))
@@ -61,7 +61,7 @@ def test_the_bound_is_that_of_bernoulli_pixels(networks):
     noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(3), dtype=mean.dtype)
     logits = model.logits(mean + posterior.stddev * noise)
     p = (x + 1) / 2
-    # Linear in the pixel: between the log-probabilities of 0 and of 1.
+    # The log-likelihood is linear in the pixel, between the log-probabilities of 0 and of 1.
     likelihood = Bernoulli(logits=logits, validate_args=False)
     expected = p * likelihood.log_prob(torch.ones_like(p)) + (1 - p) * likelihood.log_prob(
         torch.zeros_like(p)

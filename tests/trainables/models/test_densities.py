@@ -23,7 +23,7 @@ D = math.prod(SHAPE)
 
 
 def sample_images(n=200, seed=0):
-    """Images whose pixels go together in three directions."""
+    """Return images whose pixels vary together in three directions."""
     rng = np.random.default_rng(seed)
     X = 0.5 + rng.normal(size=(n, 3)) @ rng.normal(size=(3, D)) * 0.1 + rng.normal(size=(n, D)) * 0.02
     return images(X, SHAPE)
@@ -36,7 +36,7 @@ def fitted(model_class, config, x, **options):
 
 
 def ppca_by_hand(X, q):
-    """μ and C = WWᵀ + σ²I of highest likelihood (Tipping & Bishop 1999, eqs. 7 and 8), in NumPy alone."""
+    """Return μ and C = WWᵀ + σ²I of highest likelihood (Tipping & Bishop 1999, eqs. 7 and 8), in NumPy alone."""
     mean = X.mean(0)
     variances, axes = np.linalg.eigh(np.cov(X.T))
     noise = variances[:-q].mean()
@@ -67,7 +67,7 @@ def test_ppca_samples_have_the_models_mean_and_signal():
 
 
 def mixture_by_hand(model, X):
-    """log Σ wₖ N(x | μₖ, Σₖ) with each Σₖ written out over the pixels."""
+    """Return log Σ wₖ N(x | μₖ, Σₖ) with each Σₖ written out over the pixels."""
     k = model.config.subspace or D
     each = []
     for weight, mean, covariance in zip(
@@ -103,7 +103,7 @@ def test_one_component_is_the_gaussian_of_highest_likelihood_with_its_floor():
     covariance = np.cov(X.T, bias=True) + floor / 255**2 * np.eye(D)
     density = multivariate_normal(X.mean(0), covariance)
     np.testing.assert_allclose(model.log_likelihood(x), density.logpdf(X), rtol=1e-6)
-    # All of it in one Gaussian, in whatever subspace: the axes are the principal ones.
+    # One Gaussian has the same density in every subspace, since the axes are the principal ones.
     narrow = fitted(
         GaussianMixture, GaussianMixtureConfig(**IMAGE, components=1, subspace=3, variance_floor=floor), x
     )
@@ -111,7 +111,7 @@ def test_one_component_is_the_gaussian_of_highest_likelihood_with_its_floor():
 
 
 def test_a_pixel_that_never_changes_has_the_grey_levels_own_density():
-    """Not the infinite one of a Gaussian without variance: N(0 | 0, 1/12) on the scale of levels."""
+    """It is N(0 | 0, 1/12) on the scale of levels, where a Gaussian without variance would be infinite."""
     x = sample_images()
     dead = x.clone()
     dead[:, 0] = -1.0
@@ -151,7 +151,7 @@ def test_restores_what_was_fitted(tmp_path, model_class, config):
     restored = load_model(tmp_path)
     assert type(restored) is model_class
     assert restored.config == config
-    # To rounding: the arrays come back in another order in memory.
+    # They agree only to rounding, since the arrays come back in another order in memory.
     torch.testing.assert_close(restored.log_likelihood(x), model.log_likelihood(x))
     torch.testing.assert_close(restored.reconstruct(x), model.reconstruct(x))
 
@@ -169,8 +169,8 @@ def test_settings_that_cannot_be():
 
 
 @pytest.mark.skipif(not MNIST.exists(), reason=f"MNIST is not at {MNIST}")
-def test_ppca_on_mnist_is_the_seeds_row():
-    """Its −4329.66 is 0.33 nats above the exact fit; its MSE, 3629.25, is that of drawn latents."""
+def test_ppca_on_mnist_is_the_papers_row():
+    """The −4329.66 of [PML] is 0.33 nats above the exact fit, and its MSE, 3629.25, is that of drawn latents."""
 
     def read(name):
         with gzip.open(MNIST / f"{name}-images-idx3-ubyte.gz") as file:

@@ -50,7 +50,7 @@ def test_each_network_gets_its_own_losses(monkeypatch):
 
 
 def test_its_discriminator_finds_the_total_correlation_of_correlated_codes(monkeypatch):
-    """Two units correlated by ρ: TC = −½ log(1 − ρ²)."""
+    """Two units that correlate by ρ have TC = −½ log(1 − ρ²)."""
     model = build(
         dtype=torch.float32, latent_dim=2, discriminator_hidden=640, discriminator_learning_rate=1e-3
     )

@@ -43,7 +43,7 @@ def test_smaller_images_come_out_at_their_own_size(image_size):
 
 
 def test_the_loss_is_squared_error_plus_kl_both_summed():
-    """The gradient is that of the authors' loss, and clipped as theirs is."""
+    """The gradient is that of the authors' loss, and it is clipped as theirs is."""
     model, reference = (build(dtype=torch.float64, dropout=0.0) for _ in range(2))
     model.optimizers["autoencoder"].step = lambda: None
     x = images().double()

@@ -47,5 +47,5 @@ def test_binary_cross_entropy_closed_form(target):
 @pytest.mark.parametrize(
     ("beta", "expected"), [(75, 0.78125), (50, 0.521), (100, 1.042), (150, 1.563), (192, 2.0)]
 )
-def test_normalized_beta_of_the_seed(beta, expected):
+def test_normalized_beta_of_the_paper(beta, expected):
     assert losses.normalized_beta(beta, 128, 64 * 64 * 3) == pytest.approx(expected, abs=5e-4)

@@ -42,7 +42,7 @@ def images(seed=0, n=12):
 
 
 def build(name, scales=(), **options):
-    """Return the model, with these initial loss scales of its optimisers where losses are scaled."""
+    """Return the model, with these initial loss scales of its optimizers where losses are scaled."""
     model_class, settings = MODELS[name]
     model = model_class(model_class.configure(settings), scale_losses=bool(scales), **options)
     for optimizer, scale in zip(model.optimizers, scales, strict=False):
@@ -50,10 +50,10 @@ def build(name, scales=(), **options):
     return model
 
 
-def train(model, steps, dtype=None):
+def train(model, steps, dtype=None, n=12):
     for step in steps:
         with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-            model.training_step(images(step))
+            model.training_step(images(step, n))
     return model
 
 
@@ -64,7 +64,7 @@ def assert_same_weights(a, b):
 
 @every_model
 def test_whatever_the_scales_the_gradients_are_the_losses_own(name):
-    """Powers of two lose nothing in float32: only a wrong or forgotten scale could make a difference."""
+    """Powers of two lose nothing in float32, so only a wrong or forgotten scale could make a difference."""
     plain = train(build(name), range(3))
     scaled = train(build(name, scales=(2.0**3, 2.0**7, 2.0**-2)), range(3))
     assert_same_weights(plain, scaled)
@@ -73,7 +73,7 @@ def test_whatever_the_scales_the_gradients_are_the_losses_own(name):
 
 
 def gradients(model):
-    """Return the gradients of each optimiser as one vector."""
+    """Return the gradients of each optimizer as one vector."""
     found = {}
     for name, optimizer in model.optimizers.items():
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -84,14 +84,17 @@ def gradients(model):
 @pytest.mark.parametrize(("dtype", "cosine"), [(torch.bfloat16, 0.9), (torch.float16, 0.985)])
 @every_model
 def test_half_precision_has_float32s_gradients(name, dtype, cosine, monkeypatch):
-    """Direction and length are the same as far as the format's 8 or 11 bits reach in fresh networks."""
+    """Direction and length are the same as far as the format's 8 or 11 bits reach in fresh networks.
+
+    In a batch of 12 images rounding alone turned the decoder's gradient by as much as a cosine of 0.88.
+    """
     full = build(name)
     half = build(name, scales=(64.0, 4.0, 1024.0) if dtype == torch.float16 else ())
     for model in (full, half):
         for optimizer in model.optimizers.values():
             monkeypatch.setattr(optimizer, "step", lambda: None)
-    train(full, range(2))
-    train(half, range(2), dtype)
+    train(full, range(2), n=48)
+    train(half, range(2), dtype, n=48)
     found = gradients(half)
     for optimizer, expected in gradients(full).items():
         assert torch.cosine_similarity(found[optimizer], expected, dim=0) > cosine
@@ -102,7 +105,7 @@ def test_half_precision_has_float32s_gradients(name, dtype, cosine, monkeypatch)
 @pytest.mark.parametrize("dtype", [None, torch.float16])
 @every_model
 def test_every_model_goes_on_bit_equal(name, dtype):
-    """In float16 through overflows too: the scales are at 65536 at first."""
+    """In float16 it also goes through overflows, since the scales begin at 65536."""
     scales = (2.0**16,) * 3 if dtype else ()
     straight = train(build(name, scales), range(5), dtype)
     interrupted = train(build(name, scales), range(2), dtype)
@@ -180,7 +183,7 @@ def test_a_checkpoint_without_loss_scales_is_refused_where_losses_are_scaled():
 
 @every_model
 def test_the_memory_format_changes_no_gradient(name):
-    """Networks and images are channels last; channels first must give the same."""
+    """Networks and images are channels last, and channels first must give the same."""
     last, first = build(name).double(), build(name).double()
     first.to(memory_format=torch.contiguous_format)
     x = images().double()

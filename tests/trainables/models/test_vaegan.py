@@ -7,7 +7,7 @@ from torch import nn
 from trainables.models.gan import GAN
 from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterize, squared_error
 from trainables.models.vae import VAE
-from trainables.models.vaegan import VAEGAN
+from trainables.models.vaegan import VAEGAN, awake
 
 SMALL = {"image_size": 16, "width": 0.1, "latent_dim": 6}
 NETWORKS = ("encoder", "decoder", "discriminator")
@@ -23,7 +23,7 @@ def build(model_class, seed=0, dtype=torch.float32, **changes):
 
 
 def plain_losses(model, x):
-    """The seed's equations 7 to 16 written one after the other, for one backward pass a network."""
+    """Equations 7 to 16 of [BVG] written one after the other, for one backward pass a network."""
     c = model.config
     mean, log_variance = model.encoder(x)
     z = reparameterize(mean, log_variance, model.generator)
@@ -133,7 +133,7 @@ def test_a_loss_reaches_only_the_networks_it_is_meant_for(loss, network, monkeyp
         monkeypatch.setattr("trainables.models.vaegan.squared_error", lambda a, b: (a * 0 + b * 0).sum(1))
     if loss != "gan":
         monkeypatch.setattr(
-            "trainables.models.vaegan.binary_cross_entropy", lambda logits, t: (logits * 0).sum()
+            "trainables.models.adversarial.binary_cross_entropy", lambda logits, t: (logits * 0).sum()
         )
     model.training_step(images().double())
     arrived = any(p.grad is not None and p.grad.abs().max() > 0 for p in getattr(model, network).parameters())
@@ -141,7 +141,7 @@ def test_a_loss_reaches_only_the_networks_it_is_meant_for(loss, network, monkeyp
 
 
 def count_passes(model, x):
-    """Forward and backward work of one training step, in calls of the networks' first and last layers."""
+    """Return how often one training step passes forward through each network."""
     forward = dict.fromkeys(NETWORKS, 0)
 
     def count(name):
@@ -178,7 +178,7 @@ def test_feature_layers_have_the_papers_sizes():
         assert report.sample(2).shape == (2, 3, 64, 64)
 
 
-def test_initialisation_is_the_seeds():
+def test_initial_weights_are_the_papers():
     model = VAEGAN(VAEGAN.configure({}))
     weight = model.encoder.trunk[3].weight
     assert weight.std().item() == pytest.approx(0.02, rel=0.02)
@@ -196,8 +196,7 @@ def test_initialisation_is_the_seeds():
     ],
 )
 def test_larsens_equilibrium_rests_the_network_that_is_ahead(real, fake, updated):
-    model = build(VAEGAN, recipe="larsen")
-    assert set(model._updated(torch.tensor(real), [torch.tensor(fake)])) == updated
+    assert set(awake(torch.tensor(real), torch.tensor(fake))) == updated
 
 
 @pytest.mark.parametrize(

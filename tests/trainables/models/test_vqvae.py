@@ -1,4 +1,4 @@
-"""VQ-VAE and the convolutional VAE of "Happy People": layers, codebook, gradients, schedule, restore."""
+"""VQ-VAE and the convolutional VAE of [HP]: layers, codebook, gradients, schedule, restore."""
 
 import math
 from copy import deepcopy
@@ -33,7 +33,7 @@ def shapes(network):
     return [tuple(p.shape) for p in network.parameters() if p.ndim == 4]
 
 
-def test_the_layers_are_the_seeds():
+def test_the_layers_are_the_papers():
     model = VQVAE(VQVAE.configure({}))
     residual = [(256, 256, 3, 3), (256, 256, 1, 1)] * 2
     down = [(64, 3, 4, 4), (128, 64, 4, 4), (256, 128, 4, 4), (256, 256, 3, 3)]
@@ -47,7 +47,7 @@ def test_the_layers_are_the_seeds():
     assert model.decode(codes).shape == model.sample(2).shape == (2, 3, 64, 64)
 
 
-def test_the_convolutional_vaes_layers_are_the_seeds():
+def test_the_convolutional_vaes_layers_are_the_papers():
     model = ConvVAE(ConvVAE.configure({}))
     widths = [3, 32, 64, 128, 256, 512]
     assert shapes(model.encoder) == [(b, a, 3, 3) for a, b in pairwise(widths)]
@@ -95,7 +95,7 @@ def test_quantising_takes_the_nearest_entry():
 
 
 def test_who_gets_which_gradient():
-    """Straight through to the encoder; the codebook from its own loss alone, the encoder from commitment."""
+    """The decoder's goes straight through to the encoder, the codebook has its own loss, the encoder commitment."""
     quantizer = VectorQuantizer(7, 3, "gradient")
     z = latents().requires_grad_()
     weight = latents(seed=1)

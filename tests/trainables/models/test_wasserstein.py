@@ -32,7 +32,7 @@ def assert_gradients(network, expected):
 
 
 def test_a_linear_critics_penalty_is_that_of_its_slope():
-    """D(x) = w·x has slope w everywhere: (‖w‖ − 1)², whose gradient is 2(‖w‖ − 1) w/‖w‖."""
+    """D(x) = w·x has slope w everywhere, which gives (‖w‖ − 1)², whose gradient is 2(‖w‖ − 1) w/‖w‖."""
     w = torch.randn(12, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     real, fake = (torch.rand(5, 3, 2, 2, dtype=torch.float64) for _ in range(2))
     penalty = gradient_penalty(lambda x: x.flatten(1) @ w, real, fake)
@@ -43,7 +43,7 @@ def test_a_linear_critics_penalty_is_that_of_its_slope():
 
 
 def test_slopes_are_taken_between_a_real_image_and_its_fake():
-    """D(x) = ½‖x‖² has slope x: on the line from (0, 0) to (3, 4), uniformly, E(5u − 1)² = 25/3 − 5 + 1."""
+    """D(x) = ½‖x‖² has slope x, and on the line from (0, 0) to (3, 4) E(5u − 1)² is 25/3 − 5 + 1."""
     n = 40_000
     real, fake = torch.zeros(n, 2), torch.tensor([[3.0, 4.0]]).expand(n, 2)
     generator = torch.Generator().manual_seed(1)
@@ -60,7 +60,7 @@ def test_a_mixture_takes_each_image_whole_from_one_batch():
 
 
 def test_the_critic_judges_each_image_alone():
-    """The penalty is of each image's own slope (sec. 4): no batch norm, unlike the discriminator."""
+    """The penalty is on each image's own slope (sec. 4), so a critic has no batch norm."""
     x = images()
     for model_class in (GAN, VAEGAN):
         critic = build(model_class).discriminator.train()
