@@ -1,12 +1,13 @@
 """CPU seconds and quality of maximizing tree ensembles over discrete codes: ours, a leaf MIP, random codes.
 
-    python -m benchmarks.latent run [SECONDS]   # measures what is missing, for at most so long
+    python -m benchmarks.latent run [SECONDS]   # measures what is missing, for at most SECONDS
     python -m benchmarks.latent table
 
-Ensembles as [HP] fits them (800 trees of depth 2, 20 samples a leaf) to 10 000 codes of 64 positions and
-256 categories, whose scores add up effects of 20 positions and 60 interactions; those of the last set are
-noise. All times are CPU seconds of one thread in one process; the mixed-integer programs, solved by HiGHS,
-are of the same restrictions. Results are kept in /tmp/latent_benchmark: a later run goes on.
+The ensembles are fitted as in [HP] (800 trees of depth 2, 20 samples a leaf) to 10 000 codes of 64 positions
+and 256 categories. The scores of the codes add up effects of 20 positions and 60 interactions, but those of
+the last set are noise. All times are CPU seconds of one thread in one process. HiGHS solves the mixed-integer
+programs of the same restrictions. Results are kept in /tmp/latent_benchmark, and a later run goes on from
+them.
 """
 
 import json
@@ -29,7 +30,7 @@ RANDOM_CODES = 10_000
 
 
 def data(seed):
-    """Codes whose categories are used as unevenly as a codebook's, and their scores."""
+    """Return codes whose categories are used as unevenly as a codebook's, and their scores."""
     rng = np.random.default_rng(seed)
     usage = rng.dirichlet(np.full(CATEGORIES, 0.3), size=POSITIONS)
     codes = np.stack([rng.choice(CATEGORIES, CODES, p=p) for p in usage], 1)
@@ -51,7 +52,7 @@ def matrix(codes, scores=None):
 
 
 def fitted(seed, codes, scores):
-    """Return the ensemble's booster, kept in a file with the seconds that it took."""
+    """Return the ensemble's booster. A file keeps it, with the seconds that its fit took."""
     path = FOLDER / f"{seed}.ubj"
     booster = xgb.Booster()
     if path.exists():
@@ -65,7 +66,7 @@ def fitted(seed, codes, scores):
 
 
 def unmerged(ensemble, base, free):
-    """The restriction as ENTMOOT's program has it (Thebelt et al. 2021, eq. 2): a binary a category."""
+    """Return the restriction as in ENTMOOT's program (Thebelt et al. 2021, eq. 2): a binary a category."""
     variable = {position: i for i, position in enumerate(free)}
     trees = [
         [
@@ -80,7 +81,7 @@ def unmerged(ensemble, base, free):
 
 
 def peer(seed, codes, booster, ensemble, ranked):
-    """One instance at t = 8 by all three programs."""
+    """Measure one instance at t = 8 with all three programs."""
     base, free = codes[np.random.default_rng([seed, 99]).integers(CODES)], ranked[:8]
     best, ours = timed(lambda: maximize_pairwise(restrict(ensemble, base, free)))
     merged, merged_seconds = timed(lambda: maximize_leaf_mip(restrict(ensemble, base, free)))

@@ -1,1 +1,1 @@
-"""Black-box optimisation in the latent space of a generative model, discrete (exact) or continuous."""
+"""Black-box optimization in the latent space of a generative model, discrete (exact) or continuous."""

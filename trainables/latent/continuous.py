@@ -1,13 +1,14 @@
-"""The continuous baseline: expected improvement under DNGO, near the data by a Gaussian mixture, by SLSQP.
+"""The continuous baseline: expected improvement under DNGO, maximized by SLSQP near the data.
 
-DNGO (Snoek et al. 2015): a network of 3×50 tanh units is fitted to the scores; a Bayesian linear regression
-on its last layer gives mean and variance. The mixture (Ghosh et al. 2020) is fitted to the latents; a point
-must be as dense as all but the `excluded_share` least dense of them.
+DNGO (Snoek et al. 2015) fits a network of 3×50 tanh units to the scores, and a Bayesian linear regression on
+its last layer gives mean and variance. The Gaussian mixture (Ghosh et al. 2020) is fitted to the latents. A
+point must be as dense as all of them but the `excluded_share` least dense.
 """
 
 import math
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,9 +30,10 @@ BATCH = 256
 class ContinuousSettings:
     """Settings of `ContinuousSearch`.
 
-    The network trains for `epochs` at a round's start and for `refit_epochs` after a query. A proposal keeps
-    `spacing` from all tried ones, root mean squared in standard deviations of the latents: one score hardly
-    changes the surrogate, whose maximum would be asked again and again.
+    The network trains for `epochs` at the start of a round and for `refit_epochs` after a query. A proposal
+    keeps a distance of `spacing` from all tried ones, root mean squared in standard deviations of the
+    latents. Without it the same maximum would be proposed again and again, since one score hardly changes the
+    surrogate.
     """
 
     units: int = 50
@@ -46,13 +48,13 @@ class ContinuousSettings:
 
 
 class ContinuousSearch:
-    """Proposes latents (M,), given latents and their scores; the methods are `DiscreteSearch`'s."""
+    """Propose latents (M,), given latents and their scores, with the methods of `DiscreteSearch`."""
 
     def __init__(self, settings: ContinuousSettings):
         self.settings = settings
 
     def begin(self, latents: NDArray, scores: NDArray, tried: NDArray, rng: np.random.Generator) -> None:
-        """Take the round's data, latents (n, M), scores (n,) and what was tried (m, M); fit anew."""
+        """Take the round's latents (n, M), scores (n,) and tried latents (m, M), and fit everything anew."""
         start = time.perf_counter()
         self.latents = np.asarray(latents, dtype=np.float64)
         self.tried = np.asarray(tried, dtype=np.float64).reshape(-1, latents.shape[1])
@@ -66,21 +68,25 @@ class ContinuousSearch:
         self.density = _Density(mixture)
         self.threshold = float(np.quantile(mixture.score_samples(self.latents), self.settings.excluded_share))
         self.offset, self.scale = self.latents.mean(0), self.latents.std(0) + 1e-8
+        self._build(seed=int(rng.integers(2**31)))
+        self._train(self.settings.epochs)
+        self.stale = True
+        self.training_seconds = time.perf_counter() - start
+
+    def _build(self, seed: int) -> None:
+        """Set a new network and its optimizer."""
         units, inputs = self.settings.units, self.latents.shape[1]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**31)))
+            torch.manual_seed(seed)
             self.features = nn.Sequential(
                 *(layer for n in (inputs, units, units) for layer in (nn.Linear(n, units), nn.Tanh()))
             ).double()
             self.output = nn.Linear(units, 1).double()
         parameters = [*self.features.parameters(), *self.output.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate)
-        self._train(self.settings.epochs)
-        self.stale = True
-        self.training_seconds = time.perf_counter() - start
 
     def add(self, latent: NDArray, score: float) -> None:
-        """Take a query into the data."""
+        """Add a query to the data."""
         start = time.perf_counter()
         self.latents = np.vstack([self.latents, latent])
         self.scores = np.append(self.scores, score)
@@ -90,7 +96,7 @@ class ContinuousSearch:
         self.training_seconds += time.perf_counter() - start
 
     def propose(self, base: NDArray) -> Proposal:
-        """Return the point of the highest expected improvement that SLSQP finds, `base` among its starts."""
+        """Return the point of highest expected improvement that SLSQP finds, perhaps from `base`."""
         start = time.perf_counter()
         if self.stale:
             self._fit_head()
@@ -113,7 +119,7 @@ class ContinuousSearch:
         return Proposal(best, float(mean.detach()), math.nan, 0, fit_seconds, seconds)
 
     def _apart(self, z: NDArray) -> NDArray[np.bool_]:
-        """Tell which of z, (n, M), keep their distance from all that was tried."""
+        """Return which of z, (n, M), keep their distance from all that was tried."""
         if not len(self.tried):
             return np.ones(len(z), dtype=bool)
         nearest = nearest_neighbours(z / self.scale, self.tried / self.scale).distances[:, 0]
@@ -151,18 +157,20 @@ class ContinuousSearch:
         self.best = float(self.scores.max())
 
     def _log_improvement(self, z: Tensor) -> Tensor:
-        """Log of expected improvement over the best score, (n, M) -> (n,): EI's maximiser, no underflow."""
+        """Return the log of expected improvement, which does not underflow: (n, M) -> (n,)."""
         mean, std = self.predict(z)
         return std.log() + _log_h((mean - self.best) / std)
 
-    def _climb(self, origin: NDArray) -> NDArray[np.float64]:
-        def with_gradient(function, x):
+    def _climb(self, origin: NDArray[np.float64]) -> NDArray[np.float64]:
+        def with_gradient(
+            function: Callable[[Tensor], Tensor], x: NDArray[np.float64]
+        ) -> tuple[float, NDArray[np.float64]]:
             z = torch.from_numpy(x[None].copy()).requires_grad_()
             value = function(z).sum()
             (gradient,) = torch.autograd.grad(value, z)
             return float(value.detach()), gradient[0].numpy()
 
-        def objective(x):
+        def objective(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             value, gradient = with_gradient(self._log_improvement, x)
             return -value, -gradient
 
@@ -183,7 +191,7 @@ class ContinuousSearch:
 
 
 class _Density:
-    """A fitted mixture's log-density as a differentiable function, (n, M) -> (n,)."""
+    """The log-density of a fitted mixture as a differentiable function, (n, M) -> (n,)."""
 
     def __init__(self, mixture: GaussianMixture):
         self.log_weights = torch.from_numpy(np.log(mixture.weights_))
@@ -201,10 +209,10 @@ class _Density:
 
 
 def _log_h(u: Tensor) -> Tensor:
-    """Log of φ(u) + u·Φ(u); below −20 by its asymptote φ(u)/u²·(1 − 3/u²), above 30 by u itself."""
+    """Return log(φ(u) + u·Φ(u)). Below −20 it uses the asymptote φ(u)/u²·(1 − 3/u²), above 30 u itself."""
     safe = u.clamp(-20.0, 30.0)
     log_phi = -0.5 * safe.square() - 0.5 * math.log(2 * math.pi)
-    # φ + uΦ = φ·(1 + u·Φ/φ), and Φ/φ does not underflow as Φ does
+    # φ + uΦ = φ·(1 + u·Φ/φ), where Φ/φ does not underflow as Φ does.
     ratio = (torch.special.log_ndtr(safe) - log_phi).exp()
     direct = log_phi + (1 + safe * ratio).clamp_min(1e-300).log()
     far = u.clamp_max(-20.0)

@@ -1,7 +1,7 @@
-"""Search over discrete codes: boosted trees as the surrogate, maximised exactly around an image's own code.
+"""Search over discrete codes: boosted trees are the surrogate, maximized exactly around an image's own code.
 
-Thebelt et al. (2021) fit and maximise tree ensembles; "Happy People" (sec. 2.2) frees only the positions that
-matter most and fixes the others to the code of a random image.
+Thebelt et al. (2021) fit and maximize tree ensembles. [HP] (sec. 2.2) frees only the positions that matter
+most and fixes the others to the code of a random image.
 """
 
 import time
@@ -15,14 +15,15 @@ from trainables.latent.ensemble import Restriction, parse, restrict
 from trainables.latent.leaf_mip import maximize_leaf_mip
 from trainables.latent.pairwise import Assignment, maximize_pairwise
 
-PREDICTION_TOLERANCE = 1e-4  # between our double sum and the booster's single one, relative
+PREDICTION_TOLERANCE = 1e-4  # relative, between our sum in doubles and the booster's in singles
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A latent to decode next, what the surrogate promises for it, and what it took.
+    """A latent to decode next, with the surrogate's prediction and the cost of finding it.
 
-    `gap` is the proven upper bound less the value, NaN where nothing is proven; `nodes` those of the proof.
+    `gap` is the proven upper bound less the value, or NaN where nothing is proven. `nodes` counts the nodes
+    of the proof's search tree.
     """
 
     latent: NDArray
@@ -35,14 +36,15 @@ class Proposal:
 
 @dataclass(frozen=True)
 class DiscreteSettings:
-    """Settings of `DiscreteSearch`; the defaults are the seed's.
+    """Settings of `DiscreteSearch`. The defaults are those of [HP].
 
-    `time_limit` is of one maximisation, in seconds, the authors' two minutes: beyond it the best known is
-    taken, and `gap` tells what is not proven.
+    `time_limit` holds for one maximization, in seconds, and is the authors' two minutes. Beyond it the best
+    known code is taken, and `gap` tells what is not proven.
 
-    Off by default, since they change the seed's method: `trust_radius`, how many positions may differ from
-    the base at most; `refit_each_query` false, one fit for all queries of a round, which then come from
-    different base images; `bootstrap`, each fit on a resample of its data (Thompson's optimism).
+    These are off by default, since they change the method of [HP]. With `trust_radius` at most so many
+    positions differ from the base. Without `refit_each_query` one fit serves all queries of a round, which
+    then come from different base images. With `bootstrap` each fit is on a resample of its data (Thompson's
+    optimism).
     """
 
     free: int = 8
@@ -58,9 +60,9 @@ class DiscreteSettings:
 
 
 class DiscreteSearch:
-    """Proposes codes (P,) of `categories` each, given codes and their scores.
+    """Propose codes of P positions, each below `categories`, given codes and their scores.
 
-    `begin` starts a round with data; `propose` fits, maximises and proves; `add` tells a query's score.
+    `begin` starts a round with data, `propose` fits, maximizes and proves, and `add` takes a query's score.
     """
 
     def __init__(self, categories: int, settings: DiscreteSettings):
@@ -68,14 +70,14 @@ class DiscreteSearch:
         self.booster: xgb.Booster | None = None
 
     def begin(self, codes: NDArray, scores: NDArray, tried: NDArray, rng: np.random.Generator) -> None:
-        """Take the round's data, codes (n, P) and scores (n,), and the codes (m, P) never to be repeated."""
+        """Take the round's codes (n, P) and scores (n,), and the tried codes (m, P), never to be repeated."""
         self.codes, self.scores = np.asarray(codes, dtype=np.int64), np.asarray(scores, dtype=np.float64)
         self.tried = np.asarray(tried, dtype=np.int64).reshape(-1, self.codes.shape[1])
         self.rng = rng
         self.booster = None
 
     def add(self, code: NDArray, score: float) -> None:
-        """Take a query into the data, and never propose it again."""
+        """Add a query to the data, and never propose it again."""
         self.codes = np.vstack([self.codes, code])
         self.scores = np.append(self.scores, score)
         self.tried = np.vstack([self.tried, code])
@@ -83,13 +85,15 @@ class DiscreteSearch:
             self.booster = None
 
     def propose(self, base: NDArray) -> Proposal | None:
-        """Return the best new code around `base`, (P,); None where all around it were tried.
+        """Return the best new code around `base`, (P,), or None where all around it were tried.
 
-        Raises RuntimeError where the booster's own prediction is not what was proven: a bug, never the data.
+        Raises RuntimeError where the booster predicts another value than was proven. That is a bug, whatever
+        the data.
         """
         start = time.perf_counter()
         if self.booster is None:
-            self._fit()
+            self.booster = self._fit()
+            self.ensemble = parse(self.booster, self.categories)
         fitted = time.perf_counter()
         base = np.asarray(base, dtype=np.int64)
         free = self.free_positions()
@@ -115,16 +119,21 @@ class DiscreteSearch:
 
     def predict(self, codes: NDArray) -> NDArray[np.float32]:
         """Return the surrogate's value of codes (n, P): (n,)."""
-        return self.booster.predict(self._matrix(codes))
+        return self._fitted().predict(self._matrix(codes))
 
     def free_positions(self) -> list[int]:
-        """Return the `free` positions with the highest total gain, those without any last, in order."""
+        """Return the `free` positions of highest total gain, best first. Those without any come last."""
         gain = np.zeros(self.codes.shape[1])
-        for name, value in self.booster.get_score(importance_type="total_gain").items():
+        for name, value in self._fitted().get_score(importance_type="total_gain").items():
             gain[int(name[1:])] = value
         return [int(p) for p in np.argsort(-gain, kind="stable")[: self.settings.free]]
 
-    def _fit(self) -> None:
+    def _fitted(self) -> xgb.Booster:
+        if self.booster is None:
+            raise RuntimeError("there is no surrogate yet; propose fits it")
+        return self.booster
+
+    def _fit(self) -> xgb.Booster:
         s = self.settings
         codes, scores = self.codes, self.scores
         if s.bootstrap:
@@ -133,13 +142,12 @@ class DiscreteSearch:
         parameters = {
             "tree_method": "hist",
             "max_depth": s.depth,
-            "min_child_weight": s.samples_a_leaf,  # squared error: a sample's hessian is 1
+            "min_child_weight": s.samples_a_leaf,  # with squared error the hessian of a sample is 1
             "eta": s.learning_rate,
             "nthread": s.threads,
             "seed": int(self.rng.integers(2**31)),
         }
-        self.booster = xgb.train(parameters, self._matrix(codes, scores), s.trees)
-        self.ensemble = parse(self.booster, self.categories)
+        return xgb.train(parameters, self._matrix(codes, scores), s.trees)
 
     def _matrix(self, codes: NDArray, scores: NDArray | None = None) -> xgb.DMatrix:
         kinds = ["c"] * codes.shape[1]
@@ -160,7 +168,7 @@ class DiscreteSearch:
         return maximize_pairwise(restriction, [center], time_limit=limit)
 
     def _members(self, restriction: Restriction, base: NDArray, labels: NDArray) -> NDArray[np.int64]:
-        """Return the code of the labels; of a class, base's own category, else the data's most frequent."""
+        """Return the code of the labels. From a class take base's category, else the data's most frequent."""
         code = base.copy()
         for position, classes, label in zip(restriction.free, restriction.classes, labels, strict=True):
             members = classes[label]

@@ -3,8 +3,8 @@
     code c       a vector of P categories, each in {0, …, K − 1}: a flattened grid of VQ-VAE indices
     leaf         a value and, for some positions, the set of categories that lead to it
     ensemble     c ↦ base score + Σ over trees of the value of the one leaf that c reaches
-    restriction  the same with most positions fixed: what cannot be reached is gone, and categories that no
-                 remaining leaf tells apart are one class
+    restriction  an ensemble with most positions fixed: it has no leaf that can no longer be reached, and one
+                 class for all categories that no remaining leaf tells apart
 
 All sums are in double precision over the booster's own single-precision leaf values.
 """
@@ -19,7 +19,7 @@ import xgboost as xgb
 
 
 class Leaf(NamedTuple):
-    """A value and the categories, a bool vector for each position that matters, that lead to it."""
+    """A value and the categories that lead to it, as a bool vector for each position that matters."""
 
     value: float
     allowed: dict[int, np.ndarray]
@@ -27,7 +27,7 @@ class Leaf(NamedTuple):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """base_score + Σ over trees of the leaf that a code, `positions` numbers below `categories`, reaches."""
+    """base_score + Σ over trees of the leaf that a code of `positions` numbers below `categories` reaches."""
 
     base_score: float
     trees: list[list[Leaf]]
@@ -48,9 +48,9 @@ class Ensemble:
 class Restriction:
     """An ensemble as a function of t free positions: constant + Σ over trees of the leaf reached.
 
-    Variable i is position `free[i]`; its labels are the classes `classes[i]`, arrays of categories that no
-    leaf tells apart. Leaves' masks are over labels. `excluded` holds the assignments, (n, t), that are not
-    allowed.
+    Variable i is position `free[i]`. Its labels are the classes `classes[i]`, arrays of categories that no
+    leaf tells apart. The masks of the leaves are over labels. `excluded` holds the assignments, (n, t), that
+    are not allowed.
     """
 
     free: tuple[int, ...]
@@ -64,7 +64,7 @@ class Restriction:
         """The largest number of variables that one leaf depends on."""
         return max((len(leaf.allowed) for tree in self.trees for leaf in tree), default=0)
 
-    def value(self, labels: Sequence[int]) -> float:
+    def value(self, labels: Sequence[int] | np.ndarray) -> float:
         """Return the ensemble's value at an assignment of labels, (t,)."""
         return self.constant + sum(
             next(leaf.value for leaf in tree if all(m[labels[i]] for i, m in leaf.allowed.items()))
@@ -73,10 +73,10 @@ class Restriction:
 
 
 def parse(booster: xgb.Booster, categories: int) -> Ensemble:
-    """Take apart an xgboost regressor (squared error) whose features all are categories below `categories`.
+    """Take apart an xgboost regressor (squared error) whose features are all categories below `categories`.
 
-    In xgboost's model format a categorical node's list holds the categories that go right; all others, those
-    never seen in training among them, go left.
+    In xgboost's model format the list of a categorical node holds the categories that go right. All others,
+    including those never seen in training, go left.
 
     Raises ValueError for a booster that is not a tree ensemble of one squared-error output, that splits a
     feature as a number, or that lists a category beyond `categories`.
@@ -96,7 +96,7 @@ def parse(booster: xgb.Booster, categories: int) -> Ensemble:
 
 
 def _leaves(tree: dict[str, Any], categories: int) -> list[Leaf]:
-    """Return the leaves that some code can reach, in the order of the tree's left-to-right walk."""
+    """Return the leaves that some code can reach, from left to right."""
     left, right, feature = tree["left_children"], tree["right_children"], tree["split_indices"]
     listed = np.asarray(tree["categories"], dtype=np.int64)
     if listed.size and listed.max() >= categories:
@@ -118,7 +118,7 @@ def _leaves(tree: dict[str, Any], categories: int) -> list[Leaf]:
         goes_right = np.zeros(categories, dtype=bool)
         goes_right[listed[slice(*segment[node])]] = True
         for child, mask in ((left[node], ~goes_right), (right[node], goes_right)):
-            if position in allowed:  # split again further down
+            if position in allowed:  # the position was split further up
                 mask = mask & allowed[position]
                 if not mask.any():
                     continue
@@ -133,8 +133,8 @@ def restrict(
 ) -> Restriction:
     """Fix all positions but `free` to the entries of `base`, (P,), and exclude the codes `tried`, (n, P).
 
-    A category that occurs in a relevant tried code is a class of its own, so that excluding the code excludes
-    that one assignment and none of the other members of its class.
+    A category that occurs in a relevant tried code is a class of its own. Excluding the code then excludes
+    only that assignment, and no other member of its class.
 
     Raises ValueError where `base` is no code of the ensemble or `free` are not distinct positions.
     """
@@ -188,8 +188,8 @@ def _merge(
 ) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
     """Return, per variable, the class of each category and the members of each class.
 
-    Two categories are equivalent if every leaf's mask has both or neither; the columns of `apart`, (n, t),
-    list categories to keep to themselves.
+    Two categories are equivalent if the mask of every leaf has both or neither. The columns of `apart`,
+    (n, t), list categories that stay in a class of their own.
     """
     masks: list[dict[bytes, np.ndarray]] = [{} for _ in range(variables)]
     for tree in trees:

@@ -1,7 +1,8 @@
-"""Latent-space optimisation with weighted retraining (Tripp et al. 2020), the loop of "Happy People".
+"""Latent-space optimization with weighted retraining (Tripp et al. 2020): the loop of [HP].
 
-A round: the data's best and some random images are encoded; r times the search proposes a latent, its image
-is decoded, scored and joins the data; then the model is fine-tuned on data drawn by rank weights.
+A round encodes the best images of the data and some random ones. Then the search proposes a latent r times,
+and each time its image is decoded, scored and added to the data. At the end the model is fine-tuned on data
+drawn by rank weights.
 """
 
 import math
@@ -21,17 +22,17 @@ from trainables.latent.weighting import rank_weights
 from trainables.metrics.neighbours import nearest_neighbours
 from trainables.models.base import GenerativeModel
 
-SLAB = 4096  # images compared or encoded at a time
-BASES = 20  # images whose surroundings are looked at before the search is called exhausted
+SLAB = 4096  # images compared at a time
+BASES = 20  # images around which the search looks before it gives up
 Objective = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Settings of the loop; the defaults are the seed's.
+    """Settings of the loop. The defaults are those of [HP].
 
-    `retraining` off leaves the model as it is. `first_epochs` weighted epochs come before the first round,
-    `tuning_epochs` after each.
+    Without `retraining` the model stays as it is. With it, `first_epochs` weighted epochs come before the
+    first round and `tuning_epochs` after each.
     """
 
     retraining: bool = True
@@ -45,7 +46,7 @@ class LoopSettings:
 
 
 class Selection:
-    """Rows of memory-mapped images: (n, H, W, C) that are read where they are asked for."""
+    """Rows of memory-mapped images, (n, H, W, C), that are read only when they are indexed."""
 
     def __init__(self, images: NDArray[np.uint8], rows: NDArray[np.int64]):
         self.images, self.rows = images, rows
@@ -59,14 +60,14 @@ class Selection:
 
 
 class ExhaustedError(RuntimeError):
-    """Around every base image that was looked at, all codes have been tried."""
+    """All codes around every base image that was looked at have been tried."""
 
 
 class LatentOptimization:
-    """One run: a trained model, a search, an objective, and the images it began with.
+    """One run: a trained model, a search, an objective, and the images with which it began.
 
-    `images` uint8 (N, H, W, C), which may be a `Selection`; `scores` (N,) are theirs. All randomness follows
-    from `seed` and the round's number, so that a run restored from `state` goes on exactly.
+    `images` are uint8 (N, H, W, C), or a `Selection`, and `scores` (N,) are theirs. All randomness follows
+    from `seed` and the number of the round, so that a run restored from `state` goes on exactly.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class LatentOptimization:
         return np.concatenate([self.image_scores, self.query_scores])
 
     def run_round(self) -> dict[str, float]:
-        """Make r queries, fine-tune, and return what they gave: see `_report` for the names.
+        """Make r queries, fine-tune, and return the results under the names of `_report`.
 
         Raises ExhaustedError where no new code can be proposed.
         """
@@ -132,13 +133,14 @@ class LatentOptimization:
             proposal = self.search.propose(base)
             if proposal is not None:
                 return proposal
+        assert isinstance(self.search, DiscreteSearch)  # a continuous search always has a proposal
         raise ExhaustedError(
             f"all codes around {BASES} images have been tried; free more than "
             f"{self.search.settings.free} positions"
         )
 
     def surrogate_points(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the rows, of images then queries, that the surrogate learns from: best and random ones."""
+        """Return the rows, of images then queries, from which the surrogate learns: best and random ones."""
         scores, s = self.scores, self.settings
         order = np.argsort(-scores, kind="stable")
         best, rest = order[: s.best_points], order[s.best_points :]
@@ -146,7 +148,7 @@ class LatentOptimization:
         return np.sort(np.concatenate([best, drawn]))
 
     def retrain(self, epochs: float, rng: np.random.Generator) -> dict[str, float]:
-        """Train on images drawn with replacement by their rank weights; return the mean losses."""
+        """Train on images drawn with replacement by their rank weights, and return the mean losses."""
         weights, batch = rank_weights(self.scores, self.settings.rank_k), self.settings.batch_size
         batch = min(batch, len(weights))
         steps = max(1, math.ceil(epochs * len(weights) / batch))
@@ -159,7 +161,7 @@ class LatentOptimization:
         return {f"loss/{name}": value / steps for name, value in sums.items()}
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the images of rows; those from N on are queries."""
+        """Return the images of rows. Rows from N on are queries."""
         rows = np.asarray(rows)
         known = rows < len(self.images)
         result = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
@@ -209,7 +211,7 @@ class LatentOptimization:
         return {name: float(value) for name, value in result.items()}
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next round depends on but images, scores, objective and settings."""
+        """Return all that the next round depends on, except images, scores, objective and settings."""
         latents = np.array(self.latents)
         return {
             "model": self.model.training_state(),
@@ -229,13 +231,13 @@ class LatentOptimization:
 
 
 def top_k(images: NDArray[np.uint8], scores: NDArray[np.float64], k: int) -> float | None:
-    """Return the worst of the k best scores of different images; None where there are fewer."""
+    """Return the worst of the k best scores of different images, or None where there are fewer."""
     unique = np.unique(images.reshape(len(images), -1), axis=0, return_index=True)[1]
     return float(np.sort(scores[unique])[-k]) if len(unique) >= k else None
 
 
 def novelty(queries: NDArray[np.uint8], images: NDArray[np.uint8] | Selection) -> NDArray[np.float64]:
-    """Return each query's root mean squared distance, a pixel in [0, 1], to the nearest of the images."""
+    """Return each query's root mean squared distance, on pixels in [0, 1], to the nearest image."""
     nearest = np.full(len(queries), np.inf)
     for first in range(0, len(images), SLAB):
         slab = images[first : first + SLAB]

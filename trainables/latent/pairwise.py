@@ -1,12 +1,12 @@
-"""Exact maximisation of a sum of functions of one and of two discrete variables.
+"""Exact maximization of a sum of functions of one and of two discrete variables.
 
-    maximise  Σ_i θ_i(x_i) + Σ_{i<j} θ_ij(x_i, x_j)    over labels x_i
+    maximize  Σ_i θ_i(x_i) + Σ_{i<j} θ_ij(x_i, x_j)    over labels x_i
 
-A reparametrisation moves value between the θ without changing the sum; Σ max θ_i + Σ max θ_ij bounds it from
-above. Sequential block-coordinate descent on that bound (Kolmogorov 2006, TRW-S; in the explicit form of
-Kolmogorov 2015, SRMP) makes the bound tight where the linear relaxation is. On the way, after a variable has
-pulled the value out of its edges, the bound given x_i = a is the bound less max θ_i − θ_i(a): a label whose
-bound does not exceed the best assignment known is deleted. What remains open is branched on.
+A reparametrization moves value between the θ without changing the sum, and Σ max θ_i + Σ max θ_ij bounds the
+sum from above. Sequential block-coordinate descent on that bound (TRW-S, Kolmogorov 2006, in the explicit
+form of SRMP, Kolmogorov 2015) makes it tight where the linear relaxation is. On the way, after a variable has
+pulled the value out of its edges, the bound given x_i = a is the bound less max θ_i − θ_i(a). A label whose
+bound does not exceed the best assignment known is deleted. The search branches on what remains open.
 """
 
 import math
@@ -19,15 +19,15 @@ import numpy as np
 from trainables.latent.ensemble import Restriction
 
 SWEEPS_AT_ROOT, SWEEPS_AT_NODE = 30, 8
-STALLED = 0.1  # branch once a sweep closes less than this share of the gap
+STALLED = 0.1  # the search branches once a sweep closes less than this share of the gap
 
 
 @dataclass(frozen=True)
 class Assignment:
     """The best labels, (t,), their value, and how many nodes of the search tree the proof took.
 
-    No allowed assignment has a value above `upper_bound`, which exceeds `value` by rounding error alone,
-    unless a time limit ended the search: then the difference is what is not proven.
+    No allowed assignment has a value above `upper_bound`. It exceeds `value` by rounding error alone, unless
+    a time limit ended the search. Then the difference is what is not proven.
     """
 
     labels: np.ndarray
@@ -65,10 +65,10 @@ def tables(restriction: Restriction) -> tuple[list[np.ndarray], dict[tuple[int, 
 def maximize_pairwise(
     restriction: Restriction, start: Iterable[np.ndarray] = (), *, time_limit: float = math.inf
 ) -> Assignment | None:
-    """Return a best assignment, proven, among those not excluded; None where all are excluded.
+    """Return a best assignment, proven, among those not excluded, or None where all are excluded.
 
-    `start` are assignments, (t,), to begin from; good ones save time. After `time_limit` seconds the best so
-    far is returned with the bound that was reached; None, too, where every one met so far is excluded.
+    `start` are assignments, (t,), to begin from. Good ones save time. After `time_limit` seconds, return the
+    best so far with the bound that was reached, or None where every assignment met so far is excluded.
     """
     unary, pairs = tables(restriction)
     search = _Search(unary, pairs, restriction.excluded, time.monotonic() + time_limit)
@@ -84,7 +84,7 @@ def maximize_pairwise(
 
 
 class _Node:
-    """A box of labels and a reparametrisation over it. pair[i][j] and pair[j][i].T are one array."""
+    """A box of labels and a reparametrization over it. pair[i][j] and pair[j][i].T are one array."""
 
     def __init__(self, labels: list[np.ndarray], unary: list[np.ndarray], pair: list[dict[int, np.ndarray]]):
         self.labels, self.unary, self.pair = labels, unary, pair
@@ -94,7 +94,7 @@ class _Node:
         return sum(theta.max() for theta in self.unary) + sum(edges)
 
     def keep(self, i: int, kept: np.ndarray) -> None:
-        """Leave variable i the labels at `kept`, an index or a mask."""
+        """Reduce variable i to the labels at `kept`, an index or a mask."""
         self.labels[i], self.unary[i] = self.labels[i][kept], self.unary[i][kept]
         for j in self.pair[i]:
             self.pair[i][j] = self.pair[i][j][kept]
@@ -113,7 +113,7 @@ class _Node:
 
 
 class _Search:
-    """Depth-first branch and bound; `best` is the best allowed assignment so far."""
+    """A depth-first branch and bound. `best` is the best allowed assignment so far."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class _Search:
         if not self.unary:
             self._offer(np.empty(0, dtype=np.int64))
             return
-        # A copy: the search reparametrises its tables, the objective stays as it is.
+        # The search reparametrizes its tables, so it works on a copy, and the objective stays as it is.
         self._solve(whole.child(0, np.arange(len(self.unary[0]))), SWEEPS_AT_ROOT)
 
     def _value(self, labels: np.ndarray) -> float:
@@ -156,7 +156,7 @@ class _Search:
             self.best, self.best_value = labels, value
 
     def _climb(self, labels: np.ndarray) -> None:
-        """Offer the local maximum that changing one variable at a time reaches."""
+        """Offer the local maximum that is reached by changing one variable at a time."""
         labels = np.array(labels, dtype=np.int64)
         improved = True
         while improved:
@@ -174,7 +174,7 @@ class _Search:
         self._offer(labels)
 
     def _solve(self, node: _Node, sweeps: int) -> None:
-        """Prove that the node holds nothing better than the best assignment, or find it."""
+        """Prove that the node holds nothing better than the best assignment, or find what is better."""
         if time.monotonic() > self.deadline:
             self.unsolved = max(self.unsolved, node.bound())
             return
@@ -198,7 +198,7 @@ class _Search:
         self._branch(node)
 
     def _sweep(self, node: _Node, order: Iterable[int]) -> bool:
-        """Lower the bound once along `order`, deleting labels; return False once nothing is left to find."""
+        """Lower the bound once along `order`, deleting labels. Return False once nothing is left to find."""
         bound = node.bound()
         done: set[int] = set()
         for i in order:
@@ -225,7 +225,7 @@ class _Search:
         return True
 
     def _branch(self, node: _Node) -> None:
-        """Split the labels of the variable with the fewest in two, the more promising first."""
+        """Split the labels of the variable with the fewest in two, and solve the better half first."""
         stars = _stars(node)
         i = min(
             (i for i, labels in enumerate(node.labels) if len(labels) > 1), key=lambda i: len(node.labels[i])

@@ -1,4 +1,4 @@
-"""What the runs of a sweep share: images, held-out statistics, the model trained before any query."""
+"""What the runs of a sweep share: images, held-out statistics, and the model trained before any query."""
 
 import hashlib
 import json
@@ -25,22 +25,22 @@ FORMAT = 2  # of the cached models; raise it where `training_state` changes
 
 
 def load_images(c: LatentConfig) -> ImageStore:
-    """Open the data set's image store, converting it first where this machine has not done so yet."""
+    """Open the data set's image store. Convert it first where this machine has not done so yet."""
     return load(
         c.dataset,
         image_size=c.image_size,
         channels=3,
         crop=c.crop,
         limit=c.dataset_limit,
-        data_root=c.data_root and Path(c.data_root),
-        cache_dir=c.cache_dir and Path(c.cache_dir),
+        data_root=Path(c.data_root) if c.data_root else None,
+        cache_dir=Path(c.cache_dir) if c.cache_dir else None,
     )
 
 
 def training_rows(store: ImageStore, max_degree: float) -> NDArray[np.int64]:
-    """Return the rows of the training split up to a smile degree: all that the generators see.
+    """Return the rows of the training split up to a smile degree, which are all that the generators see.
 
-    Raises DataError where there are fewer than 50, or no image above the degree.
+    Raises DataError where there are fewer than 50, or fewer than 2 images above the degree.
     """
     degrees = smile_degrees(store)
     rows = store.split("train")
@@ -57,9 +57,10 @@ def training_rows(store: ImageStore, max_degree: float) -> NDArray[np.int64]:
 def held_out_references(
     store: ImageStore, c: LatentConfig, extractor: Extractor
 ) -> dict[str, ReferenceStatistics]:
-    """Return the features' statistics of all images above `max_degree` ("") and of each degree there.
+    """Return the statistics of the features of all images above `max_degree` ("") and of each degree above.
 
-    At most `reference_images` of a group, chosen at random, are taken. Computed by the first who asks.
+    A group contributes at most `reference_images`, chosen at random. The statistics are cached on disk and
+    computed once a machine.
     """
     degrees = smile_degrees(store)
     groups = {"": degrees > c.max_degree}
@@ -81,7 +82,7 @@ def held_out_references(
 def pretrained(
     store: ImageStore, rows: NDArray[np.int64], c: LatentConfig, device: torch.device
 ) -> GenerativeModel:
-    """Return the method's model, trained on the rows; a machine trains it once for all its trials.
+    """Return the method's model, trained on the rows. A machine trains it once for all its trials.
 
     Raises FloatingPointError where the training diverges.
     """
@@ -113,7 +114,7 @@ def pretrained(
 def _train(
     model: GenerativeModel, store: ImageStore, rows: NDArray[np.int64], epochs: int, batch: int, begun: Path
 ) -> None:
-    """Train for some epochs; `begun` keeps the last one, from which a killed training goes on."""
+    """Train for `epochs`. `begun` keeps the state after each, from which a killed training goes on."""
     done = 0
     if begun.exists():
         state = torch.load(begun, map_location=model.device, weights_only=True)

@@ -20,13 +20,13 @@ from trainables.data.batches import to_float
 from trainables.data.store import DataError, ImageStore
 
 BATCH = 64
-FORMAT = 1  # of the cached files; raise it where the same data would give another scorer
+FORMAT = 1  # of the cached files; raise it when the same data would give another scorer
 DEGREES_OF_SMILES = {"not smiling": 0.0, "not_smiling": 0.0, "smiling": 5.0}
 
 
 @dataclass(frozen=True)
 class ScorerQuality:
-    """How good a scorer is on the validation split: share of right classes, Spearman's ρ of the degrees."""
+    """Quality on the validation split: the share of right classes and Spearman's ρ of the degrees."""
 
     accuracy: float
     rank_correlation: float
@@ -34,7 +34,7 @@ class ScorerQuality:
 
 
 class SmileScorer(nn.Module):
-    """Four strided convolutions and a linear classifier over `degrees`; images of any size from 16 on."""
+    """Four strided convolutions and a linear classifier over `degrees`, for images of any size from 16 on."""
 
     def __init__(self, channels: int, degrees: Sequence[float]):
         super().__init__()
@@ -72,7 +72,7 @@ class SmileScorer(nn.Module):
 
     @classmethod
     def from_bytes(cls, content: bytes) -> tuple["SmileScorer", ScorerQuality]:
-        """Read `to_bytes`' file. Raises ValueError where it is none."""
+        """Read a file of `to_bytes`. Raises ValueError where it is none."""
         try:
             size = int.from_bytes(content[:8], "little")
             about = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["latentune-scorer"])
@@ -86,8 +86,9 @@ class SmileScorer(nn.Module):
 def smile_degrees(store: ImageStore) -> NDArray[np.float64]:
     """Return the smile degree of each image, (N,), NaN where unknown.
 
-    Classes named by numbers are degrees (the synthetic faces, CelebA-Dialog); "not smiling" and "smiling"
-    (CelebA's attribute, class folders) are 0 and 5. Raises DataError where the data set has neither.
+    Classes named by numbers are degrees, as in the synthetic faces and CelebA-Dialog. "not smiling" and
+    "smiling", as in CelebA's attribute or in class folders, are 0 and 5. Raises DataError where the data set
+    has neither.
     """
     names = list(store.manifest["class_names"])
     if names and all(name in DEGREES_OF_SMILES for name in names):
@@ -99,11 +100,11 @@ def smile_degrees(store: ImageStore) -> NDArray[np.float64]:
             f"{store.name} has the classes {names or 'none'}; smile degrees are classes named 0 to 5, or "
             "'not smiling' and 'smiling'"
         )
-    return np.array([*degrees, np.nan])[store.labels]  # the label −1 is unknown
+    return np.array([*degrees, np.nan])[store.labels]  # the label −1 means unknown
 
 
 def train_scorer(store: ImageStore, *, epochs: int, seed: int = 0) -> tuple[SmileScorer, ScorerQuality]:
-    """Train on the training split, all degrees, by cross-entropy with mirrored images; judge on validation.
+    """Train on the training split, with all degrees and mirrored images, and judge on the validation split.
 
     Raises DataError where the splits hold fewer than two degrees.
     """
@@ -121,7 +122,7 @@ def train_scorer(store: ImageStore, *, epochs: int, seed: int = 0) -> tuple[Smil
     rng = np.random.default_rng([seed, 7])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        scorer = SmileScorer(store.manifest["channels"], levels).to(device)
+        scorer = SmileScorer(store.manifest["channels"], levels.tolist()).to(device)
         optimizer = torch.optim.Adam(scorer.parameters(), lr=2e-3)
         rows, targets = known[split["train"]], classes[split["train"]]
         batches = max(1, len(rows) // BATCH)
@@ -151,9 +152,9 @@ def train_scorer(store: ImageStore, *, epochs: int, seed: int = 0) -> tuple[Smil
 def load_scorer(
     store: ImageStore, *, weights: Path | None = None, cache_dir: Path | None = None, epochs: int = 8
 ) -> bytes:
-    """Return a scorer's file: that at `weights`, else one trained on the store, from the cache where it is.
+    """Return the scorer's file at `weights` or, without it, one trained on the store or found in the cache.
 
-    Raises DataError where the file is none, or is for images of another number of channels.
+    Raises DataError where the file holds no scorer, or one for images of another number of channels.
     """
     if weights is not None:
         try:

@@ -1,17 +1,17 @@
-"""All settings of one run of latent-space optimisation."""
+"""All settings of one run of latent-space optimization."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Method = Literal["vqvae-retrained", "vqvae", "vae-retrained"]
 
 
 @dataclass(frozen=True)
 class LatentConfig:
-    """All settings of a trial, keys of Tune's flat configuration; the defaults are the seed's.
+    """All settings of a trial, the keys of Tune's flat configuration. The defaults are those of [HP].
 
-    `free` is t, of the discrete methods. `training_scores`: what the data's images count with, the scorer's
-    value or their label. `beta_warm_up` and `beta_every` as `ConvVAEConfig` says.
+    `free` is t of the discrete methods. `training_scores` says whether an image of the data counts with the
+    scorer's value or with its label. `beta_warm_up` and `beta_every` are those of `ConvVAEConfig`.
     """
 
     method: Method = "vqvae-retrained"
@@ -57,21 +57,23 @@ class LatentConfig:
 
 
 def parse_config(config: dict[str, Any]) -> LatentConfig:
-    """Return Tune's flat configuration; raises ValueError, with the valid names, where a key is none."""
+    """Return Tune's flat configuration. Raises ValueError, with the valid names, for an unknown key."""
     names = [field.name for field in fields(LatentConfig)]
     unknown = sorted(set(config) - set(names))
     if unknown:
         raise ValueError(
-            f"{unknown[0]!r} is no setting of latent optimisation; its settings: {', '.join(names)}"
+            f"{unknown[0]!r} is no setting of latent optimization; its settings: {', '.join(names)}"
         )
     c = LatentConfig(**config)
-    if c.method not in Method.__args__:
-        raise ValueError(f"the method is {c.method!r}; it must be one of {', '.join(Method.__args__)}")
+    if c.method not in get_args(Method):
+        raise ValueError(f"the method is {c.method!r}; it must be one of {', '.join(get_args(Method))}")
     return c
 
 
 def shared(c: LatentConfig) -> LatentConfig:
-    """Return what decides over images, scorer and features alone: the rest is set to one value."""
-    kept = ("dataset", "dataset_limit", "data_root", "cache_dir", "crop", "image_size", "max_degree")
-    kept += ("training_scores", "scorer_weights", "scorer_epochs", "features", "feature_weights")
+    """Keep what images, scorer and features depend on, and reset all else to the defaults."""
+    kept = [
+        *("dataset", "dataset_limit", "data_root", "cache_dir", "crop", "image_size", "max_degree"),
+        *("training_scores", "scorer_weights", "scorer_epochs", "features", "feature_weights"),
+    ]
     return replace(LatentConfig(), **{name: getattr(c, name) for name in kept})

@@ -5,9 +5,9 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def rank_weights(scores: ArrayLike, k: float = 1e-3) -> NDArray[np.float64]:
-    """Return w ∝ 1/(k·N + rank), rank 0 for the highest score, Σ w = 1: (N,) -> (N,).
+    """Return w ∝ 1/(k·N + rank), with rank 0 for the highest score and Σ w = 1: (N,) -> (N,).
 
-    k → 0 keeps the best alone, k → ∞ weighs all alike; at 1e-3 the best 1 % carry about 35 % of the mass.
+    k → 0 keeps only the best, and k → ∞ weighs all alike. At 1e-3 the best 1 % carry about 35 % of the mass.
     Equal scores are ranked by their order. Raises ValueError where there is no score, one is not finite, or
     k ≤ 0.
     """

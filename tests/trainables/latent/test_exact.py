@@ -1,4 +1,4 @@
-"""The exact maximisers against every code there is, as the booster itself scores it."""
+"""Both exact maximizers against all codes, which the booster itself scores."""
 
 from itertools import product
 
@@ -34,7 +34,7 @@ def fit(seed, depth=2, rounds=40):
 
 
 def all_codes(base, free):
-    """Every code that agrees with `base` but for the free positions."""
+    """Return every code that agrees with `base` outside the free positions."""
     codes = np.repeat(base[None], CATEGORIES ** len(free), 0)
     codes[:, free] = list(product(range(CATEGORIES), repeat=len(free)))
     return codes
@@ -70,9 +70,9 @@ def test_a_restriction_is_the_ensemble_on_its_codes(seed):
     assert np.allclose(ours, booster.predict(matrix(every)), atol=SINGLE)
 
 
-@pytest.mark.parametrize(("maximise", "depth"), [(maximize_pairwise, 2), (maximize_leaf_mip, 3)])
+@pytest.mark.parametrize(("maximize", "depth"), [(maximize_pairwise, 2), (maximize_leaf_mip, 3)])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_maximum_over_all_codes_again_and_again_as_tried_ones_are_excluded(seed, maximise, depth):
+def test_the_maximum_over_all_codes_again_and_again_as_tried_ones_are_excluded(seed, maximize, depth):
     booster, codes = fit(seed, depth)
     ensemble, base, free = parse(booster, CATEGORIES), codes[seed], np.array([6, 2, 4])
     every = all_codes(base, free)
@@ -80,7 +80,7 @@ def test_the_maximum_over_all_codes_again_and_again_as_tried_ones_are_excluded(s
     tried = np.empty((0, POSITIONS), dtype=int)
     for expected in values[:6]:
         restriction = restrict(ensemble, base, free, tried)
-        best = maximise(restriction)
+        best = maximize(restriction)
         code = decode(restriction, base, best.labels)
         assert booster.predict(matrix(code[None]))[0] == pytest.approx(expected, abs=SINGLE)
         assert best.value == pytest.approx(expected, abs=SINGLE)
@@ -89,18 +89,18 @@ def test_the_maximum_over_all_codes_again_and_again_as_tried_ones_are_excluded(s
         tried = np.vstack([tried, code])
 
 
-@pytest.mark.parametrize("maximise", [maximize_pairwise, maximize_leaf_mip])
-def test_nothing_is_left_where_every_code_was_tried(maximise):
+@pytest.mark.parametrize("maximize", [maximize_pairwise, maximize_leaf_mip])
+def test_nothing_is_left_where_every_code_was_tried(maximize):
     booster, codes = fit(0)
     every = all_codes(codes[0], np.array([1]))
     restriction = restrict(parse(booster, CATEGORIES), codes[0], [1], every)
-    assert maximise(restriction) is None
+    assert maximize(restriction) is None
 
 
-@pytest.mark.parametrize("maximise", [maximize_pairwise, maximize_leaf_mip])
-def test_without_a_free_position_the_code_itself_is_the_answer(maximise):
+@pytest.mark.parametrize("maximize", [maximize_pairwise, maximize_leaf_mip])
+def test_without_a_free_position_the_code_itself_is_the_answer(maximize):
     booster, codes = fit(1)
-    best = maximise(restrict(parse(booster, CATEGORIES), codes[3], []))
+    best = maximize(restrict(parse(booster, CATEGORIES), codes[3], []))
     assert len(best.labels) == 0
     assert best.value == pytest.approx(float(booster.predict(matrix(codes[3:4]))[0]), abs=SINGLE)
 
@@ -113,18 +113,20 @@ def test_codes_tried_from_another_base_exclude_nothing():
     assert len(restriction.excluded) == 0
 
 
+def center_of(restriction, base):
+    pairs = zip(restriction.free, restriction.classes, strict=True)
+    return np.array(
+        [next(k for k, members in enumerate(labels) if base[p] in members) for p, labels in pairs]
+    )
+
+
 @pytest.mark.parametrize("radius", [0, 1, 2])
 def test_a_trust_region_bounds_the_changes(radius):
     booster, codes = fit(2)
     base, free = codes[0], np.array([6, 2, 4])
     ensemble = parse(booster, CATEGORIES)
     restriction = restrict(ensemble, base, free)
-    center = np.array(
-        [
-            next(k for k, members in enumerate(classes) if base[p] in members)
-            for p, classes in zip(free, restriction.classes, strict=True)
-        ]
-    )
+    center = center_of(restriction, base)
     best = maximize_leaf_mip(restriction, center=center, radius=radius)
     every = all_codes(base, free)
     near = every[(every != base).sum(1) <= radius]
@@ -134,7 +136,7 @@ def test_a_trust_region_bounds_the_changes(radius):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 5), st.integers(2, 4))
 def test_branching_is_exact_where_the_relaxation_is_not_tight(seed, variables, labels):
-    """Random pairwise tables, not from any booster: full of ties and frustrated cycles."""
+    """The random pairwise tables are from no booster, and full of ties and frustrated cycles."""
     rng = np.random.default_rng(seed)
     trees = []
     for _ in range(6 * variables):
@@ -171,7 +173,36 @@ def test_what_a_time_limit_leaves_unproven_is_in_the_gap(seed):
     assert restriction.value(stopped.labels) == pytest.approx(stopped.value)
 
 
-def test_both_maximisers_agree_on_more_positions_than_can_be_listed():
+@pytest.mark.parametrize("radius", [0, 1, 2, None])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_program_out_of_time_gives_the_best_known_and_what_is_not_proven(seed, radius):
+    booster, codes = fit(seed, depth=3)
+    base, free = codes[0], np.array([6, 2, 4])
+    restriction = restrict(parse(booster, CATEGORIES), base, free)
+    center = center_of(restriction, base)
+    optimum = maximize_leaf_mip(restriction, center=center, radius=radius)
+    stopped = maximize_leaf_mip(restriction, center=center, radius=radius, time_limit=0.0)
+    assert (stopped.labels != center).sum() <= (3 if radius is None else radius)
+    assert restriction.value(stopped.labels) == pytest.approx(stopped.value)
+    every = all_codes(base, free)
+    one_away = every[(every != base).sum(1) <= (1 if radius is None else min(radius, 1))]
+    assert stopped.value >= booster.predict(matrix(one_away)).max() - SINGLE
+    assert stopped.value <= optimum.value + 1e-9 <= stopped.upper_bound + 2e-9
+
+
+def test_a_program_out_of_time_proposes_no_tried_code():
+    booster, codes = fit(0, depth=3)
+    base, free = codes[0], np.array([6, 2, 4])
+    ensemble = parse(booster, CATEGORIES)
+    tried = base[None]
+    restriction = restrict(ensemble, base, free, tried)
+    center = center_of(restriction, base)
+    stopped = maximize_leaf_mip(restriction, center=center, radius=1, time_limit=0.0)
+    assert (stopped.labels != center).sum() == 1
+    assert maximize_leaf_mip(restriction, center=center, radius=0, time_limit=0.0) is None
+
+
+def test_both_maximizers_agree_on_more_positions_than_can_be_listed():
     booster, codes = fit(3, rounds=60)
     ensemble = parse(booster, CATEGORIES)
     for base in codes[:3]:

@@ -147,7 +147,7 @@ def test_a_row_of_images_comes_back_as_it_was():
 
 
 class Store:
-    """As much of an image store as a scorer asks for: the label is the third of the brightness."""
+    """The part of an image store that a scorer uses. The label is the third of the brightness."""
 
     def __init__(self, path=None, class_names=("0", "1", "5"), n=240):
         rng = np.random.default_rng(0)
@@ -205,7 +205,7 @@ def test_a_scorer_is_trained_once_and_a_wrong_file_is_refused(tmp_path):
 
 def test_a_wrong_setting_is_named_with_the_right_ones():
     with pytest.raises(
-        ValueError, match="'fre' is no setting of latent optimisation; its settings: method, free"
+        ValueError, match="'fre' is no setting of latent optimization; its settings: method, free"
     ):
         parse_config({"fre": 8})
     with pytest.raises(ValueError, match="the method is 'gan'; it must be one of vqvae-retrained"):

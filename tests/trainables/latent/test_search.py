@@ -92,6 +92,15 @@ def test_a_trust_radius_bounds_the_changes():
         assert (search.propose(base).latent != base).sum() <= 1
 
 
+def test_out_of_time_the_best_known_is_proposed_and_the_gap_tells_what_is_not_proven():
+    search = discrete(trust_radius=1, time_limit=0.0)
+    base = search.codes[0]
+    proposal = search.propose(base)
+    assert (proposal.latent != base).sum() <= 1
+    assert proposal.predicted >= search.predict(base[None])[0]
+    assert 1e-6 < proposal.gap < np.inf
+
+
 def test_of_codes_that_the_surrogate_cannot_tell_apart_the_base_or_the_most_frequent_is_taken():
     search = discrete(free=1)
     proposal = search.propose(search.codes[0])

@@ -36,7 +36,7 @@ def fitted(model_class, config, x, **options):
 
 
 def ppca_by_hand(X, q):
-    """Return μ and C = WWᵀ + σ²I of highest likelihood (Tipping & Bishop 1999, eqs. 7 and 8), in NumPy alone."""
+    """Return μ and C = WWᵀ + σ²I of highest likelihood (Tipping & Bishop 1999, eqs. 7 and 8), by NumPy."""
     mean = X.mean(0)
     variances, axes = np.linalg.eigh(np.cov(X.T))
     noise = variances[:-q].mean()
@@ -170,7 +170,7 @@ def test_settings_that_cannot_be():
 
 @pytest.mark.skipif(not MNIST.exists(), reason=f"MNIST is not at {MNIST}")
 def test_ppca_on_mnist_is_the_papers_row():
-    """The −4329.66 of [PML] is 0.33 nats above the exact fit, and its MSE, 3629.25, is that of drawn latents."""
+    """The −4329.66 of [PML] is 0.33 nats above the exact fit, and its MSE, 3629.25, is of drawn latents."""
 
     def read(name):
         with gzip.open(MNIST / f"{name}-images-idx3-ubyte.gz") as file:

@@ -95,7 +95,7 @@ def test_quantising_takes_the_nearest_entry():
 
 
 def test_who_gets_which_gradient():
-    """The decoder's goes straight through to the encoder, the codebook has its own loss, the encoder commitment."""
+    """The encoder gets the decoder's and the commitment loss's, and the codebook that of its own loss."""
     quantizer = VectorQuantizer(7, 3, "gradient")
     z = latents().requires_grad_()
     weight = latents(seed=1)
