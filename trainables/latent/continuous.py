@@ -65,7 +65,7 @@ class ContinuousSearch:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(self.latents)
-        self.density = _Density(mixture)
+        self.density = MixtureDensity(mixture)
         self.threshold = float(np.quantile(mixture.score_samples(self.latents), self.settings.excluded_share))
         self.offset, self.scale = self.latents.mean(0), self.latents.std(0) + 1e-8
         self._build(seed=int(rng.integers(2**31)))
@@ -159,7 +159,7 @@ class ContinuousSearch:
     def _log_improvement(self, z: Tensor) -> Tensor:
         """Return the log of expected improvement, which does not underflow: (n, M) -> (n,)."""
         mean, std = self.predict(z)
-        return std.log() + _log_h((mean - self.best) / std)
+        return std.log() + log_h((mean - self.best) / std)
 
     def _climb(self, origin: NDArray[np.float64]) -> NDArray[np.float64]:
         def with_gradient(
@@ -190,7 +190,7 @@ class ContinuousSearch:
             return self.density(torch.from_numpy(np.asarray(z, dtype=np.float64))).numpy()
 
 
-class _Density:
+class MixtureDensity:
     """The log-density of a fitted mixture as a differentiable function, (n, M) -> (n,)."""
 
     def __init__(self, mixture: GaussianMixture):
@@ -208,7 +208,7 @@ class _Density:
         return torch.logsumexp(self.log_weights + log_normal, 1)
 
 
-def _log_h(u: Tensor) -> Tensor:
+def log_h(u: Tensor) -> Tensor:
     """Return log(φ(u) + u·Φ(u)). Below −20 it uses the asymptote φ(u)/u²·(1 − 3/u²), above 30 u itself."""
     safe = u.clamp(-20.0, 30.0)
     log_phi = -0.5 * safe.square() - 0.5 * math.log(2 * math.pi)

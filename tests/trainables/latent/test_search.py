@@ -10,8 +10,9 @@ from scipy.stats import norm
 from sklearn.linear_model import BayesianRidge
 from sklearn.mixture import GaussianMixture
 
-from trainables.latent.continuous import ContinuousSearch, ContinuousSettings, _Density, _log_h
+from trainables.latent.continuous import ContinuousSearch, ContinuousSettings, MixtureDensity, log_h
 from trainables.latent.discrete import DiscreteSearch, DiscreteSettings
+from trainables.latent.ensemble import Restriction
 from trainables.latent.weighting import rank_weights
 
 POSITIONS, CATEGORIES = 6, 8
@@ -106,8 +107,6 @@ def test_of_codes_that_the_surrogate_cannot_tell_apart_the_base_or_the_most_freq
     proposal = search.propose(search.codes[0])
     position = search.free_positions()[0]
     search.codes[:, position] = 3
-    from trainables.latent.ensemble import Restriction
-
     classes = [[np.array([1, 3, 5]), np.array([0, 2, 4, 6, 7])]]
     restriction = Restriction((position,), 0.0, [], classes, np.empty((0, 1), dtype=int))
     base = search.codes[0].copy()
@@ -122,7 +121,7 @@ def test_of_codes_that_the_surrogate_cannot_tell_apart_the_base_or_the_most_freq
 def test_log_of_expected_improvement_does_not_underflow(u):
     mpmath.mp.dps = 60
     exact = mpmath.log(mpmath.npdf(u) + u * mpmath.ncdf(u))
-    assert float(_log_h(torch.tensor(u, dtype=torch.float64))) == pytest.approx(float(exact), rel=2e-6)
+    assert float(log_h(torch.tensor(u, dtype=torch.float64))) == pytest.approx(float(exact), rel=2e-6)
 
 
 def test_the_density_is_the_mixtures():
@@ -130,7 +129,7 @@ def test_the_density_is_the_mixtures():
     z = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 3)) + rng.integers(2, size=(200, 1)) * 4
     mixture = GaussianMixture(3, random_state=0).fit(z)
     torch.testing.assert_close(
-        _Density(mixture)(torch.from_numpy(z)), torch.from_numpy(mixture.score_samples(z))
+        MixtureDensity(mixture)(torch.from_numpy(z)), torch.from_numpy(mixture.score_samples(z))
     )
 
 
