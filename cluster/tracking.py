@@ -22,12 +22,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import tyro
 
 from cluster.background import BackgroundError, Owner, only_one, run_detached
 from latentune import called
+from trainables.data.addresses import secret_in
 
 PROGRAM = "python -m cluster.tracking"
 START_SECONDS = 180  # importing MLflow took 10 s on two cores; a cold disk takes several times as long
@@ -65,11 +65,18 @@ class TrackingConfig:
     def __post_init__(self):
         if not 0 < self.port < 65536:
             raise TrackingError(f"--port is {self.port}; it must be between 1 and 65535")
-        if self.backend_store_uri and urlsplit(self.backend_store_uri).password:
-            raise TrackingError(
-                "--backend-store-uri holds a password, which every user of this machine could read in the "
-                "process list; set the environment variable MLFLOW_BACKEND_STORE_URI instead"
-            )
+        for name, remedy in (
+            ("backend_store_uri", "set the environment variable MLFLOW_BACKEND_STORE_URI instead"),
+            (
+                "artifacts_destination",
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead",
+            ),
+        ):
+            if what := secret_in(getattr(self, name) or ""):
+                raise TrackingError(
+                    f"--{name.replace('_', '-')} holds a secret, {what}, which every user of this machine "
+                    f"could read in the process list; {remedy}"
+                )
         if self.follow and not self.follow.rpartition(":")[2].isdigit():
             raise TrackingError(f"--follow is {self.follow!r}; it must be host:port")
 

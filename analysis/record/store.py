@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables.data.addresses import secret_in
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -30,6 +32,11 @@ def connect(tracking_uri: str | None = None) -> "MlflowClient":
     database, or try for minutes.
     """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
+    if what := secret_in(uri):
+        raise AnalysisError(
+            f"MLflow's address holds a secret, {what}, which reports would show: leave it out, and set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or PGPASSWORD for PostgreSQL."
+        )
     if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///"))
         if not path.is_file():

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from searchers.record.files import write_whole
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, UsageError
+from trainables.data.addresses import secret_in
 
 UNKNOWN_TO_RESUME = ("preset", "resume", "dry_run", "name")
 STORED = "sweep.json"  # in a sweep's folder: what `resolve` reads when it is resumed
@@ -25,11 +25,7 @@ def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str
     resumed sweep is given other settings than it began with or is another program's, and where a password
     would get into the record.
     """
-    if urlsplit(config.tracking_uri).password is not None:
-        raise UsageError(
-            "MLflow's address holds a password, which process lists and the record would show: leave it out, "
-            "and set MLFLOW_TRACKING_PASSWORD (for a server) or PGPASSWORD (for PostgreSQL)"
-        )
+    _refuse_secrets(config)
     if config.resume is None:
         name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}"
         if (Path(config.results) / name / STORED).exists():
@@ -73,6 +69,18 @@ class Stored:
     sweep_id: str
     data_hash: str | None
     config: dict[str, Any]
+
+
+def _refuse_secrets(config: RunConfig) -> None:
+    for name, value in asdict(config).items():
+        if isinstance(value, str) and (what := secret_in(value)):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{flag} holds a secret, {what}, which process lists and the record would show: leave it out "
+                "and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (S3), GOOGLE_APPLICATION_CREDENTIALS "
+                "(Google), MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (MLflow), or PGPASSWORD "
+                "(PostgreSQL)"
+            )
 
 
 def stored(folder: Path) -> Stored | None:

@@ -126,9 +126,10 @@ def test_a_killed_server_comes_back_and_has_all_of_it(server, tmp_path, capsys):
         (["--port", "99999"], "--port is 99999; it must be between 1 and 65535"),
         (["--follow", "head"], "--follow is 'head'; it must be host:port"),
         (
-            ["--backend-store-uri", "postgresql://me:secret@host/db"],
+            ["--backend-store-uri", "postgresql://me:hunter2@host/db"],
             "process list; set the environment variable",
         ),
+        (["--artifacts-destination", "s3://KEY:hunter2@bucket"], "a password before the @"),
         (["--folder", "/proc/nowhere"], "Nothing can be written in /proc/nowhere"),
     ],
 )
@@ -136,7 +137,7 @@ def test_what_cannot_be_is_a_sentence_and_exit_code_2(arguments, words, capsys):
     assert main(arguments) == 2
     said = capsys.readouterr().err
     assert words in said
-    assert "secret" not in said
+    assert "hunter2" not in said
 
 
 def test_a_taken_port_is_named(tmp_path, capsys):

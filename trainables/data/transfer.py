@@ -12,6 +12,7 @@ import pyarrow as pa
 from filelock import FileLock
 from pyarrow import fs
 
+from trainables.data.addresses import secret_in
 from trainables.data.progress import byte_bar
 from trainables.data.store import DataError, ImageStore, sync
 
@@ -82,6 +83,11 @@ def publish(store: ImageStore, uri: str, *, progress: bool | None = None) -> str
 
 
 def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
+    if what := secret_in(uri):
+        raise DataError(
+            f"The address holds a secret, {what}: leave it out, and set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY (S3) or GOOGLE_APPLICATION_CREDENTIALS (Google)"
+        )
     try:
         return fs.FileSystem.from_uri(uri)
     except (OSError, pa.ArrowException) as error:

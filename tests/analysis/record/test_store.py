@@ -11,6 +11,12 @@ def test_no_database_is_made_where_there_is_none(tmp_path):
     assert not (tmp_path / "absent.db").exists()
 
 
+def test_a_secret_stays_out_of_reports():
+    with pytest.raises(AnalysisError, match="the parameter password, which reports would show") as error:
+        connect("postgresql://host/db?password=hunter2")
+    assert "hunter2" not in str(error.value)
+
+
 def test_a_server_that_is_away_is_said_to_be(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(AnalysisError, match=r"MLflow at http://127.0.0.1:9 does not answer"):

@@ -90,8 +90,18 @@ def test_gpus_that_no_trial_asks_for_are_spoken_of(config, monkeypatch):
     assert "GPUs stay unused" in console.file.getvalue()
 
 
-def test_a_password_stays_out_of_the_record():
-    with pytest.raises(UsageError, match="MLFLOW_TRACKING_PASSWORD") as error:
-        resolve(SweepConfig(tracking_uri="https://me:secret@host:5000"), SweepConfig(), PROGRAM)
-    assert "secret" not in str(error.value)
-    resolve(SweepConfig(tracking_uri="https://host:5000"), SweepConfig(), PROGRAM)
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("tracking_uri", "https://me:hunter2@host:5000"),
+        ("tracking_uri", "postgresql://host/db?password=hunter2"),
+        ("storage", "s3://KEY:hunter2/x@bucket/folder"),
+        ("dataset", "s3://bucket/faces?secret_key=hunter2"),
+        ("data_root", "https://host/?token=hunter2"),
+    ],
+)
+def test_a_secret_stays_out_of_the_record(name, address):
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} holds a secret, .*PGPASSWORD") as error:
+        resolve(SweepConfig(**{name: address}), SweepConfig(), PROGRAM)
+    assert "hunter2" not in str(error.value)
+    resolve(SweepConfig(tracking_uri="https://host:5000", storage="s3://bucket/x"), SweepConfig(), PROGRAM)

@@ -106,6 +106,7 @@ def test_an_object_store(tmp_path, published, monkeypatch):
             "'ftp://host/s.arrow' is no storage address .*it should look like file:///path",
         ),
         ("file:///a b", "is no storage address"),
+        ("s3://KEY:SE/CRET@bucket/s.arrow", "holds a secret, a password before the @: leave it out"),
     ],
 )
 def test_addresses_that_lead_nowhere(tmp_path, uri, message):
