@@ -29,17 +29,25 @@ P = 1e-4 * np.array(
 
 @dataclass(frozen=True)
 class Problem:
-    """`noise`: standard deviation that is added to each evaluation. Regret is measured without it."""
+    """`noise`: standard deviation of an evaluation at the optimum, to which `growth` times the regret is added.
+
+    Regret is measured without noise.
+    """
 
     name: str
     space: Space
     function: Callable[[dict], float]
     optimum: float
     noise: float = 0.0
+    growth: float = 0.0
 
     def regret(self, config: dict) -> float:
         """How much worse than the optimum a configuration truly is."""
         return self.function(config) - self.optimum
+
+    def deviation(self, config: dict) -> float:
+        """Return the standard deviation of an evaluation at this configuration."""
+        return self.noise + self.growth * self.regret(config)
 
 
 def branin(config: dict) -> float:

@@ -7,25 +7,13 @@ the centre, off the bounds and off Sobol points.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.searchers.problems import Problem, branin
-from searchers.space import Choice, Integer, Real, Space
+from searchers.bayesopt.space import Choice, Integer, Real, Space
 
 SHIFT = np.array([0.37, 0.62, 0.29, 0.71, 0.44])  # where the optimum of the shifted functions lies
-
-
-@dataclass(frozen=True)
-class Heteroscedastic(Problem):
-    """`noise` is the standard deviation at the optimum; `growth` adds that share of the regret to it."""
-
-    growth: float = 0.0
-
-    def deviation(self, config: dict) -> float:
-        """Return the standard deviation of an evaluation at this configuration."""
-        return self.noise + self.growth * self.regret(config)
 
 
 def cube(d: int) -> Space:
@@ -142,10 +130,10 @@ WEAK_SPOTS = {
         Problem("styblinski 5-d", cube(5), on_cube(styblinski, 5), -39.16616570377142 * 5),
         Problem("griewank 5-d", cube(5), on_cube(griewank, 5), 0.0),
         Problem("log rosenbrock 4-d", cube(4), on_cube(log_rosenbrock, 4), 0.0),
-        Heteroscedastic("noisy branin", BRANIN_SPACE, branin, 0.39788735772973816, noise=0.5, growth=0.3),
-        Heteroscedastic("noisy bowl 4-d", cube(4), on_cube(bowl, 4), 0.0, noise=0.02, growth=0.5),
-        Heteroscedastic("noisy ackley 3-d", cube(3), on_cube(ackley, 3), 0.0, noise=0.3, growth=0.2),
-        Heteroscedastic("noisy valley", Space([Real("beta", 0.1, 1000, log=True)]), valley, 0.0, noise=0.5, growth=0.3),
+        Problem("noisy branin", BRANIN_SPACE, branin, 0.39788735772973816, noise=0.5, growth=0.3),
+        Problem("noisy bowl 4-d", cube(4), on_cube(bowl, 4), 0.0, noise=0.02, growth=0.5),
+        Problem("noisy ackley 3-d", cube(3), on_cube(ackley, 3), 0.0, noise=0.3, growth=0.2),
+        Problem("noisy valley", Space([Real("beta", 0.1, 1000, log=True)]), valley, 0.0, noise=0.5, growth=0.3),
         Problem("ackley 2-d", cube(2), on_cube(ackley, 2), 0.0),
     )
 }

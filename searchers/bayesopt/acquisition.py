@@ -1,11 +1,12 @@
 """What a trial at x would be worth, and the search for the best x.
 
-All functions here are to be maximised and think of an objective that is minimised: `best` is the incumbent's
+All functions here are to be maximized and think of an objective that is minimized: `best` is the incumbent's
 value, an improvement is below it. Symbols as in `gp.py`; z = (best − mean)/std.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import minimize
@@ -13,7 +14,7 @@ from scipy.spatial import cKDTree
 from scipy.special import erfcx, log_ndtr, logsumexp, ndtr
 from scipy.stats import qmc
 
-from searchers.bayesopt.gp import GaussianProcess, Hyperparameters
+from searchers.bayesopt.gp import Hyperparameters
 from searchers.bayesopt.space import Space
 
 CANDIDATES = 512
@@ -49,6 +50,18 @@ def expected_improvement(mean: np.ndarray, variance: np.ndarray, best: float) ->
     return np.exp(log_expected_improvement(mean, variance, best))
 
 
+class Process(Protocol):
+    """A posterior that an acquisition asks: one Gaussian process, a mixture, or that of learning curves."""
+
+    hyper: Any  # with lengthscales (d,)
+
+    def posterior(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean, (m,) or (m, S), and variance, (m,), at U (m, d)."""
+
+    def gradient(self, u: np.ndarray) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+        """Return mean (S,), variance, and their gradients (d, S) and (d,) at one point u (d,)."""
+
+
 @dataclass(frozen=True)
 class LogEI:
     """Log expected improvement, averaged over the GP's S draws at pending points, if it has any.
@@ -56,7 +69,7 @@ class LogEI:
     `best` (S,): each draw's incumbent.
     """
 
-    gp: GaussianProcess
+    gp: Process
     best: np.ndarray
 
     def values(self, U: np.ndarray) -> np.ndarray:
@@ -82,9 +95,9 @@ class LogEI:
 
 @dataclass(frozen=True)
 class LowerConfidenceBound:
-    """−(mean − √κ std), averaged over draws (Srinivas et al. 2010; upper bound where one maximises)."""
+    """−(mean − √κ std), averaged over draws (Srinivas et al. 2010; upper bound where one maximizes)."""
 
-    gp: GaussianProcess
+    gp: Process
     kappa: float = 4.0
 
     def values(self, U: np.ndarray) -> np.ndarray:
@@ -130,7 +143,7 @@ def candidates(space: Space, around: np.ndarray, rng: np.random.Generator, m: in
     return np.vstack([spread, space.snap(near)])
 
 
-def maximise(
+def maximize(
     acquisition: Acquisition,
     space: Space,
     around: np.ndarray,
@@ -257,7 +270,7 @@ def replicate_radius(hyper: Hyperparameters, noise: np.ndarray, space: Space) ->
     return np.where(continuum, np.clip(radius, SAME, MOST_APART), SAME)
 
 
-def best_of(gp: GaussianProcess, X: np.ndarray) -> np.ndarray:
+def best_of(gp: Process, X: np.ndarray) -> np.ndarray:
     """Return the lowest posterior mean at X (n, d) in each draw, (S,): the incumbent's value."""
     mean, _ = gp.posterior(X)
     return mean.reshape(len(X), -1).min(axis=0)

@@ -113,19 +113,11 @@ class GaussianProcess:
     def inverse(self) -> np.ndarray:
         """K⁻¹, (n, n), computed once: products with it are cheaper than triangular solutions."""
         if not hasattr(self, "_inverse"):
-            self._inverse = _inverse(self.L)
+            self._inverse = inverse_of(self.L)
         return self._inverse
 
     def _embed(self, U: np.ndarray) -> np.ndarray:
-        """Return coordinates whose Euclidean distance is the scaled one; categories become one-hot."""
-        w = self.hyper.lengthscales
-        if not self.levels.any():
-            return U / w
-        columns = [U[:, self.levels == 0] / w[self.levels == 0]]
-        for j in np.flatnonzero(self.levels):
-            index = np.minimum(U[:, j] * self.levels[j], self.levels[j] - 1).astype(int)
-            columns.append(np.eye(self.levels[j])[index] / (w[j] * math.sqrt(2.0)))
-        return np.hstack(columns)
+        return embed(U, self.hyper.lengthscales, self.levels)
 
     def _kernel(self, A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         k, slope = kernel(self.kind, squared_distances(A, B))
@@ -168,7 +160,7 @@ class GaussianProcess:
         variance_gradient[ordered] = -2.0 * (dk.T @ projected)
         return k @ alpha, float(variance), mean_gradient, variance_gradient
 
-    def fantasise(self, P: np.ndarray, normals: np.ndarray) -> "GaussianProcess":
+    def fantasize(self, P: np.ndarray, normals: np.ndarray) -> "GaussianProcess":
         """Return this GP with joint draws of noisy values at pending points P (p, d) taken as observed.
 
         `normals` (S, p) are standard normal numbers. Rows X come to n + p; y to (n + p, S).
@@ -193,6 +185,25 @@ class GaussianProcess:
         y = (mean + normals @ cholesky(covariance, lower=True).T).T
         hyper = replace(self.hyper, noise=still)
         return GaussianProcess(points, y, np.zeros(len(points)), hyper, self.levels, self.kind)
+
+
+def embed(U: np.ndarray, lengthscales: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return coordinates whose Euclidean distance is the scaled one; categories become one-hot."""
+    if not levels.any():
+        return U / lengthscales
+    columns = [U[:, levels == 0] / lengthscales[levels == 0]]
+    for j in np.flatnonzero(levels):
+        index = np.minimum(U[:, j] * levels[j], levels[j] - 1).astype(int)
+        columns.append(np.eye(levels[j])[index] / (lengthscales[j] * math.sqrt(2.0)))
+    return np.hstack(columns)
+
+
+def distances_by_dimension(X: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return squared distances in each dimension, (d, n, n); 1 between different categories."""
+    D = (X.T[:, :, None] - X.T[:, None, :]) ** 2
+    for j in np.flatnonzero(levels):
+        D[j] = D[j] > 1e-12
+    return D
 
 
 def squared_distances(A: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -225,7 +236,7 @@ def negative_log_posterior(
     except np.linalg.LinAlgError:
         return 1e10, np.zeros_like(theta)
     alpha = cho_solve((L, True), y)
-    A = np.outer(alpha, alpha) - _inverse(L)  # d log p / dK = A/2
+    A = np.outer(alpha, alpha) - inverse_of(L)  # d log p / dK = A/2
     AS = A * slope
     gradient = np.empty_like(theta)
     gradient[:d] = -scale * inverse_squared * (D.reshape(d, -1) @ AS.ravel())
@@ -257,9 +268,7 @@ def fit(
     """
     d = X.shape[1]
     prior = prior or Prior()
-    D = (X.T[:, :, None] - X.T[:, None, :]) ** 2
-    for j in np.flatnonzero(levels):
-        D[j] = D[j] > 1e-12
+    D = distances_by_dimension(X, levels)
     begin = [prior.parameters(d)[0]]
     begin += [np.log(np.concatenate([h.lengthscales, [h.scale, h.noise]])) for h in starts]
     limits = [LENGTHSCALE_BOUNDS] * d + [SCALE_BOUNDS, NOISE_BOUNDS]
@@ -281,7 +290,7 @@ def fit(
     return Hyperparameters(values[:d], float(values[d]), float(values[d + 1]), mean), -float(best.fun)
 
 
-def _inverse(L: np.ndarray) -> np.ndarray:
+def inverse_of(L: np.ndarray) -> np.ndarray:
     """Return (L Lᵀ)⁻¹ from the lower Cholesky factor."""
     half, info = dpotri(np.asfortranarray(L), lower=1)
     if info:

@@ -1,16 +1,16 @@
 """What the searcher knows of each trial: its configuration, every row it reported, and how it ended.
 
-Plain data that JSON holds exactly, and the rules by which rows become the surrogate's training set.
+Plain data that JSON holds exactly, and the training set of a surrogate that takes one value of each trial.
 Pure: no Ray here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-RUNNING, ENDED, FAILED = "running", "ended", "failed"
+RUNNING, PAUSED, ENDED, FAILED = "running", "paused", "ended", "failed"
 LIMIT = 1e100  # its square is still a number: beyond it, a value is a diverged model's
 WHOLE = 0  # the epoch of a value from elsewhere, which counts as fully trained
 
@@ -63,12 +63,29 @@ class History:
     def report(
         self, trial_id: str, epoch: int, values: Sequence[float], errors: Sequence[float] | None
     ) -> None:
-        """Note a row; the last of several with one epoch stays."""
+        """Note a row; the last of several with one epoch stays.
+
+        A trial that had failed runs again. One that had ended is over; its row may make it bad.
+        """
         trial = self.trials[trial_id]
         trial.rows[int(epoch)] = [float(v) for v in values]
         trial.heard = self.ended
         if errors is not None:
             trial.errors[int(epoch)] = [float(e) for e in errors]
+        if trial.state == FAILED:
+            trial.state = RUNNING
+        elif trial.state == ENDED and not usable(trial.last):
+            trial.state = FAILED
+
+    def pause(self, trial_id: str) -> None:
+        """Note that a trial waits to be gone on with: what it has shown counts, and it is not pending."""
+        if self.trials[trial_id].state == RUNNING:
+            self.trials[trial_id].state = PAUSED
+
+    def resume(self, trial_id: str) -> None:
+        """Note that a paused trial goes on."""
+        trial = self.trials[trial_id]
+        trial.state, trial.heard = RUNNING, self.ended
 
     def end(self, trial_id: str, failed: bool) -> None:
         """Note that a trial is over: `failed`, or its last row not `usable`, marks its configuration as bad.
@@ -79,7 +96,7 @@ class History:
         if not failed and not trial.rows:
             del self.trials[trial_id]
             return
-        if trial.state == RUNNING:
+        if trial.state in (RUNNING, PAUSED):
             self.ended += 1
         broken = bool(trial.rows) and not usable(trial.last)
         trial.state = FAILED if failed or broken else ENDED
@@ -138,69 +155,7 @@ def _rows(trials: list[Trial], epochs: list[int], floor: Sequence[float] | None)
 
 
 def last_value(history: History, floor: Sequence[float] | None = None) -> Rows:
-    """A stopped trial counts with its last value, as if it had been trained to the end."""
-    ended = [t for t in history.trials.values() if t.state == ENDED]
+    """A stopped or paused trial counts with its last value, as if it had been trained to the end."""
+    halted = [t for t in history.trials.values() if t.state in (ENDED, PAUSED)]
+    ended = [t for t in halted if t.rows and usable(t.last)]
     return _rows(ended, [t.epoch for t in ended], floor)
-
-
-def finals_only(history: History, floor: Sequence[float] | None = None) -> Rows:
-    """A stopped trial teaches nothing; until a trial is finished, all count with their last values."""
-    final = history.final_epoch()
-    whole = [t for t in history.trials.values() if t.state == ENDED and t.epoch in (final, WHOLE)]
-    return _rows(whole, [t.epoch for t in whole], floor) if whole else last_value(history, floor)
-
-
-def highest_rung(history: History, floor: Sequence[float] | None = None) -> Rows:
-    """All that reached it count with their value at one epoch, the latest that enough have reached.
-
-    Enough is d + 2, d dimensions (Falkner, Klein & Hutter 2018, BOHB, §3.2). Running trials count, too,
-    and of failed ones none.
-    """
-    trials = [t for t in history.trials.values() if t.state != FAILED]
-    enough = len(trials[0].codes) + 2 if trials else 0
-    reached: dict[int, list[Trial]] = {}
-    for trial in trials:
-        for epoch in trial.finite_rows():
-            reached.setdefault(epoch, []).append(trial)
-    epochs = [epoch for epoch, those in reached.items() if len(those) >= enough and epoch != WHOLE]
-    if not epochs:
-        return last_value(history, floor)
-    rung = max(epochs)
-    chosen = reached[rung] + [t for t in reached.get(WHOLE, []) if t not in reached[rung]]
-    return _rows(chosen, [rung if rung in t.rows else WHOLE for t in chosen], floor)
-
-
-def extrapolated(history: History, floor: Sequence[float] | None = None) -> Rows:
-    """A stopped trial counts with its last value, less what others still gained from that epoch to the end.
-
-    The gain is the median over trials that went further, from rung to rung; its spread adds to the error.
-    """
-    rows = last_value(history, floor)
-    final = history.final_epoch()
-    values, variances = rows.values.copy(), rows.variances.copy()
-    finite = [t.finite_rows() for t in history.trials.values()]
-    for i, trial in enumerate(rows.trials):
-        epoch = trial.epoch
-        while epoch not in (final, WHOLE):
-            further = [(max(f), f) for f in finite if epoch in f and max(f) > epoch]
-            if len(further) < 2:
-                break
-            goal = max(e for e, _ in further)
-            gains = [np.subtract(f[goal], f[epoch]) for _, f in further if goal in f]
-            if len(gains) < 3:  # too few went so far: take the epoch to which three went
-                goal = sorted((e for e, _ in further), reverse=True)[min(2, len(further) - 1)]
-                gains = [np.subtract(f[goal], f[epoch]) for _, f in further if goal in f]
-            if not gains:
-                break
-            values[i] += np.median(gains, axis=0)
-            variances[i] += np.square(1.4826 * np.median(np.abs(gains - np.median(gains, axis=0)), axis=0))
-            epoch = goal
-    return Rows(rows.trials, values, variances)
-
-
-EARLY_STOPS: dict[str, Callable[..., Rows]] = {
-    "last_value": last_value,
-    "finals_only": finals_only,
-    "highest_rung": highest_rung,
-    "extrapolated": extrapolated,
-}

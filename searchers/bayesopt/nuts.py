@@ -14,7 +14,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from searchers.bayesopt.gp import GaussianProcess, Hyperparameters, Prior, fit, negative_log_posterior
+from searchers.bayesopt.gp import (
+    GaussianProcess,
+    Hyperparameters,
+    Prior,
+    distances_by_dimension,
+    fit,
+    negative_log_posterior,
+)
 
 SAMPLES, WARMUP, DRAWS = 128, 64, 16  # steps of the chain, steps that tune it before, draws that are kept
 TREE_DEPTH = 5  # at most 31 gradients a step: in so few dimensions longer paths are not worth their time
@@ -40,7 +47,7 @@ class SampledGaussianProcess:
         )
 
     def posterior(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and variance of f at U (m, d): (m,) or, after `fantasise`, (m, F); and (m,)."""
+        """Return mean and variance of f at U (m, d): (m,) or, after `fantasize`, (m, F); and (m,)."""
         each = [gp.posterior(U) for gp in self.members]
         means = np.array([mean for mean, _ in each])
         return means.mean(0), np.mean([variance for _, variance in each], axis=0) + _spread(means)
@@ -61,9 +68,9 @@ class SampledGaussianProcess:
             variance_gradients.mean(0) + between,
         )
 
-    def fantasise(self, P: np.ndarray, normals: np.ndarray) -> "SampledGaussianProcess":
+    def fantasize(self, P: np.ndarray, normals: np.ndarray) -> "SampledGaussianProcess":
         """Return the mixture with each process's joint draws at pending points P (p, d) taken as observed."""
-        return SampledGaussianProcess([gp.fantasise(P, normals) for gp in self.members])
+        return SampledGaussianProcess([gp.fantasize(P, normals) for gp in self.members])
 
 
 def _spread(means: np.ndarray) -> np.ndarray:
@@ -99,9 +106,7 @@ def sample_hyperparameters(
 
     d = X.shape[1]
     prior = prior or Prior()
-    D = (X.T[:, :, None] - X.T[:, None, :]) ** 2
-    for j in np.flatnonzero(levels):
-        D[j] = D[j] > 1e-12
+    D = distances_by_dimension(X, levels)
 
     class Potential(torch.autograd.Function):
         """−log p(θ | X, y) with the gradient that is known in closed form."""

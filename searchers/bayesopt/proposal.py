@@ -1,16 +1,19 @@
-"""What to try next, from what is known: the searcher without Ray.
+"""What to do with a free worker, from what is known: the searcher without Ray.
 
-The history's rows (`history.py`) train a Gaussian process on the unit cube (`surrogate.py`, `gp.py`); trials
-that still run are taken in as joint draws of what they may yield; the point of highest acquisition
-(`acquisition.py`) is proposed. Pure functions of the history, the settings and the number of the proposal:
-that is why a restored searcher proposes what the unrestored one would.
+The history's rows train a Gaussian process: one value of each trial (`surrogate.py`, `gp.py`) or, where values
+of several epochs are known, the learning curves (`fidelity.py`, `curve_gp.py`). Trials that run are taken in as
+joint draws of what they may yield; the point of highest acquisition (`acquisition.py`) is proposed, unless a
+paused trial promises more. Pure functions of the history, the settings and the number of the decision: that is
+why a restored searcher proposes what the unrestored one would.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 from scipy.stats import qmc
 
 from searchers.bayesopt.acquisition import (
@@ -19,18 +22,20 @@ from searchers.bayesopt.acquisition import (
     best_of,
     candidates,
     contains,
-    maximise,
+    log_expected_improvement,
+    maximize,
     normals,
     replicate_radius,
 )
-from searchers.bayesopt.history import EARLY_STOPS, FAILED, History
-from searchers.bayesopt.joint import joint
+from searchers.bayesopt.fidelity import CurveModel, fit_curves, learns_from_training
+from searchers.bayesopt.gp import Hyperparameters
+from searchers.bayesopt.history import FAILED, History, last_value
 from searchers.bayesopt.space import Space
-from searchers.bayesopt.surrogate import SURROGATES, Model, fit_model, scalarise
+from searchers.bayesopt.surrogate import SURROGATES, Model, fit_model, scalarize
 
 FANTASIES = 16
 ACQUISITIONS = ("log_ei", "noisy_ei", "ucb")
-STRATEGIES = (*EARLY_STOPS, "joint")  # for early stops
+EXPLORED = 0.2  # share of decisions that begin a trial anywhere: early epochs alone can mislead a model
 
 
 @dataclass(frozen=True)
@@ -39,19 +44,15 @@ class Settings:
 
     surrogate: str = "fitted"
     acquisition: str = "log_ei"
-    early_stops: str = "last_value"
     random_starts: int | None = None
     noise: float | None = None
     noise_key: str | None = None
     seed: int = 0
     time_attr: str = "training_iteration"
+    max_epochs: int | None = None
 
     def __post_init__(self):
-        for name, valid in (
-            ("surrogate", SURROGATES),
-            ("acquisition", ACQUISITIONS),
-            ("early_stops", STRATEGIES),
-        ):
+        for name, valid in (("surrogate", SURROGATES), ("acquisition", ACQUISITIONS)):
             value = getattr(self, name)
             if value not in valid:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, valid))}")
@@ -63,46 +64,108 @@ class Settings:
             raise ValueError(f"noise is {self.noise}; it must be a standard deviation, 0 or more")
 
 
-def propose(
+@dataclass(frozen=True)
+class Decision:
+    """Begin a trial with `codes`, or go on with the paused trial `resumes`; `fit`: for the next decision."""
+
+    codes: dict[str, Any] | None
+    resumes: str | None
+    fit: dict[str, Any] | None
+
+
+def decide(
     space: Space,
     history: History,
     settings: Settings,
     signs: np.ndarray,
     last_fit: dict[str, Any] | None,
-    index: int,
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the `index`-th proposal's codes, and the fit's state for the next call.
+    begun: int,
+    number: int,
+    paused: Sequence[str] = (),
+    begin: bool = True,
+) -> Decision:
+    """Return the `number`-th decision, after `begun` proposals; `paused` trials may be gone on with.
 
-    `signs` (objectives,): 1 for what is minimised, −1 for what is maximised.
+    `signs` (objectives,): 1 for what is minimized, −1 for what is maximized. Without `begin` only paused trials
+    are weighed, one of which there must be.
     """
-    rng = np.random.default_rng([settings.seed, index])
+    rng = np.random.default_rng([settings.seed, number])
     starts = len(space) + 2 if settings.random_starts is None else settings.random_starts
-    model, pending = None, history.pending()
-    if max(index, len(history.trials)) >= starts:
+    model: Model | CurveModel | None = None
+    explores = rng.random() < EXPLORED
+    waiting = len(history.pending())
+    if not begin or max(begun, len(history.trials)) >= starts:
         weights = rng.dirichlet(np.ones(len(signs)))
-        model, last_fit = model_of(space, history, settings, signs, last_fit, weights, len(pending))
-    if model is None:
-        return space.codes(spread(space, history, settings.seed, index)), last_fit
+        model, last_fit = model_of(space, history, settings, signs, last_fit, weights, waiting)
+    known = [trial_id for trial_id in paused if history.trials[trial_id].finite_rows()]
+    if not begin and not (isinstance(model, CurveModel) and known):
+        return Decision(None, max(paused, key=lambda i: history.trials[i].epoch), last_fit)
+    if model is None or (begin and explores and isinstance(model, CurveModel)):
+        return Decision(space.codes(spread(space, history, settings.seed, begun)), None, last_fit)
+    if isinstance(model, CurveModel):
+        return _by_curves(space, history, settings, model, rng, known, begin, last_fit)
+    return Decision(space.codes(_by_values(space, history, settings, model, rng)), None, last_fit)
+
+
+def _by_values(
+    space: Space, history: History, settings: Settings, model: Model, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the most promising point, (d,), where each trial tells one value."""
     gp, seen = model.gp, model.X
-    P = np.array([space.unit(t.codes) for t in pending]).reshape(-1, len(space))
+    P = np.array([space.unit(t.codes) for t in history.pending()]).reshape(-1, len(space))
     if settings.acquisition == "noisy_ei":
         seen = np.vstack([seen, P])
         gp = gp.draw(seen, normals(FANTASIES, len(seen), rng))
     elif len(P):
         seen = np.vstack([seen, P])
-        gp = gp.fantasise(P, normals(FANTASIES, len(P), rng))
+        gp = gp.fantasize(P, normals(FANTASIES, len(P), rng))
     acquisition = LowerConfidenceBound(gp) if settings.acquisition == "ucb" else LogEI(gp, best_of(gp, seen))
     mean, _ = model.gp.posterior(model.X)
     around = model.X[np.argsort(mean, kind="stable")[:5]]
-    u = maximise(
+    radius = replicate_radius(model.gp.hyper, model.noise, space)
+    return maximize(acquisition, space, around, rng, taken=proposed(space, history), radius=radius)
+
+
+def _by_curves(
+    space: Space,
+    history: History,
+    settings: Settings,
+    model: CurveModel,
+    rng: np.random.Generator,
+    paused: list[str],
+    begin: bool,
+    fit: dict[str, Any] | None,
+) -> Decision:
+    """Return the decision of the highest expected improvement of a final value, by the model of curves."""
+    process = model.process
+    if len(model.pending):
+        draws = normals(FANTASIES, len(model.pending), rng)
+        process = process.fantasize(model.pending, model.pending_runs, draws)
+    mean, variance = model.of_trials(process)
+    mean = mean.reshape(len(variance), -1)
+    best = mean.min(axis=0)
+    resumes, promise = None, -math.inf
+    if paused:
+        places = [next(k for k, t in enumerate(model.trials) if t is history.trials[i]) for i in paused]
+        each = log_expected_improvement(mean[places], variance[places, None], best)
+        promises = logsumexp(each, axis=1) - math.log(each.shape[1])
+        resumes, promise = paused[int(np.argmax(promises))], float(promises.max())
+    if not begin:
+        return Decision(None, resumes, fit)
+    hyper = model.process.hyper
+    acquisition = LowerConfidenceBound(process) if settings.acquisition == "ucb" else LogEI(process, best)
+    one_run = Hyperparameters(hyper.lengthscales, hyper.quality + hyper.change, hyper.luck + hyper.noise)
+    u = maximize(
         acquisition,
         space,
-        around,
+        model.U[np.argsort(model.of_trials()[0], kind="stable")[:5]],
         rng,
         taken=proposed(space, history),
-        radius=replicate_radius(model.gp.hyper, model.noise, space),
+        radius=replicate_radius(one_run, model.process.noise, space),
     )
-    return space.codes(u), last_fit
+    if resumes is not None and promise > float(LogEI(process, best).values(u[None])[0]):
+        return Decision(None, resumes, fit)
+    return Decision(space.codes(u), None, fit)
 
 
 def model_of(
@@ -113,26 +176,33 @@ def model_of(
     last_fit: dict[str, Any] | None,
     weights: np.ndarray | None = None,
     waiting: int = 0,
-) -> tuple[Model | None, dict[str, Any] | None]:
+) -> tuple[Model | CurveModel | None, dict[str, Any] | None]:
     """Return the surrogate of what is known, None before the first value, and the fit's state.
 
     Several objectives become one by `weights` (objectives,); without weights it is of the first one.
     `waiting`: the trials in flight, for a model that is to propose; see `fit_model`.
     """
     floor = None if settings.noise is None else [settings.noise] * len(signs)
-    if settings.early_stops == "joint":
-        rows = joint(space, history, signs, floor)
-    else:
-        rows = EARLY_STOPS[settings.early_stops](history, floor)
+    if last_fit and len(signs) > 1:  # it was of other weights: a start for this one, no more
+        last_fit = {**last_fit, "rows": math.inf}
+    if settings.surrogate == "fitted" and learns_from_training(history):
+        return fit_curves(
+            space,
+            history,
+            signs,
+            floor=floor,
+            weights=weights,
+            max_epochs=settings.max_epochs,
+            last_fit=last_fit,
+        )
+    rows = last_value(history, floor)
     if not len(rows):
         return None, last_fit
     failed = [t for t in history.trials.values() if t.state == FAILED]
     if weights is None or len(signs) == 1:
         y, variances = signs[0] * rows.values[:, 0], rows.variances[:, 0]
     else:
-        y, variances = scalarise(signs * rows.values, rows.variances, weights)
-    if last_fit and len(signs) > 1:  # it was of other weights: a start for this one, no more
-        last_fit = {**last_fit, "rows": math.inf}
+        y, variances = scalarize(signs * rows.values, rows.variances, weights)
     return fit_model(settings.surrogate, space, rows.trials, failed, y, variances, last_fit, waiting)
 
 

@@ -1,7 +1,7 @@
-"""Bayesian optimisation as a Ray Tune searcher: right about noise, waiting trials and early stops.
+"""Bayesian optimization as a Ray Tune searcher: right about noise, waiting trials and partial training.
 
-How a proposal comes about is in `proposal.py`; here is what Tune calls, and the state. Whatever is in
-`get_state` is all there is: a restored searcher proposes what the unrestored one would.
+How a decision comes about is in `proposal.py`; here is what Tune calls, and the state. `get_state` is the complete
+state; restoring it reproduces the next proposals.
 """
 
 import json
@@ -9,40 +9,26 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from ray.tune.search import Searcher
 
-from searchers.bayesopt.acquisition import best_of, expected_improvement
-from searchers.bayesopt.history import ENDED, FAILED, RUNNING, WHOLE, History
-from searchers.bayesopt.proposal import Settings, model_of, propose, spread
+from searchers.bayesopt import space_json
+from searchers.bayesopt.answers import Answers
+from searchers.bayesopt.history import WHOLE, History
+from searchers.bayesopt.proposal import Settings, decide, spread
 from searchers.bayesopt.space import Dimension, Space, SpaceError
-from searchers.bayesopt.surrogate import Model
 from searchers.bayesopt.tune_space import has_dimensions, read_space
 
 logger = logging.getLogger(__name__)
 MODES = ("min", "max")
+VERSION = 2  # of the state
 
 
-@dataclass(frozen=True)
-class Observation:
-    """A trial as the searcher sees it: the value is the last one, in the metric's own units.
-
-    `others`: the further objectives' values, in the order they were named.
-    """
-
-    trial_id: str
-    config: dict[str, Any]
-    value: float
-    epoch: int
-    state: Literal["running", "stopped", "finished", "failed"]
-    others: tuple[float, ...] = ()
-
-
-class BayesOptSearch(Searcher):
+class BayesOptSearch(Answers, Searcher):
     """Bayesian optimisation of one reported key.
 
     Args:
@@ -55,8 +41,6 @@ class BayesOptSearch(Searcher):
             raw axis, fixed), "matern" (ν = 5/2, ℓ = 1 on the unit cube, fixed) or "nuts" (hyperparameters
             are drawn from their posterior; needs Pyro).
         acquisition: "log_ei", "noisy_ei" (f is drawn at noisy rows, too) or "ucb".
-        early_stops: what a trial teaches that was stopped early: "last_value", "finals_only",
-            "highest_rung", "extrapolated", "joint".
         noise: standard deviation of the metric's own sampling noise, where it is known.
         noise_key: reported key that holds it for each result; results without the key take `noise`.
         seed: of everything random.
@@ -64,6 +48,9 @@ class BayesOptSearch(Searcher):
             list of values, epoch by epoch. Those outside the space are left out. See `warm_start.py`.
         objectives: further reported keys and their modes; proposals then look for the whole Pareto front.
         time_attr: the reported key that counts epochs.
+        max_epochs: the epochs of a full training; None takes Tune's stopping criterion, or else the most that
+            any trial reached.
+        seed_key: the setting that holds a trial's own seed, which `replicate` changes.
 
     Raises SpaceError for a space or a first point that cannot be used, ValueError for an unknown setting.
     """
@@ -78,30 +65,32 @@ class BayesOptSearch(Searcher):
         random_starts: int | None = None,
         surrogate: str = "fitted",
         acquisition: str = "log_ei",
-        early_stops: str = "last_value",
         noise: float | None = None,
         noise_key: str | None = None,
         seed: int = 0,
         warm_start: Sequence[tuple[Mapping[str, Any], float | Sequence[float]]] | None = None,
         objectives: Mapping[str, Literal["min", "max"]] | None = None,
         time_attr: str = "training_iteration",
+        max_epochs: int | None = None,
+        seed_key: str = "seed",
     ):
         self.objectives = dict(objectives or {})
         for name, value in (("mode", mode or "min"), *self.objectives.items()):
-            if value not in MODES:
-                raise ValueError(f"{name} is {value!r}; it must be one of 'min', 'max'")
+            _check_mode(name, value)
         super().__init__(metric=metric, mode=mode)
         self.settings = Settings(
-            surrogate, acquisition, early_stops, random_starts, noise, noise_key, seed, time_attr
+            surrogate, acquisition, random_starts, noise, noise_key, seed, time_attr, max_epochs
         )
+        self.seed_key = seed_key
         self.points_to_evaluate = [dict(p) for p in points_to_evaluate or ()]
         self.first: list[dict[str, Any]] = []  # those points' codes
         self.history = History()
         self.suggested = 0
+        self.decisions = 0
         self._fit: dict[str, Any] | None = None  # the last fit's hyperparameters and number of rows
         self._waiting: list[tuple] = []  # what was known before the space was
         self.space: Space | None = None
-        self._described: list[str] | None = None  # what must be the space
+        self._restored: list[dict[str, Any]] | None = None  # the space of a restored state
         self._space_given = space is not None
         if space is not None:
             self._take_space(read_space(space))
@@ -117,26 +106,85 @@ class BayesOptSearch(Searcher):
             if self._space_given:
                 return False
             space = read_space(config)
-            self._take_space(Space(space.dimensions))  # Tune itself adds the constants
+            self._take_space(Space(space.dimensions), space.constants)  # Tune itself adds the constants
+        if mode is not None:
+            _check_mode("mode", mode)
         self._metric, self._mode = metric or self._metric, mode or self._mode
+        stop = spec.get("stop")
+        if self.settings.max_epochs is None and isinstance(stop, Mapping):
+            self.settings = replace(self.settings, max_epochs=stop.get(self.settings.time_attr))
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the next configuration to try, never None."""
+        config = self.next_trial(trial_id)
+        assert isinstance(config, dict)
+        return config
+
+    def next_trial(
+        self, trial_id: str, paused: Sequence[str] = (), begin: bool = True
+    ) -> dict[str, Any] | str | None:
+        """Return the configuration of a new trial or, where it promises more, the id of a paused one to go on.
+
+        Without `begin` no trial is new; None where none is paused either.
+        """
         if self.space is None:
             raise SpaceError("There is no search space: give BayesOptSearch(space=…) or Tune's param_space")
         if self._metric is None or self._mode is None:
             raise ValueError(
                 f"metric is {self._metric!r} and mode {self._mode!r}: name a reported key, and 'min' or 'max'"
             )
-        index, self.suggested = self.suggested, self.suggested + 1
-        if index < len(self.first):
-            u = spread(self.space, self.history, self.settings.seed, index)
-            codes = {**self.space.codes(u), **self.first[index]}
+        paused = [i for i in paused if i in self.history.trials]
+        if not (begin or paused):
+            return None
+        number, self.decisions = self.decisions, self.decisions + 1
+        if begin and self.suggested < len(self.first):
+            u = spread(self.space, self.history, self.settings.seed, self.suggested)
+            codes = {**self.space.codes(u), **self.first[self.suggested]}
         else:
-            codes, self._fit = propose(self.space, self.history, self.settings, self._signs, self._fit, index)
-        self.history.start(trial_id, codes)
-        return self.space.configuration(codes)
+            decision = decide(
+                self.space,
+                self.history,
+                self.settings,
+                self._signs,
+                self._fit,
+                self.suggested,
+                number,
+                paused,
+                begin,
+            )
+            self._fit = decision.fit
+            if decision.codes is None:
+                return decision.resumes
+            codes = decision.codes
+        self.suggested += 1
+        return self._begin(trial_id, codes)
+
+    def replicate(self, trial_id: str) -> dict[str, Any] | None:
+        """Return the configuration of the most promising fully trained trial, with another seed, to train again.
+
+        Each is trained again once. None where there is no fully trained trial that was not. What differs between
+        the two is the luck of training, which the model learns from them.
+        """
+        model = self._need_model()
+        trials, mean, _ = model.finals()
+        runs = [t.codes for t in self.history.trials.values()]
+        final = self._final_epoch
+        for k in np.argsort(mean, kind="stable"):
+            trial = trials[k]
+            if trial.epoch >= final and runs.count(trial.codes) == 1:
+                return {**self._begin(trial_id, dict(trial.codes)), self.seed_key: self.settings.seed + 1}
+        return None
+
+    def on_pause(self, trial_id: str) -> None:
+        """Note that a trial was paused by the scheduler."""
+        if trial_id in self.history.trials:
+            self.history.pause(trial_id)
+
+    def on_unpause(self, trial_id: str) -> None:
+        """Note that a paused trial goes on."""
+        if trial_id in self.history.trials:
+            self.history.resume(trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict) -> None:
         """Note a row. A trial that is not known (its searcher was rolled back) is taken in.
@@ -199,14 +247,15 @@ class BayesOptSearch(Searcher):
     def get_state(self) -> dict[str, Any]:
         """Return all there is to know, settings too, as plain data for JSON."""
         return {
-            "version": 1,
-            "space": self._described if self.space is None else self.space.describe(),
+            "version": VERSION,
+            "space": self._restored if self.space is None else space_json.to_json(self.space),
             "metric": self._metric,
             "mode": self._mode,
             "objectives": self.objectives,
             "settings": asdict(self.settings),
             "first": self.first,
             "suggested": self.suggested,
+            "decisions": self.decisions,
             "fit": self._fit,
             "history": self.history.to_json(),
         }
@@ -214,16 +263,24 @@ class BayesOptSearch(Searcher):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take what `get_state` returned, in place of all that was given or learned before.
 
-        Raises SpaceError where the space is another one.
+        It brings its space along. Raises SpaceError where a space is known and is another one, ValueError where
+        another version of this searcher wrote it.
         """
+        if state.get("version") != VERSION:
+            raise ValueError(f"The state is of version {state.get('version')}; this searcher reads {VERSION}")
         if state["space"] is not None:  # else it was saved before it knew any space: there is nothing to take
             if self.space is not None:
                 self._check_space(self.space, state["space"])
             state = json.loads(json.dumps(state))  # a copy
-            self._described, self.first, self._waiting = state["space"], state["first"], []
+            self._restored, self.first, self._waiting = state["space"], state["first"], []
             self._fit, self.history = state["fit"], History.from_json(state["history"])
+            if self.space is None:
+                try:
+                    self.space = space_json.from_json(state["space"])
+                except SpaceError as reason:  # it waits for the space to be given
+                    logger.warning("%s", reason)
         self._metric, self._mode = state["metric"], state["mode"]
-        self.suggested = state["suggested"]
+        self.suggested, self.decisions = state["suggested"], state["decisions"]
         self.objectives, self.settings = dict(state["objectives"]), Settings(**state["settings"])
 
     def save(self, checkpoint_path: str) -> None:
@@ -237,78 +294,33 @@ class BayesOptSearch(Searcher):
         """Read what `save` wrote."""
         self.set_state(json.loads(Path(checkpoint_path).read_text()))
 
-    # What people and figures ask
-
-    def posterior(self, configs: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the model's mean and standard deviation of the noise-free metric, (m,) each."""
-        model = self._need_model()
-        mean, variance = model.gp.posterior(self._units(configs))
-        return self._signs[0] * model.value(mean), model.scale * np.sqrt(variance)
-
-    def expected_improvement(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Return the expected improvement on the incumbent, (m,), in the metric's units; nothing pending."""
-        model = self._need_model()
-        mean, variance = model.gp.posterior(self._units(configs))
-        return model.scale * expected_improvement(mean, variance, best_of(model.gp, model.X)[0])
-
-    def observations(self) -> list[Observation]:
-        """Return all trials that reported, in the order they were suggested."""
-        final = self.history.final_epoch()
-        seen = []
-        for trial_id, trial in self.history.trials.items():
-            if trial.rows:
-                whole = trial.epoch in (final, WHOLE)
-                names = {RUNNING: "running", FAILED: "failed", ENDED: "finished" if whole else "stopped"}
-                config, (value, *others) = self.space.configuration(trial.codes), trial.last
-                seen.append(
-                    Observation(trial_id, config, value, trial.epoch, names[trial.state], tuple(others))
-                )
-        return seen
-
-    def best(self) -> tuple[dict[str, Any], float]:
-        """Return the tried configuration of best posterior mean, not of luckiest value, and that mean."""
-        model = self._need_model()
-        mean, _ = model.gp.posterior(model.X)
-        mean = np.where(model.good, mean, np.inf)
-        at = int(np.argmin(mean))
-        return self.space.configuration(model.trials[at].codes), float(self._signs[0] * model.value(mean[at]))
-
-    def pareto_front(self) -> list[Observation]:
-        """Return the trials that no other one is better than in one objective and as good as in the rest."""
-        ended = [o for o in self.observations() if o.state in ("stopped", "finished")]
-        if not ended:
-            return []
-        values = np.array([(o.value, *o.others) for o in ended]).reshape(len(ended), -1) * self._signs
-        beaten = [((values <= v).all(axis=1) & (values < v).any(axis=1)).any() for v in values]
-        return [o for o, worse in zip(ended, beaten, strict=True) if not worse]
-
     # How it is done
 
-    @property
-    def _signs(self) -> np.ndarray:
-        return np.array([-1.0 if mode == "max" else 1.0 for mode in (self._mode, *self.objectives.values())])
-
     @staticmethod
-    def _check_space(space: Space, described: list[str]) -> None:
-        if space.describe() != described:
-            raise SpaceError(f"The saved sweep searched {described}, not {space.describe()}")
+    def _check_space(space: Space, described: list[dict[str, Any]]) -> None:
+        if space_json.to_json(space) != described:
+            raise SpaceError(f"The saved sweep searched {described}, not {space_json.to_json(space)}")
 
-    def _take_space(self, space: Space) -> None:
-        if self._described is not None:
-            self._check_space(space, self._described)
+    def _take_space(self, space: Space, constants: Mapping[str, Any] | None = None) -> None:
+        if self._restored is not None:
+            self._check_space(space, self._restored)
             self.space = space
             return
         first = []
         for i, point in enumerate(self.points_to_evaluate):
             try:
+                Space(space.dimensions, constants or space.constants).check(point)
                 first.append(space.encode(point, partial=True))
             except SpaceError as reason:
                 raise SpaceError(f"points_to_evaluate[{i}]: {reason}") from None
         self.space, self.first = space, first
-        self._described = space.describe()
         waiting, self._waiting = self._waiting, []
         for known in waiting:
             self.add_evaluated_point(*known)
+
+    def _begin(self, trial_id: str, codes: dict[str, Any]) -> dict[str, Any]:
+        self.history.start(trial_id, codes)
+        return self.space.configuration(codes)
 
     def _adopt(self, trial_id: str, result: dict) -> bool:
         """Take in a trial whose suggestion was lost, from the configuration that is in each result."""
@@ -319,16 +331,10 @@ class BayesOptSearch(Searcher):
             return False
         return True
 
-    def _units(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        return np.array([self.space.unit(self.space.encode(c)) for c in configs])
 
-    def _need_model(self) -> Model:
-        model = None
-        if self.space is not None:
-            model, _ = model_of(self.space, self.history, self.settings, self._signs, self._fit)
-        if model is None:
-            raise ValueError("The searcher has no model before a trial has reported a finite value")
-        return model
+def _check_mode(name: str, value: str) -> None:
+    if value not in MODES:
+        raise ValueError(f"{name} is {value!r}; it must be one of 'min', 'max'")
 
 
 def _number(value: Any) -> float:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+LISTED = 4096  # a dimension of more values has no list of them
+
 
 class SpaceError(ValueError):
     """A search space, or a configuration for it, that cannot be used; the message says what can."""
@@ -88,6 +90,27 @@ class Real:
             part = (value - self.low) / (self.high - self.low)
         return min(max(part, 0.0), 1.0)
 
+    def snap(self, u: np.ndarray) -> np.ndarray:
+        """Return coordinates u (n,) moved to the nearest ones that a value has."""
+        if self.size == 1:
+            return np.full_like(u, 0.5)
+        if self.step is None:
+            return u
+        low, high = (math.log(b) if self.log else b for b in (self.low, self.high))
+        number = low + u * (high - low)
+        index = np.round((np.exp(number) if self.log else number) / self.step)
+        number = np.clip(index, self._first_index, self._last_index) * self.step
+        number = np.clip(number, self.low, self.high)
+        return np.clip(((np.log(number) if self.log else number) - low) / (high - low), 0.0, 1.0)
+
+    def check(self, value: Any) -> None:
+        """Raise SpaceError where a trial could not be given this value: outside the bounds, between steps."""
+        nearest = self.value(self.unit(value))
+        if self.step is not None and abs(nearest - value) > 1e-9 * max(abs(value), self.step):
+            raise SpaceError(
+                f"{self.name} = {value!r} is no multiple of {self.step}; the nearest is {nearest}"
+            )
+
     def encode(self, value: Any) -> float | int:
         """Return a number that JSON can hold. Raises SpaceError outside the bounds."""
         self.unit(value)
@@ -98,8 +121,8 @@ class Real:
         return code
 
     def grid(self) -> np.ndarray | None:
-        """Return all unit coordinates in order, shape (size,); None where they are a continuum."""
-        if self.size is None:
+        """Return all unit coordinates in order, (size,); None for a continuum or more than LISTED values."""
+        if self.size is None or self.size > LISTED:
             return None
         if self.size == 1:
             return np.array([0.5])
@@ -125,7 +148,11 @@ class Choice:
     integer = False
 
     def __post_init__(self):
-        object.__setattr__(self, "choices", tuple(self.choices))
+        different: list[Any] = []  # a copy would be a category that no value leads to
+        for choice in self.choices:
+            if not any(type(choice) is type(other) and _same(choice, other) for other in different):
+                different.append(choice)
+        object.__setattr__(self, "choices", tuple(different))
         if not self.choices:
             raise SpaceError(f"{self.name}: there are no choices")
 
@@ -146,6 +173,15 @@ class Choice:
     def unit(self, value: Any) -> float:
         """Return where a choice lies in [0, 1]. Raises SpaceError if it is none of them."""
         return float(self.grid()[self.encode(value)])
+
+    def snap(self, u: np.ndarray) -> np.ndarray:
+        """Return coordinates u (n,) moved to the nearest ones that a choice has."""
+        grid = self.grid()
+        return grid[np.argmin(np.abs(u[:, None] - grid), axis=1)]
+
+    def check(self, value: Any) -> None:
+        """Raise SpaceError where the value is none of the choices."""
+        self.encode(value)
 
     def encode(self, value: Any) -> int:
         """Return the choice's index. Raises SpaceError if it is none of them."""
@@ -202,9 +238,17 @@ class Space:
         """Number of different configurations; inf where any dimension is a continuum."""
         return math.prod(math.inf if d.size is None else d.size for d in self.dimensions)
 
-    def describe(self) -> list[str]:
-        """Return one line a dimension; equal lists mean equal spaces."""
-        return [repr(d) for d in self.dimensions]
+    def check(self, point: Mapping[str, Any]) -> None:
+        """Raise SpaceError where a trial could not be given these values, or where one is no dimension's."""
+        names = [d.name for d in self.dimensions]
+        for key in _paths(point, set(names)):
+            known, value = _get(self.constants, key)
+            if key not in names and not (known and _same(value, _get(point, key)[1])):
+                raise SpaceError(f"{key!r} is not searched; the dimensions are {', '.join(names)}")
+        for d in self.dimensions:
+            found, value = _get(point, d.name)
+            if found:
+                d.check(value)
 
     def configuration(self, codes: Mapping[str, Any]) -> dict[str, Any]:
         """Return the nested configuration, with the constants, of name → code as `encode` gives it."""
@@ -241,14 +285,8 @@ class Space:
     def snap(self, U: np.ndarray) -> np.ndarray:
         """Return points, shape (n, d), moved to the nearest ones that exist; continua stay as they are."""
         U = np.clip(np.array(U, dtype=float, ndmin=2), 0.0, 1.0)
-        for j, grid in enumerate(self.grids):
-            if grid is not None:
-                above = np.clip(np.searchsorted(grid, U[:, j]), 1, max(len(grid) - 1, 1))
-                if len(grid) == 1:
-                    U[:, j] = grid[0]
-                else:
-                    low, high = grid[above - 1], grid[above]
-                    U[:, j] = np.where(U[:, j] - low <= high - U[:, j], low, high)
+        for j, d in enumerate(self.dimensions):
+            U[:, j] = d.snap(U[:, j])
         return U
 
     def every(self) -> np.ndarray:
@@ -265,6 +303,16 @@ class Space:
             if grid is not None and (self.categorical[j] or not self.dimensions[j].__dict__.get("log")):
                 U[:, j] = grid[np.minimum((U[:, j] * len(grid)).astype(int), len(grid) - 1)]
         return self.snap(U)
+
+
+def _paths(node: Mapping[str, Any], whole: set[str], path: tuple[str, ...] = ()) -> list[str]:
+    """Return the names, joined by "/", of the values in a nested configuration; `whole` ones are one value."""
+    names = []
+    for key, value in node.items():
+        name = "/".join((*path, str(key)))
+        inner = isinstance(value, Mapping) and value and name not in whole
+        names += _paths(value, whole, (*path, str(key))) if inner else [name]
+    return names
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -1,13 +1,15 @@
 """From a training set in the metric's units to a Gaussian process in standard ones.
 
-A model minimises: values of a metric that is maximised come in negated. Pure: no Ray here.
+A model minimises: values of a metric that is maximized come in negated. Pure: no Ray here.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from searchers.bayesopt.acquisition import best_of, expected_improvement
 from searchers.bayesopt.gp import GaussianProcess, Hyperparameters, fit
 from searchers.bayesopt.history import Trial
 from searchers.bayesopt.nuts import SampledGaussianProcess, sample_hyperparameters
@@ -33,12 +35,39 @@ class Model:
     centre: float
     scale: float
 
-    def value(self, y: np.ndarray | float) -> np.ndarray | float:
-        """Return the (signed) metric of a standardised value."""
-        return self.centre + self.scale * y
+    def predict(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the (signed) metric's mean, its standard deviation, and that of another run's value, (m,)."""
+        mean, variance = self.gp.posterior(U)
+        noise = self.gp.hyper.noise + float(np.median(self.noise))
+        return (
+            self.centre + self.scale * mean,
+            self.scale * np.sqrt(variance),
+            self.scale * np.sqrt(variance + noise),
+        )
+
+    def expected_improvement(self, U: np.ndarray) -> np.ndarray:
+        """Return the expected improvement on the best mean among the rows, (m,), in the metric's units."""
+        mean, variance = self.gp.posterior(U)
+        return self.scale * expected_improvement(mean, variance, float(best_of(self.gp, self.X)[0]))
+
+    def difference(self, a: int, b: int) -> tuple[float, float]:
+        """Return mean and deviation of how much higher f is at trial a of `finals` than at trial b, standardized."""
+        pair = self.X[self.good][[a, b]]
+        if isinstance(self.gp, GaussianProcess):
+            mean, covariance = self.gp.covariance(pair)
+            variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+        else:  # a mixture tells no covariance: that of two points far apart is an upper bound
+            mean, variances = self.gp.posterior(pair)
+            variance = variances.sum()
+        return float(mean[0] - mean[1]), math.sqrt(max(variance, 0.0))
+
+    def finals(self) -> tuple[list[Trial], np.ndarray, np.ndarray]:
+        """Return the trials that did not fail, and the (signed) metric's mean and deviation at each, (t,)."""
+        mean, std, _ = self.predict(self.X[self.good])
+        return [t for t, good in zip(self.trials, self.good, strict=True) if good], mean, std
 
 
-def scalarise(
+def scalarize(
     values: np.ndarray, variances: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return one value to be minimised, (n,), of several, (n, objectives), and its known error variance.
@@ -76,7 +105,8 @@ def fit_model(
             y = compress(y)
     centre = float(y.mean())
     spread = float(y.std())
-    scale = spread if surrogate != "report" and spread > 1e-12 * max(1.0, abs(centre)) else 1.0
+    # Values that differ by their last digits alone are equal.
+    scale = spread if surrogate != "report" and spread > 8 * np.finfo(float).eps * np.abs(y).max() else 1.0
     standard = (y - centre) / scale
     standard = np.concatenate([standard, np.full(len(failed), standard.max() + 1.0)])
     noise = np.concatenate([variances / scale**2, np.zeros(len(failed))])
@@ -127,7 +157,7 @@ def report_hyperparameters(space: Space) -> Hyperparameters:
 
 def _refit(surrogate, X, y, noise, levels, last_fit):
     """Learn hyperparameters anew, from the last ones on, once there are enough new rows."""
-    last = [Hyperparameters.from_json(h) for h in last_fit["hypers"]] if last_fit else []
+    last = [Hyperparameters.from_json(h) for h in (last_fit or {}).get("hypers", ())]
     if last and last_fit["rows"] <= len(y) < last_fit["rows"] + max(1, len(y) // 25):
         return last, last_fit
     some = _fitting_rows(y)

@@ -16,7 +16,7 @@ from searchers.bayesopt.acquisition import (
     expected_improvement,
     log_expected_improvement,
     log_h,
-    maximise,
+    maximize,
     normals,
     replicate_radius,
     sobol,
@@ -72,7 +72,7 @@ def test_gradients_are_finite_differences(pending):
     gp = process(d=3)
     if pending:
         rng = np.random.default_rng(1)
-        gp = gp.fantasise(rng.random((pending, 3)), normals(4, pending, rng))
+        gp = gp.fantasize(rng.random((pending, 3)), normals(4, pending, rng))
     for acquisition in (LogEI(gp, best_of(gp, gp.X)), LowerConfidenceBound(gp)):
         for u in np.random.default_rng(2).random((5, 3)):
             value, gradient = acquisition.value_and_gradient(u)
@@ -82,7 +82,7 @@ def test_gradients_are_finite_differences(pending):
 
 
 def test_with_draws_it_is_the_mean_over_draws():
-    gp = process().fantasise(np.array([[0.2, 0.7]]), normals(8, 1, np.random.default_rng(0)))
+    gp = process().fantasize(np.array([[0.2, 0.7]]), normals(8, 1, np.random.default_rng(0)))
     best = best_of(gp, gp.X)
     U = np.random.default_rng(1).random((4, 2))
     mean, variance = gp.posterior(U)
@@ -94,22 +94,22 @@ def test_waiting_trials_push_the_next_one_away():
     gp = process(n=4, seed=3)
     space = Space([Real("a", 0, 1), Real("b", 0, 1)])
     rng = np.random.default_rng(0)
-    first = maximise(LogEI(gp, best_of(gp, gp.X)), space, gp.X, rng)
-    fantasy = gp.fantasise(first[None], normals(16, 1, rng))
+    first = maximize(LogEI(gp, best_of(gp, gp.X)), space, gp.X, rng)
+    fantasy = gp.fantasize(first[None], normals(16, 1, rng))
     X = np.vstack([gp.X, first])
-    second = maximise(LogEI(fantasy, best_of(fantasy, X)), space, gp.X, rng, taken=X)
+    second = maximize(LogEI(fantasy, best_of(fantasy, X)), space, gp.X, rng, taken=X)
     assert np.abs(first - second).max() > 0.05
 
 
 @settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 10**6))
-def test_maximise_reaches_the_best_of_a_dense_grid(seed):
+def test_maximize_reaches_the_best_of_a_dense_grid(seed):
     gp = process(seed=seed)
     acquisition = LogEI(gp, best_of(gp, gp.X))
     line = np.linspace(0, 1, 101)
     best = acquisition.values(np.array(list(itertools.product(line, line)))).max()
     space = Space([Real("a", 0, 1), Real("b", 0, 1)])
-    found = maximise(acquisition, space, gp.X, np.random.default_rng(seed))
+    found = maximize(acquisition, space, gp.X, np.random.default_rng(seed))
     assert acquisition.values(found[None])[0] >= best - 1e-2
 
 
@@ -118,12 +118,12 @@ MIXED = Space([Real("a", 0, 1), Integer("b", 1, 40), Choice("c", ("x", "y", "z")
 
 @settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 10**6))
-def test_maximise_in_a_mixed_space_finds_the_best_combination(seed):
+def test_maximize_in_a_mixed_space_finds_the_best_combination(seed):
     gp = process(d=3, n=10, seed=seed, levels=np.array([0, 0, 3]))
     acquisition = LogEI(gp, best_of(gp, gp.X))
     grid = itertools.product(np.linspace(0, 1, 101), MIXED.grids[1], MIXED.grids[2])
     best = acquisition.values(np.array(list(grid))).max()
-    found = maximise(acquisition, MIXED, gp.X, np.random.default_rng(seed))
+    found = maximize(acquisition, MIXED, gp.X, np.random.default_rng(seed))
     np.testing.assert_array_equal(MIXED.snap(found)[0], found)
     assert acquisition.values(found[None])[0] >= best - 1e-2
 
@@ -135,10 +135,10 @@ def test_what_is_taken_is_proposed_again_only_when_nothing_else_is_left():
     acquisition = LogEI(gp, best_of(gp, gp.X))
     taken = np.empty((0, 2))
     for _ in range(12):
-        found = maximise(acquisition, space, gp.X, np.random.default_rng(0), taken=taken)
+        found = maximize(acquisition, space, gp.X, np.random.default_rng(0), taken=taken)
         assert not (np.abs(taken - found).max(axis=1) < 1e-9).any()
         taken = np.vstack([taken, found])
-    again = maximise(acquisition, space, gp.X, np.random.default_rng(0), taken=taken)
+    again = maximize(acquisition, space, gp.X, np.random.default_rng(0), taken=taken)
     np.testing.assert_allclose(again, every[np.argmax(acquisition.values(every))])
 
 

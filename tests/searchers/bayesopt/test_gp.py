@@ -145,7 +145,7 @@ def test_fantasies_are_joint_draws_that_leave_the_mean_as_it_is():
     rng = np.random.default_rng(2)
     P, U = rng.random((3, 3)), rng.random((10, 3))
     z = rng.standard_normal((4000, 3))
-    drawn = gp.fantasise(P, z)
+    drawn = gp.fantasize(P, z)
     values = drawn.y[len(y) :]
     _, joint = reference(X, y, noise).predict(P, return_cov=True)
     np.testing.assert_allclose(np.cov(values), joint + HYPER.noise * np.eye(3), atol=0.06)

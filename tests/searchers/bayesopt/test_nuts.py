@@ -24,7 +24,7 @@ def mixture(fantasies=0):
     mixed = SampledGaussianProcess([GaussianProcess(X, y, noise, h, LEVELS) for h in hypers])
     if fantasies:
         normals = np.random.default_rng(1).normal(size=(fantasies, 2))
-        mixed = mixed.fantasise(np.array([[0.2, 0.8], [0.6, 0.1]]), normals)
+        mixed = mixed.fantasize(np.array([[0.2, 0.8], [0.6, 0.1]]), normals)
     return mixed
 
 

@@ -1,0 +1,120 @@
+"""What people and figures ask of a searcher."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from searchers.bayesopt.fidelity import CurveModel
+from searchers.bayesopt.history import ENDED, FAILED, PAUSED, RUNNING, WHOLE, History
+from searchers.bayesopt.proposal import Settings, model_of
+from searchers.bayesopt.recommendation import recommended
+from searchers.bayesopt.space import Space
+from searchers.bayesopt.surrogate import Model
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A trial as the searcher sees it: the value is the last one, in the metric's own units.
+
+    `others`: the further objectives' values, in the order they were named.
+    """
+
+    trial_id: str
+    config: dict[str, Any]
+    value: float
+    epoch: int
+    state: Literal["running", "paused", "stopped", "finished", "failed"]
+    others: tuple[float, ...] = ()
+
+
+class Answers:
+    """The part of `BayesOptSearch` that changes nothing: predictions, what was seen, what is best."""
+
+    space: Space | None
+    history: History
+    settings: Settings
+    objectives: dict[str, Literal["min", "max"]]
+    _mode: str | None
+    _fit: dict[str, Any] | None
+
+    def posterior(self, configs: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the model's mean and standard deviation of the noise-free metric, (m,) each.
+
+        Where training is partial, it is the metric after full training.
+        """
+        mean, std, _ = self.final_values(configs)
+        return mean, std
+
+    def final_values(self, configs: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return mean and standard deviation of the metric after full training, (m,) each, and once more the
+        deviation with the noise of training and evaluation in it: that of one run's value."""
+        mean, std, of_run = self._need_model().predict(self._units(configs))
+        return self._signs[0] * mean, std, of_run
+
+    def predicted_finals(self) -> dict[str, tuple[float, float]]:
+        """Return, by trial id, mean and standard deviation of each trial's metric if it were fully trained."""
+        trials, mean, std = self._need_model().finals()
+        ids = {id(trial): trial_id for trial_id, trial in self.history.trials.items()}
+        return {
+            ids[id(t)]: (float(self._signs[0] * m), float(sd))
+            for t, m, sd in zip(trials, mean, std, strict=True)
+        }
+
+    def expected_improvement(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Return the expected improvement on the incumbent, (m,), in the metric's units; nothing pending."""
+        return self._need_model().expected_improvement(self._units(configs))
+
+    def observations(self) -> list[Observation]:
+        """Return all trials that reported, in the order they were suggested."""
+        final = self._final_epoch
+        seen = []
+        for trial_id, trial in self.history.trials.items():
+            if trial.rows:
+                whole = trial.epoch >= final or trial.epoch == WHOLE
+                ended = "finished" if whole else "stopped"
+                names = {RUNNING: "running", PAUSED: "paused", FAILED: "failed", ENDED: ended}
+                config, (value, *others) = self.space.configuration(trial.codes), trial.last
+                seen.append(
+                    Observation(trial_id, config, value, trial.epoch, names[trial.state], tuple(others))
+                )
+        return seen
+
+    def best(self) -> tuple[dict[str, Any], float]:
+        """Return the configuration to be recommended, and the model's mean of its metric after full training.
+
+        It is the fully trained one of best value unless the model is sure of another: see `recommended`.
+        """
+        model = self._need_model()
+        at = recommended(model, self._signs[0], self._final_epoch)
+        trials, mean, _ = model.finals()
+        return self.space.configuration(trials[at].codes), float(self._signs[0] * mean[at])
+
+    def pareto_front(self) -> list[Observation]:
+        """Return the trials that no other one is better than in one objective and as good as in the rest."""
+        ended = [o for o in self.observations() if o.state in ("stopped", "finished")]
+        if not ended:
+            return []
+        values = np.array([(o.value, *o.others) for o in ended]).reshape(len(ended), -1) * self._signs
+        beaten = [((values <= v).all(axis=1) & (values < v).any(axis=1)).any() for v in values]
+        return [o for o, worse in zip(ended, beaten, strict=True) if not worse]
+
+    @property
+    def _signs(self) -> np.ndarray:
+        return np.array([-1.0 if mode == "max" else 1.0 for mode in (self._mode, *self.objectives.values())])
+
+    @property
+    def _final_epoch(self) -> int:
+        return self.settings.max_epochs or self.history.final_epoch()
+
+    def _units(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        return np.array([self.space.unit(self.space.encode(c)) for c in configs])
+
+    def _need_model(self) -> Model | CurveModel:
+        model = None
+        if self.space is not None:
+            model, _ = model_of(self.space, self.history, self.settings, self._signs, self._fit)
+        if model is None:
+            raise ValueError("The searcher has no model before a trial has reported a finite value")
+        return model

@@ -1,0 +1,253 @@
+"""What partial training teaches of final values: from a history's rows to the model of `curve_gp.py`.
+
+Values of all epochs pass one monotone warp, so that neither a trial that nearly diverged nor the fall that all
+curves begin with hides the differences between good trials. Trials that were stopped, paused or still run count
+with what they have shown. Pure: no Ray here.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from searchers.bayesopt.curve_gp import CurveHyperparameters, CurveProcess, fit
+from searchers.bayesopt.history import FAILED, RUNNING, WHOLE, History, Trial
+from searchers.bayesopt.space import Space
+from searchers.bayesopt.surrogate import cap, scalarize
+
+FITTING_ROWS = 160  # more teach little about the hyperparameters and cost their cube
+CONDITIONING_ROWS = 1000
+REFIT = 1.15  # hyperparameters are learned anew when there are so many times the rows
+MILESTONES = 6  # epochs whose rows are kept of every trial, beside its last
+REDUCTION = 3  # between two of them where the trials' ends name none
+
+
+class Warp:
+    """A monotone map of values to standardized ones: half the capped value, half the normal score of its rank.
+
+    Ranks alone would lose how much better the best is; values alone give the early epochs, which are bad for
+    everybody, most of the scale. Between the known values it is linear, beyond them it goes on with the slope of
+    its ends. It takes values that are minimized.
+    """
+
+    def __init__(self, y: np.ndarray):
+        tame = cap(y)
+        spread = float(tame.std())
+        value = (tame - tame.mean()) / spread if spread > 0 else np.zeros(len(y))
+        known, rank, count = np.unique(y, return_inverse=True, return_counts=True)
+        middle = np.cumsum(count) - 0.5 * count  # equal values share the middle of their ranks
+        z = 0.5 * value + 0.5 * ndtri(middle / len(y))[rank.ravel()]
+        scale = float(z.std())
+        self._y = known
+        self._z = np.zeros(len(known))
+        self._z[rank.ravel()] = (z - z.mean()) / scale if scale > 0 else 0.0
+
+    def __call__(self, y: np.ndarray) -> np.ndarray:
+        """Return the standardized values of y, (n,)."""
+        return _interpolate(y, self._y, self._z)
+
+    def inverse(self, z: np.ndarray) -> np.ndarray:
+        """Return the values whose standardized ones are z, of any shape."""
+        return _interpolate(z, self._z, self._y)
+
+    def deviation(self, y: np.ndarray, std: np.ndarray) -> np.ndarray:
+        """Return what standard deviations of values y, (n,) each, come to on the standardized scale."""
+        return 0.5 * (self(y + std) - self(y - std))
+
+
+def _interpolate(x: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the piecewise linear function through (known, values) at x, its ends' slopes going on."""
+    x = np.asarray(x, dtype=float)
+    if len(known) == 1:
+        return values[0] + (x - known[0])
+    result = np.interp(x, known, values)
+    # The slope of an end is taken over a tenth of the points: two neighbours may be next to equal.
+    step = max(1, len(known) // 10)
+    for end, inner, beyond in ((0, step, x < known[0]), (-1, -1 - step, x > known[-1])):
+        slope = (values[end] - values[inner]) / (known[end] - known[inner])
+        result = np.where(beyond, values[end] + slope * (x - known[end]), result)
+    return result
+
+
+@dataclass(frozen=True)
+class CurveModel:
+    """The curve process of a history, and the trials whose final values it predicts.
+
+    `trials` (t) reported a usable value and did not fail; `U` (t, d) their points, `runs` (t,) their numbers.
+    `pending` (p, d) and `pending_runs` (p,): those that run, whatever they have reported.
+    """
+
+    process: CurveProcess
+    warp: Warp
+    trials: list[Trial]
+    U: np.ndarray
+    runs: np.ndarray
+    pending: np.ndarray
+    pending_runs: np.ndarray
+    final_epoch: int
+
+    def of_trials(self, process: CurveProcess | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean, (t,) or (t, S), and variance, (t,), of the trials' standardized final values."""
+        return (process or self.process).of_runs(self.U, np.ones(len(self.U)), self.runs)
+
+    def predict(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the (signed) metric's mean after full training, its standard deviation over configurations'
+        quality alone, and with the luck and noise of another run in it, (m,) each."""
+        hyper = self.process.hyper
+        mean, variance = self.process.posterior(U)
+        quality = np.sqrt(np.maximum(variance - hyper.luck, 1e-12))
+        run = np.sqrt(variance + hyper.noise + float(np.median(self.process.noise)))
+        return self.warp.inverse(mean), self._metric_std(mean, quality), self._metric_std(mean, run)
+
+    def _metric_std(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+        """Return half the width of mean ± std in the metric's units."""
+        return 0.5 * (self.warp.inverse(mean + std) - self.warp.inverse(mean - std))
+
+    def expected_improvement(self, U: np.ndarray) -> np.ndarray:
+        """Return the expected improvement of a new run's final value on the best trial's mean, (m,).
+
+        It is in the metric's units: the integral over the standardized value is Gauss and Hermite's sum.
+        """
+        mean, variance = self.process.posterior(U)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(64)
+        values = self.warp.inverse(mean[:, None] + np.sqrt(variance)[:, None] * nodes)
+        best = self.warp.inverse(self.of_trials()[0].min())
+        return np.maximum(best - values, 0.0) @ weights / weights.sum()
+
+    def difference(self, a: int, b: int) -> tuple[float, float]:
+        """Return mean and deviation of how much higher trial a's standardized final value is than trial b's."""
+        pair = [a, b]
+        mean, covariance = self.process.covariance_of_runs(self.U[pair], np.ones(2), self.runs[pair])
+        variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+        return float(mean[0] - mean[1]), math.sqrt(max(variance, 0.0))
+
+    def finals(self) -> tuple[list[Trial], np.ndarray, np.ndarray]:
+        """Return the trials, and mean and deviation of the (signed) metric after full training of each, (t,)."""
+        mean, variance = self.of_trials()
+        return self.trials, self.warp.inverse(mean), self._metric_std(mean, np.sqrt(variance))
+
+
+def learns_from_training(history: History) -> bool:
+    """Whether usable values of different epochs are known; otherwise one value is all that a trial tells."""
+    epochs = {epoch for t in history.trials.values() for epoch in t.finite_rows()}
+    return len(epochs) > 1
+
+
+def milestones(history: History, final: int) -> set[int]:
+    """Return the epochs whose rows are kept of every trial: those at which trials were halted.
+
+    A scheduler halts at a few, its rungs. Where nothing was halted before the end, or where trials ended
+    anywhere, they are final, final/3, final/9, …
+    """
+    halted = {t.epoch for t in history.trials.values() if t.state != RUNNING and t.epoch != WHOLE}
+    if halted - {final} and len(halted) <= MILESTONES:
+        return halted
+    epochs, at = set(), float(final)
+    while round(at) >= 1 and len(epochs) < MILESTONES:
+        epochs.add(round(at))
+        at /= REDUCTION
+    return epochs
+
+
+def fit_curves(
+    space: Space,
+    history: History,
+    signs: np.ndarray,
+    *,
+    floor: Sequence[float] | None = None,
+    weights: np.ndarray | None = None,
+    max_epochs: int | None = None,
+    last_fit: dict[str, Any] | None = None,
+) -> tuple[CurveModel | None, dict[str, Any] | None]:
+    """Return the model of what is known, None before the first value, and the fit's state for the next call.
+
+    `signs` (objectives,): 1 for what is minimized, −1 for what is maximized; `floor` (objectives,): standard
+    deviation of the rows' noise where they tell none; `weights` (objectives,): of several objectives that
+    become one. Without `max_epochs` the last epoch that any trial reached counts as the end of training. A
+    failed trial counts as one standard deviation worse than the worst value.
+    """
+    final = max_epochs or history.final_epoch()
+    kept = milestones(history, final)
+    trials = list(history.trials.values())
+    seen, failed = [], []
+    rows: list[tuple[int, int]] = []  # of trials' numbers and epochs
+    for number, trial in enumerate(trials):
+        usable = trial.finite_rows()
+        if trial.state == FAILED:
+            failed.append(number)
+        elif usable:
+            seen.append(number)
+            rows += [(number, epoch) for epoch in usable if epoch in kept or epoch in (WHOLE, max(usable))]
+    if not rows:
+        return None, last_fit
+    rows = rows[-CONDITIONING_ROWS:]
+    pending = {id(trial) for trial in history.pending()}
+    running = [number for number, trial in enumerate(trials) if id(trial) in pending]
+    units = np.array([space.unit(trial.codes) for trial in trials])
+    y, variances = _values(trials, rows, signs, floor, weights)
+    warp = Warp(y)
+    z = warp(y)
+    noise = np.square(warp.deviation(y, np.sqrt(variances)))
+    run = np.array([number for number, _ in rows] + failed)
+    s = np.array([_progress(epoch, final, history) for _, epoch in rows] + [1.0] * len(failed))
+    z = np.concatenate([z, np.full(len(failed), z.max() + 1.0)])
+    noise = np.concatenate([noise, np.zeros(len(failed))])
+    levels = np.array([d.size if d.categorical else 0 for d in space.dimensions])
+    hyper, state = _refit(units[run], s, run, z, noise, levels, last_fit)
+    process = CurveProcess(units[run], s, run, z, noise, hyper, levels)
+    return (
+        CurveModel(
+            process,
+            warp,
+            [trials[i] for i in seen],
+            units[seen],
+            np.array(seen),
+            units[running],
+            np.array(running, dtype=int),
+            final,
+        ),
+        state,
+    )
+
+
+def _progress(epoch: int, final: int, history: History) -> float:
+    """Return how far an epoch is towards the last on a logarithmic scale from the first: s in [0, 1]."""
+    if epoch == WHOLE or epoch >= final:
+        return 1.0
+    first = min(e for t in history.trials.values() for e in t.rows if e != WHOLE)
+    return math.log(epoch / first) / math.log(final / first)
+
+
+def _values(
+    trials: list[Trial],
+    rows: list[tuple[int, int]],
+    signs: np.ndarray,
+    floor: Sequence[float] | None,
+    weights: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows' values to be minimized and their known variances, (n,) each."""
+    values = signs * np.array([trials[i].rows[epoch] for i, epoch in rows])
+    variances = np.zeros_like(values)
+    for row, (i, epoch) in enumerate(rows):
+        known = trials[i].errors.get(epoch, floor)
+        if known is not None:
+            variances[row] = np.square(known)
+    if weights is None or len(signs) == 1:
+        return values[:, 0], variances[:, 0]
+    return scalarize(values, variances, weights)
+
+
+def _refit(X, s, run, z, noise, levels, last_fit) -> tuple[CurveHyperparameters, dict[str, Any]]:
+    """Learn the hyperparameters anew, from the last ones on, once there are enough new rows."""
+    last = CurveHyperparameters.from_json(last_fit["curves"]) if last_fit and "curves" in last_fit else None
+    if last is not None and last_fit["rows"] <= len(z) < REFIT * last_fit["rows"]:
+        return last, last_fit
+    some = np.arange(len(z))
+    if len(z) > FITTING_ROWS:  # a third of them the best, the others spread over time
+        best = np.argsort(z, kind="stable")[: FITTING_ROWS // 3]
+        some = np.union1d(best, np.linspace(0, len(z) - 1, FITTING_ROWS - len(best)).astype(int))
+    hyper = fit(X[some], s[some], run[some], z[some], noise[some], levels, start=last)
+    return hyper, {"curves": hyper.to_json(), "rows": len(z)}

@@ -1,0 +1,29 @@
+"""Which trial is called the best: an observed value, unless the model is sure that it was luck."""
+
+import math
+
+import numpy as np
+
+from searchers.bayesopt.fidelity import CurveModel
+from searchers.bayesopt.history import WHOLE
+from searchers.bayesopt.surrogate import Model
+
+SURE = 1.0  # standard deviations by which the model must prefer another trial to the one of best value
+
+
+def recommended(model: Model | CurveModel, sign: float, final: int) -> int:
+    """Return the index among `model.finals()` of the trial that is to be recommended.
+
+    It is the fully trained trial of best value, unless the model expects so much of another one that the
+    difference is `SURE` times its standard deviation. Without noise the best value is no luck, and a model that
+    smooths it away is wrong; with noise the best of many values is mostly luck. `sign`: 1 for a metric that is
+    minimized, −1 for one that is maximized; `final`: the epoch of full training.
+    """
+    trials, mean, _ = model.finals()
+    lead = int(np.argmin(mean))
+    values = [sign * t.last[0] if t.epoch >= final or t.epoch == WHOLE else math.inf for t in trials]
+    seen = int(np.argmin(values))
+    if math.isinf(values[seen]) or seen == lead:
+        return lead
+    gap, std = model.difference(seen, lead)
+    return lead if gap > SURE * std else seen

@@ -1,0 +1,276 @@
+"""The rule of a sweep's trials: at rungs all but the best pause, and a free worker resumes one or begins another.
+
+ASHA's rule (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", alg. 2) with PAUSE for STOP:
+a trial that reaches a rung goes on where its value is among the best 1/η of those that did before. A pause can be
+taken back, so a comparison that was made too early, or by luck, costs little. Trials that have not begun to draw
+are not compared.
+
+Epochs are counted from 1, values are minimized. Pure: no Ray here; `tune_scheduler.py` is its face to Tune.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+REDUCTION_FACTOR = 3  # η: a third of the trials that reach a rung go on
+SHORTEST = 17  # the first rung is at max_epochs / SHORTEST where none is given
+TELLING = 4.0  # variance over trials, in units of that of a curve's own noise, from which values are compared
+COLLAPSED = "collapsed"  # the flag of a model whose samples are all but one picture
+
+Action = Literal["continue", "pause", "stop"]
+
+
+@dataclass
+class Progress:
+    """What the rule knows of a trial: its values by epoch, and what it does."""
+
+    values: dict[int, float] = field(default_factory=dict)
+    state: Literal["running", "paused", "ended"] = "running"
+    whole: bool = False  # it trains to its last epoch whatever it reaches
+    epoch: int = 0
+
+
+class Record(Protocol):
+    """What `replay` reads of a trial: the ledger's `TrialRecord` has it."""
+
+    trial: str
+    metrics: Mapping[int, Mapping[str, float]]
+    flags: Mapping[int, str]
+    status: str | None
+
+
+def rungs(max_epochs: int, first: int, reduction_factor: int = REDUCTION_FACTOR) -> list[int]:
+    """Return first, first·η, first·η², … below max_epochs, and max_epochs itself."""
+    found, rung = [], first
+    while rung < max_epochs:
+        found.append(rung)
+        rung *= reduction_factor
+    return [*found, max_epochs]
+
+
+class PauseRule:
+    """Decides at each result whether a trial goes on, and keeps the sweep's budget.
+
+    Args:
+        max_epochs: the epochs of a full training.
+        first_rung: the first epoch at which trials are compared. None: max_epochs/17, and three times that, and
+            so on, for as long as the first trials' values differ by less than the noise of their own curves.
+        first_trials: so many trials pause at the first rung whatever their values: what they teach decides
+            which of them goes on.
+        budget: epochs that the sweep may train in all; inf for as many as it takes.
+        max_trials: trials that may begin.
+        replicates: trials for which training budget is set aside until the end, to repeat the best ones.
+
+    Raises ValueError for numbers that make no rule.
+    """
+
+    def __init__(
+        self,
+        max_epochs: int,
+        first_rung: int | None = None,
+        *,
+        first_trials: int = 0,
+        budget: float = math.inf,
+        max_trials: float = math.inf,
+        replicates: int = 0,
+        reduction_factor: int = REDUCTION_FACTOR,
+    ):
+        if max_epochs < 1 or not 1 <= (first_rung or 1) <= max_epochs:
+            raise ValueError(f"max_epochs is {max_epochs} and first_rung {first_rung}; 1 ≤ first ≤ max is a rule")
+        if reduction_factor < 2 or budget <= 0:
+            raise ValueError(f"reduction_factor is {reduction_factor}, at least 2; budget {budget}, above 0")
+        self.max_epochs, self.reduction_factor = max_epochs, reduction_factor
+        self.first_trials, self.budget, self.max_trials = first_trials, budget, max_trials
+        self.learned = first_rung is None
+        self.rungs = rungs(max_epochs, first_rung or max(1, round(max_epochs / SHORTEST)), reduction_factor)
+        # At least half of the budget is for the search itself.
+        affordable = replicates if math.isinf(budget) else int(budget / (2 * max_epochs))
+        self.replicates = min(replicates, affordable)
+        self.trials: dict[str, Progress] = {}
+        self.reached: dict[int, dict[str, float]] = {}  # rung → trial → value
+
+    # What happens
+
+    def begin(self, trial: str, whole: bool = False) -> None:
+        """Note that a trial begins; a `whole` one will not be halted before its last epoch."""
+        self.trials[trial] = Progress(whole=whole)
+
+    def resume(self, trial: str) -> None:
+        """Note that a paused trial goes on, or one whose process died."""
+        self.trials[trial].state = "running"
+
+    def end(self, trial: str) -> None:
+        """Note that a trial is over."""
+        if trial in self.trials:
+            self.trials[trial].state = "ended"
+
+    def report(self, trial: str, epoch: int, value: float, flags: str = "") -> Action:
+        """Take in a result and decide how its trial goes on."""
+        progress = self.trials[trial]
+        progress.values[epoch] = value
+        progress.epoch = max(progress.epoch, epoch)
+        action = self._act(trial, progress, epoch, value, COLLAPSED in flags.split(","))
+        progress.state = {"continue": "running", "pause": "paused", "stop": "ended"}[action]
+        return action
+
+    def _act(self, trial: str, progress: Progress, epoch: int, value: float, collapsed: bool) -> Action:
+        if epoch >= self.max_epochs:
+            return "stop"
+        rung = self._rung_of(trial, epoch)
+        if rung is None:
+            return "continue"
+        if not math.isfinite(value):
+            return "stop"
+        others = self.reached.setdefault(rung, {})
+        if collapsed and not progress.whole:
+            # Where others draw already, it is behind; where none does, the rung is too early for a comparison.
+            return "pause" if others else self._go_on(progress, epoch)
+        cut = np.percentile(list(others.values()), 100 / self.reduction_factor) if others else math.inf
+        others[trial] = value
+        if progress.whole:
+            return "continue"
+        if rung == self.rungs[0] and self._is_first(trial):
+            self._learn_first_rung()
+            return "pause"
+        return "pause" if value > cut else self._go_on(progress, epoch)
+
+    def _go_on(self, progress: Progress, epoch: int) -> Action:
+        """Return "continue" where the budget has room for the way to the next rung, else "pause"."""
+        progress.state = "ended"  # its own way ahead is not to be counted as committed
+        return "continue" if self.affords() else "pause"
+
+    def _rung_of(self, trial: str, epoch: int) -> int | None:
+        """Return the highest rung that the trial has reached with this result and not before."""
+        passed = [r for r in self.rungs[:-1] if r <= epoch]
+        if not passed or trial in self.reached.get(passed[-1], {}):
+            return None
+        earlier = [e for e in self.trials[trial].values if e < epoch]
+        return passed[-1] if not earlier or max(earlier) < passed[-1] else None
+
+    def _is_first(self, trial: str) -> bool:
+        return trial in list(self.trials)[: self.first_trials]
+
+    def _learn_first_rung(self) -> None:
+        """Move the first rung up where the first trials, all there, differ by less than their curves' noise.
+
+        The noise is measured by how trials' values move against another in the epoch before the rung.
+        """
+        rung = self.rungs[0]
+        first = [self.trials[t].values for t in list(self.trials)[: self.first_trials]]
+        pairs = np.array([(v[rung - 1], v[rung]) for v in first if rung in v and rung - 1 in v])
+        if not self.learned or len(self.rungs) < 3 or len(pairs) < max(3, self.first_trials):
+            return
+        noise = np.var(pairs[:, 1] - pairs[:, 0]) / 2
+        if np.var(pairs[:, 1]) < TELLING * noise:
+            self.reached.pop(rung, None)
+            self.rungs = self.rungs[1:]
+
+    # What is to be done
+
+    @property
+    def spent(self) -> int:
+        """Epochs trained so far."""
+        return sum(p.epoch for p in self.trials.values())
+
+    @property
+    def committed(self) -> int:
+        """Epochs that running trials have before them until they can be halted."""
+        ahead = 0
+        for p in self.trials.values():
+            if p.state == "running":
+                goal = self.max_epochs if p.whole else next(r for r in self.rungs if r > p.epoch)
+                ahead += goal - p.epoch
+        return ahead
+
+    def affords(self, whole: bool = False) -> bool:
+        """Whether a trial may begin or go on: the budget is not used up; a `whole` one may use what is set aside."""
+        open_replicates = self.replicates - sum(p.whole for p in self.trials.values())
+        aside = 0 if whole else max(0, open_replicates) * self.max_epochs
+        return self.spent + self.committed + aside < self.budget
+
+    @property
+    def paused(self) -> list[str]:
+        """The trials that may be resumed, in the order they were begun."""
+        return [t for t, p in self.trials.items() if p.state == "paused"]
+
+    @property
+    def running(self) -> list[str]:
+        """The trials that run."""
+        return [t for t, p in self.trials.items() if p.state == "running"]
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether a further trial of the search may begin."""
+        return sum(not p.whole for p in self.trials.values()) < self.max_trials and self.affords()
+
+    @property
+    def may_resume(self) -> bool:
+        """Whether a paused trial may go on."""
+        return bool(self.paused) and self.affords()
+
+    @property
+    def may_replicate(self) -> bool:
+        """Whether the search is over, all its trials are halted and a replicate may begin."""
+        if self.may_begin or self.may_resume or any(not self.trials[t].whole for t in self.running):
+            return False
+        return sum(p.whole for p in self.trials.values()) < self.replicates and self.affords(whole=True)
+
+    def best_paused(self) -> str:
+        """Return the paused trial that came furthest and is best there: whom ASHA would promote next."""
+        return min(self.paused, key=lambda t: (-self.trials[t].epoch, self.trials[t].values[self.trials[t].epoch]))
+
+    def promotable(self) -> str | None:
+        """Return a paused trial that is by now among the best 1/η of its rung; None where there is none."""
+        for rung in reversed(self.rungs[:-1]):
+            values = self.reached.get(rung, {})
+            best = sorted(values, key=lambda t: values[t])[: len(values) // self.reduction_factor]
+            for trial in best:
+                progress = self.trials[trial]
+                if progress.state == "paused" and max(r for r in self.rungs if r <= progress.epoch) == rung:
+                    return trial
+        return None
+
+    def replay(self, records: Iterable[Record], metric: str, sign: float = 1.0, replicates: Iterable[str] = ()) -> None:
+        """Take in what a ledger holds; trials without an end are paused, wherever they were.
+
+        `sign`: 1 for a metric that is minimized, −1 for one that is maximized.
+        """
+        whole = set(replicates)
+        for record in records:
+            self.begin(record.trial, record.trial in whole)
+            for epoch, metrics in sorted(record.metrics.items()):
+                if metric in metrics:
+                    self.report(record.trial, epoch, sign * metrics[metric], record.flags.get(epoch, ""))
+            progress = self.trials[record.trial]
+            progress.epoch = max(record.metrics, default=0)
+            progress.state = "paused" if record.status is None else "ended"
+
+
+def decide(rule: PauseRule, searcher: Any, trial: str) -> dict[str, Any] | str | None:
+    """Return what a free worker does: the configuration of a new trial, or the id of a paused one that goes on.
+
+    None where there is nothing to do now. `searcher` is ours, which weighs both by expected improvement
+    (`next_trial`), or any with Tune's `suggest`: then a paused trial goes first that is by now among the best of
+    its rung. `trial` is the id that a new one gets.
+    """
+    if rule.may_replicate and hasattr(searcher, "replicate"):
+        config = searcher.replicate(trial)
+        if config is not None:
+            rule.begin(trial, whole=True)
+        return config
+    begin, paused = rule.may_begin, rule.paused if rule.may_resume else []
+    if not (begin or paused):
+        return None
+    choice: dict[str, Any] | str | None
+    if hasattr(searcher, "next_trial"):
+        choice = searcher.next_trial(trial, paused, begin)
+    else:
+        choice = rule.promotable() if paused else None
+        if choice is None:
+            choice = searcher.suggest(trial) if begin else rule.best_paused()
+    if isinstance(choice, dict):
+        rule.begin(trial)
+    return choice
