@@ -54,7 +54,8 @@ class Answers:
         return self._signs[0] * mean, std, of_run
 
     def predicted_finals(self) -> dict[str, tuple[float, float]]:
-        """Return, by trial id, mean and standard deviation of each trial's metric if it were fully trained."""
+        """Return, by trial id, mean and standard deviation of each trial's metric if it were fully
+        trained."""
         trials, mean, std = self._need_model().finals()
         ids = {id(trial): trial_id for trial_id, trial in self.history.trials.items()}
         return {
@@ -81,15 +82,21 @@ class Answers:
                 )
         return seen
 
-    def best(self) -> tuple[dict[str, Any], float]:
-        """Return the configuration to be recommended, and the model's mean of its metric after full training.
+    def best_trial(self) -> str:
+        """Return the id of the trial to be recommended.
 
         It is the fully trained one of best value unless the model is sure of another: see `recommended`.
         """
         model = self._need_model()
-        at = recommended(model, self._signs[0], self._final_epoch)
-        trials, mean, _ = model.finals()
-        return self.space.configuration(trials[at].codes), float(self._signs[0] * mean[at])
+        trial = model.finals()[0][recommended(model, self._signs[0], self._final_epoch)]
+        return next(trial_id for trial_id, t in self.history.trials.items() if t is trial)
+
+    def best(self) -> tuple[dict[str, Any], float]:
+        """Return the configuration of `best_trial`, and the model's mean of its metric after full
+        training."""
+        trial_id = self.best_trial()
+        config = self.space.configuration(self.history.trials[trial_id].codes)
+        return config, self.predicted_finals()[trial_id][0]
 
     def pareto_front(self) -> list[Observation]:
         """Return the trials that no other one is better than in one objective and as good as in the rest."""

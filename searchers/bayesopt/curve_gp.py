@@ -109,7 +109,8 @@ def covariance(
     other_run: np.ndarray,
     hyper: CurveHyperparameters,
 ) -> np.ndarray:
-    """Return the covariance of values without ε, (m, n), from Matérn's correlation of their points, (m, n)."""
+    """Return the covariance of values without ε, (m, n), from Matérn's correlation of their points, (m,
+    n)."""
     K = (hyper.quality + hyper.change * over_training(s, other_s, hyper.pace)) * matern
     K += 1.0 + hyper.shared * over_training(s, other_s, SHARED_LENGTHSCALE)
     same = run[:, None] == other_run[None, :]
@@ -176,7 +177,8 @@ class CurveProcess:
         return k @ self.alpha, np.maximum(variance, 1e-12 * self.prior_variance)
 
     def posterior(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean, (m,) or (m, S), and variance, (m,), of a new run's final value at U, its luck in it."""
+        """Return mean, (m,) or (m, S), and variance, (m,), of a new run's final value at U, its luck in
+        it."""
         k = self._matern(self._embed(U)) * self._weight + self._offset
         variance = self.prior_variance - np.einsum("ij,ij->i", k @ self.inverse, k)
         return k @ self.alpha, np.maximum(variance, 1e-12 * self.prior_variance)

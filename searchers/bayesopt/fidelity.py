@@ -1,8 +1,8 @@
 """What partial training teaches of final values: from a history's rows to the model of `curve_gp.py`.
 
-Values of all epochs pass one monotone warp, so that neither a trial that nearly diverged nor the fall that all
-curves begin with hides the differences between good trials. Trials that were stopped, paused or still run count
-with what they have shown. Pure: no Ray here.
+Values of all epochs pass one monotone warp, so that neither a trial that nearly diverged nor the fall that
+all curves begin with hides the differences between good trials. Trials that were stopped, paused or still run
+count with what they have shown. Pure: no Ray here.
 """
 
 import math
@@ -26,11 +26,12 @@ REDUCTION = 3  # between two of them where the trials' ends name none
 
 
 class Warp:
-    """A monotone map of values to standardized ones: half the capped value, half the normal score of its rank.
+    """A monotone map of values to standardized ones: half the capped value, half the normal score of its
+    rank.
 
     Ranks alone would lose how much better the best is; values alone give the early epochs, which are bad for
-    everybody, most of the scale. Between the known values it is linear, beyond them it goes on with the slope of
-    its ends. It takes values that are minimized.
+    everybody, most of the scale. Between the known values it is linear, beyond them it goes on with the slope
+    of its ends. It takes values that are minimized.
     """
 
     def __init__(self, y: np.ndarray):
@@ -118,14 +119,16 @@ class CurveModel:
         return np.maximum(best - values, 0.0) @ weights / weights.sum()
 
     def difference(self, a: int, b: int) -> tuple[float, float]:
-        """Return mean and deviation of how much higher trial a's standardized final value is than trial b's."""
+        """Return mean and deviation of how much higher trial a's standardized final value is than trial
+        b's."""
         pair = [a, b]
         mean, covariance = self.process.covariance_of_runs(self.U[pair], np.ones(2), self.runs[pair])
         variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
         return float(mean[0] - mean[1]), math.sqrt(max(variance, 0.0))
 
     def finals(self) -> tuple[list[Trial], np.ndarray, np.ndarray]:
-        """Return the trials, and mean and deviation of the (signed) metric after full training of each, (t,)."""
+        """Return the trials, and mean and deviation of the (signed) metric after full training of each,
+        (t,)."""
         mean, variance = self.of_trials()
         return self.trials, self.warp.inverse(mean), self._metric_std(mean, np.sqrt(variance))
 

@@ -1,10 +1,10 @@
 """What to do with a free worker, from what is known: the searcher without Ray.
 
-The history's rows train a Gaussian process: one value of each trial (`surrogate.py`, `gp.py`) or, where values
-of several epochs are known, the learning curves (`fidelity.py`, `curve_gp.py`). Trials that run are taken in as
-joint draws of what they may yield; the point of highest acquisition (`acquisition.py`) is proposed, unless a
-paused trial promises more. Pure functions of the history, the settings and the number of the decision: that is
-why a restored searcher proposes what the unrestored one would.
+The history's rows train a Gaussian process: one value of each trial (`surrogate.py`, `gp.py`) or, where
+values of several epochs are known, the learning curves (`fidelity.py`, `curve_gp.py`). Trials that run are
+taken in as joint draws of what they may yield; the point of highest acquisition (`acquisition.py`) is
+proposed, unless a paused trial promises more. Pure functions of the history, the settings and the number of
+the decision: that is why a restored searcher proposes what the unrestored one would.
 """
 
 import math
@@ -86,8 +86,8 @@ def decide(
 ) -> Decision:
     """Return the `number`-th decision, after `begun` proposals; `paused` trials may be gone on with.
 
-    `signs` (objectives,): 1 for what is minimized, −1 for what is maximized. Without `begin` only paused trials
-    are weighed, one of which there must be.
+    `signs` (objectives,): 1 for what is minimized, −1 for what is maximized. Without `begin` only paused
+    trials are weighed, one of which there must be.
     """
     rng = np.random.default_rng([settings.seed, number])
     starts = len(space) + 2 if settings.random_starts is None else settings.random_starts

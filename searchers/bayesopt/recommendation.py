@@ -15,9 +15,9 @@ def recommended(model: Model | CurveModel, sign: float, final: int) -> int:
     """Return the index among `model.finals()` of the trial that is to be recommended.
 
     It is the fully trained trial of best value, unless the model expects so much of another one that the
-    difference is `SURE` times its standard deviation. Without noise the best value is no luck, and a model that
-    smooths it away is wrong; with noise the best of many values is mostly luck. `sign`: 1 for a metric that is
-    minimized, −1 for one that is maximized; `final`: the epoch of full training.
+    difference is `SURE` times its standard deviation. Without noise the best value is no luck, and a model
+    that smooths it away is wrong; with noise the best of many values is mostly luck. `sign`: 1 for a metric
+    that is minimized, −1 for one that is maximized; `final`: the epoch of full training.
     """
     trials, mean, _ = model.finals()
     lead = int(np.argmin(mean))

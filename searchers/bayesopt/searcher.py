@@ -1,7 +1,7 @@
 """Bayesian optimization as a Ray Tune searcher: right about noise, waiting trials and partial training.
 
-How a decision comes about is in `proposal.py`; here is what Tune calls, and the state. `get_state` is the complete
-state; restoring it reproduces the next proposals.
+How a decision comes about is in `proposal.py`; here is what Tune calls, and the state. `get_state` is the
+complete state; restoring it reproduces the next proposals.
 """
 
 import json
@@ -124,7 +124,8 @@ class BayesOptSearch(Answers, Searcher):
     def next_trial(
         self, trial_id: str, paused: Sequence[str] = (), begin: bool = True
     ) -> dict[str, Any] | str | None:
-        """Return the configuration of a new trial or, where it promises more, the id of a paused one to go on.
+        """Return the configuration of a new trial or, where it promises more, the id of a paused one to go
+        on.
 
         Without `begin` no trial is new; None where none is paused either.
         """
@@ -161,10 +162,11 @@ class BayesOptSearch(Answers, Searcher):
         return self._begin(trial_id, codes)
 
     def replicate(self, trial_id: str) -> dict[str, Any] | None:
-        """Return the configuration of the most promising fully trained trial, with another seed, to train again.
+        """Return the configuration of the most promising fully trained trial, with another seed, to train
+        again.
 
-        Each is trained again once. None where there is no fully trained trial that was not. What differs between
-        the two is the luck of training, which the model learns from them.
+        Each is trained again once. None where there is no fully trained trial that was not. What differs
+        between the two is the luck of training, which the model learns from them.
         """
         model = self._need_model()
         trials, mean, _ = model.finals()
@@ -263,8 +265,8 @@ class BayesOptSearch(Answers, Searcher):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take what `get_state` returned, in place of all that was given or learned before.
 
-        It brings its space along. Raises SpaceError where a space is known and is another one, ValueError where
-        another version of this searcher wrote it.
+        It brings its space along. Raises SpaceError where a space is known and is another one, ValueError
+        where another version of this searcher wrote it.
         """
         if state.get("version") != VERSION:
             raise ValueError(f"The state is of version {state.get('version')}; this searcher reads {VERSION}")

@@ -306,7 +306,8 @@ class Space:
 
 
 def _paths(node: Mapping[str, Any], whole: set[str], path: tuple[str, ...] = ()) -> list[str]:
-    """Return the names, joined by "/", of the values in a nested configuration; `whole` ones are one value."""
+    """Return the names, joined by "/", of the values in a nested configuration; `whole` ones are one
+    value."""
     names = []
     for key, value in node.items():
         name = "/".join((*path, str(key)))

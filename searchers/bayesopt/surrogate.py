@@ -36,7 +36,8 @@ class Model:
     scale: float
 
     def predict(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the (signed) metric's mean, its standard deviation, and that of another run's value, (m,)."""
+        """Return the (signed) metric's mean, its standard deviation, and that of another run's value,
+        (m,)."""
         mean, variance = self.gp.posterior(U)
         noise = self.gp.hyper.noise + float(np.median(self.noise))
         return (
@@ -51,7 +52,8 @@ class Model:
         return self.scale * expected_improvement(mean, variance, float(best_of(self.gp, self.X)[0]))
 
     def difference(self, a: int, b: int) -> tuple[float, float]:
-        """Return mean and deviation of how much higher f is at trial a of `finals` than at trial b, standardized."""
+        """Return mean and deviation of how much higher f is at trial a of `finals` than at trial b,
+        standardized."""
         pair = self.X[self.good][[a, b]]
         if isinstance(self.gp, GaussianProcess):
             mean, covariance = self.gp.covariance(pair)

@@ -108,6 +108,7 @@ class Ledger:
                 continue
             elif event["event"] == RESULT:
                 records[trial].metrics.setdefault(event["epoch"], event["metrics"])
+                records[trial].flags.setdefault(event["epoch"], event.get("flags") or "")
             elif event["event"] == DROP:
                 del records[trial]
             elif event["event"] == END:

@@ -70,7 +70,7 @@ class LedgerCallback(tune.Callback):
             node=result.get("node_ip"),
             flags=result.get("flags"),
         )
-        record.metrics[epoch] = metrics
+        record.metrics[epoch], record.flags[epoch] = metrics, result.get("flags") or ""
 
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
         """Record how a trial ended: at its last epoch, stopped early, or diverged."""

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass
 class TrialRecord:
-    """What the ledger knows of one trial; `metrics` by epoch."""
+    """What the ledger knows of one trial; `metrics` and `flags` by epoch."""
 
     trial: str
     number: int
@@ -15,6 +15,7 @@ class TrialRecord:
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     status: str | None = None
     error: str | None = None
+    flags: dict[int, str] = field(default_factory=dict)
 
     @property
     def epoch(self) -> int:

@@ -1,1 +1,2 @@
-"""Which trial goes on, pauses, is resumed or ends. Replayable from the ledger; Ray only in `tune_scheduler`."""
+"""Which trial goes on, pauses, is resumed or ends. Replayable from the ledger; Ray only in
+`tune_scheduler`."""

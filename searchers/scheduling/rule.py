@@ -1,9 +1,10 @@
-"""The rule of a sweep's trials: at rungs all but the best pause, and a free worker resumes one or begins another.
+"""The rule of a sweep's trials: at rungs all but the best pause, and a free worker resumes one or begins
+another.
 
-ASHA's rule (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", alg. 2) with PAUSE for STOP:
-a trial that reaches a rung goes on where its value is among the best 1/η of those that did before. A pause can be
-taken back, so a comparison that was made too early, or by luck, costs little. Trials that have not begun to draw
-are not compared.
+ASHA's rule (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", alg. 2), PAUSE for STOP:
+a trial that reaches a rung goes on where its value is among the best 1/η of those that did before. A pause
+can be taken back, so a comparison that was made too early, or by luck, costs little. Trials that have not
+begun to draw are not compared.
 
 Epochs are counted from 1, values are minimized. Pure: no Ray here; `tune_scheduler.py` is its face to Tune.
 """
@@ -56,7 +57,8 @@ class PauseRule:
 
     Args:
         max_epochs: the epochs of a full training.
-        first_rung: the first epoch at which trials are compared. None: max_epochs/17, and three times that, and
+        first_rung: the first epoch at which trials are compared. None: max_epochs/17, and three times that,
+        and
             so on, for as long as the first trials' values differ by less than the noise of their own curves.
         first_trials: so many trials pause at the first rung whatever their values: what they teach decides
             which of them goes on.
@@ -79,7 +81,9 @@ class PauseRule:
         reduction_factor: int = REDUCTION_FACTOR,
     ):
         if max_epochs < 1 or not 1 <= (first_rung or 1) <= max_epochs:
-            raise ValueError(f"max_epochs is {max_epochs} and first_rung {first_rung}; 1 ≤ first ≤ max is a rule")
+            raise ValueError(
+                f"max_epochs is {max_epochs} and first_rung {first_rung}; 1 ≤ first ≤ max is a rule"
+            )
         if reduction_factor < 2 or budget <= 0:
             raise ValueError(f"reduction_factor is {reduction_factor}, at least 2; budget {budget}, above 0")
         self.max_epochs, self.reduction_factor = max_epochs, reduction_factor
@@ -126,7 +130,8 @@ class PauseRule:
             return "stop"
         others = self.reached.setdefault(rung, {})
         if collapsed and not progress.whole:
-            # Where others draw already, it is behind; where none does, the rung is too early for a comparison.
+            # Where others draw already, it is behind; where none does, the rung is too early for a
+            # comparison.
             return "pause" if others else self._go_on(progress, epoch)
         cut = np.percentile(list(others.values()), 100 / self.reduction_factor) if others else math.inf
         others[trial] = value
@@ -186,7 +191,8 @@ class PauseRule:
         return ahead
 
     def affords(self, whole: bool = False) -> bool:
-        """Whether a trial may begin or go on: the budget is not used up; a `whole` one may use what is set aside."""
+        """Whether a trial may begin or go on: the budget is not used up; a `whole` one may use what is set
+        aside."""
         open_replicates = self.replicates - sum(p.whole for p in self.trials.values())
         aside = 0 if whole else max(0, open_replicates) * self.max_epochs
         return self.spent + self.committed + aside < self.budget
@@ -220,7 +226,12 @@ class PauseRule:
 
     def best_paused(self) -> str:
         """Return the paused trial that came furthest and is best there: whom ASHA would promote next."""
-        return min(self.paused, key=lambda t: (-self.trials[t].epoch, self.trials[t].values[self.trials[t].epoch]))
+
+        def standing(trial: str) -> tuple[int, float]:
+            values = self.trials[trial].values
+            return -self.trials[trial].epoch, values[max(values)] if values else math.inf
+
+        return min(self.paused, key=standing)
 
     def promotable(self) -> str | None:
         """Return a paused trial that is by now among the best 1/η of its rung; None where there is none."""
@@ -233,8 +244,10 @@ class PauseRule:
                     return trial
         return None
 
-    def replay(self, records: Iterable[Record], metric: str, sign: float = 1.0, replicates: Iterable[str] = ()) -> None:
-        """Take in what a ledger holds; trials without an end are paused, wherever they were.
+    def replay(
+        self, records: Iterable[Record], metric: str, sign: float = 1.0, replicates: Iterable[str] = ()
+    ) -> None:
+        """Take in what a ledger holds; trials without an end are paused where they were.
 
         `sign`: 1 for a metric that is minimized, −1 for one that is maximized.
         """
@@ -246,15 +259,17 @@ class PauseRule:
                     self.report(record.trial, epoch, sign * metrics[metric], record.flags.get(epoch, ""))
             progress = self.trials[record.trial]
             progress.epoch = max(record.metrics, default=0)
-            progress.state = "paused" if record.status is None else "ended"
+            going_on = "paused" if progress.epoch else "running"
+            progress.state = going_on if record.status is None else "ended"
 
 
 def decide(rule: PauseRule, searcher: Any, trial: str) -> dict[str, Any] | str | None:
-    """Return what a free worker does: the configuration of a new trial, or the id of a paused one that goes on.
+    """Return what a free worker does: the configuration of a new trial, or the id of a paused one that goes
+    on.
 
     None where there is nothing to do now. `searcher` is ours, which weighs both by expected improvement
-    (`next_trial`), or any with Tune's `suggest`: then a paused trial goes first that is by now among the best of
-    its rung. `trial` is the id that a new one gets.
+    (`next_trial`), or any with Tune's `suggest`: then a paused trial goes first that is by now among the best
+    of its rung. `trial` is the id that a new one gets.
     """
     if rule.may_replicate and hasattr(searcher, "replicate"):
         config = searcher.replicate(trial)
