@@ -1,6 +1,7 @@
 """Limits how many trials are proposed at once to those that the cluster has room for."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,12 +19,19 @@ class ClusterLimiter(ConcurrencyLimiter):
     an autoscaler would start one node at a time. With a fixed limit, nodes that join later would stay idle.
     A trial that is proposed too early cannot use the results that arrive before it runs.
 
-    `at_most` is the user's own limit.
+    `at_most` is the user's own limit; `paused` tells how many trials are begun and hold no worker.
     """
 
     def __init__(
-        self, searcher: Searcher, cluster: Cluster, cpus: float, gpus: float, at_most: int | None = None
+        self,
+        searcher: Searcher,
+        cluster: Cluster,
+        cpus: float,
+        gpus: float,
+        at_most: int | None = None,
+        paused: Callable[[], int] = lambda: 0,
     ):
+        self._paused = paused
         self._cluster, self._per_trial, self._at_most = cluster, (cpus, gpus), at_most
         self._looked = time.monotonic()
         super().__init__(searcher, max_concurrent=self._room())
@@ -33,7 +41,7 @@ class ClusterLimiter(ConcurrencyLimiter):
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             self._cluster = replace(self._cluster, present=present_nodes())
-            self.max_concurrent = self._room()
+        self.max_concurrent = self._room() + self._paused()  # those that Tune counts as live
         return super().suggest(trial_id)
 
     def _room(self) -> int:

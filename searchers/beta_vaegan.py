@@ -71,6 +71,8 @@ SIZES = {
         epochs=18,
         grace_epochs=2,
         num_samples=8,
+        trainings=5,
+        replicates=2,
         evaluation_samples=500,
     ),
     "report": SweepConfig(
@@ -81,6 +83,7 @@ SIZES = {
         batch_size=256,
         epochs=10,
         num_samples=20,
+        replicates=2,
         evaluation_samples=1000,
         gpus_per_trial=0.5,
     ),

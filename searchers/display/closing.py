@@ -9,7 +9,7 @@ from rich.table import Table
 from analysis.charts.text import number
 from searchers.display.commands import analysis_command, ui_command
 from searchers.record.schema import FAILED, STOPPED
-from searchers.record.trials import TrialRecord, best_record, ranked
+from searchers.record.trials import TrialRecord, ranked
 from searchers.study.config import RunConfig, SweepConfig
 from searchers.study.study import Study
 
@@ -82,10 +82,11 @@ def _score(record: TrialRecord, metric: str) -> str:
     return number(record.last(metric)) + (f" ± {deviation:.2g}" if math.isfinite(deviation) else "")
 
 
-def best_words(study: Study, config: SweepConfig, records: list[TrialRecord]) -> list[str]:
+def best_words(
+    study: Study, config: SweepConfig, records: list[TrialRecord], best: TrialRecord | None
+) -> list[str]:
     """Say what is best, what stopped early, and where the figures are; a line each."""
     lines = []
-    best = best_record(records, study.metric, study.mode)
     if best:
         setting = ", ".join(f"{name} = {number(best.config[name])}" for name in study.space)
         setting += "".join(
@@ -100,7 +101,7 @@ def best_words(study: Study, config: SweepConfig, records: list[TrialRecord]) ->
         lines.append("No trial has reported a score.")
     early = [record for record in records if record.status == STOPPED]
     if early:
-        lines.append(f"Stopped early by ASHA: {len(early)} of {len(records)} trials.")
+        lines.append(f"Stopped early: {len(early)} of {len(records)} trials.")
     folder = Path(config.results) / config.name
     figures = [folder / name for name in ("posterior.png", "pareto.png") if (folder / name).exists()]
     if figures:

@@ -36,10 +36,11 @@ class LiveTable(tune.Callback):
         epochs: int,
         num_samples: int,
         console: Console,
+        budget: float = math.inf,
     ):
         self.records, self.metric, self.mode = records, metric, mode
         self.dimensions, self.epochs, self.num_samples = dimensions, epochs, num_samples
-        self.console = console
+        self.console, self.budget = console, budget
         self.began, self.epochs_before = time.monotonic(), self._epochs_done()
         self.announced = {trial for trial, record in records.items() if record.status}
         self.running: set[str] = set()
@@ -103,13 +104,17 @@ class LiveTable(tune.Callback):
         return sum(record.epoch for record in self.records.values())
 
     def time_left(self) -> str:
-        """Say how long the rest takes at the pace so far, trials being as long as the ended ones were."""
+        """Say how long the rest takes at the pace so far: of the budget of epochs, or else trials being as
+        long as the ended ones were."""
         records = list(self.records.values())
         done = self._epochs_done() - self.epochs_before
         seconds = time.monotonic() - self.began
         ended = [record.epoch for record in records if record.status]
         if not done:
             return "time left is known after the first epoch"
+        if math.isfinite(self.budget):
+            left = max(0.0, self.budget - self._epochs_done())
+            return f"about {duration(left * seconds / done)} left" if left else "done"
         typical = sum(ended) / len(ended) if ended else self.epochs
         running = [record.epoch for record in records if not record.status]
         left = sum(max(0.0, max(typical, epoch + 1) - epoch) for epoch in running)

@@ -25,10 +25,10 @@ from searchers.record.schema import (
     RETRAINS_TAG,
     SPACE_PARAM,
 )
+from searchers.scheduling.rule import REDUCTION_FACTOR
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, SweepConfig
 from searchers.study.study import Study
 
-REDUCTION_FACTOR = 3  # of ASHA: a third of the trials that reach a rung go on
 NO_ARGUMENTS = ("name", "resume", "dry_run", "tracking_uri")
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")
 
@@ -44,7 +44,8 @@ class About:
 
 def about(study: Study, space: Space, config: SweepConfig, program: str) -> About:
     """Describe the sweep: its settings, the code and the packages that ran it, and what the scores mean."""
-    stopping = "no early stopping" if not config.early_stopping or study.objectives else "ASHA"
+    whole = not config.early_stopping or study.objectives
+    stopping = "no early stopping" if whole else "pauses at ASHA's rungs"
     further = "".join(f" and {mode}imising `{name}`" for name, mode in study.objectives.items())
     description = (
         f"**{config.name}**: {study.trainable.__name__} tuned over {', '.join(study.space)}, "

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from searchers.record.schema import FINISHED
+
 
 @dataclass
 class TrialRecord:
@@ -30,11 +32,11 @@ class TrialRecord:
 def ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
     """Return the trials with a finite last value of the metric, the best first.
 
-    A trial that was stopped early counts with the value it reached.
+    Scores at different epochs are different numbers: fully trained trials come before all others.
     """
     sign = 1 if mode == "min" else -1
     finite = [record for record in records if math.isfinite(record.last(metric))]
-    return sorted(finite, key=lambda record: sign * record.last(metric))
+    return sorted(finite, key=lambda record: (record.status != FINISHED, sign * record.last(metric)))
 
 
 def best_record(records: list[TrialRecord], metric: str, mode: str) -> TrialRecord | None:

@@ -80,10 +80,8 @@ class PauseRule:
         replicates: int = 0,
         reduction_factor: int = REDUCTION_FACTOR,
     ):
-        if max_epochs < 1 or not 1 <= (first_rung or 1) <= max_epochs:
-            raise ValueError(
-                f"max_epochs is {max_epochs} and first_rung {first_rung}; 1 ≤ first ≤ max is a rule"
-            )
+        if max_epochs < 1 or (first_rung is not None and not 1 <= first_rung <= max_epochs):
+            raise ValueError(f"first_rung is {first_rung}; it must lie in 1 … {max_epochs}, the last epoch")
         if reduction_factor < 2 or budget <= 0:
             raise ValueError(f"reduction_factor is {reduction_factor}, at least 2; budget {budget}, above 0")
         self.max_epochs, self.reduction_factor = max_epochs, reduction_factor
@@ -223,6 +221,11 @@ class PauseRule:
         if self.may_begin or self.may_resume or any(not self.trials[t].whole for t in self.running):
             return False
         return sum(p.whole for p in self.trials.values()) < self.replicates and self.affords(whole=True)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing runs and nothing of the search can begin or go on."""
+        return not (self.running or self.may_begin or self.may_resume)
 
     def best_paused(self) -> str:
         """Return the paused trial that came furthest and is best there: whom ASHA would promote next."""

@@ -91,11 +91,15 @@ class SweepConfig(RunConfig):
     evaluation_samples: Annotated[int, between(20, 1_000_000)] = 1000
     """images that each evaluation generates"""
     num_samples: Annotated[int, COUNT] = 20
-    """trials"""
-    grace_epochs: Annotated[int, COUNT] = 2
-    """no trial is stopped before this many epochs"""
+    """trials, at most: the budget of --trainings may be used up before"""
+    trainings: Annotated[float | None, between(0.01, 1_000_000)] = None
+    """full trainings' worth of epochs that the sweep may spend; a third of --num-samples, if not given"""
+    grace_epochs: Annotated[int | None, COUNT] = 2
+    """trials are compared after so many epochs first; learned from the first trials' curves, if None"""
+    replicates: Annotated[int, between(0, 1_000)] = 0
+    """the best so many are trained again with another seed, from budget set aside: training's own noise"""
     early_stopping: bool = True
-    """stop trials that do not keep up, by ASHA; otherwise every trial is trained to its last epoch"""
+    """pause trials that do not keep up, by ASHA's rule; otherwise every trial is trained to its last epoch"""
     surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
     """Gaussian process of the search: hyperparameters learned, the seed's own, fixed Matérn, drawn by NUTS"""
     warm_start: Annotated[str | None, PLAIN_NAME] = None

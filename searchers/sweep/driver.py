@@ -4,6 +4,7 @@ A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl`
 `images/`, figures, and `tune/` (Ray Tune's snapshots, the checkpoints), which --storage puts elsewhere.
 """
 
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
 from searchers.record.mlflow_store import StoreError
 from searchers.record.schema import COMPLETE, INTERRUPTED, NOTE, RESUMED
 from searchers.record.trials import TrialRecord
+from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import RunConfig, UsageError
 from searchers.sweep.resume import store, stored
 
@@ -85,6 +87,7 @@ class Driver:
             self._refuse_lost_snapshot()
             store(self.folder, program, sweep_id, config, data_hash)
         self.exporter: MlflowExporter | None = None
+        self._settled: Callable[[], bool] = lambda: False
         joined = self.cluster.describe(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent)
         console.print(joined, highlight=False)
         nodes = self.cluster.present + self.cluster.promised
@@ -113,8 +116,9 @@ class Driver:
 
     @property
     def interrupted(self) -> bool:
-        """Whether trials are missing or without an end."""
-        return len(self.records) < self.num_samples or any(record.status is None for record in self.records)
+        """Whether trials are without an end or missing, other than for want of budget."""
+        missing = len(self.records) < self.num_samples and not self._settled()
+        return missing or any(record.status is None for record in self.records)
 
     def deliver(self, record: SweepRecord) -> MlflowExporter:
         """Begin to send the ledger to MLflow, in the background; return the thread.
@@ -159,6 +163,12 @@ class Driver:
         """
         config = self.config
         each = config.cpus_per_trial, config.gpus_per_trial
+        num_samples, paused, budget = self.num_samples, _none_paused, math.inf
+        if isinstance(scheduler, PauseScheduler):
+            rule = scheduler.rule
+            search, num_samples = scheduler.gate(search), -1  # the rule counts the trials
+            paused, budget = lambda: len(rule.paused), rule.budget
+            self._settled = lambda: scheduler.over or rule.settled
         table = LiveTable(
             self.recorder.records,
             metric=metric,
@@ -166,6 +176,7 @@ class Driver:
             dimensions=list(dimensions),
             epochs=self.epochs,
             num_samples=self.num_samples,
+            budget=budget,
             console=self.console,
         )
         watching = watchdogs(*each, [str(self.folder), self.checkpoints], self.console.print)
@@ -178,10 +189,10 @@ class Driver:
                 mode=mode,
                 storage_path=self.checkpoints,
                 config=settings,
-                search_alg=ClusterLimiter(search, self.cluster, *each, config.max_concurrent),
+                search_alg=ClusterLimiter(search, self.cluster, *each, config.max_concurrent, paused),
                 scheduler=scheduler,
                 stop={"training_iteration": self.epochs},
-                num_samples=self.num_samples,
+                num_samples=num_samples,
                 callbacks=[self.recorder, *callbacks, table, *watching],
                 resume_config=tune.ResumeConfig() if self.restored else None,
             )
@@ -208,6 +219,10 @@ class Driver:
             delivery_error=self.exporter and (self.exporter.error or next(iter(self.exporter.refused), None)),
             experiment_id=self.exporter and self.exporter.experiment_id,
         )
+
+
+def _none_paused() -> int:
+    return 0
 
 
 def join(config: RunConfig) -> Cluster:

@@ -6,11 +6,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
 
@@ -22,9 +21,11 @@ from searchers.display.posterior import PosteriorFigure
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
-from searchers.record.provenance import REDUCTION_FACTOR, about
+from searchers.record.provenance import about
 from searchers.record.schema import MODEL
 from searchers.record.trials import TrialRecord, best_record, ranked
+from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule
+from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig, UsageError, require
 from searchers.study.study import Study
 from searchers.sweep.driver import Driver
@@ -125,13 +126,14 @@ def run(
             for figure in figures:
                 figure.draw()
             export_best(study, driver.records, trials, driver.folder, driver.ledger)
-            return best_scores(study, driver.records)
+            return best_scores(study, recommended(study, search, driver.records))
 
         ending = driver.finish(conclude)
     console.print(result_table(study, config, ending.records))
     if study.objectives and isinstance(search, BayesOptSearch):
         console.print(describe(study, front(study, search, ending.records)), highlight=False)
-    words = [*best_words(study, config, ending.records), *closing_words(ending)]
+    best = recommended(study, search, ending.records)
+    words = [*best_words(study, config, ending.records, best), *closing_words(ending)]
     console.print("\n".join(words), highlight=False, soft_wrap=True)  # a command in two lines can't be copied
     return Outcome(study, driver.folder, ending)
 
@@ -181,23 +183,26 @@ def make_search(study: Study, config: SweepConfig, points: list[dict[str, Any]] 
 
 
 def make_scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]) -> TrialScheduler:
-    """Return ASHA (Li et al. 2020) with its rungs as they were: Tune does not save them (ray#30838).
+    """Return the scheduler that pauses and resumes, its state rebuilt from the ledger's records.
 
-    Where there are several objectives every trial trains to its end: ASHA would judge it by the first alone.
+    Where there are several objectives every trial trains to its end: a rung would judge it by the first
+    alone.
     """
     if not config.early_stopping or study.objectives:
         return FIFOScheduler()
-    scheduler = AsyncHyperBandScheduler(
-        max_t=config.epochs,
-        grace_period=min(config.grace_epochs, config.epochs),
-        reduction_factor=REDUCTION_FACTOR,
+    trainings = config.trainings if config.trainings is not None else config.num_samples / REDUCTION_FACTOR
+    rule = PauseRule(
+        config.epochs,
+        None if config.grace_epochs is None else min(config.grace_epochs, config.epochs),
+        first_trials=len(study.space) + 2 if study.random_starts is None else study.random_starts,
+        budget=max(1.0, trainings) * config.epochs,
+        max_trials=config.num_samples,
+        replicates=config.replicates,
     )
-    (bracket,) = scheduler._brackets
-    sign = 1 if study.mode == "max" else -1
-    for record in records:
-        for epoch, metrics in sorted(record.metrics.items()):
-            if study.metric in metrics:  # not where the trial diverged
-                bracket.on_result(SimpleNamespace(trial_id=record.trial), epoch, sign * metrics[study.metric])
+    scheduler = PauseScheduler(rule)
+    records = list(records)
+    again = [r.trial for r in records if r.config.get("seed") != study.settings.get("seed")]
+    scheduler.replay(records, study.metric, study.mode, again)
     return scheduler
 
 
@@ -242,9 +247,23 @@ def export_best(
             ledger.append(MODEL, trial=record.trial, path=str(path))
 
 
-def best_scores(study: Study, records: list[TrialRecord]) -> dict[str, float]:
+def recommended(study: Study, search: Searcher, records: list[TrialRecord]) -> TrialRecord | None:
+    """Return the trial that is called the best: the searcher's answer where it searched for one score alone.
+
+    That is a fully trained trial, unless the model is sure of another one. None before the first finite
+    value.
+    """
+    known = {record.trial: record for record in records}
+    if isinstance(search, BayesOptSearch) and not study.objectives:
+        try:
+            return known[search.best_trial()]
+        except (KeyError, ValueError):  # it is of an earlier sweep, or there is no finite value
+            pass
+    return best_record(records, study.metric, study.mode)
+
+
+def best_scores(study: Study, best: TrialRecord | None) -> dict[str, float]:
     """Return what the parent run says of the winner: its scores and its place in the search space."""
-    best = best_record(records, study.metric, study.mode)
     if best is None:
         return {}
     place = {name: best.config[name] for name in study.space if isinstance(best.config[name], int | float)}

@@ -1,4 +1,5 @@
-"""The rule of pausing under real Ray Tune: with our searcher and others, resumed, and at the end of its budget."""
+"""The rule of pausing under real Ray Tune: with our searcher and others, resumed, and at the end of its
+budget."""
 
 import json
 import os
@@ -11,7 +12,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from searchers.bayesopt.searcher import BayesOptSearch
-from searchers.record.ledger import TrialRecord
+from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import PauseRule
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from tests.fixtures.embedded import embedded_ray
@@ -51,7 +52,8 @@ def running_ray():
 
 
 class Told(tune.Callback):
-    """Notes all results, by trial, and the processes that trained them; ends the run after so many results."""
+    """Notes all results, by trial, and the processes that trained them; ends the run after so many
+    results."""
 
     def __init__(self, interrupt_after=None):
         self.epochs, self.processes, self.left = {}, set(), interrupt_after
@@ -101,7 +103,9 @@ def test_paused_trials_go_on_from_their_checkpoints_and_end_with_the_budget(runn
     assert len(told.processes) <= 3  # processes pass from trial to trial, though each was paused
     states = {o.trial_id: (o.state, o.epoch) for o in search.observations()}
     assert {s for s, _ in states.values()} == {"stopped", "finished"}
-    assert all(states[i] == ("finished" if len(e) == EPOCHS else "stopped", len(e)) for i, e in told.epochs.items())
+    assert all(
+        states[i] == ("finished" if len(e) == EPOCHS else "stopped", len(e)) for i, e in told.epochs.items()
+    )
     assert search.settings.max_epochs == EPOCHS  # from Tune's stopping criterion
 
 
@@ -157,7 +161,9 @@ def test_a_resumed_sweep_has_its_trials_paused_where_they_were(running_ray, tmp_
     assert set(told.epochs) <= {t.trial_id for t in analysis.trials}
     for trial, epochs in later.epochs.items():  # at most the epoch that was interrupted comes twice
         before = told.epochs.get(trial, [])
-        assert epochs[0] in (len(before), len(before) + 1) and epochs == list(range(epochs[0], epochs[-1] + 1))
+        assert epochs[0] in (len(before), len(before) + 1) and epochs == list(
+            range(epochs[0], epochs[-1] + 1)
+        )
     assert any(trial not in later.epochs for trial in told.epochs)  # not all were simply gone on with
     assert rules[1].spent >= 4 * EPOCHS
 
