@@ -1,5 +1,6 @@
 """What a person sees while a sweep runs: one live table in a terminal, a line a trial elsewhere."""
 
+import math
 import time
 
 from ray import tune

@@ -3,22 +3,11 @@
 import json
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchers.bayesopt.history import (
-    EARLY_STOPS,
-    ENDED,
-    FAILED,
-    WHOLE,
-    History,
-    extrapolated,
-    finals_only,
-    highest_rung,
-    last_value,
-)
+from searchers.bayesopt.history import ENDED, FAILED, PAUSED, RUNNING, History, last_value
 
 
 def history_of(curves, running=()):
@@ -45,48 +34,8 @@ def test_last_value_takes_every_ended_trial():
     assert values(last_value(history_of(CURVES, running=(1, 4)))) == [5.0, 3.0, 11.0]
 
 
-def test_finals_only_takes_those_trained_to_the_end():
-    assert values(finals_only(history_of(CURVES))) == [5.0, 4.0, 3.0]
-    assert values(finals_only(history_of(CURVES, running=(0, 1, 2)))) == [11.0, 20.0]  # better than nothing
-
-
-def test_highest_rung_compares_at_one_epoch_and_counts_running_trials():
-    # One dimension: three are enough; four epochs were reached by three.
-    assert values(highest_rung(history_of(CURVES, running=(2,)))) == [5.0, 4.0, 3.0]
-    assert values(highest_rung(history_of(CURVES[1:]))) == [6.0, 5.0, 11.0]
-    history = history_of(CURVES)
-    history.start("known", {"x": 0.9})
-    history.report("known", WHOLE, [2.0], None)
-    history.end("known", failed=False)
-    assert values(highest_rung(history)) == [5.0, 4.0, 3.0, 2.0]
-
-
-def test_highest_rung_leaves_a_failed_trial_to_whoever_counts_failures():
-    """Its good rows of before would stand beside the bad value that its configuration is given."""
-    history = history_of(CURVES)
-    history.start("broken", {"x": 0.9})
-    for epoch, value in enumerate((8.0, 6.0, 5.0, 4.5, math.nan), start=1):
-        history.report("broken", epoch, [value], None)
-    history.end("broken", failed=False)
-    assert history.trials["broken"].state == FAILED
-    assert values(highest_rung(history)) == [5.0, 4.0, 3.0]
-
-
-def test_extrapolated_adds_what_others_still_gained():
-    rows = extrapolated(history_of(CURVES))
-    # From epoch 2 to 4 the others gained −2 each; from epoch 1 to 4, −4.
-    assert values(rows) == [5.0, 4.0, 3.0, 9.0, 16.0]
-    assert not rows.variances.any()
-    uneven = history_of([[9.0, 5.0], [9.0, 6.0], [9.0, 8.0], [9.0]])
-    gains = np.array([-4.0, -3.0, -1.0])
-    rows = extrapolated(uneven)
-    assert rows.values[3, 0] == 9.0 + np.median(gains)
-    assert math.sqrt(rows.variances[3, 0]) == pytest.approx(1.4826 * 1.0)
-
-
-@pytest.mark.parametrize("strategy", EARLY_STOPS.values())
-def test_strategies_take_an_empty_history_and_measured_noise(strategy):
-    assert len(strategy(History())) == 0
+def test_an_empty_history_and_measured_noise():
+    assert len(last_value(History())) == 0
     history = History()
     history.start("a", {"x": 0.1})
     history.report("a", 1, [3.0], [0.5])
@@ -94,7 +43,7 @@ def test_strategies_take_an_empty_history_and_measured_noise(strategy):
     history.report("b", 1, [4.0], None)
     for trial in "ab":
         history.end(trial, failed=False)
-    assert strategy(history, [2.0]).variances[:, 0].tolist() == [0.25, 4.0]
+    assert last_value(history, [2.0]).variances[:, 0].tolist() == [0.25, 4.0]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -102,6 +51,35 @@ def test_a_value_that_is_not_finite_marks_a_failure(bad):
     history = history_of([[3.0], [4.0, bad], [5.0]])
     assert history.trials["1"].state == FAILED
     assert values(last_value(history)) == [3.0, 5.0]
+
+
+def test_a_paused_trial_counts_and_is_not_pending():
+    history = history_of(CURVES, running=(1,))
+    history.pause("1")
+    assert history.trials["1"].state == PAUSED and not history.pending()
+    assert values(last_value(history)) == [5.0, 4.0, 3.0, 11.0, 20.0]
+    history.report("1", 5, [3.5], None)  # Tune tells the searcher of a result after the scheduler
+    assert history.trials["1"].state == PAUSED
+    history.resume("1")
+    assert history.pending() == [history.trials["1"]]
+    history.pause("1")
+    history.end("1", failed=False)
+    assert history.trials["1"].state == ENDED and history.ended == 5
+
+
+def test_a_row_after_a_trials_end_may_make_it_bad_and_none_is_learned_from():
+    history = history_of(CURVES)
+    history.report("0", 5, [math.nan], None)
+    assert history.trials["0"].state == FAILED
+    assert values(last_value(history)) == [4.0, 3.0, 11.0, 20.0]
+
+
+def test_a_trial_that_is_tried_again_after_an_error_is_pending():
+    history = history_of(CURVES, running=(0,))
+    history.end("0", failed=True)
+    assert not history.pending()
+    history.report("0", 5, [4.0], None)
+    assert history.trials["0"].state == RUNNING and history.pending() == [history.trials["0"]]
 
 
 def test_errors_clear_what_waits_and_a_cancelled_trial_is_forgotten():

@@ -20,12 +20,9 @@ from cluster import ray_patches
 from searchers.bayesopt.acquisition import contains
 from searchers.bayesopt.gp import GaussianProcess, Hyperparameters
 from searchers.bayesopt.history import ENDED, FAILED
-from searchers.bayesopt.proposal import STRATEGIES
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Choice, Integer, Real, Space, SpaceError
-from searchers.record.trials import TrialRecord
 from searchers.sweep.driver import tune_settings
-from searchers.sweep.run import make_scheduler
 from tests.fixtures.embedded import embedded_ray
 from tests.fixtures.settings import SMALL_FACES
 from trainables import VAE
@@ -275,7 +272,6 @@ def test_what_tune_says_of_metric_mode_and_space():
     [
         ({"surrogate": "rbf"}, "'rbf'.*'fitted', 'report', 'matern', 'nuts'"),
         ({"acquisition": "ei"}, "'ei'.*'log_ei'"),
-        ({"early_stops": "none"}, "'none'.*'last_value'"),
         ({"mode": "minimum"}, "'minimum'"),
         ({"noise": -1.0}, "-1.0"),
         ({"acquisition": "noisy_ei", "surrogate": "nuts"}, "'nuts' is many"),
@@ -333,13 +329,11 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(
         seed=st.integers(0, 99),
         mode=st.sampled_from(["min", "max"]),
-        early=st.sampled_from(STRATEGIES),
         acquisition=st.sampled_from(["log_ei", "noisy_ei", "ucb"]),
     )
     def begin(self, **settings):
-        early = settings.pop("early")
         mode = settings.pop("mode")
-        self.search = BayesOptSearch(self.SPACE, "loss", mode, early_stops=early, random_starts=2, **settings)
+        self.search = BayesOptSearch(self.SPACE, "loss", mode, random_starts=2, **settings)
         self.running, self.count = {}, 0
 
     @precondition(lambda self: self.count < 12)
@@ -450,8 +444,8 @@ def test_what_is_told_of_the_metric_is_not_of_the_last_weighing_of_several():
     assert searches[0].best()[1] == pytest.approx(50.0, abs=0.05)
 
 
-def test_in_a_discrete_space_nothing_is_proposed_twice_whatever_a_strategy_passes_over():
-    search = BayesOptSearch({"a": tune.randint(0, 8)}, "loss", "min", early_stops="finals_only")
+def test_in_a_discrete_space_nothing_is_proposed_twice_however_far_trials_were_trained():
+    search = BayesOptSearch({"a": tune.randint(0, 8)}, "loss", "min")
     for i in range(8):
         before = points(search)
         config = search.suggest(str(i))
@@ -544,18 +538,3 @@ def test_a_sweep_by_another_score_than_the_trainables_outlives_a_trial_that_dive
     assert [trial.status for trial in analysis.trials] == ["TERMINATED"] * 2
     assert "elbo" not in analysis.trials[1].last_result and analysis.trials[1].last_result["diverged"]
     assert [t.state for t in search.history.trials.values()] == [ENDED, FAILED]
-
-
-def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged():
-    """A result without the score never came to ASHA; Tune counts its NaN as none."""
-    rows = {
-        "a": {2: {"mig": 0.5}, 4: {"mig": 0.6}},
-        "b": {2: {"mig": 0.4}, 4: {"fd": math.nan, "diverged": 1.0}},
-    }
-    records = [TrialRecord(name, n, {}, metrics) for n, (name, metrics) in enumerate(rows.items())]
-    study, config = (
-        SimpleNamespace(metric="mig", mode="max", objectives={}),
-        SimpleNamespace(early_stopping=True, epochs=4, grace_epochs=2),
-    )
-    (bracket,) = make_scheduler(study, config, records)._brackets
-    assert bracket._rungs == [(2, {"a": 0.5, "b": 0.4})]

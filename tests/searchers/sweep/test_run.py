@@ -1,0 +1,74 @@
+"""How a sweep is put together from its settings."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler
+
+from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.record.trials import TrialRecord
+from searchers.scheduling.tune_scheduler import PauseScheduler
+from searchers.study.config import SweepConfig
+from searchers.sweep.fixed_points import FixedPoints
+from searchers.sweep.run import make_scheduler, recommended
+
+SPACE = tune.uniform(0.5, 4)
+CONFIG = SweepConfig(epochs=4, grace_epochs=2, num_samples=9)
+
+
+def study(**changes):
+    values = {"metric": "mig", "mode": "max", "objectives": {}, "space": {"beta": 1}, "random_starts": None}
+    return SimpleNamespace(**values | {"settings": {"seed": 0}} | changes)
+
+
+def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged():
+    """A result without the score never came to the scheduler."""
+    rows = {
+        "a": {2: {"mig": 0.5}, 4: {"mig": 0.6}},
+        "b": {2: {"mig": 0.4}, 4: {"fd": math.nan, "diverged": 1.0}},
+    }
+    records = [TrialRecord(name, n, {"seed": 0}, metrics) for n, (name, metrics) in enumerate(rows.items())]
+    again = TrialRecord("again", 3, {"seed": 1}, {2: {"mig": 0.5}})
+    rule = make_scheduler(study(), CONFIG, [*records, again]).rule
+    assert rule.reached == {2: {"a": -0.5, "b": -0.4, "again": -0.5}} and rule.rungs == [2, 4]
+    assert [i for i, p in rule.trials.items() if p.whole] == ["again"]
+    assert rule.spent == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "budget"), [({}, 12.0), ({"trainings": 2.5}, 10.0), ({"num_samples": 2}, 4.0)]
+)
+def test_the_budget_is_a_third_of_the_trials_if_it_is_not_given(changes, budget):
+    rule = make_scheduler(study(), replace(CONFIG, **changes), []).rule
+    assert rule.budget == budget and rule.max_trials == changes.get("num_samples", 9)
+    assert (
+        rule.first_trials == 3 and make_scheduler(study(random_starts=4), CONFIG, []).rule.first_trials == 4
+    )
+
+
+def test_several_objectives_and_no_early_stopping_train_all_trials_to_their_end():
+    whole = replace(CONFIG, no_early_stopping=True)
+    assert isinstance(make_scheduler(study(), whole, []), FIFOScheduler)
+    assert isinstance(make_scheduler(study(objectives={"kl": "min"}), CONFIG, []), FIFOScheduler)
+    assert isinstance(make_scheduler(study(), CONFIG, []), PauseScheduler)
+
+
+def test_the_recommended_trial_is_the_searchers_and_else_the_fully_trained_one_of_best_value():
+    search = BayesOptSearch({"beta": SPACE}, "mig", "max", max_epochs=4)
+    records = []
+    for n, (beta, values) in enumerate(((1.0, [5, 6, 7, 8]), (2.0, [5, 6, 7, 7]), (3.0, [1, 1]))):
+        search.history.start(str(n), {"beta": beta})
+        for epoch, value in enumerate(values, 1):
+            search.history.report(str(n), epoch, [float(value)], None)
+        search.history.end(str(n), failed=False)
+        metrics = {e: {"mig": float(v)} for e, v in enumerate(values, 1)}
+        status = "finished" if len(values) == 4 else "stopped"
+        records.append(TrialRecord(str(n), n, {"beta": beta}, metrics, status))
+    assert recommended(study(), search, records).trial == "0"
+    assert recommended(study(), BayesOptSearch({"beta": SPACE}, "mig", "max"), records).trial == "0"
+    records[2].metrics[2]["mig"] = 9.0  # of half a training
+    assert recommended(study(), FixedPoints([], "mig", "max"), records).trial == "0"
+    assert recommended(study(), FixedPoints([], "mig", "max"), []) is None
