@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from searchers.bayesopt.curve_gp import CurveHyperparameters, CurveProcess, fit
-from searchers.bayesopt.history import FAILED, RUNNING, WHOLE, History, Trial
+from searchers.bayesopt.history import FAILED, RUNNING, WHOLE, History, Trial, usable
 from searchers.bayesopt.space import Space
 from searchers.bayesopt.surrogate import cap, scalarize
 
@@ -90,9 +90,13 @@ class CurveModel:
     pending_runs: np.ndarray
     final_epoch: int
 
-    def of_trials(self, process: CurveProcess | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean, (t,) or (t, S), and variance, (t,), of the trials' standardized final values."""
-        return (process or self.process).of_runs(self.U, np.ones(len(self.U)), self.runs)
+    def of_trials(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance, (t,) each, of the trials' standardized final values."""
+        return self.process.of_runs(self.U, np.ones(len(self.U)), self.runs)
+
+    def means(self, process: CurveProcess) -> np.ndarray:
+        """Return the means, (t,) or (t, S), of the trials' standardized final values by this process."""
+        return process.means_of_runs(self.U, np.ones(len(self.U)), self.runs)
 
     def predict(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the (signed) metric's mean after full training, its standard deviation over configurations'
@@ -135,8 +139,14 @@ class CurveModel:
 
 def learns_from_training(history: History) -> bool:
     """Whether usable values of different epochs are known; otherwise one value is all that a trial tells."""
-    epochs = {epoch for t in history.trials.values() for epoch in t.finite_rows()}
-    return len(epochs) > 1
+    first = None
+    for trial in history.trials.values():
+        for epoch, values in trial.rows.items():
+            if usable(values):
+                if first is not None and epoch != first:
+                    return True
+                first = epoch
+    return False
 
 
 def milestones(history: History, final: int) -> set[int]:
@@ -189,13 +199,13 @@ def fit_curves(
     rows = rows[-CONDITIONING_ROWS:]
     pending = {id(trial) for trial in history.pending()}
     running = [number for number, trial in enumerate(trials) if id(trial) in pending]
-    units = np.array([space.unit(trial.codes) for trial in trials])
+    units = space.units([trial.codes for trial in trials])
     y, variances = _values(trials, rows, signs, floor, weights)
     warp = Warp(y)
     z = warp(y)
     noise = np.square(warp.deviation(y, np.sqrt(variances)))
     run = np.array([number for number, _ in rows] + failed)
-    s = np.array([_progress(epoch, final, history) for _, epoch in rows] + [1.0] * len(failed))
+    s = np.array([*_progress([epoch for _, epoch in rows], final, history), *[1.0] * len(failed)])
     z = np.concatenate([z, np.full(len(failed), z.max() + 1.0)])
     noise = np.concatenate([noise, np.zeros(len(failed))])
     levels = np.array([d.size if d.categorical else 0 for d in space.dimensions])
@@ -216,12 +226,12 @@ def fit_curves(
     )
 
 
-def _progress(epoch: int, final: int, history: History) -> float:
-    """Return how far an epoch is towards the last on a logarithmic scale from the first: s in [0, 1]."""
-    if epoch == WHOLE or epoch >= final:
-        return 1.0
-    first = min(e for t in history.trials.values() for e in t.rows if e != WHOLE)
-    return math.log(epoch / first) / math.log(final / first)
+def _progress(epochs: Sequence[int], final: int, history: History) -> list[float]:
+    """Return how far epochs are towards the last, s in [0, 1], on a logarithmic scale that begins at the first
+    epoch that any trial reported."""
+    first = min((min(t.rows) for t in history.trials.values() if t.rows and WHOLE not in t.rows), default=1)
+    scale = math.log(final / first) if final > first else 1.0
+    return [1.0 if e == WHOLE or e >= final else math.log(e / first) / scale for e in epochs]
 
 
 def _values(

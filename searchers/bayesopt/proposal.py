@@ -112,7 +112,7 @@ def _by_values(
 ) -> np.ndarray:
     """Return the most promising point, (d,), where each trial tells one value."""
     gp, seen = model.gp, model.X
-    P = np.array([space.unit(t.codes) for t in history.pending()]).reshape(-1, len(space))
+    P = space.units([t.codes for t in history.pending()])
     if settings.acquisition == "noisy_ei":
         seen = np.vstack([seen, P])
         gp = gp.draw(seen, normals(FANTASIES, len(seen), rng))
@@ -141,13 +141,13 @@ def _by_curves(
     if len(model.pending):
         draws = normals(FANTASIES, len(model.pending), rng)
         process = process.fantasize(model.pending, model.pending_runs, draws)
-    mean, variance = model.of_trials(process)
-    mean = mean.reshape(len(variance), -1)
-    best = mean.min(axis=0)
+    best = model.means(process).reshape(len(model.trials), -1).min(axis=0)
     resumes, promise = None, -math.inf
     if paused:
-        places = [next(k for k, t in enumerate(model.trials) if t is history.trials[i]) for i in paused]
-        each = log_expected_improvement(mean[places], variance[places, None], best)
+        place = {id(trial): k for k, trial in enumerate(model.trials)}
+        places = [place[id(history.trials[i])] for i in paused]
+        mean, variance = process.of_runs(model.U[places], np.ones(len(places)), model.runs[places])
+        each = log_expected_improvement(mean.reshape(len(places), -1), variance[:, None], best)
         promises = logsumexp(each, axis=1) - math.log(each.shape[1])
         resumes, promise = paused[int(np.argmax(promises))], float(promises.max())
     if not begin:
@@ -158,7 +158,7 @@ def _by_curves(
     u = maximize(
         acquisition,
         space,
-        model.U[np.argsort(model.of_trials()[0], kind="stable")[:5]],
+        model.U[np.argsort(model.means(model.process), kind="stable")[:5]],
         rng,
         taken=proposed(space, history),
         radius=replicate_radius(one_run, model.process.noise, space),
@@ -219,4 +219,4 @@ def spread(space: Space, history: History, seed: int, index: int) -> np.ndarray:
 
 def proposed(space: Space, history: History) -> np.ndarray:
     """Return every point that was proposed, whatever came of it, (t, d)."""
-    return np.array([space.unit(t.codes) for t in history.trials.values()])
+    return space.units([t.codes for t in history.trials.values()])

@@ -90,6 +90,16 @@ class Real:
             part = (value - self.low) / (self.high - self.low)
         return min(max(part, 0.0), 1.0)
 
+    def units(self, codes: Sequence[float]) -> np.ndarray:
+        """Return where valid codes lie in [0, 1], (n,)."""
+        value = np.array(codes, dtype=float)
+        if self.size == 1:
+            return np.full(len(value), 0.5)
+        low, high = self.low, self.high
+        if self.log:
+            value, low, high = np.log(np.maximum(value, low)), math.log(low), math.log(high)
+        return np.clip((value - low) / (high - low), 0.0, 1.0)
+
     def snap(self, u: np.ndarray) -> np.ndarray:
         """Return coordinates u (n,) moved to the nearest ones that a value has."""
         if self.size == 1:
@@ -173,6 +183,10 @@ class Choice:
     def unit(self, value: Any) -> float:
         """Return where a choice lies in [0, 1]. Raises SpaceError if it is none of them."""
         return float(self.grid()[self.encode(value)])
+
+    def units(self, codes: Sequence[int]) -> np.ndarray:
+        """Return where valid codes lie in [0, 1], (n,)."""
+        return self.grid()[np.array(codes, dtype=int)]
 
     def snap(self, u: np.ndarray) -> np.ndarray:
         """Return coordinates u (n,) moved to the nearest ones that a choice has."""
@@ -277,6 +291,10 @@ class Space:
     def unit(self, codes: Mapping[str, Any]) -> np.ndarray:
         """Return the point of the unit cube, shape (d,)."""
         return np.array([d.unit(d.decode(codes[d.name])) for d in self.dimensions])
+
+    def units(self, codes: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Return the points of the unit cube of several trials' codes, (n, d); `unit` of one after another."""
+        return np.column_stack([d.units([c[d.name] for c in codes]) for d in self.dimensions])
 
     def codes(self, u: np.ndarray) -> dict[str, Any]:
         """Return name → code of the configuration nearest to u, shape (d,)."""

@@ -100,7 +100,7 @@ def fit_model(
     as many are known as `waiting` ones, bad values are compressed.
     """
     trials = seen + failed
-    X = np.array([space.unit(t.codes) for t in trials])
+    X = space.units([t.codes for t in trials])
     if surrogate in ("fitted", "nuts"):
         y = cap(y)
         if len(y) < 2 * waiting:
