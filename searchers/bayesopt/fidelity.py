@@ -227,8 +227,8 @@ def fit_curves(
 
 
 def _progress(epochs: Sequence[int], final: int, history: History) -> list[float]:
-    """Return how far epochs are towards the last, s in [0, 1], on a logarithmic scale that begins at the first
-    epoch that any trial reported."""
+    """Return how far epochs are towards the last, s in [0, 1], on a logarithmic scale that begins at the
+    first epoch that any trial reported."""
     first = min((min(t.rows) for t in history.trials.values() if t.rows and WHOLE not in t.rows), default=1)
     scale = math.log(final / first) if final > first else 1.0
     return [1.0 if e == WHOLE or e >= final else math.log(e / first) / scale for e in epochs]

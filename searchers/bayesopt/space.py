@@ -293,7 +293,8 @@ class Space:
         return np.array([d.unit(d.decode(codes[d.name])) for d in self.dimensions])
 
     def units(self, codes: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Return the points of the unit cube of several trials' codes, (n, d); `unit` of one after another."""
+        """Return the points of the unit cube of several trials' codes, (n, d); `unit` of one after
+        another."""
         return np.column_stack([d.units([c[d.name] for c in codes]) for d in self.dimensions])
 
     def codes(self, u: np.ndarray) -> dict[str, Any]:

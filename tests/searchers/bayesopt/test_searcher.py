@@ -242,6 +242,74 @@ def test_first_points_may_be_partial_and_are_checked():
         BayesOptSearch(MIXED, "loss", "min", points_to_evaluate=[{"rate": 2.0}])
 
 
+@pytest.mark.parametrize(
+    ("point", "says"),
+    [
+        (
+            {"learning_rate": 1e-2},
+            "'learning_rate' is not searched; the dimensions are rate, nested/units, kind",
+        ),
+        ({"nested": {"unit": 8}}, "'nested/unit' is not searched"),
+        ({"nested": {"units": 4.5}}, r"nested/units = 4.5 is no multiple of 1; the nearest is 4"),
+        ({"kind": "d"}, "kind = 'd' is none of"),
+    ],
+)
+def test_a_first_point_that_no_trial_could_be_given_is_refused(point, says):
+    with pytest.raises(SpaceError, match=rf"points_to_evaluate\[0\]: {says}"):
+        BayesOptSearch(MIXED, "loss", "min", points_to_evaluate=[point])
+
+
+def test_a_first_point_may_repeat_a_constant_and_not_change_it():
+    space = {"x": tune.uniform(0, 1), "fixed": {"epochs": 3}}
+    search = BayesOptSearch(space, "loss", "min", points_to_evaluate=[{"x": 0.5, "fixed": {"epochs": 3}}])
+    assert search.suggest("0") == {"x": 0.5, "fixed": {"epochs": 3}}
+    later = BayesOptSearch(metric="loss", mode="min", points_to_evaluate=[{"x": 0.5, "fixed": {"epochs": 3}}])
+    assert later.set_search_properties(None, None, space) and later.suggest("0") == {"x": 0.5}
+    with pytest.raises(SpaceError, match="'fixed/epochs' is not searched"):
+        BayesOptSearch(space, points_to_evaluate=[{"fixed": {"epochs": 4}}])
+
+
+def test_copies_of_a_choice_are_one():
+    search = BayesOptSearch({"kind": tune.choice(["a", "a", "b"])}, "loss", "min", seed=0)
+    configs = run(search, lambda c: float(c["kind"] == "a"), 6)
+    assert {c["kind"] for c in configs[:2]} == {"a", "b"}
+
+
+def test_values_that_differ_by_very_little_are_different():
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=0)
+    run(search, lambda c: 1e-14 * (c["x"] - 0.3) ** 2, 15)
+    assert abs(search.best()[0]["x"] - 0.3) < 0.05
+
+
+def test_a_wide_range_of_integers_costs_no_list_of_them():
+    search = BayesOptSearch({"seed": tune.randint(0, 2**31 - 1)}, "loss", "min", seed=0)
+    configs = run(search, lambda c: abs(c["seed"] / 2**31 - 0.7), 12)
+    assert all(type(c["seed"]) is int and 0 <= c["seed"] < 2**31 - 1 for c in configs)
+    assert search.space.grids == [None] and abs(search.best()[0]["seed"] / 2**31 - 0.7) < 0.1
+
+
+def test_an_unknown_mode_of_tunes_is_refused():
+    with pytest.raises(ValueError, match="mode is 'maximise'"):
+        BayesOptSearch().set_search_properties("loss", "maximise", {"x": tune.uniform(0, 1)})
+
+
+def test_a_row_after_a_trials_end_breaks_nothing():
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=0)
+    run(search, lambda c: c["x"], 6)
+    search.on_trial_result("t2", {"loss": math.nan, "training_iteration": 2})
+    assert 0 <= search.suggest("next")["x"] <= 1
+    assert search.history.trials["t2"].state == FAILED
+
+
+def test_a_trial_that_is_tried_again_after_an_error_waits_for_its_result():
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=0)
+    search.suggest("0")
+    search.on_trial_complete("0", None, error=True)
+    assert not search.history.pending()
+    search.on_trial_result("0", {"loss": 1.0, "training_iteration": 1})
+    assert search.history.pending()
+
+
 def test_known_values_count_and_those_outside_the_space_are_left_out(caplog):
     known = [({"x": x}, (x - 0.7) ** 2) for x in (0.0, 0.25, 0.5, 0.75, 1.0)]
     search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", warm_start=[*known, ({"x": 3.0}, 0.0)])
@@ -321,6 +389,102 @@ def test_a_saved_state_of_another_space_is_refused(tmp_path):
     assert late.set_search_properties(None, None, {"x": tune.uniform(0, 1)})
 
 
+def halves(config, epoch):
+    """A curve that falls to (x − 0.3)²."""
+    return (config["x"] - 0.3) ** 2 + 1 / epoch
+
+
+def partially_trained(search, count=8, epochs=9):
+    """Trials of which every other one is paused after its first epoch; the others are trained to the end."""
+    configs = {}
+    for i in range(count):
+        configs[str(i)] = search.suggest(str(i))
+        for epoch in range(1, (1 if i % 2 else epochs) + 1):
+            row = {"loss": halves(configs[str(i)], epoch), "training_iteration": epoch}
+            search.on_trial_result(str(i), row)
+        if i % 2:
+            search.on_pause(str(i))
+        else:
+            search.on_trial_complete(str(i), row)
+    return configs
+
+
+def test_a_paused_trial_goes_on_where_it_promises_more_than_a_new_one():
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=0, max_epochs=9)
+    configs = partially_trained(search)
+    paused = [i for i in configs if int(i) % 2]
+    best = min(paused, key=lambda i: abs(configs[i]["x"] - 0.3))
+    assert search.next_trial("n", paused, begin=False) == best
+    search.on_unpause(best)
+    assert search.history.pending() == [search.history.trials[best]]
+    assert search.next_trial("n", [], begin=False) is None
+    choices = [search.next_trial(f"n{i}", [i for i in paused if i != best]) for i in range(6)]
+    assert any(isinstance(c, dict) for c in choices)
+
+
+def test_what_a_trial_would_reach_is_told_of_every_trial():
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=0, max_epochs=9)
+    configs = partially_trained(search)
+    finals = search.predicted_finals()
+    assert finals.keys() == configs.keys()
+    for i, (mean, std) in finals.items():
+        true = halves(configs[i], 9)
+        assert abs(mean - true) < 0.01 if int(i) % 2 == 0 else abs(mean - true) < 3 * std + 0.05
+    states = [o.state for o in search.observations()]
+    assert states == ["finished", "paused"] * 4
+    mean, std, of_run = search.final_values([{"x": 0.3}, {"x": 0.9}])
+    assert mean[0] < mean[1] and (of_run > std).all()
+
+
+def test_the_best_fully_trained_configurations_are_trained_again_once_with_another_seed():
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=3, max_epochs=9)
+    configs = partially_trained(search)
+    whole = sorted((i for i in configs if int(i) % 2 == 0), key=lambda i: halves(configs[i], 9))
+    first, second = search.replicate("a"), search.replicate("b")
+    assert [first["x"], second["x"]] == [configs[i]["x"] for i in whole[:2]]
+    assert first["seed"] == second["seed"] == 4
+    for name in "abcd":
+        search.replicate(name)
+    assert search.replicate("e") is None
+
+
+def test_a_restored_searcher_knows_its_space_and_decides_as_the_other_would():
+    space = {"x": tune.uniform(0, 1), "n": tune.lograndint(1, 9), "kind": tune.choice(["a", None, halves])}
+    search = BayesOptSearch(space, "loss", "min", seed=0, max_epochs=9)
+    partially_trained(search, 10)
+    state = json.loads(json.dumps(search.get_state()))
+    again = BayesOptSearch()
+    again.set_state(state)
+    paused = [str(i) for i in range(1, 10, 2)]
+    for i in range(4):
+        assert again.next_trial(f"n{i}", paused) == search.next_trial(f"n{i}", paused)
+    assert again.get_state() == search.get_state()
+    with pytest.raises(ValueError, match="version 1; this searcher reads 2"):
+        again.set_state({**state, "version": 1})
+
+
+def test_a_choice_that_cannot_be_built_again_waits_for_the_space_to_be_given(caplog):
+    space = {"x": tune.uniform(0, 1), "kind": tune.choice([SimpleNamespace(a=1), SimpleNamespace(a=2)])}
+    state = json.loads(json.dumps(BayesOptSearch(space, "loss", "min").get_state()))
+    again = BayesOptSearch()
+    again.set_state(state)
+    assert "give the search space itself" in caplog.text
+    with pytest.raises(SpaceError, match="no search space"):
+        again.suggest("0")
+    assert again.set_search_properties(None, None, space) and again.suggest("0")
+
+
+def test_results_of_several_searches_are_rows_of_one_model():
+    """A warm start with curves: what stopped early elsewhere teaches as what was paused here."""
+    known = [
+        ({"x": x}, [halves({"x": x}, e) for e in range(1, 10 if x < 0.5 else 3)])
+        for x in (0.1, 0.3, 0.6, 0.9)
+    ]
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", warm_start=known, max_epochs=9)
+    mean, _ = search.posterior([{"x": 0.3}, {"x": 0.9}])
+    assert mean[0] == pytest.approx(1 / 9, abs=0.03) and mean[1] > mean[0] + 0.1
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Suggestions, results, ends, errors, saves and restores in any order."""
 
@@ -360,6 +524,15 @@ class AnyOrder(RuleBasedStateMachine):
         result = None if value is None else {"loss": value, "training_iteration": epoch}
         self.search.on_trial_complete(trial, result, error=error)
         assert {k for k, t in self.search.history.trials.items() if t.state == "running"} == set(self.running)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def pause_and_resume(self, data):
+        trial = data.draw(st.sampled_from(sorted(self.running)))
+        self.search.on_pause(trial)
+        chosen = self.search.next_trial("never", [trial], begin=False)
+        assert chosen == trial
+        self.search.on_unpause(trial)
 
     @rule()
     def save_and_restore(self):
@@ -476,6 +649,26 @@ def trainable(config):
 def running_ray():
     with embedded_ray(num_cpus=2):
         yield
+
+
+def test_a_tuner_is_restored_without_its_space_given_again(running_ray, tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")
+    space = {"beta": tune.uniform(1, 150), "transform": tune.choice([math.sqrt, fid_of])}
+    tuner = tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            metric="fid", mode="min", search_alg=BayesOptSearch(seed=3), num_samples=2
+        ),
+        run_config=tune.RunConfig(name="sweep", storage_path=str(tmp_path), verbose=0),
+    )
+    tuner.fit()
+    again = tune.Tuner.restore(str(tmp_path / "sweep"), trainable, param_space=None)
+    assert len(again.fit()) == 2
+    search = BayesOptSearch()
+    search.restore_from_dir(str(tmp_path / "sweep"))
+    assert search.suggest("next").keys() == {"beta", "transform"}
 
 
 def test_sweep_in_tune_under_asha_and_its_searcher_restored(running_ray, tmp_path, monkeypatch):

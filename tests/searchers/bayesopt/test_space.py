@@ -11,6 +11,7 @@ from ray import tune
 
 from searchers.bayesopt.acquisition import sobol
 from searchers.bayesopt.space import Choice, Integer, Ordinal, Real, Space, SpaceError
+from searchers.bayesopt.space_json import from_json, to_json
 from searchers.bayesopt.tune_space import has_dimensions, read_space
 
 SLOW = [HealthCheck.too_slow]  # a loaded machine is no failure
@@ -210,3 +211,53 @@ def test_choices_that_are_equal_but_of_other_types_are_told_apart():
 
 def test_has_dimensions():
     assert has_dimensions({"a": {"b": tune.uniform(0, 1)}}) and not has_dimensions({"a": {"b": 1}})
+
+
+def test_several_trials_points_are_those_of_one_after_another():
+    space = Space(
+        [
+            Real("a", 1e-3, 10.0, log=True),
+            Integer("b", 2, 9),
+            Real("c", -1.0, 2.0, step=0.5),
+            Choice("d", ("x", "y", "z")),
+            Choice("e", (1, 5, 10), ordered=True),
+            Real("f", 3.0, 3.0),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    codes = [space.codes(u) for u in space.fill(rng.random((20, 6)))]
+    np.testing.assert_allclose(space.units(codes), [space.unit(c) for c in codes], rtol=1e-12)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_dimension_of_too_many_values_to_list_snaps_to_them(log):
+    d = Integer("n", 1, 2**40, log=log)
+    assert d.grid() is None
+    u = d.snap(np.random.default_rng(0).random(50))
+    values = [d.value(x) for x in u]
+    np.testing.assert_allclose([d.unit(v) for v in values], u, atol=1e-12)
+
+
+def named(config):
+    """A choice that is a function."""
+
+
+def test_a_space_as_plain_data_and_back():
+    space = Space(
+        [
+            Real("a", 1e-3, 10.0, log=True),
+            Integer("b", 2, 9),
+            Choice("c", ("x", None, 3, 2.5, True, (1, 2), named, {"deep": [1]})),
+        ]
+    )
+    described = json.loads(json.dumps(to_json(space)))
+    again = from_json(described)
+    assert to_json(again) == described and again.dimensions[:2] == space.dimensions[:2]
+    assert again.dimensions[2].choices[6] is named
+    assert "0x" not in json.dumps(described)  # no address
+    with pytest.raises(SpaceError, match="cannot be built again"):
+        from_json(to_json(Space([Choice("c", (object(), 1))])))
+
+
+def test_copies_of_a_choice_are_left_out_and_equal_numbers_of_other_types_are_not():
+    assert Choice("c", ("a", "b", "a", 1, 1.0, True, 1)).choices == ("a", "b", 1, 1.0, True)
