@@ -19,6 +19,7 @@ from searchers.bayesopt.space import Space
 
 CANDIDATES = 512
 POLISHED = 4
+SAMPLES = 192
 SAME = 1e-6  # coordinates that differ by less are equal
 MOST_APART = 0.02  # a wider ban on replicates would keep proposals from an optimum
 EXHAUSTIVE = 32  # discrete dimensions of at most so many values are tried one by one
@@ -155,10 +156,10 @@ def maximize(
 ) -> np.ndarray:
     """Return the point of the space, (d,), where the acquisition is highest.
 
-    Candidates everywhere and near `around` (promising points, (a, d)); the best ones and some far from them
-    are moved by gradient in the continuous dimensions, in turn with each discrete dimension's other values,
-    until neither helps. Points within `radius` (d,) of `taken` (t, d) are not returned, unless nothing else
-    is left.
+    Candidates everywhere and near `around` (promising points, (a, d)); the best `polished` ones that are far
+    from another are moved by gradient in the continuous dimensions, in turn with each discrete dimension's
+    other values, until neither helps. Points within `radius` (d,) of `taken` (t, d) are not returned, unless
+    nothing else is left.
     """
     U = candidates(space, around, rng)
     values = acquisition.values(U)
@@ -173,6 +174,32 @@ def maximize(
             return pool[int(np.argmax(scores))]
         scores = np.where(pool_free, scores, -np.inf)
     return pool[int(np.argmax(scores))]
+
+
+def best_sample(
+    acquisition: Acquisition,
+    space: Space,
+    around: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    taken: np.ndarray,
+    radius: float | np.ndarray,
+) -> np.ndarray:
+    """Return the point, (d,), where the acquisition is highest among samples; arguments as of `maximize`.
+
+    Samples fill the space, lie near `around` and, in a second round, near the best of the first. A model that
+    knows a few curves in many dimensions is most promising in the cube's corners, of which it knows nothing:
+    there a climb to its summit ends, and samples do not.
+    """
+    U = candidates(space, around, rng, SAMPLES)[: SAMPLES + SAMPLES // 2]
+    values = acquisition.values(U)
+    best = U[np.argsort(-values, kind="stable")[:3]]
+    steps = rng.standard_normal((SAMPLES // 2, len(space))) * 10 ** rng.uniform(-2.5, -1, (SAMPLES // 2, 1))
+    near = space.snap(best[np.arange(len(steps)) % len(best)] + steps)
+    pool = np.vstack([U, near])
+    scores = np.concatenate([values, acquisition.values(near)])
+    free = ~contains(taken, pool, radius)
+    return pool[int(np.argmax(np.where(free, scores, -np.inf) if free.any() else scores))]
 
 
 def _apart(U: np.ndarray, values: np.ndarray, count: int, lengthscales: np.ndarray) -> list[int]:

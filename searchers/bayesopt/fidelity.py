@@ -150,19 +150,17 @@ def learns_from_training(history: History) -> bool:
 
 
 def milestones(history: History, final: int) -> set[int]:
-    """Return the epochs whose rows are kept of every trial: those at which trials were halted.
+    """Return the epochs whose rows are kept of every trial: those at which trials were halted and might be.
 
-    A scheduler halts at a few, its rungs. Where nothing was halted before the end, or where trials ended
-    anywhere, they are final, final/3, final/9, …
+    A scheduler halts at a few, its rungs: e, 3e, 9e, … from the first one on. Where nothing was halted before
+    the end, or where trials ended anywhere, they are final, final/3, final/9, …
     """
-    halted = {t.epoch for t in history.trials.values() if t.state != RUNNING and t.epoch != WHOLE}
+    halted = {t.epoch for t in history.trials.values() if t.state != RUNNING and t.rows} - {WHOLE}
     if halted - {final} and len(halted) <= MILESTONES:
-        return halted
-    epochs, at = set(), float(final)
-    while round(at) >= 1 and len(epochs) < MILESTONES:
-        epochs.add(round(at))
-        at /= REDUCTION
-    return epochs
+        rungs = {min(halted) * REDUCTION**k for k in range(MILESTONES)}
+        return halted | {epoch for epoch in rungs if epoch < final} | {final}
+    spaced = (round(final / REDUCTION**k) for k in range(MILESTONES))
+    return {epoch for epoch in spaced if epoch >= 1}
 
 
 def fit_curves(

@@ -20,6 +20,7 @@ from searchers.bayesopt.acquisition import (
     LogEI,
     LowerConfidenceBound,
     best_of,
+    best_sample,
     candidates,
     contains,
     log_expected_improvement,
@@ -155,7 +156,7 @@ def _by_curves(
     hyper = model.process.hyper
     acquisition = LowerConfidenceBound(process) if settings.acquisition == "ucb" else LogEI(process, best)
     one_run = Hyperparameters(hyper.lengthscales, hyper.quality + hyper.change, hyper.luck + hyper.noise)
-    u = maximize(
+    u = best_sample(
         acquisition,
         space,
         model.U[np.argsort(model.means(model.process), kind="stable")[:5]],
