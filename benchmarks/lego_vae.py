@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
@@ -99,11 +98,14 @@ class Curves:
 
 
 def sweep(curves: Curves, *, stopping: bool, grace: int = 5, **search) -> Iterator[float]:
-    """Yield, after each epoch trained, the best score that any trial has reached."""
+    """Yield, after each epoch trained, the best score that any trial has reached.
+
+    With `stopping` trials pause by the sweeps' own rule, which spends a third of all epochs.
+    """
     from ray import tune
-    from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
     from searchers.bayesopt.searcher import BayesOptSearch
+    from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule, decide
 
     searcher = BayesOptSearch(
         {
@@ -112,22 +114,36 @@ def sweep(curves: Curves, *, stopping: bool, grace: int = 5, **search) -> Iterat
         },
         metric="loss",
         mode="min",
+        max_epochs=EPOCHS,
         **search,
     )
-    rungs = AsyncHyperBandScheduler(max_t=EPOCHS, grace_period=grace, reduction_factor=3)._brackets[0]
-    best = math.inf
-    for number in range(TRIALS):
-        trial = SimpleNamespace(trial_id=str(number))
-        scores = curves(searcher.suggest(trial.trial_id))
-        for epoch, score in enumerate(scores, start=1):
+    whole = EPOCHS * TRIALS
+    rule = PauseRule(
+        EPOCHS,
+        grace if stopping else EPOCHS,
+        first_trials=search.get("random_starts", 4),
+        budget=whole / REDUCTION_FACTOR if stopping else whole,
+        max_trials=TRIALS,
+    )
+    best, scores = math.inf, {}
+    while (choice := decide(rule, searcher, str(len(scores)))) is not None:
+        trial = choice if isinstance(choice, str) else str(len(scores))
+        if trial in scores:
+            rule.resume(trial)
+            searcher.on_unpause(trial)
+        else:
+            scores[trial] = curves(choice)
+        action = "continue"
+        while action == "continue":
+            epoch = rule.trials[trial].epoch + 1
+            score = float(scores[trial][epoch - 1])
             best = min(best, score)
             yield best
-            result = {"loss": float(score), "training_iteration": epoch}
-            stop = stopping and rungs.on_result(trial, epoch, -score) == TrialScheduler.STOP
-            if stop or epoch == EPOCHS:
-                searcher.on_trial_complete(trial.trial_id, result)
-                break
-            searcher.on_trial_result(trial.trial_id, result)
+            action = rule.report(trial, epoch, score)
+            if action == "pause":
+                searcher.on_pause(trial)
+            tell = searcher.on_trial_complete if action == "stop" else searcher.on_trial_result
+            tell(trial, {"loss": score, "training_iteration": epoch})
 
 
 PROTOCOLS = {
@@ -137,19 +153,9 @@ PROTOCOLS = {
         "random_starts": 10,
     },
     "random search": {"stopping": False, "random_starts": TRIALS},
-    "ours: ASHA + BO": {"stopping": True, "random_starts": 10},
-    "ours, what is stopped extrapolated": {
-        "stopping": True,
-        "random_starts": 10,
-        "early_stops": "extrapolated",
-    },
-    "ours, extrapolated, nothing stopped before 15 epochs": {
-        "stopping": True,
-        "grace": 15,
-        "random_starts": 10,
-        "early_stops": "extrapolated",
-    },
-    "ours, nothing stopped": {"stopping": False, "random_starts": 10},
+    "ours: pausing and resuming": {"stopping": True},
+    "ours, nothing halted before 15 epochs": {"stopping": True, "grace": 15},
+    "ours, nothing halted": {"stopping": False, "random_starts": 10},
 }
 
 

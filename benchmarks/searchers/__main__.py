@@ -1,13 +1,12 @@
-"""Searchers compared: `python -m benchmarks.searchers [run SECONDS METHODS | table | figure | replay | cost]`
+"""Searchers compared: `python -m benchmarks.searchers [run SECONDS METHODS | table | figure | cost]`
 
 Without a word: run and table. Each method runs on each problem with 1, 4 and 16 simulated workers and twenty
-seeds; what is done is kept in `runs.jsonl`, so that a second call goes on. `replay` compares what early stops
-teach on recorded learning curves, `cost` measures a proposal. Peers: optuna and bayesian-optimization, in
-this project's environment, and Ax, which is not (`pip install --target AX ax-platform`, `PYTHONPATH=AX`).
-One thread.
+seeds; what is done is kept in `runs.jsonl`, so that a second call goes on. With `weak` before them, run and
+table are of the functions of `weak_spots.py`. `cost` measures a proposal. Partial training: `partial.py`.
+Peers: optuna and bayesian-optimization, in this project's environment, and Ax, which is not (`pip install
+--target AX ax-platform`, `PYTHONPATH=AX`). One thread.
 """
 
-import itertools
 import json
 import os
 import sys
@@ -19,15 +18,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from benchmarks.searchers.curves import GRIDS
-from benchmarks.searchers.methods import METHODS, Ours
+from benchmarks.searchers.methods import METHODS
 from benchmarks.searchers.problems import PROBLEMS
-from benchmarks.searchers.replay import TRAININGS, replay, space_of
 from benchmarks.searchers.simulate import run
-from searchers.bayesopt.proposal import STRATEGIES, Settings
+from benchmarks.searchers.weak_spots import WEAK_SPOTS
 from searchers.bayesopt.searcher import BayesOptSearch
 
-FILE = Path(__file__).with_name("runs.jsonl")
+FILES = {  # of the runs that are done
+    "usual": Path(__file__).with_name("runs.jsonl"),
+    "weak": Path(__file__).with_name("weak_spots.jsonl"),
+}
+SETS = {"usual": PROBLEMS, "weak": WEAK_SPOTS}
 FIGURE = Path(__file__).parents[1] / "figures" / "searchers.png"
 LINES = {  # Okabe and Ito's colours, which colour-blind readers tell apart
     "ours": ("#000000", "-"),
@@ -40,48 +41,47 @@ LINES = {  # Okabe and Ito's colours, which colour-blind readers tell apart
 }
 WORKERS = (1, 4, 16)
 SEEDS = 20
-REPLAYS = 40
 
 
-def planned() -> list[tuple]:
+def planned(chosen: str) -> list[tuple]:
     """All runs, seeds outermost, so that an unfinished benchmark has complete seeds."""
-    return [(m, p, w, s) for s in range(SEEDS) for p in PROBLEMS for w in WORKERS for m in METHODS]
+    return [(m, p, w, s) for s in range(SEEDS) for p in SETS[chosen] for w in WORKERS for m in METHODS]
 
 
-def recorded() -> dict[tuple, dict]:
+def recorded(chosen: str) -> dict[tuple, dict]:
     """The runs that are done."""
-    lines = FILE.read_text().splitlines() if FILE.exists() else []
+    lines = FILES[chosen].read_text().splitlines() if FILES[chosen].exists() else []
     return {(r["method"], r["problem"], r["workers"], r["seed"]): r for r in map(json.loads, lines)}
 
 
-def record(seconds: float, methods: list[str]) -> None:
+def record(chosen: str, seconds: float, methods: list[str]) -> None:
     """Do what is missing, for about so many seconds of CPU time."""
     warnings.simplefilter("ignore")
-    start, have = time.process_time(), recorded()
-    for key in planned():
+    start, have, problems = time.process_time(), recorded(chosen), SETS[chosen]
+    for key in planned(chosen):
         if key in have or key[0] not in methods:
             continue
         if time.process_time() - start > seconds:
             return
         method, problem, workers, seed = key
-        result = run(METHODS[method](PROBLEMS[problem].space, seed), PROBLEMS[problem], workers, seed)
+        result = run(METHODS[method](problems[problem].space, seed), problems[problem], workers, seed)
         row = {"method": method, "problem": problem, "workers": workers, "seed": seed, **result}
-        with FILE.open("a") as file:
+        with FILES[chosen].open("a") as file:
             file.write(json.dumps(row) + "\n")
 
 
-def table() -> None:
+def table(chosen: str) -> None:
     """Print, for each problem and number of workers, regrets' medians and quartiles, and paired wins of ours.
 
     The regret is that of the configuration the searcher itself calls the best. A tie counts half a win;
     regrets below 1e-4 are equal.
     """
-    runs = recorded()
+    runs = recorded(chosen)
     print(
         "| problem | workers | searcher | seeds | regret, median (quartiles) | ours wins | CPU a proposal |"
     )
     print("|---|---|---|---|---|---|---|")
-    for problem in PROBLEMS:
+    for problem in SETS[chosen]:
         for workers in WORKERS:
             for method in METHODS:
                 mine = [runs.get((method, problem, workers, s)) for s in range(SEEDS)]
@@ -103,7 +103,7 @@ def figure() -> None:
     number of workers."""
     from matplotlib.figure import Figure
 
-    runs = recorded()
+    runs = recorded("usual")
     picture = Figure(figsize=(10, 11), layout="constrained")
     axes = picture.subplots(len(PROBLEMS), len(WORKERS), sharex=True, sharey="row")
     for row, problem in zip(axes, PROBLEMS, strict=True):
@@ -127,40 +127,6 @@ def figure() -> None:
     )
     FIGURE.parent.mkdir(exist_ok=True)
     picture.savefig(FIGURE, dpi=110)
-
-
-def replayed() -> None:
-    """Print what each strategy for early stops, and each peer, makes of the recorded curves under ASHA."""
-    warnings.simplefilter("ignore")
-    contenders = {
-        **{
-            f"ours, {name}": (lambda s, k, name=name: Ours(s, k, early_stops=name), True)
-            for name in STRATEGIES
-        },
-        "ours, nothing stopped": (Ours, False),
-        "Optuna TPE": (METHODS["Optuna TPE"], True),
-        "Optuna GPSampler": (METHODS["Optuna GPSampler"], True),
-        "random": (METHODS["random"], True),
-        "random, nothing stopped": (METHODS["random"], False),
-    }
-    default = f"ours, {Settings().early_stops}"
-    print("| curves | trainings | searcher | regret, median (quartiles), mean | default wins | trials |")
-    print("|---|---|---|---|---|---|")
-    for model, trainings in itertools.product(GRIDS, TRAININGS):
-        regrets = {}
-        for name in sorted(contenders, key=lambda name: name != default):
-            method, early = contenders[name]
-            runs = [
-                replay(method(space_of(model), seed), model, seed, trainings, early_stopping=early)
-                for seed in range(REPLAYS)
-            ]
-            said = regrets[name] = np.array([r["said"] for r in runs])
-            low, median, high = np.quantile(said, [0.25, 0.5, 0.75])
-            ours = regrets[default]
-            won = "" if name == default else f"{np.mean((ours < said) + 0.5 * (ours == said)):.0%}"
-            regret = f"{median:.1f} ({low:.1f} – {high:.1f}), {said.mean():.1f}"
-            trials = np.mean([r["trials"] for r in runs])
-            print(f"| {model} | {trainings} | {name} | {regret} | {won} | {trials:.0f} |", flush=True)
 
 
 def cost() -> None:
@@ -188,16 +154,16 @@ def cost() -> None:
 
 def main(arguments: list[str]) -> None:
     """Do what the command line says."""
+    chosen = "weak" if arguments[:1] == ["weak"] else "usual"
+    arguments = arguments[chosen == "weak" :]
     what = arguments[0] if arguments else "all"
     if what in ("all", "run"):
         seconds = float(arguments[1]) if len(arguments) > 1 else float("inf")
-        record(seconds, arguments[2].split(",") if len(arguments) > 2 else list(METHODS))
+        record(chosen, seconds, arguments[2].split(",") if len(arguments) > 2 else list(METHODS))
     if what in ("all", "table"):
-        table()
+        table(chosen)
     if what == "figure":
         figure()
-    if what == "replay":
-        replayed()
     if what == "cost":
         cost()
 

@@ -1,11 +1,12 @@
 """Search over partial training compared: `python -m benchmarks.searchers.partial [run | table | figure] …`
 
-`run [design|judge] METHODS SECONDS [WORKERS [SEEDS [TRAININGS]]]` does what is missing, seeds outermost, for about so
-many seconds of CPU time, and appends it to `partial.jsonl`; METHODS are separated by semicolons. `table` prints it.
+`run [design|judge] METHODS SECONDS [WORKERS [SEEDS [TRAININGS]]]` does what is missing, seeds outermost, for
+about so many seconds of CPU time, and appends it to `partial.jsonl`; METHODS are separated by semicolons.
+`table` prints it.
 
-Simulated workers, asynchronous in virtual time; an epoch takes 0.8 to 1.2 units. A sweep has the epochs of so many
-full trainings. Regrets are those of final values, in units of a random configuration's median: of the trial with
-the lowest value yet ("in hand"), and of the trial that the method itself calls the best ("said").
+Simulated workers, asynchronous in virtual time; an epoch takes 0.8 to 1.2 units. A sweep has the epochs of so
+many full trainings. Regrets are those of final values, in units of a random configuration's median: of the
+trial with the lowest value yet ("in hand"), and of the trial that the method itself calls the best ("said").
 """
 
 import heapq
@@ -29,7 +30,8 @@ WORKERS = (1, 4, 16, 64)
 
 
 def simulate(method: Any, table: Table, seed: int, workers: int, trainings: int = 12) -> dict[str, Any]:
-    """Return, after each number of trainings, both regrets and the trials begun; and CPU milliseconds a decision."""
+    """Return, after each number of trainings, both regrets and the trials begun; and CPU milliseconds a
+    decision."""
     rng = np.random.default_rng([seed, 11])
     curves: dict[int, np.ndarray] = {}
     epochs: dict[int, int] = {}
@@ -80,7 +82,12 @@ def recorded() -> dict[tuple, dict[str, Any]]:
 
 
 def record(
-    tables: dict[str, Any], methods: list[str], seconds: float, workers: list[int], seeds: range, trainings: int
+    tables: dict[str, Any],
+    methods: list[str],
+    seconds: float,
+    workers: list[int],
+    seeds: range,
+    trainings: int,
 ) -> None:
     """Do what is missing, for about so many seconds of CPU time."""
     from benchmarks.searchers import partial_methods, partial_peers
@@ -106,7 +113,8 @@ def record(
 
 
 def bootstrap(values: dict[tuple[str, int], float], rng: np.random.Generator) -> tuple[float, float]:
-    """Return a 95 % interval of the mean of (table, seed) → value: tables, and their seeds, are drawn again."""
+    """Return a 95 % interval of the mean of (table, seed) → value: tables, and their seeds, are drawn
+    again."""
     by_table: dict[str, list[float]] = {}
     for (table, _), value in values.items():
         by_table.setdefault(table, []).append(value)
@@ -120,15 +128,20 @@ def bootstrap(values: dict[tuple[str, int], float], rng: np.random.Generator) ->
 
 
 def print_table(tables: dict[str, Any]) -> None:
-    """Print, for each number of workers, mean regrets of each method, and how often ours is better on equal pairs."""
+    """Print, for each number of workers, mean regrets of each method, and how often ours is better on equal
+    pairs."""
     runs, rng = recorded(), np.random.default_rng(0)
     for workers in WORKERS:
         print(f"\n{workers} workers\n")
-        print("| method | pairs | trainings | in hand | said | ours on these | ours wins [95 %] | ms a decision |")
+        print(
+            "| method | pairs | trainings | in hand | said | ours on these | ours wins [95 %] | ms a decision |"
+        )
         print("|---|--:|--:|--:|--:|--:|--:|--:|")
         methods = dict.fromkeys(m for m, t, w, _ in runs if w == workers and t in tables)
         for method in methods:
-            mine = {(t, s): r for (m, t, w, s), r in runs.items() if (m, w) == (method, workers) and t in tables}
+            mine = {
+                (t, s): r for (m, t, w, s), r in runs.items() if (m, w) == (method, workers) and t in tables
+            }
             for trainings in map(str, TRAININGS):
                 pairs = {}
                 for (t, s), r in mine.items():

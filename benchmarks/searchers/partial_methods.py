@@ -1,4 +1,5 @@
-"""Searchers with their rules of early stopping behind one interface: ask → trial, report → whether it goes on.
+"""Searchers with their rules of early stopping behind one interface: ask → trial, report → whether it goes
+on.
 
 A trial is a number; `ask` returns a new one or one that goes on from where it was halted.
 """
@@ -48,9 +49,7 @@ class Method:
 
     def said(self) -> int:
         """Return the trial that is called the best: unless a method says more, that of the lowest value."""
-        return min(
-            (i for i, rows in enumerate(self.rows) if rows), key=lambda i: min(self.rows[i].values())
-        )
+        return min((i for i, rows in enumerate(self.rows) if rows), key=lambda i: min(self.rows[i].values()))
 
 
 class Random(Method):
@@ -95,9 +94,7 @@ class Ours(Method):
                 for j, count in enumerate(self.table.levels)
             ]
         )
-        self.search = BayesOptSearch(
-            self.space, "loss", "min", seed=self.seed, max_epochs=epochs, **settings
-        )
+        self.search = BayesOptSearch(self.space, "loss", "min", seed=self.seed, max_epochs=epochs, **settings)
         self.rule = PauseRule(epochs, first_trials=d + 2)
 
     def ask(self) -> int:

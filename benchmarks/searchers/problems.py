@@ -29,7 +29,8 @@ P = 1e-4 * np.array(
 
 @dataclass(frozen=True)
 class Problem:
-    """`noise`: standard deviation of an evaluation at the optimum, to which `growth` times the regret is added.
+    """`noise`: standard deviation of an evaluation at the optimum, to which `growth` times the regret is
+    added.
 
     Regret is measured without noise.
     """

@@ -1,9 +1,10 @@
-"""Learning curves that others recorded, as tables of configurations: what a search over partial training is run on.
+"""Learning curves that others recorded, as tables of configurations: what a search over partial training is
+run on.
 
 The data are not in the repository: LATENTUNE_CURVES names their folder, or they lie in ../shared/data/curves.
-TaskSet: Adam on small recurrent language models, 1000 configurations of eight dimensions, 50 epochs (Metz et al.
-2020, from machinelearningnuremberg/DPL). LCBench: YAHPO's surrogate (Pfisterer et al. 2022, slds-lmu/yahpo_data) of
-34 data sets, seven dimensions, 52 epochs; needs onnxruntime. Our own: `curves.py`.
+TaskSet: Adam on small recurrent language models, 1000 configurations of eight dimensions, 50 epochs (Metz et
+al. 2020, from machinelearningnuremberg/DPL). LCBench: YAHPO's surrogate (Pfisterer et al. 2022, slds-
+lmu/yahpo_data) of 34 data sets, seven dimensions, 52 epochs; needs onnxruntime. Our own: `curves.py`.
 """
 
 import json
@@ -26,7 +27,8 @@ class MissingCurvesError(RuntimeError):
 
 
 class Table:
-    """Curves over the unit cube of `d` dimensions, `epochs` long; `levels` (d,): values of a discrete one, or 0.
+    """Curves over the unit cube of `d` dimensions, `epochs` long; `levels` (d,): values of a discrete one, or
+    0.
 
     `noise`: standard deviation that is added to every value a searcher sees.
     """
@@ -68,8 +70,8 @@ class Table:
 class Recorded(Table):
     """A table of configurations (n, d) and their curves (n, epochs); nan where one diverged.
 
-    It hands out the nearest configuration that this search has not had yet: otherwise a searcher buys one curve
-    again and again.
+    It hands out the nearest configuration that this search has not had yet: otherwise a searcher buys one
+    curve again and again.
     """
 
     def __init__(self, name: str, U: np.ndarray, Y: np.ndarray, levels: tuple[int, ...] | None = None):
@@ -105,7 +107,8 @@ class LCBench(Table):
             self.noise = 0.1 * (self.median - self.best)
 
     def _extent(self) -> tuple[float, float]:
-        """Return the best final value that a long search finds and the median of random ones; kept in a file."""
+        """Return the best final value that a long search finds and the median of random ones; kept in a
+        file."""
         path = Path(tempfile.gettempdir()) / f"latentune-lcbench-{self.task}-{self.metric}.json"
         if not path.exists():
             rng = np.random.default_rng(1)
@@ -180,9 +183,10 @@ def own(model: str) -> Recorded:
     return Recorded(f"own-{model}", (index + 0.5) / grid, values.reshape(-1, values.shape[2]), grid)
 
 
-# Written down before any run of this benchmark. The method's settings may be chosen on the first tables alone; the
-# second ones are run once it is settled. (The priors of `curve_gp.py` were chosen earlier, on all TaskSet tables and
-# on every third LCBench task, 0, 3, …: of the judging ones, the TaskSet tables are not new to them.)
+# Written down before any run of this benchmark. The method's settings may be chosen on the first tables
+# alone; the second ones are run once it is settled. (The priors of `curve_gp.py` were chosen earlier, on all
+# TaskSet tables and on every third LCBench task, 0, 3, …: of the judging ones, the TaskSet tables are not new
+# to them.)
 DESIGN = {
     "taskset-0": lambda: taskset(0),
     "taskset-2": lambda: taskset(2),

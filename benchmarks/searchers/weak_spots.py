@@ -1,8 +1,8 @@
 """Functions of the kinds on which model-based searchers do badly: plateaus and steps, many local minima in
 five dimensions, noise that grows with the value.
 
-All are to be minimized, over spaces in this project's own notation, and their optimum is known. Optima lie off
-the centre, off the bounds and off Sobol points.
+All are to be minimized, over spaces in this project's own notation, and their optimum is known. Optima lie
+off the centre, off the bounds and off Sobol points.
 """
 
 import math
@@ -133,7 +133,9 @@ WEAK_SPOTS = {
         Problem("noisy branin", BRANIN_SPACE, branin, 0.39788735772973816, noise=0.5, growth=0.3),
         Problem("noisy bowl 4-d", cube(4), on_cube(bowl, 4), 0.0, noise=0.02, growth=0.5),
         Problem("noisy ackley 3-d", cube(3), on_cube(ackley, 3), 0.0, noise=0.3, growth=0.2),
-        Problem("noisy valley", Space([Real("beta", 0.1, 1000, log=True)]), valley, 0.0, noise=0.5, growth=0.3),
+        Problem(
+            "noisy valley", Space([Real("beta", 0.1, 1000, log=True)]), valley, 0.0, noise=0.5, growth=0.3
+        ),
         Problem("ackley 2-d", cube(2), on_cube(ackley, 2), 0.0),
     )
 }
