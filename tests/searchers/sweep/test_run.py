@@ -50,7 +50,7 @@ def test_the_budget_is_a_third_of_the_trials_if_it_is_not_given(changes, budget)
 
 
 def test_several_objectives_and_no_early_stopping_train_all_trials_to_their_end():
-    whole = replace(CONFIG, no_early_stopping=True)
+    whole = replace(CONFIG, early_stopping=False)
     assert isinstance(make_scheduler(study(), whole, []), FIFOScheduler)
     assert isinstance(make_scheduler(study(objectives={"kl": "min"}), CONFIG, []), FIFOScheduler)
     assert isinstance(make_scheduler(study(), CONFIG, []), PauseScheduler)
