@@ -37,18 +37,21 @@ def log_h(z: np.ndarray) -> np.ndarray:
         np.maximum(far, -1e3) * math.sqrt(math.pi / 2) * erfcx(-np.maximum(far, -1e3) / math.sqrt(2))
     )
     tail = -0.5 * far**2 - 0.5 * math.log(2 * math.pi) + np.where(far < -1e3, -2 * np.log(-far), ratio)
-    return np.where(z > -1.0, direct, tail)
+    result: np.ndarray = np.where(z > -1.0, direct, tail)
+    return result
 
 
 def log_expected_improvement(mean: np.ndarray, variance: np.ndarray, best: float | np.ndarray) -> np.ndarray:
     """Return log E[max(best − f, 0)] for f ~ N(mean, variance)."""
     std = np.sqrt(variance)
-    return np.log(std) + log_h((best - mean) / std)
+    result: np.ndarray = np.log(std) + log_h((best - mean) / std)
+    return result
 
 
 def expected_improvement(mean: np.ndarray, variance: np.ndarray, best: float) -> np.ndarray:
     """Return E[max(best − f, 0)] for f ~ N(mean, variance) (Jones, Schonlau & Welch 1998, eq. 15)."""
-    return np.exp(log_expected_improvement(mean, variance, best))
+    result: np.ndarray = np.exp(log_expected_improvement(mean, variance, best))
+    return result
 
 
 class Process(Protocol):
@@ -77,7 +80,8 @@ class LogEI:
         """Return the acquisition at U (m, d), shape (m,)."""
         mean, variance = self.gp.posterior(U)
         each = log_expected_improvement(mean.reshape(len(U), -1), variance[:, None], self.best)
-        return logsumexp(each, axis=1) - math.log(each.shape[1])
+        result: np.ndarray = logsumexp(each, axis=1) - math.log(each.shape[1])
+        return result
 
     def value_and_gradient(self, u: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the acquisition and its gradient at u (d,)."""
@@ -104,7 +108,8 @@ class LowerConfidenceBound:
     def values(self, U: np.ndarray) -> np.ndarray:
         """Return the acquisition at U (m, d), shape (m,)."""
         mean, variance = self.gp.posterior(U)
-        return math.sqrt(self.kappa) * np.sqrt(variance) - mean.reshape(len(U), -1).mean(axis=1)
+        result: np.ndarray = math.sqrt(self.kappa) * np.sqrt(variance) - mean.reshape(len(U), -1).mean(axis=1)
+        return result
 
     def value_and_gradient(self, u: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the acquisition and its gradient at u (d,)."""
@@ -120,7 +125,8 @@ Acquisition = LogEI | LowerConfidenceBound
 def sobol(m: int, d: int, rng: np.random.Generator) -> np.ndarray:
     """Return m scrambled Sobol points of the unit cube, (m, d)."""
     engine = qmc.Sobol(d, rng=rng)
-    return engine.random_base2(max(math.ceil(math.log2(m)), 0))[:m]
+    result: np.ndarray = engine.random_base2(max(math.ceil(math.log2(m)), 0))[:m]
+    return result
 
 
 def candidates(space: Space, around: np.ndarray, rng: np.random.Generator, m: int = CANDIDATES) -> np.ndarray:
@@ -139,7 +145,8 @@ def candidates(space: Space, around: np.ndarray, rng: np.random.Generator, m: in
     moved = rng.random((m, d)) < np.maximum(rng.random((m, 1)), 1.0 / d)
     near = centres + steps * moved
     for j in np.flatnonzero(space.categorical):
-        grid = space.grids[j]
+        grid = space.dimensions[j].grid()
+        assert grid is not None  # a category's values are few
         near[:, j] = np.where(moved[:, j] & (rng.random(m) < 0.3), rng.choice(grid, m), centres[:, j])
     return np.vstack([spread, space.snap(near)])
 
@@ -170,10 +177,10 @@ def maximize(
     scores = np.concatenate([[v for _, v in found], values])
     if taken is not None and len(taken):
         pool_free = ~contains(taken, pool, radius)
-        if not pool_free.any():
-            return pool[int(np.argmax(scores))]
-        scores = np.where(pool_free, scores, -np.inf)
-    return pool[int(np.argmax(scores))]
+        if pool_free.any():
+            scores = np.where(pool_free, scores, -np.inf)
+    result: np.ndarray = pool[int(np.argmax(scores))]
+    return result
 
 
 def best_sample(
@@ -199,7 +206,8 @@ def best_sample(
     pool = np.vstack([U, near])
     scores = np.concatenate([values, acquisition.values(near)])
     free = ~contains(taken, pool, radius)
-    return pool[int(np.argmax(np.where(free, scores, -np.inf) if free.any() else scores))]
+    result: np.ndarray = pool[int(np.argmax(np.where(free, scores, -np.inf) if free.any() else scores))]
+    return result
 
 
 def _apart(U: np.ndarray, values: np.ndarray, count: int, lengthscales: np.ndarray) -> list[int]:
@@ -229,10 +237,12 @@ def _climb(acquisition: Acquisition, space: Space, u: np.ndarray) -> tuple[np.nd
     return u, value
 
 
-def _ascend(acquisition, space, u, value, moving):
+def _ascend(
+    acquisition: Acquisition, space: Space, u: np.ndarray, value: float, moving: np.ndarray
+) -> tuple[np.ndarray, float]:
     """L-BFGS-B over the `moving` coordinates, then rounding to points that exist."""
 
-    def negative(x):
+    def negative(x: np.ndarray) -> tuple[float, np.ndarray]:
         point = u.copy()
         point[moving] = x
         v, g = acquisition.value_and_gradient(point)
@@ -241,7 +251,7 @@ def _ascend(acquisition, space, u, value, moving):
     # In units of the lengthscales all directions are about as steep.
     w = np.clip(acquisition.gp.hyper.lengthscales[moving], 1e-2, 1e2)
 
-    def scaled(x):
+    def scaled(x: np.ndarray) -> tuple[float, np.ndarray]:
         v, g = negative(x * w)
         return v, g * w
 
@@ -260,7 +270,9 @@ def _ascend(acquisition, space, u, value, moving):
     return (snapped, reached_value) if reached_value > value else (u, value)
 
 
-def _try_neighbours(acquisition, space, u, value):
+def _try_neighbours(
+    acquisition: Acquisition, space: Space, u: np.ndarray, value: float
+) -> tuple[np.ndarray, float]:
     """For each discrete dimension in turn: all its values, or the nearest two where they are many."""
     for j, grid in enumerate(space.grids):
         if grid is None or len(grid) == 1:
@@ -282,7 +294,8 @@ def _try_neighbours(acquisition, space, u, value):
 def contains(taken: np.ndarray, U: np.ndarray, radius: float | np.ndarray = SAME) -> np.ndarray:
     """Return whether each row of U (m, d) is within `radius` (d,) of a row of `taken` (t, d), (m,)."""
     nearest, _ = cKDTree(taken / radius).query(U / radius, p=np.inf, distance_upper_bound=1.0)
-    return np.isfinite(nearest)
+    result: np.ndarray = np.isfinite(nearest)
+    return result
 
 
 def replicate_radius(hyper: Hyperparameters, noise: np.ndarray, space: Space) -> np.ndarray:
@@ -300,9 +313,11 @@ def replicate_radius(hyper: Hyperparameters, noise: np.ndarray, space: Space) ->
 def best_of(gp: Process, X: np.ndarray) -> np.ndarray:
     """Return the lowest posterior mean at X (n, d) in each draw, (S,): the incumbent's value."""
     mean, _ = gp.posterior(X)
-    return mean.reshape(len(X), -1).min(axis=0)
+    result: np.ndarray = mean.reshape(len(X), -1).min(axis=0)
+    return result
 
 
 def normals(count: int, p: int, rng: np.random.Generator) -> np.ndarray:
     """Return `count`, a power of two, quasi-random standard normal vectors, (count, p)."""
-    return qmc.MultivariateNormalQMC(np.zeros(p), rng=rng, inv_transform=True).random(count)
+    result: np.ndarray = qmc.MultivariateNormalQMC(np.zeros(p), rng=rng, inv_transform=True).random(count)
+    return result

@@ -10,8 +10,10 @@ from searchers.bayesopt.fidelity import CurveModel
 from searchers.bayesopt.history import ENDED, FAILED, PAUSED, RUNNING, WHOLE, History
 from searchers.bayesopt.proposal import Settings, model_of
 from searchers.bayesopt.recommendation import recommended
-from searchers.bayesopt.space import Space
+from searchers.bayesopt.space import Space, SpaceError
 from searchers.bayesopt.surrogate import Model
+
+State = Literal["running", "paused", "stopped", "finished", "failed"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Observation:
     config: dict[str, Any]
     value: float
     epoch: int
-    state: Literal["running", "paused", "stopped", "finished", "failed"]
+    state: State
     others: tuple[float, ...] = ()
 
 
@@ -74,9 +76,14 @@ class Answers:
         for trial_id, trial in self.history.trials.items():
             if trial.rows:
                 whole = trial.epoch >= final or trial.epoch == WHOLE
-                ended = "finished" if whole else "stopped"
-                names = {RUNNING: "running", PAUSED: "paused", FAILED: "failed", ENDED: ended}
-                config, (value, *others) = self.space.configuration(trial.codes), trial.last
+                ended: State = "finished" if whole else "stopped"
+                names: dict[str, State] = {
+                    RUNNING: "running",
+                    PAUSED: "paused",
+                    FAILED: "failed",
+                    ENDED: ended,
+                }
+                config, (value, *others) = self._known_space.configuration(trial.codes), trial.last
                 seen.append(
                     Observation(trial_id, config, value, trial.epoch, names[trial.state], tuple(others))
                 )
@@ -95,7 +102,7 @@ class Answers:
         """Return the configuration of `best_trial`, and the model's mean of its metric after full
         training."""
         trial_id = self.best_trial()
-        config = self.space.configuration(self.history.trials[trial_id].codes)
+        config = self._known_space.configuration(self.history.trials[trial_id].codes)
         return config, self.predicted_finals()[trial_id][0]
 
     def pareto_front(self) -> list[Observation]:
@@ -112,11 +119,18 @@ class Answers:
         return np.array([-1.0 if mode == "max" else 1.0 for mode in (self._mode, *self.objectives.values())])
 
     @property
+    def _known_space(self) -> Space:
+        if self.space is None:
+            raise SpaceError("There is no search space: give BayesOptSearch(space=…) or Tune's param_space")
+        return self.space
+
+    @property
     def _final_epoch(self) -> int:
         return self.settings.max_epochs or self.history.final_epoch()
 
     def _units(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        return np.array([self.space.unit(self.space.encode(c)) for c in configs])
+        space = self._known_space
+        return np.array([space.unit(space.encode(c)) for c in configs])
 
     def _need_model(self) -> Model | CurveModel:
         model = None

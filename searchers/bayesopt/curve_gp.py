@@ -23,6 +23,7 @@ Pure: numpy and scipy alone.
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
@@ -70,7 +71,10 @@ class CurveHyperparameters:
     @property
     def theta(self) -> np.ndarray:
         """Return the logarithms, (d + 6,), in the order of the fields."""
-        return np.log(np.concatenate([self.lengthscales, [getattr(self, name) for name in PRIORS]]))
+        result: np.ndarray = np.log(
+            np.concatenate([self.lengthscales, [getattr(self, name) for name in PRIORS]])
+        )
+        return result
 
     @classmethod
     def from_theta(cls, theta: np.ndarray) -> "CurveHyperparameters":
@@ -79,12 +83,12 @@ class CurveHyperparameters:
         d = len(values) - len(PRIORS)
         return cls(values[:d], *(float(v) for v in values[d:]))
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """Return plain numbers; floats survive JSON exactly."""
         return {f.name: np.asarray(getattr(self, f.name)).tolist() for f in fields(self)}
 
     @classmethod
-    def from_json(cls, state: dict) -> "CurveHyperparameters":
+    def from_json(cls, state: dict[str, Any]) -> "CurveHyperparameters":
         """Read what `to_json` wrote."""
         return cls(**{**state, "lengthscales": np.array(state["lengthscales"])})
 
@@ -104,7 +108,8 @@ def over_training(s: np.ndarray, other: np.ndarray, lengthscale: float) -> np.nd
     values, place = np.unique(s, return_inverse=True)
     others, other_place = np.unique(other, return_inverse=True)
     table = np.exp(-0.5 * ((values[:, None] - others[None, :]) / lengthscale) ** 2)
-    return table[:, other_place][place]
+    result: np.ndarray = table[:, other_place][place]
+    return result
 
 
 def covariance(
@@ -121,7 +126,8 @@ def covariance(
     K += 1.0 + hyper.shared * over_training(s, other_s, SHARED_LENGTHSCALE)
     i, j = np.nonzero(run[:, None] == other_run[None, :])
     K[i, j] += hyper.luck * np.exp(-np.abs(s[i] - other_s[j]))
-    return K
+    result: np.ndarray = K
+    return result
 
 
 class CurveProcess:
@@ -184,7 +190,10 @@ class CurveProcess:
 
     def means_of_runs(self, U: np.ndarray, s: np.ndarray, run: np.ndarray) -> np.ndarray:
         """Return `of_runs`' mean alone: without the variance it costs a tenth."""
-        return covariance(self._matern(self._embed(U)), s, run, self.s, self.run, self.hyper) @ self.alpha
+        result: np.ndarray = (
+            covariance(self._matern(self._embed(U)), s, run, self.s, self.run, self.hyper) @ self.alpha
+        )
+        return result
 
     def posterior(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean, (m,) or (m, S), and variance, (m,), of a new run's final value at U, its luck in

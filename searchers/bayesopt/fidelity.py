@@ -56,15 +56,16 @@ class Warp:
 
     def deviation(self, y: np.ndarray, std: np.ndarray) -> np.ndarray:
         """Return what standard deviations of values y, (n,) each, come to on the standardized scale."""
-        return 0.5 * (self(y + std) - self(y - std))
+        result: np.ndarray = 0.5 * (self(y + std) - self(y - std))
+        return result
 
 
 def _interpolate(x: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the piecewise linear function through (known, values) at x, its ends' slopes going on."""
     x = np.asarray(x, dtype=float)
     if len(known) == 1:
-        return values[0] + (x - known[0])
-    result = np.interp(x, known, values)
+        return np.asarray(values[0] + (x - known[0]))
+    result: np.ndarray = np.interp(x, known, values)
     # The slope of an end is taken over a tenth of the points: two neighbours may be next to equal.
     step = max(1, len(known) // 10)
     for end, inner, beyond in ((0, step, x < known[0]), (-1, -1 - step, x > known[-1])):
@@ -109,7 +110,8 @@ class CurveModel:
 
     def _metric_std(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         """Return half the width of mean ± std in the metric's units."""
-        return 0.5 * (self.warp.inverse(mean + std) - self.warp.inverse(mean - std))
+        result: np.ndarray = 0.5 * (self.warp.inverse(mean + std) - self.warp.inverse(mean - std))
+        return result
 
     def expected_improvement(self, U: np.ndarray) -> np.ndarray:
         """Return the expected improvement of a new run's final value on the best trial's mean, (m,).
@@ -120,7 +122,8 @@ class CurveModel:
         nodes, weights = np.polynomial.hermite_e.hermegauss(64)
         values = self.warp.inverse(mean[:, None] + np.sqrt(variance)[:, None] * nodes)
         best = self.warp.inverse(self.of_trials()[0].min())
-        return np.maximum(best - values, 0.0) @ weights / weights.sum()
+        result: np.ndarray = np.maximum(best - values, 0.0) @ weights / weights.sum()
+        return result
 
     def difference(self, a: int, b: int) -> tuple[float, float]:
         """Return mean and deviation of how much higher trial a's standardized final value is than trial
@@ -251,10 +254,18 @@ def _values(
     return scalarize(values, variances, weights)
 
 
-def _refit(X, s, run, z, noise, levels, last_fit) -> tuple[CurveHyperparameters, dict[str, Any]]:
+def _refit(
+    X: np.ndarray,
+    s: np.ndarray,
+    run: np.ndarray,
+    z: np.ndarray,
+    noise: np.ndarray,
+    levels: np.ndarray,
+    last_fit: dict[str, Any] | None,
+) -> tuple[CurveHyperparameters, dict[str, Any]]:
     """Learn the hyperparameters anew, from the last ones on, once there are enough new rows."""
     last = CurveHyperparameters.from_json(last_fit["curves"]) if last_fit and "curves" in last_fit else None
-    if last is not None and last_fit["rows"] <= len(z) < REFIT * last_fit["rows"]:
+    if last is not None and last_fit and last_fit["rows"] <= len(z) < REFIT * last_fit["rows"]:
         return last, last_fit
     some = np.arange(len(z))
     if len(z) > FITTING_ROWS:  # a third of them the best, the others spread over time

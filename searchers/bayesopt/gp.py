@@ -13,6 +13,7 @@ Pure: numpy and scipy alone.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
@@ -34,7 +35,7 @@ class Hyperparameters:
     noise: float = 1e-3
     mean: float = 0.0
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """Return plain numbers; floats survive JSON exactly."""
         return {
             "lengthscales": [float(w) for w in self.lengthscales],
@@ -44,7 +45,7 @@ class Hyperparameters:
         }
 
     @classmethod
-    def from_json(cls, state: dict) -> "Hyperparameters":
+    def from_json(cls, state: dict[str, Any]) -> "Hyperparameters":
         """Read what `to_json` wrote."""
         return cls(np.array(state["lengthscales"]), state["scale"], state["noise"], state["mean"])
 
@@ -190,7 +191,8 @@ class GaussianProcess:
 def embed(U: np.ndarray, lengthscales: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Return coordinates whose Euclidean distance is the scaled one; categories become one-hot."""
     if not levels.any():
-        return U / lengthscales
+        result: np.ndarray = U / lengthscales
+        return result
     columns = [U[:, levels == 0] / lengthscales[levels == 0]]
     for j in np.flatnonzero(levels):
         index = np.minimum(U[:, j] * levels[j], levels[j] - 1).astype(int)
@@ -203,13 +205,15 @@ def distances_by_dimension(X: np.ndarray, levels: np.ndarray) -> np.ndarray:
     D = (X.T[:, :, None] - X.T[:, None, :]) ** 2
     for j in np.flatnonzero(levels):
         D[j] = D[j] > 1e-12
-    return D
+    result: np.ndarray = D
+    return result
 
 
 def squared_distances(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return squared Euclidean distances, (m, n), of the rows of A (m, d) and B (n, d)."""
     squared = np.sum(A * A, axis=1)[:, None] + np.sum(B * B, axis=1)[None, :] - 2.0 * (A @ B.T)
-    return np.maximum(squared, 0.0, out=squared)
+    result: np.ndarray = np.maximum(squared, 0.0, out=squared)
+    return result
 
 
 def negative_log_posterior(
@@ -273,7 +277,7 @@ def fit(
     begin += [np.log(np.concatenate([h.lengthscales, [h.scale, h.noise]])) for h in starts]
     limits = [LENGTHSCALE_BOUNDS] * d + [SCALE_BOUNDS, NOISE_BOUNDS]
     bounds = [tuple(math.log(b) for b in pair) for pair in limits]
-    best = None
+    best: Any = None
     for theta in begin:
         found = minimize(
             negative_log_posterior,
@@ -296,4 +300,5 @@ def inverse_of(L: np.ndarray) -> np.ndarray:
     if info:
         raise np.linalg.LinAlgError(f"LAPACK's dpotri returned {info}")
     half = np.tril(half)
-    return half + np.tril(half, -1).T
+    result: np.ndarray = half + np.tril(half, -1).T
+    return result

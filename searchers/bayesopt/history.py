@@ -52,7 +52,7 @@ def usable(values: Sequence[float]) -> bool:
 class History:
     """All trials by id, in the order they were suggested."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.trials: dict[str, Trial] = {}
         self.ended = 0
 
@@ -114,12 +114,12 @@ class History:
         """Return the largest epoch that any trial reached: what counts as fully trained."""
         return max((t.epoch for t in self.trials.values()), default=0)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {"ended": self.ended, "trials": {k: asdict(t) for k, t in self.trials.items()}}
 
     @classmethod
-    def from_json(cls, state: dict) -> "History":
+    def from_json(cls, state: dict[str, Any]) -> "History":
         """Read what `to_json` wrote."""
         history = cls()
         history.ended = state["ended"]

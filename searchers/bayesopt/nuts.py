@@ -11,6 +11,7 @@ so that doubt about the lengthscale widens the band. Likelihood and priors are t
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,8 @@ class SampledGaussianProcess:
 def _spread(means: np.ndarray) -> np.ndarray:
     """Return the variance over S processes of means (S, m) or (S, m, F), (m,), averaged over F."""
     spread = means.var(0)
-    return spread.reshape(len(spread), -1).mean(1)
+    result: np.ndarray = spread.reshape(len(spread), -1).mean(1)
+    return result
 
 
 def sample_hyperparameters(
@@ -105,34 +107,34 @@ def sample_hyperparameters(
     import torch
 
     d = X.shape[1]
-    prior = prior or Prior()
+    chosen = prior or Prior()
     D = distances_by_dimension(X, levels)
 
     class Potential(torch.autograd.Function):
         """−log p(θ | X, y) with the gradient that is known in closed form."""
 
         @staticmethod
-        def forward(ctx, theta):
+        def forward(ctx: Any, theta: Any) -> Any:
             point = theta.detach().numpy()
             if np.abs(point).max() > FAR:
                 value, gradient = np.inf, np.zeros_like(point)
             else:
-                value, gradient = negative_log_posterior(point, D, y, noise, prior, kind)
+                value, gradient = negative_log_posterior(point, D, y, noise, chosen, kind)
             ctx.save_for_backward(torch.from_numpy(gradient))
             return torch.tensor(value, dtype=torch.float64)
 
         @staticmethod
-        def backward(ctx, outer):
+        def backward(ctx: Any, outer: Any) -> Any:
             return outer * ctx.saved_tensors[0]
 
-    start, _ = fit(X, y, noise, levels, kind=kind, prior=prior)
+    start, _ = fit(X, y, noise, levels, kind=kind, prior=chosen)
     theta = torch.from_numpy(np.log([*start.lengthscales, start.scale, start.noise]))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
         chain = MCMC(
             NUTS(
-                potential_fn=lambda parameters: Potential.apply(parameters["theta"]),
+                potential_fn=lambda parameters: Potential.apply(parameters["theta"]),  # type: ignore[no-untyped-call]
                 max_tree_depth=TREE_DEPTH,
             ),
             num_samples=samples,

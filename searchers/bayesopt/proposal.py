@@ -29,7 +29,7 @@ from searchers.bayesopt.acquisition import (
     replicate_radius,
 )
 from searchers.bayesopt.fidelity import CurveModel, fit_curves, learns_from_training
-from searchers.bayesopt.gp import Hyperparameters
+from searchers.bayesopt.gp import GaussianProcess, Hyperparameters
 from searchers.bayesopt.history import FAILED, History, last_value
 from searchers.bayesopt.space import Space
 from searchers.bayesopt.surrogate import SURROGATES, Model, fit_model, scalarize
@@ -52,7 +52,7 @@ class Settings:
     time_attr: str = "training_iteration"
     max_epochs: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, valid in (("surrogate", SURROGATES), ("acquisition", ACQUISITIONS)):
             value = getattr(self, name)
             if value not in valid:
@@ -113,8 +113,9 @@ def _by_values(
 ) -> np.ndarray:
     """Return the most promising point, (d,), where each trial tells one value."""
     gp, seen = model.gp, model.X
+    acquisition: LogEI | LowerConfidenceBound
     P = space.units([t.codes for t in history.pending()])
-    if settings.acquisition == "noisy_ei":
+    if settings.acquisition == "noisy_ei" and isinstance(gp, GaussianProcess):
         seen = np.vstack([seen, P])
         gp = gp.draw(seen, normals(FANTASIES, len(seen), rng))
     elif len(P):
@@ -215,7 +216,8 @@ def spread(space: Space, history: History, seed: int, index: int) -> np.ndarray:
     if len(taken) and contains(taken, points)[0]:
         later = candidates(space, points[:0], np.random.default_rng([seed, index]))
         points = np.vstack([later[~contains(taken, later)], points])
-    return points[0]
+    result: np.ndarray = points[0]
+    return result
 
 
 def proposed(space: Space, history: History) -> np.ndarray:

@@ -88,19 +88,22 @@ class BayesOptSearch(Answers, Searcher):
         self.suggested = 0
         self.decisions = 0
         self._fit: dict[str, Any] | None = None  # the last fit's hyperparameters and number of rows
-        self._waiting: list[tuple] = []  # what was known before the space was
+        self._waiting: list[tuple[Any, ...]] = []  # what was known before the space was
         self.space: Space | None = None
         self._restored: list[dict[str, Any]] | None = None  # the space of a restored state
         self._space_given = space is not None
         if space is not None:
             self._take_space(read_space(space))
-        for config, value in warm_start or ():
-            curve = [float(v) for v in value] if isinstance(value, Sequence) else []
-            self.add_evaluated_point(dict(config), curve[-1] if curve else value, False, bool(curve), curve)
+        for config, known in warm_start or ():
+            curve = [float(v) for v in known] if isinstance(known, Sequence) else [float(known)]
+            whole = not isinstance(known, Sequence)
+            self.add_evaluated_point(dict(config), curve[-1], False, not whole, [] if whole else curve)
 
     # What Tune calls
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec) -> bool:
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
         """Take Tune's metric, mode and space. False where a space is given twice, as Tune expects it."""
         if config and has_dimensions(config):
             if self._space_given:
@@ -129,8 +132,7 @@ class BayesOptSearch(Answers, Searcher):
 
         Without `begin` no trial is new; None where none is paused either.
         """
-        if self.space is None:
-            raise SpaceError("There is no search space: give BayesOptSearch(space=…) or Tune's param_space")
+        space = self._known_space
         if self._metric is None or self._mode is None:
             raise ValueError(
                 f"metric is {self._metric!r} and mode {self._mode!r}: name a reported key, and 'min' or 'max'"
@@ -140,11 +142,11 @@ class BayesOptSearch(Answers, Searcher):
             return None
         number, self.decisions = self.decisions, self.decisions + 1
         if begin and self.suggested < len(self.first):
-            u = spread(self.space, self.history, self.settings.seed, self.suggested)
-            codes = {**self.space.codes(u), **self.first[self.suggested]}
+            u = spread(space, self.history, self.settings.seed, self.suggested)
+            codes = {**space.codes(u), **self.first[self.suggested]}
         else:
             decision = decide(
-                self.space,
+                space,
                 self.history,
                 self.settings,
                 self._signs,
@@ -188,7 +190,7 @@ class BayesOptSearch(Answers, Searcher):
         if trial_id in self.history.trials:
             self.history.resume(trial_id)
 
-    def on_trial_result(self, trial_id: str, result: dict) -> None:
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note a row. A trial that is not known (its searcher was rolled back) is taken in.
 
         A result that says `diverged` need not hold the scores: those that are missing count as NaN.
@@ -196,16 +198,19 @@ class BayesOptSearch(Answers, Searcher):
         if trial_id not in self.history.trials and not self._adopt(trial_id, result):
             return
         names = [self._metric, *self.objectives]
-        if not result.get("diverged") and any(name not in result for name in names):
+        if not result.get("diverged") and any(n is None or n not in result for n in names):
             return
         noise_key = self.settings.noise_key
         error = result.get(noise_key) if noise_key else None
-        known = error is not None and math.isfinite(error) and error >= 0
+        deviation = _number(error)
+        known = math.isfinite(deviation) and deviation >= 0
         epoch = result.get(self.settings.time_attr) or self.history.trials[trial_id].epoch + 1
-        errors = [error] + [0.0] * len(self.objectives) if known else None
-        self.history.report(trial_id, epoch, [_number(result.get(name)) for name in names], errors)
+        errors = [deviation] + [0.0] * len(self.objectives) if known else None
+        self.history.report(trial_id, epoch, [_number(result.get(str(n))) for n in names], errors)
 
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """Note a trial's end: finished, stopped or, `error`, failed. Tune tells the first two not apart."""
         if result:
             self.on_trial_result(trial_id, result)
@@ -214,7 +219,7 @@ class BayesOptSearch(Answers, Searcher):
 
     def add_evaluated_point(
         self,
-        parameters: dict,
+        parameters: dict[str, Any],
         value: float,
         error: bool = False,
         pruned: bool = False,
@@ -322,13 +327,13 @@ class BayesOptSearch(Answers, Searcher):
 
     def _begin(self, trial_id: str, codes: dict[str, Any]) -> dict[str, Any]:
         self.history.start(trial_id, codes)
-        return self.space.configuration(codes)
+        return self._known_space.configuration(codes)
 
-    def _adopt(self, trial_id: str, result: dict) -> bool:
+    def _adopt(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Take in a trial whose suggestion was lost, from the configuration that is in each result."""
         config = result.get("config") or {k[7:]: v for k, v in result.items() if k.startswith("config/")}
         try:
-            self.history.start(trial_id, self.space.encode(config))
+            self.history.start(trial_id, self._known_space.encode(config))
         except (SpaceError, AttributeError):
             return False
         return True

@@ -35,7 +35,7 @@ class Real:
     integer: bool = False
     categorical = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
             raise SpaceError(
                 f"{self.name}: the bounds are [{self.low}, {self.high}]; they must be finite and in order"
@@ -49,11 +49,11 @@ class Real:
 
     @property
     def _first_index(self) -> int:
-        return math.ceil(self.low / self.step - 1e-9)
+        return math.ceil(self.low / (self.step or 1) - 1e-9)
 
     @property
     def _last_index(self) -> int:
-        return math.floor(self.high / self.step + 1e-9)
+        return math.floor(self.high / (self.step or 1) + 1e-9)
 
     @property
     def size(self) -> int | None:
@@ -84,10 +84,11 @@ class Real:
             raise SpaceError(f"{self.name} = {value!r} lies outside [{self.low}, {self.high}]")
         if self.size == 1:
             return 0.5
+        part: float
         if self.log:
             part = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
         else:
-            part = (value - self.low) / (self.high - self.low)
+            part = float(value - self.low) / (self.high - self.low)
         return min(max(part, 0.0), 1.0)
 
     def units(self, codes: Sequence[float]) -> np.ndarray:
@@ -132,11 +133,11 @@ class Real:
 
     def grid(self) -> np.ndarray | None:
         """Return all unit coordinates in order, (size,); None for a continuum or more than LISTED values."""
-        if self.size is None or self.size > LISTED:
+        if (self.step is None and self.size != 1) or (self.size or 0) > LISTED:
             return None
         if self.size == 1:
             return np.array([0.5])
-        values = np.arange(self._first_index, self._last_index + 1) * self.step
+        values = np.arange(self._first_index, self._last_index + 1) * (self.step or 1)
         return np.array([self.unit(v) for v in np.clip(values, self.low, self.high)])
 
 
@@ -153,11 +154,11 @@ class Choice:
     """One of `choices`. `ordered`: near-by choices behave alike; otherwise all differ equally."""
 
     name: str
-    choices: tuple
+    choices: tuple[Any, ...]
     ordered: bool = False
     integer = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         different: list[Any] = []  # a copy would be a category that no value leads to
         for choice in self.choices:
             if not any(type(choice) is type(other) and _same(choice, other) for other in different):
@@ -186,12 +187,14 @@ class Choice:
 
     def units(self, codes: Sequence[int]) -> np.ndarray:
         """Return where valid codes lie in [0, 1], (n,)."""
-        return self.grid()[np.array(codes, dtype=int)]
+        result: np.ndarray = self.grid()[np.array(codes, dtype=int)]
+        return result
 
     def snap(self, u: np.ndarray) -> np.ndarray:
         """Return coordinates u (n,) moved to the nearest ones that a choice has."""
         grid = self.grid()
-        return grid[np.argmin(np.abs(u[:, None] - grid), axis=1)]
+        result: np.ndarray = grid[np.argmin(np.abs(u[:, None] - grid), axis=1)]
+        return result
 
     def check(self, value: Any) -> None:
         """Raise SpaceError where the value is none of the choices."""
@@ -220,7 +223,7 @@ class Choice:
         return (np.arange(self.size) + 0.5) / self.size
 
 
-def Ordinal(name: str, choices: Sequence) -> Choice:  # noqa: N802  a kind of dimension
+def Ordinal(name: str, choices: Sequence[Any]) -> Choice:  # noqa: N802  a kind of dimension
     """Return the dimension of choices whose order matters."""
     return Choice(name, tuple(choices), ordered=True)
 
@@ -310,7 +313,7 @@ class Space:
 
     def every(self) -> np.ndarray:
         """Return all points of a discrete space, (size, d)."""
-        return np.array(list(itertools.product(*self.grids)))
+        return np.array(list(itertools.product(*(grid for grid in self.grids if grid is not None))))
 
     def fill(self, U: np.ndarray) -> np.ndarray:
         """Return points of the space that are as uniform as the points U of the cube, shape (n, d).

@@ -114,6 +114,8 @@ def fit_model(
     noise = np.concatenate([variances / scale**2, np.zeros(len(failed))])
     levels = np.array([d.size if d.categorical else 0 for d in space.dimensions])
     kind = "rbf" if surrogate == "report" else "matern"
+    hypers: list[Hyperparameters]
+    state: dict[str, Any]
     if surrogate == "report":
         hypers, state = [report_hyperparameters(space)], {}
     elif surrogate == "matern":
@@ -150,17 +152,25 @@ def compress(y: np.ndarray) -> np.ndarray:
 
 def report_hyperparameters(space: Space) -> Hyperparameters:
     """Return the report's kernel, its lengthscale in the raw axis' units. Raises SpaceError elsewhere."""
+    widths = []
     for d in space.dimensions:
         if not isinstance(d, Real) or d.log:
             raise SpaceError(f"surrogate='report' measures distances on raw axes; {d.name} has none")
-    widths = np.array([max(d.high - d.low, 1e-12) for d in space.dimensions])
-    return Hyperparameters(REPORT_LENGTHSCALE / widths, REPORT_STD**2, 1e-6 * REPORT_STD**2)
+        widths.append(max(d.high - d.low, 1e-12))
+    return Hyperparameters(REPORT_LENGTHSCALE / np.array(widths), REPORT_STD**2, 1e-6 * REPORT_STD**2)
 
 
-def _refit(surrogate, X, y, noise, levels, last_fit):
+def _refit(
+    surrogate: str,
+    X: np.ndarray,
+    y: np.ndarray,
+    noise: np.ndarray,
+    levels: np.ndarray,
+    last_fit: dict[str, Any] | None,
+) -> tuple[list[Hyperparameters], dict[str, Any]]:
     """Learn hyperparameters anew, from the last ones on, once there are enough new rows."""
     last = [Hyperparameters.from_json(h) for h in (last_fit or {}).get("hypers", ())]
-    if last and last_fit["rows"] <= len(y) < last_fit["rows"] + max(1, len(y) // 25):
+    if last and last_fit and last_fit["rows"] <= len(y) < last_fit["rows"] + max(1, len(y) // 25):
         return last, last_fit
     some = _fitting_rows(y)
     if surrogate == "nuts":

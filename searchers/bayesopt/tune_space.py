@@ -30,7 +30,8 @@ def read_space(space: Mapping[str, Any] | Sequence[Dimension] | Space) -> Space:
         return space
     if not isinstance(space, Mapping):
         return Space(space)
-    dimensions, constants = [], {}
+    dimensions: list[Dimension] = []
+    constants: dict[str, Any] = {}
     _read(space, (), dimensions, constants)
     return Space(dimensions, constants)
 
@@ -43,7 +44,9 @@ def has_dimensions(space: Mapping[str, Any]) -> bool:
     )
 
 
-def _read(node: Mapping[str, Any], path: tuple[str, ...], dimensions: list, constants: dict) -> None:
+def _read(
+    node: Mapping[str, Any], path: tuple[str, ...], dimensions: list[Dimension], constants: dict[str, Any]
+) -> None:
     for key, value in node.items():
         name = "/".join((*path, str(key)))
         if isinstance(value, Domain):
@@ -82,7 +85,7 @@ def _dimension(name: str, domain: Domain) -> Dimension:
     if isinstance(domain, Integer):
         # Tune leaves the upper bound out, unless the values are multiples of a number above 1.
         high = domain.upper if step is not None and step > 1 else domain.upper - 1
-        return IntegerDimension(name, domain.lower, high, log=log, step=step or 1)
+        return IntegerDimension(name, domain.lower, high, log=log, step=int(step or 1))
     if isinstance(domain, Float):
         return Real(name, domain.lower, domain.upper, log=log, step=step)
     raise SpaceError(f"{name}: a {type(domain).__name__} cannot be searched; use a range or tune.choice")
@@ -96,6 +99,6 @@ def _holds_domain(value: Any) -> bool:
     return isinstance(value, Domain)
 
 
-def _rising(choices: Sequence) -> bool:
+def _rising(choices: Sequence[Any]) -> bool:
     numbers = all(isinstance(c, int | float) and not isinstance(c, bool) for c in choices)
     return numbers and len(choices) > 2 and all(a < b for a, b in pairwise(choices))

@@ -22,6 +22,8 @@ TELLING = 4.0  # variance over trials, in units of that of a curve's own noise, 
 COLLAPSED = "collapsed"  # the flag of a model whose samples are all but one picture
 
 Action = Literal["continue", "pause", "stop"]
+State = Literal["running", "paused", "ended"]
+STATES: dict[Action, State] = {"continue": "running", "pause": "paused", "stop": "ended"}
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Progress:
     """What the rule knows of a trial: its values by epoch, and what it does."""
 
     values: dict[int, float] = field(default_factory=dict)
-    state: Literal["running", "paused", "ended"] = "running"
+    state: State = "running"
     whole: bool = False  # it trains to its last epoch whatever it reaches
     epoch: int = 0
 
@@ -115,7 +117,7 @@ class PauseRule:
         progress.values[epoch] = value
         progress.epoch = max(progress.epoch, epoch)
         action = self._act(trial, progress, epoch, value, COLLAPSED in flags.split(","))
-        progress.state = {"continue": "running", "pause": "paused", "stop": "ended"}[action]
+        progress.state = STATES[action]
         return action
 
     def _act(self, trial: str, progress: Progress, epoch: int, value: float, collapsed: bool) -> Action:
@@ -262,7 +264,7 @@ class PauseRule:
                     self.report(record.trial, epoch, sign * metrics[metric], record.flags.get(epoch, ""))
             progress = self.trials[record.trial]
             progress.epoch = max(record.metrics, default=0)
-            going_on = "paused" if progress.epoch else "running"
+            going_on: State = "paused" if progress.epoch else "running"
             progress.state = going_on if record.status is None else "ended"
 
 

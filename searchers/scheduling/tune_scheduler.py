@@ -182,7 +182,7 @@ class Gate(Searcher):
         """Hand Tune's metric, mode and space to the searcher."""
         return self.searcher.set_search_properties(metric, mode, config, **spec)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """Return a configuration; None where a paused trial goes on or nothing is to do, FINISHED at the
         end."""
         rule = self.scheduler.rule
@@ -226,7 +226,7 @@ class Gate(Searcher):
 
 def _tell(tune_controller: "TuneController", hook: str, trial_id: str) -> None:
     """Call a hook of the innermost searcher, where it has it: BasicVariantGenerator is none."""
-    searcher = getattr(tune_controller.search_alg, "searcher", None)
+    searcher: Any = getattr(tune_controller.search_alg, "searcher", None)
     while hasattr(searcher, "searcher"):
         searcher = searcher.searcher
     if hasattr(searcher, hook):
