@@ -8,7 +8,7 @@ count with what they have shown. Pure: no Ray here.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import ndtri
@@ -89,7 +89,10 @@ class CurveModel:
     runs: np.ndarray
     pending: np.ndarray
     pending_runs: np.ndarray
-    final_epoch: int
+
+    # Chosen on the tables of `benchmarks/searchers/partial.py`: few trials are fully trained, and the best of
+    # few is less lucky than that of many.
+    sure: ClassVar[float] = 1.0
 
     def of_trials(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance, (t,) each, of the trials' standardized final values."""
@@ -155,13 +158,14 @@ def learns_from_training(history: History) -> bool:
 def milestones(history: History, final: int) -> set[int]:
     """Return the epochs whose rows are kept of every trial: those at which trials were halted and might be.
 
-    A scheduler halts at a few, its rungs: e, 3e, 9e, … from the first one on. Where nothing was halted before
-    the end, or where trials ended anywhere, they are final, final/3, final/9, …
+    A scheduler halts at a few, its rungs; where these are e, 3e, 9e, …, those ahead count, too. Where nothing
+    was halted before the end, or where trials ended anywhere, they are final, final/3, final/9, …
     """
     halted = {t.epoch for t in history.trials.values() if t.state != RUNNING and t.rows} - {WHOLE}
     if halted - {final} and len(halted) <= MILESTONES:
         rungs = {min(halted) * REDUCTION**k for k in range(MILESTONES)}
-        return halted | {epoch for epoch in rungs if epoch < final} | {final}
+        ahead = {epoch for epoch in rungs if epoch < final} if halted <= rungs | {final} else set()
+        return halted | ahead | {final}
     spaced = (round(final / REDUCTION**k) for k in range(MILESTONES))
     return {epoch for epoch in spaced if epoch >= 1}
 
@@ -181,7 +185,8 @@ def fit_curves(
     `signs` (objectives,): 1 for what is minimized, −1 for what is maximized; `floor` (objectives,): standard
     deviation of the rows' noise where they tell none; `weights` (objectives,): of several objectives that
     become one. Without `max_epochs` the last epoch that any trial reached counts as the end of training. A
-    failed trial counts as one standard deviation worse than the worst value.
+    failed trial has, beside what it reported, a value one standard deviation worse than the worst where it
+    failed.
     """
     final = max_epochs or history.final_epoch()
     kept = milestones(history, final)
@@ -194,8 +199,9 @@ def fit_curves(
             failed.append(number)
         elif usable:
             seen.append(number)
+        if usable:
             rows += [(number, epoch) for epoch in usable if epoch in kept or epoch in (WHOLE, max(usable))]
-    if not rows:
+    if not seen:
         return None, last_fit
     rows = rows[-CONDITIONING_ROWS:]
     pending = {id(trial) for trial in history.pending()}
@@ -206,7 +212,8 @@ def fit_curves(
     z = warp(y)
     noise = np.square(warp.deviation(y, np.sqrt(variances)))
     run = np.array([number for number, _ in rows] + failed)
-    s = np.array([*_progress([epoch for _, epoch in rows], final, history), *[1.0] * len(failed)])
+    fell = [_epoch_of_failure(trials[number]) for number in failed]
+    s = np.array(_progress([epoch for _, epoch in rows] + fell, final, history))
     z = np.concatenate([z, np.full(len(failed), z.max() + 1.0)])
     noise = np.concatenate([noise, np.zeros(len(failed))])
     levels = np.array([d.size if d.categorical else 0 for d in space.dimensions])
@@ -221,10 +228,15 @@ def fit_curves(
             np.array(seen),
             units[running],
             np.array(running, dtype=int),
-            final,
         ),
         state,
     )
+
+
+def _epoch_of_failure(trial: Trial) -> int:
+    """Return the epoch that a failed trial did not survive."""
+    good = max(trial.finite_rows(), default=0)
+    return trial.epoch if trial.epoch > good else good + 1
 
 
 def _progress(epochs: Sequence[int], final: int, history: History) -> list[float]:
@@ -232,7 +244,7 @@ def _progress(epochs: Sequence[int], final: int, history: History) -> list[float
     first epoch that any trial reported."""
     first = min((min(t.rows) for t in history.trials.values() if t.rows and WHOLE not in t.rows), default=1)
     scale = math.log(final / first) if final > first else 1.0
-    return [1.0 if e == WHOLE or e >= final else math.log(e / first) / scale for e in epochs]
+    return [1.0 if e == WHOLE or e >= final else math.log(max(e, first) / first) / scale for e in epochs]
 
 
 def _values(

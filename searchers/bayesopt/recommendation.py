@@ -8,16 +8,14 @@ from searchers.bayesopt.fidelity import CurveModel
 from searchers.bayesopt.history import WHOLE
 from searchers.bayesopt.surrogate import Model
 
-SURE = 1.0  # standard deviations by which the model must prefer another trial to the one of best value
-
 
 def recommended(model: Model | CurveModel, sign: float, final: int) -> int:
     """Return the index among `model.finals()` of the trial that is to be recommended.
 
     It is the fully trained trial of best value, unless the model expects so much of another one that the
-    difference is `SURE` times its standard deviation. Without noise the best value is no luck, and a model
-    that smooths it away is wrong; with noise the best of many values is mostly luck. `sign`: 1 for a metric
-    that is minimized, −1 for one that is maximized; `final`: the epoch of full training.
+    difference is `model.sure` times its standard deviation. Without noise the best value is no luck, and a
+    model that smooths it away is wrong; with noise the best of many values is mostly luck. `sign`: 1 for a
+    metric that is minimized, −1 for one that is maximized; `final`: the epoch of full training.
     """
     trials, mean, _ = model.finals()
     lead = int(np.argmin(mean))
@@ -26,4 +24,4 @@ def recommended(model: Model | CurveModel, sign: float, final: int) -> int:
     if math.isinf(values[seen]) or seen == lead:
         return lead
     gap, std = model.difference(seen, lead)
-    return lead if gap > SURE * std else seen
+    return lead if gap > model.sure * std else seen

@@ -5,7 +5,7 @@ A model minimises: values of a metric that is maximized come in negated. Pure: n
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,10 @@ class Model:
     good: np.ndarray
     centre: float
     scale: float
+
+    # At 0 the trial of best mean was worse than the one of best value in 19 % of 48 runs without noise, at 1
+    # in 4 %, at 2 in none; with noise none of them was worse than the best value on average.
+    sure: ClassVar[float] = 2.0
 
     def predict(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the (signed) metric's mean, its standard deviation, and that of another run's value,

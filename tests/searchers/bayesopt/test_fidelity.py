@@ -84,6 +84,8 @@ def test_when_curves_are_learned_from():
 def test_rows_are_kept_at_the_epochs_where_trials_were_halted():
     history, _ = history_of()
     assert milestones(history, FINAL) == {1, 2, 4, 16}
+    ladder, _ = history_of([2, 2, 16])
+    assert milestones(ladder, FINAL) == {2, 6, 16}
     whole, _ = history_of([16, 16])
     assert milestones(whole, FINAL) == {16, 5, 2, 1}  # nothing was halted: by thirds
     anywhere, _ = history_of([3, 5, 7, 8, 9, 10, 11, 16])
@@ -149,7 +151,12 @@ def test_failed_trials_are_worse_than_all_others_and_pending_ones_are_named():
     history.report("waits", 1, [1.0], None)
     history.pause("waits")
     model, _ = fit_curves(SPACE, history, MINIMIZED)
-    assert model.process.y[model.process.run == 16].tolist() == [model.process.y.max()]
+    rows = model.process.run == 16
+    assert model.process.y[rows][-1] == model.process.y.max() > model.process.y[rows][0]
+    assert model.process.s[rows].tolist() == [
+        0.0,
+        0.25,
+    ]  # of 16 epochs the second is a quarter, by logarithms
     assert history.trials["bad"] not in model.trials and history.trials["waits"] in model.trials
     assert model.pending_runs.tolist() == [17] and model.pending[0, 0] == 0.5
 
