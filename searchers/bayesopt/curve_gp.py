@@ -14,7 +14,7 @@ After Swersky, Snoek & Adams (2014), "Freeze-Thaw Bayesian Optimization", whose 
 by c and g: curves need not fall. Bad trials leave early; as their early rows stay in, that selects nothing
 away. The components' sizes and the priors on them were chosen on learning curves (`benchmarks/searchers`).
 
-Symbols: n rows, d dimensions, m query points, p pending points, S draws.
+Symbols: n rows, d dimensions, m query points, p pending points.
 X (n, d), s (n,), run (n,), z (n,), noise (n,): points of the unit cube, progress of training in [0, 1], the
 trial's number, standardized values, known variances. U (m, d): query points. w (d,): lengthscales.
 K (n, n): covariance of z. L: its Cholesky factor. θ (d + 6,): logarithms of the hyperparameters.
@@ -183,7 +183,7 @@ class CurveProcess:
         return 1.0 + h.quality + h.change + h.shared + h.luck
 
     def of_runs(self, U: np.ndarray, s: np.ndarray, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean, (m,) or (m, S), and variance, (m,), of these runs' values at s, their luck in it."""
+        """Return mean and variance, (m,) each, of these runs' values at s, their luck in it."""
         k = covariance(self._matern(self._embed(U)), s, run, self.s, self.run, self.hyper)
         variance = self.prior_variance - np.einsum("ij,ij->i", k @ self.inverse, k)
         return k @ self.alpha, np.maximum(variance, 1e-12 * self.prior_variance)
@@ -196,14 +196,14 @@ class CurveProcess:
         return result
 
     def posterior(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean, (m,) or (m, S), and variance, (m,), of a new run's final value at U, its luck in
+        """Return mean and variance, (m,) each, of a new run's final value at U, its luck in
         it."""
         k = self._matern(self._embed(U)) * self._weight + self._offset
         variance = self.prior_variance - np.einsum("ij,ij->i", k @ self.inverse, k)
         return k @ self.alpha, np.maximum(variance, 1e-12 * self.prior_variance)
 
     def gradient(self, u: np.ndarray) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
-        """Return `posterior`'s mean (S,), variance, and their gradients (d, S) and (d,) at one point u (d,).
+        """Return `posterior`'s mean (1,), variance, and their gradients (d, 1) and (d,) at one point u (d,).
 
         Categorical coordinates have gradient 0.
         """
@@ -212,7 +212,7 @@ class CurveProcess:
         values, slopes = kernel("matern", squared_distances(self._embed(u[None]), self._Z))
         k = values[0][self._of_row] * self._weight + self._offset
         slope = slopes[0][self._of_row] * self._weight
-        alpha = self.alpha.reshape(len(k), -1)
+        alpha = self.alpha[:, None]
         projected = self.inverse @ k
         variance = max(self.prior_variance - k @ projected, 1e-12 * self.prior_variance)
         # dk/du_j = 2 slope (u_j − X_j)/w_j²
@@ -233,20 +233,19 @@ class CurveProcess:
         between = kernel("matern", squared_distances(Z, Z))[0]
         return k @ self.alpha, covariance(between, s, run, s, run, self.hyper) - v.T @ v
 
-    def fantasize(self, P: np.ndarray, run: np.ndarray, normals: np.ndarray) -> "CurveProcess":
-        """Return this process with joint draws of the final values of runs at P (p, d) taken as observed.
+    def believe(self, P: np.ndarray, run: np.ndarray) -> "CurveProcess":
+        """Return this process with the final values of runs at P (p, d) taken as observed at their means.
 
-        `normals` (S, p) are standard normal numbers. Rows come to n + p; y to (n + p, S).
+        Rows come to n + p. Joint draws instead of the means, which `gp.GaussianProcess.fantasize` has, were
+        worse on recorded curves: the best of many draws of unfinished trials sets a bar that only unknown
+        corners of the space promise to pass.
         """
         ends = np.ones(len(P))
-        mean, covariance = self.covariance_of_runs(P, ends, run)
-        covariance[np.diag_indices_from(covariance)] += self.hyper.noise + JITTER
-        draws = mean + normals @ cholesky(covariance, lower=True).T
         return CurveProcess(
             np.vstack([self.X, P]),
             np.concatenate([self.s, ends]),
             np.concatenate([self.run, run]),
-            np.vstack([np.repeat(self.y[:, None], len(normals), axis=1), draws.T]),
+            np.concatenate([self.y, self.means_of_runs(P, ends, run)]),
             np.concatenate([self.noise, np.zeros(len(P))]),
             self.hyper,
             self.levels,

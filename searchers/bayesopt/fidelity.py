@@ -99,7 +99,7 @@ class CurveModel:
         return self.process.of_runs(self.U, np.ones(len(self.U)), self.runs)
 
     def means(self, process: CurveProcess) -> np.ndarray:
-        """Return the means, (t,) or (t, S), of the trials' standardized final values by this process."""
+        """Return the means, (t,), of the trials' standardized final values by this process."""
         return process.means_of_runs(self.U, np.ones(len(self.U)), self.runs)
 
     def predict(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 from scipy.stats import qmc
 
 from searchers.bayesopt.acquisition import (
@@ -141,16 +140,14 @@ def _by_curves(
     """Return the decision of the highest expected improvement of a final value, by the model of curves."""
     process = model.process
     if len(model.pending):
-        draws = normals(FANTASIES, len(model.pending), rng)
-        process = process.fantasize(model.pending, model.pending_runs, draws)
-    best = model.means(process).reshape(len(model.trials), -1).min(axis=0)
+        process = process.believe(model.pending, model.pending_runs)
+    best = model.means(process).min(keepdims=True)
     resumes, promise = None, -math.inf
     if paused:
         place = {id(trial): k for k, trial in enumerate(model.trials)}
         places = [place[id(history.trials[i])] for i in paused]
         mean, variance = process.of_runs(model.U[places], np.ones(len(places)), model.runs[places])
-        each = log_expected_improvement(mean.reshape(len(places), -1), variance[:, None], best)
-        promises = logsumexp(each, axis=1) - math.log(each.shape[1])
+        promises = log_expected_improvement(mean, variance, best)
         resumes, promise = paused[int(np.argmax(promises))], float(promises.max())
     if not begin:
         return Decision(None, resumes, fit)

@@ -18,7 +18,7 @@ import numpy as np
 
 REDUCTION_FACTOR = 3  # η: a third of the trials that reach a rung go on
 SHORTEST = 17  # the first rung is at max_epochs / SHORTEST where none is given
-TELLING = 2.0  # variance over trials, in units of that of a curve's own noise, from which values are compared
+TELLING = 1.5  # variance over trials, in units of that of a curve's own noise, from which values are compared
 COLLAPSED = "collapsed"  # the flag of a model whose samples are all but one picture
 
 Action = Literal["continue", "pause", "stop"]
