@@ -39,7 +39,7 @@ def learning_curves(tables: Tables) -> Figure:
 def rungs(tables: Tables) -> list[int]:
     """Return the epochs at which ASHA decides; none where the sweep had no early stopping."""
     params = tables.sweep.params
-    if params.get("early_stopping") != "True" or "grace_epochs" not in params:
+    if params.get("early_stopping") != "True" or params.get("grace_epochs", "None") == "None":
         return []
     epochs, rung = tables.sweep.epochs or 0, int(params["grace_epochs"])
     factor, found = int(params.get("reduction_factor", 3)), []

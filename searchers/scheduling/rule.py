@@ -39,10 +39,21 @@ class Progress:
 class Record(Protocol):
     """What `replay` reads of a trial: the ledger's `TrialRecord` has it."""
 
-    trial: str
-    metrics: Mapping[int, Mapping[str, float]]
-    flags: Mapping[int, str]
-    status: str | None
+    @property
+    def trial(self) -> str:
+        """Its id."""
+
+    @property
+    def metrics(self) -> Mapping[int, Mapping[str, float]]:
+        """Its scores, by epoch and name."""
+
+    @property
+    def flags(self) -> Mapping[int, str]:
+        """What was wrong with its model, by epoch."""
+
+    @property
+    def status(self) -> str | None:
+        """How it ended; None where it did not."""
 
 
 def rungs(max_epochs: int, first: int, reduction_factor: int = REDUCTION_FACTOR) -> list[int]:
