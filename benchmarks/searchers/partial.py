@@ -133,7 +133,7 @@ def print_table(tables: dict[str, Any]) -> None:
     runs, rng = recorded(), np.random.default_rng(0)
     for workers in WORKERS:
         print(f"\n{workers} workers\n")
-        heads = "method | pairs | trainings | in hand | said | ours on these | ours wins [95 %] | ms a decision"
+        heads = "method | pairs | trainings | in hand | said | ours on these | ours wins [95 %] | ms"
         print(f"| {heads} |")
         print("|---|--:|--:|--:|--:|--:|--:|--:|")
         methods = dict.fromkeys(m for m, t, w, _ in runs if w == workers and t in tables)

@@ -1,1 +1,77 @@
-METHODS: dict = {}
+"""Syne Tune's searchers behind the interface of `partial_methods.py`.
+
+Syne Tune is not in this project's environment: LATENTUNE_PEERS names a folder of packages that has it (pip
+install --target PEERS syne-tune). Of version 0.16: its BOHB and its ASHA with conformal quantiles or BORE.
+"""
+
+import logging
+import os
+import sys
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from benchmarks.searchers.partial_methods import REDUCTION, Method
+
+
+class SyneTune(Method):
+    """One of Syne Tune's baselines."""
+
+    def setup(self, name: str = "BOHB") -> None:
+        logging.disable(logging.WARNING)
+        sys.path.append(os.environ.get("LATENTUNE_PEERS", ""))
+        from syne_tune.backend.trial_status import Trial
+        from syne_tune.config_space import randint, uniform
+        from syne_tune.optimizer import baselines
+        from syne_tune.optimizer.scheduler import SchedulerDecision
+
+        self.trial_of, self.halts = Trial, (SchedulerDecision.STOP, SchedulerDecision.PAUSE)
+        space = {
+            f"x{j}": randint(0, count - 1) if count else uniform(0.0, 1.0)
+            for j, count in enumerate(self.table.levels)
+        }
+        self.scheduler = getattr(baselines, name)(
+            space,
+            metric="loss",
+            time_attr="epoch",
+            max_t=self.table.epochs,
+            random_seed=self.seed,
+            reduction_factor=REDUCTION,
+        )
+        self.trials: dict[int, Any] = {}
+
+    def ask(self) -> int:
+        suggested = self.scheduler.suggest()
+        if suggested is None:
+            return self.new(self.rng.random(self.table.d))
+        u = [
+            (suggested.config[f"x{j}"] + 0.5) / count if count else suggested.config[f"x{j}"]
+            for j, count in enumerate(self.table.levels)
+        ]
+        trial = self.new(np.array(u))
+        self.trials[trial] = self.trial_of(
+            trial_id=trial, config=suggested.config, creation_time=datetime.now()
+        )
+        self.scheduler.on_trial_add(self.trials[trial])
+        return trial
+
+    def report(self, trial: int, epoch: int, value: float, diverged: bool) -> bool:
+        if trial not in self.trials:
+            return False
+        running, result = self.trials[trial], {"loss": float(value), "epoch": epoch}
+        decision = self.scheduler.on_trial_result(running, result)
+        if diverged or epoch >= self.table.epochs:
+            self.scheduler.on_trial_complete(running, result)
+            return False
+        if decision in self.halts:
+            self.scheduler.on_trial_remove(running)
+            return False
+        return True
+
+
+METHODS: dict[str, Any] = {
+    "Syne Tune BOHB": lambda table, seed: SyneTune(table, seed, name="BOHB"),
+    "Syne Tune ASHACQR": lambda table, seed: SyneTune(table, seed, name="ASHACQR"),
+    "Syne Tune ASHABORE": lambda table, seed: SyneTune(table, seed, name="ASHABORE"),
+}
