@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from searchers.bayesopt.curve_gp import CurveHyperparameters, CurveProcess, fit
-from searchers.bayesopt.history import FAILED, RUNNING, WHOLE, History, Trial, usable
+from searchers.bayesopt.history import FAILED, LIMIT, RUNNING, WHOLE, History, Trial, usable
 from searchers.bayesopt.space import Space
 from searchers.bayesopt.surrogate import cap, scalarize
 
@@ -35,6 +35,7 @@ class Warp:
     """
 
     def __init__(self, y: np.ndarray):
+        y = np.where(np.abs(y) < 1 / LIMIT, 0.0, y)  # differences whose inverse is no number
         tame = cap(y)
         spread = float(tame.std())
         value = (tame - tame.mean()) / spread if spread > 0 else np.zeros(len(y))

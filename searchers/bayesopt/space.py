@@ -91,7 +91,7 @@ class Real:
             part = float(value - self.low) / (self.high - self.low)
         return min(max(part, 0.0), 1.0)
 
-    def units(self, codes: Sequence[float]) -> np.ndarray:
+    def units(self, codes: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return where valid codes lie in [0, 1], (n,)."""
         value = np.array(codes, dtype=float)
         if self.size == 1:
@@ -109,10 +109,13 @@ class Real:
             return u
         low, high = (math.log(b) if self.log else b for b in (self.low, self.high))
         number = low + u * (high - low)
-        index = np.round((np.exp(number) if self.log else number) / self.step)
-        number = np.clip(index, self._first_index, self._last_index) * self.step
-        number = np.clip(number, self.low, self.high)
-        return np.clip(((np.log(number) if self.log else number) - low) / (high - low), 0.0, 1.0)
+        below = np.floor((np.exp(number) if self.log else number) / self.step)
+        at = []
+        for index in (below, below + 1):
+            value = np.clip(index, self._first_index, self._last_index) * self.step
+            at.append(self.units(np.clip(value, self.low, self.high)))
+        nearest: np.ndarray = np.where(u - at[0] <= at[1] - u, at[0], at[1])
+        return nearest
 
     def check(self, value: Any) -> None:
         """Raise SpaceError where a trial could not be given this value: outside the bounds, between steps."""
