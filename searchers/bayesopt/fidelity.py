@@ -36,6 +36,9 @@ class Warp:
 
     def __init__(self, y: np.ndarray):
         y = np.where(np.abs(y) < 1 / LIMIT, 0.0, y)  # differences whose inverse is no number
+        grain = 8 * np.finfo(float).eps * float(np.ptp(cap(y)))
+        if grain > 0:  # values that differ by rounding alone are equal
+            y = y.min() + np.round((y - y.min()) / grain) * grain
         tame = cap(y)
         spread = float(tame.std())
         value = (tame - tame.mean()) / spread if spread > 0 else np.zeros(len(y))
