@@ -64,7 +64,7 @@ class Told(tune.Callback):
         if self.left is not None:
             self.left -= 1
             if not self.left:
-                os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C
+                os.kill(os.getpid(), signal.SIGUSR1)  # on which Tune ends a run in order
 
 
 def run(folder, rule, search, *, gated=True, told=None, resume=False, num_samples=-1, records=()):
