@@ -41,6 +41,8 @@ class GenerativeModel(nn.Module):
       and the seed alone.
     - `training_state` holds all that the next step depends on, so that a model restored on a CPU goes on
       bit-equal. The optimizers' options are the exception: those of the restoring model's config stand.
+    - `progress` is the fraction of training done, in [0, 1], and part of `training_state`. The trainable sets
+      it before each step. A model that `needs_progress` has its schedule by it.
 
     A subclass defines `build`, `build_optimizers`, `training_step` and `decode`, and `encode` where it has an
     encoder. The inherited `sample`, `reconstruct` and `elbo` assume a standard normal prior and a diagonal
@@ -55,6 +57,7 @@ class GenerativeModel(nn.Module):
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}  # named settings: what differs from Config's defaults
     has_encoder: ClassVar[bool] = False
     likelihood: ClassVar[str | None] = None  # the family and the pixel scale in which `elbo` is computed
+    needs_progress: ClassVar[bool] = False
 
     def __init__(
         self, config: Any, *, device: torch.device | str = "cpu", seed: int = 0, scale_losses: bool = False
@@ -62,6 +65,7 @@ class GenerativeModel(nn.Module):
         super().__init__()
         self.config = config
         self.device = torch.device(device)
+        self.progress = 0.0
         self.generator = torch.Generator(self.device).manual_seed(seed)
         with torch.random.fork_rng(devices=[]):  # leaves the process's own random state as it was
             torch.manual_seed(seed)
@@ -160,13 +164,16 @@ class GenerativeModel(nn.Module):
         """Return log p(x|z) of each image, (B,), in nats. Here it is N(x | x̂, I) on pixels in [−1, 1]."""
         return gaussian_log_likelihood(x, reconstruction)
 
+    def prior_sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n latents from the prior, (n, M)."""
+        noise = torch.randn(n, self.config.latent_dim, generator=generator, device=generator.device)
+        return noise.to(self.device)
+
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Decode n draws from the prior, in evaluation mode: (n, C, H, W) in [−1, 1]."""
         self.eval()
-        generator = generator or self.generator
-        z = torch.randn(n, self.config.latent_dim, generator=generator, device=generator.device)
-        return self.decode(z.to(self.device))
+        return self.decode(self.prior_sample(n, generator or self.generator))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -197,6 +204,7 @@ class GenerativeModel(nn.Module):
             "options": self.options,
             "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
             "generator": self.generator.get_state(),
+            "progress": self.progress,
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
@@ -215,6 +223,7 @@ class GenerativeModel(nn.Module):
             _load_optimizer(optimizer, self.options[name], state["optimizers"][name], state["options"][name])
             self.scalers[name].load_state_dict(state["scalers"][name])
         self.generator.set_state(state["generator"].cpu())
+        self.progress = state["progress"]
 
 
 def _options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The built-in trainables: one class a model, which names the model and leaves the rest to the base class."""
 
-from trainables.models import convvae, factorvae, gan, vae, vaegan, vqvae
+from trainables.models import convvae, factorvae, gan, modern, vae, vaegan, vqvae
 from trainables.tune.trainable import GenerativeTrainable
 
 
@@ -8,6 +8,7 @@ class VAE(GenerativeTrainable):
     """Trains `trainables.models.vae.VAE`."""
 
     model_class = vae.VAE
+    modern_class = modern.ModernVAE
 
 
 class FactorVAE(GenerativeTrainable):
@@ -20,18 +21,21 @@ class GAN(GenerativeTrainable):
     """Trains `trainables.models.gan.GAN`."""
 
     model_class = gan.GAN
+    modern_class = modern.ModernGAN
 
 
 class VAEGAN(GenerativeTrainable):
     """Trains `trainables.models.vaegan.VAEGAN`, with β = 1 by default."""
 
     model_class = vaegan.VAEGAN
+    modern_class = modern.ModernVAEGAN
 
 
 class BetaVAEGAN(GenerativeTrainable):
     """Trains `trainables.models.vaegan.VAEGAN`, whose `beta` is there to be tuned ([BVG] sec. 4.2)."""
 
     model_class = vaegan.VAEGAN
+    modern_class = modern.ModernVAEGAN
 
 
 class VQVAE(GenerativeTrainable):

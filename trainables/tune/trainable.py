@@ -1,4 +1,4 @@
-"""The base of all trainables: a step is an epoch of training, then an evaluation."""
+"""The base of all trainables: a step is some epochs of training, then an evaluation."""
 
 import math
 import time
@@ -13,6 +13,7 @@ from torch import Tensor
 from trainables.data.batches import Batches, to_float, to_uint8
 from trainables.data.pictures import png, tile
 from trainables.evaluation.diagnostics import diversity, flags, gradient_norms, pixel_variance
+from trainables.evaluation.ex_post import aggregate_posterior, generate_ex_post
 from trainables.evaluation.generation import EVALUATION_SEED, generate
 from trainables.evaluation.held_out import held_out_scores
 from trainables.evaluation.inputs import load_reference, load_store, split_config
@@ -38,21 +39,26 @@ class GenerativeTrainable(tune.Trainable):
     TUNE_DISABLE_STRICT_METRIC_CHECKING is 1. Of how training goes it reports
     `gradient_norm/<optimizer>`, `loss_scale/<optimizer>` in float16, `sample_diversity`, `active_units`,
     `kl_per_unit` and `flags` (`trainables.evaluation.diagnostics`), and where asked for,
-    `disentanglement/<score>`, any of which may be an objective.
+    `disentanglement/<score>`, any of which may be an objective. After the last of `epochs` it reports
+    `ex_post/<metric>`, too: the score of samples by `trainables.evaluation.ex_post` instead of the prior's.
     """
 
     model_class: ClassVar[type[GenerativeModel]]
+    modern_class: ClassVar[type[GenerativeModel] | None] = None  # what the recipe "modern" trains
     objective: ClassVar[str] = "elbo"  # the score that counts where no features are extracted
 
     @classmethod
     def model_of(cls, config: dict[str, Any]) -> tuple[type[GenerativeModel], dict[str, Any]]:
         """Return the model that a configuration trains, and what counts of the configuration."""
+        if config.get("recipe") == "modern" and cls.modern_class is not None:
+            return cls.modern_class, config
         return cls.model_class, config
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the threads the trial was given; then as `reset_config`.
 
-        Raises ValueError, with the valid names, where a key is neither the model's nor the training's.
+        Raises ValueError, with the valid names, where a key is neither the model's nor the training's, and
+        where the model has a schedule and `epochs` is not set.
         """
         set_torch_threads(self)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -64,8 +70,10 @@ class GenerativeTrainable(tune.Trainable):
         self.model_class, settings = self.model_of(new_config)
         self.training, self.model_config = split_config(self.model_class, settings)
         training, model = self.training, self.model_config
+        if self.model_class.needs_progress and not training.epochs:
+            raise ValueError(f"{self.model_class.__name__} has a schedule: set `epochs`, all of its training")
         # Seed and batch size aside, trials of a sweep see the same images through the same features.
-        needed = (replace(training, seed=0, batch_size=1), model.image_size, model.channels)
+        needed = (replace(training, seed=0, batch_size=1, epochs=None), model.image_size, model.channels)
         if needed != self.loaded:
             self._load_evaluation()
             self.loaded = needed
@@ -105,20 +113,16 @@ class GenerativeTrainable(tune.Trainable):
         self.held_out_variance = pixel_variance(torch.from_numpy(self.store.images[self.held_out]))
 
     def step(self) -> dict[str, Any]:
-        """Train for an epoch and evaluate."""
+        """Train for `epochs_per_result` epochs and evaluate."""
         start = time.monotonic()
-        sums: dict[str, Tensor] = {}
+        losses: dict[str, list[Tensor]] = {}
         norms: dict[str, list[Tensor]] = {}
-        for number, x in enumerate(self.batches.epoch(self.epoch)):
-            losses = self._training_step(x)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value
-            if number % GRADIENT_NORM_EVERY == 0:
-                for name, norm in gradient_norms(self.model.optimizers).items():
-                    norms.setdefault(name, []).append(norm)
-        steps = len(self.batches)
-        means = {f"loss/{name}": float(value) / steps for name, value in sums.items()}
-        self.epoch += 1
+        for _ in range(self.training.epochs_per_result):
+            self._train_epoch(losses, norms)
+            self.epoch += 1
+        steps = len(self.batches) * self.training.epochs_per_result
+        # A loss of one phase of training is averaged over the steps that had it.
+        means = {f"loss/{name}": float(sum(values)) / len(values) for name, values in losses.items()}
         seconds = time.monotonic() - start
         taken = {name: torch.stack(values) for name, values in norms.items()}
         if self.dtype == torch.float16:  # a gradient that overflowed was not
@@ -138,6 +142,18 @@ class GenerativeTrainable(tune.Trainable):
         result["flags"] = flags(result)
         result["evaluation_seconds"] = time.monotonic() - start
         return result
+
+    def _train_epoch(self, losses: dict[str, list[Tensor]], norms: dict[str, list[Tensor]]) -> None:
+        """Train for an epoch; append each step's losses, and the norms of some steps' gradients."""
+        for number, x in enumerate(self.batches.epoch(self.epoch)):
+            if self.training.epochs:
+                done = (self.epoch + number / len(self.batches)) / self.training.epochs
+                self.model.progress = min(1.0, done)
+            for name, value in self._training_step(x).items():
+                losses.setdefault(name, []).append(value)
+            if number % GRADIENT_NORM_EVERY == 0:
+                for name, norm in gradient_norms(self.model.optimizers).items():
+                    norms.setdefault(name, []).append(norm)
 
     def _training_step(self, x: Tensor) -> dict[str, Tensor]:
         if not self.training.channels_last:
@@ -159,6 +175,8 @@ class GenerativeTrainable(tune.Trainable):
         result["sample_diversity"] = diversity(samples, self.held_out_variance)
         if self.model.has_encoder:
             result |= held_out_scores(self.model, self.store.images[self.held_out], noise)
+            if self.extractor and self.epoch == self.training.epochs:
+                result |= self._ex_post_score()
             if self.training.disentanglement:
                 # With it comes scikit-learn, seconds that only a trial waits for that asks for these scores.
                 from trainables.evaluation import latent_units
@@ -174,6 +192,13 @@ class GenerativeTrainable(tune.Trainable):
                 result["images"]["reconstructions"] = grid(to_uint8(pairs))
         return result
 
+    def _ex_post_score(self) -> dict[str, float]:
+        density = aggregate_posterior(self.model, self.store.images, self.store.split("train"))
+        if density is None:
+            return {}
+        samples = generate_ex_post(self.model, density, self.training.evaluation_samples)
+        return {f"ex_post/{self.metric}": score(samples, self.extractor, self.reference)[self.metric]}
+
     def _held_out_batch(self, where: slice) -> Tensor:
         return to_float(self.store.images[self.held_out[where]], self.device)
 
@@ -188,7 +213,7 @@ class GenerativeTrainable(tune.Trainable):
         self.model.load_training_state(state["model"])
         self.epoch = state["epoch"]
         # Under PBT, Tune may count from an earlier result than the checkpoint's: an epoch too many.
-        self._iteration = self.epoch
+        self._iteration = self.epoch // self.training.epochs_per_result
         torch.set_rng_state(state["rng"].cpu())
 
 

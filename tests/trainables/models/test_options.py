@@ -11,11 +11,13 @@ from trainables.models.convvae import ConvVAE
 from trainables.models.factorvae import FactorVAE
 from trainables.models.gan import GAN
 from trainables.models.lego_vae import LegoVAE
+from trainables.models.modern import ModernGAN, ModernVAE, ModernVAEGAN
 from trainables.models.vae import VAE
 from trainables.models.vaegan import VAEGAN
 from trainables.models.vqvae import VQVAE
 
 NARROW = {"image_size": 16, "width": 0.1, "latent_dim": 6}
+AT_ONCE = {"vae_share": 0.0, "ramp_share": 0.0}  # adversarial from the first step
 CODES = {"image_size": 16, "width": 0.1, "grid": 4, "codes": 8}
 MODELS = {
     "VAE": (VAE, NARROW),
@@ -26,6 +28,10 @@ MODELS = {
     "VAE-GAN, larsen": (VAEGAN, NARROW | {"recipe": "larsen", "gamma": 0.01}),
     "VAE-GAN, non-saturating": (VAEGAN, NARROW | {"gan_loss": "non_saturating", "ema_decay": 0.9}),
     "VAE-GAN, WGAN-GP": (VAEGAN, NARROW | {"recipe": "wgan_gp", "critic_steps": 2}),
+    "modern VAE": (ModernVAE, NARROW),
+    "modern VAE-GAN": (ModernVAEGAN, NARROW | AT_ONCE),
+    "modern VAE-GAN, Larsen's encoder": (ModernVAEGAN, NARROW | AT_ONCE | {"encoder_adversarial": False}),
+    "modern GAN": (ModernGAN, NARROW),
     "VQ-VAE": (VQVAE, CODES),
     "VQ-VAE, moving averages": (VQVAE, CODES | {"codebook": "ema"}),
     "ConvVAE": (ConvVAE, NARROW | {"beta_warm_up": 1, "beta_every": 1}),
