@@ -241,7 +241,7 @@ def test_fresh_transposed_convolutions_are_nearest_upsampling_and_a_3x3_convolut
 
 
 def kernel_of_nearest(weight):
-    """Return the 3×3 kernel of conv2d that, summed over 2×2 windows and flipped, is this transposed 4×4 one."""
+    """Return conv2d's 3×3 kernel that, summed over 2×2 windows and flipped, is this transposed 4×4 one."""
     kernel = torch.zeros(*weight.shape[:2], 3, 3)
     for row in range(3):
         for column in range(3):

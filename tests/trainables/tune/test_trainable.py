@@ -36,7 +36,8 @@ def cache_dir(tmp_path_factory):
 
 def build(trainable, cache_dir, **changes):
     """Return the trainable of small networks; of SMALL it is given what its model has."""
-    kinds = [TrainingConfig, trainable.model_class.Config] if hasattr(trainable, "model_class") else []
+    named = hasattr(trainable, "model_class")
+    kinds = [TrainingConfig, trainable.model_of(changes)[0].Config] if named else []
     known = {field.name for kind in kinds for field in fields(kind)} or SMALL.keys()
     settings = {key: value for key, value in SMALL.items() if key in known}
     return trainable(config={**settings, "cache_dir": cache_dir, **changes})
@@ -52,7 +53,7 @@ def assert_equal(a, b):
 
 
 def scores(result):
-    kept = ("fd_random", "kid_random", "elbo", "kl", "reconstruction_mse", "loss/")
+    kept = ("fd_random", "kid_random", "elbo", "kl", "reconstruction_mse", "loss/", "ex_post/")
     return {key: value for key, value in result.items() if key.startswith(kept)}
 
 
@@ -69,6 +70,9 @@ def scores(result):
         (ConvVAE, {"beta_warm_up": 2, "beta_every": 3}),
         (LegoVAE, {"hidden": 32, "decay_steps": 20}),
         (BernoulliVAE, {"channels": 3, "averaging": 0.1}),
+        (VAE, {"recipe": "modern", "epochs": 3}),
+        (GAN, {"recipe": "modern", "epochs": 3, "precision": "float16"}),
+        (BetaVAEGAN, {"recipe": "modern", "epochs": 3, "vae_share": 0.5, "precision": "bfloat16"}),
     ],
 )
 def test_an_interrupted_trial_ends_bit_equal_to_an_uninterrupted_one(trainable, changes, cache_dir, tmp_path):
@@ -197,3 +201,58 @@ def test_wrong_settings_are_named_with_the_right_ones(cache_dir):
         ValueError, match="no model 'NVAE'; there are: GAN, WGAN-GP, VAE, FactorVAE, VAE-GAN, beta-VAE-GAN"
     ):
         build(Baseline, cache_dir, model="NVAE")
+
+
+def test_progress_is_the_share_of_all_epochs_done(cache_dir, monkeypatch):
+    trial = build(BetaVAEGAN, cache_dir, recipe="modern", epochs=4, epochs_per_result=2)
+    seen = []
+    original = trial.model.training_step
+
+    def note(x):
+        seen.append(trial.model.progress)
+        return original(x)
+
+    monkeypatch.setattr(trial.model, "training_step", note)
+    assert [trial.step()["epoch"] for _ in range(2)] == [2, 4]
+    steps = len(trial.batches)
+    assert seen == pytest.approx([step / (4 * steps) for step in range(4 * steps)])
+
+
+def test_a_loss_is_averaged_over_the_steps_that_have_it(cache_dir, monkeypatch):
+    trial = build(VAE, cache_dir)
+    values = iter([{"a": 1.0}, {"a": 3.0, "b": 5.0}] + [{"a": 2.0}] * len(trial.batches))
+    monkeypatch.setattr(
+        trial.model, "training_step", lambda x: {k: torch.tensor(v) for k, v in next(values).items()}
+    )
+    result = trial.step()
+    assert result["loss/a"] == 2.0
+    assert result["loss/b"] == 5.0
+
+
+def test_several_epochs_a_result_count_as_one_iteration(cache_dir, tmp_path):
+    trial = build(VAE, cache_dir, epochs_per_result=3)
+    result = trial.step()
+    assert result["epoch"] == 3
+    trial.save_checkpoint(str(tmp_path))
+    resumed = build(VAE, cache_dir, epochs_per_result=3)
+    resumed.load_checkpoint(str(tmp_path))
+    assert (resumed.iteration, resumed.epoch) == (1, 3)
+
+
+@pytest.mark.parametrize(("trainable", "changes"), [(VAE, {}), (BetaVAEGAN, {"recipe": "modern"})])
+def test_ex_post_samples_are_scored_after_the_last_epoch(trainable, changes, cache_dir):
+    trial = build(trainable, cache_dir, epochs=2, **changes)
+    assert [[key for key in trial.step() if key.startswith("ex_post/")] for _ in range(2)] == [
+        [],
+        ["ex_post/fd_random"],
+    ]
+
+
+def test_a_model_without_gaussian_codes_has_no_ex_post_score(cache_dir):
+    trial = build(VQVAE, cache_dir, grid=4, codes=8, epochs=1)
+    assert not any(key.startswith("ex_post/") for key in trial.step())
+
+
+def test_a_schedule_needs_the_number_of_epochs(cache_dir):
+    with pytest.raises(ValueError, match="ModernVAEGAN has a schedule: set `epochs`"):
+        build(BetaVAEGAN, cache_dir, recipe="modern")
