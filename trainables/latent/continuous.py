@@ -200,6 +200,7 @@ class MixtureDensity:
         self.log_determinants = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
 
     def __call__(self, z: Tensor) -> Tensor:
+        """Return the log-density of latents z (n, d), (n,)."""
         whitened = torch.einsum("nkm,kml->nkl", z[:, None] - self.means, self.factors)
         dims = z.shape[1]
         log_normal = (
