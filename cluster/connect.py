@@ -90,9 +90,9 @@ class Cluster:
 def connect(address: str | None = None, packages: list[ModuleType] | None = None) -> Cluster:
     """Join the cluster at `address` or RAY_ADDRESS; where neither is given, start an embedded one.
 
-    A joined cluster's workers are sent the code of `packages` as it is here; they also need the pinned
-    environment. Raises ClusterError where nothing answers at the address, where the token is refused, where a
-    node has other versions than this machine, and where Ray cannot start here.
+    A joined cluster's workers are sent the code of `packages` (packages or modules) as it is here; they also
+    need the pinned environment. Raises ClusterError where nothing answers at the address, where the token is
+    refused, where a node has other versions than this machine, and where Ray cannot start here.
     """
     address = address or os.environ.get("RAY_ADDRESS")
     ray_patches.apply()
@@ -164,10 +164,13 @@ def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
 
 
 def _gather(packages: list[ModuleType], folder: Path) -> str:
-    """Copy the code of packages into a folder; return the folder's name."""
+    """Copy the code of packages and modules into a folder; return the folder's name."""
     for package in packages:
-        source = Path(package.__path__[0])
-        shutil.copytree(source, folder / package.__name__, ignore=shutil.ignore_patterns("__pycache__"))
+        if hasattr(package, "__path__"):
+            source = Path(package.__path__[0])
+            shutil.copytree(source, folder / package.__name__, ignore=shutil.ignore_patterns("__pycache__"))
+        elif package.__file__:
+            shutil.copy(package.__file__, folder)
     return str(folder)
 
 

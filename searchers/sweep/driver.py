@@ -14,6 +14,7 @@ from ray import tune
 from rich.console import Console
 
 import cluster
+import latentune
 import searchers
 import trainables
 from cluster.connect import Cluster, connect
@@ -230,7 +231,7 @@ def join(config: RunConfig) -> Cluster:
 
     Raises ClusterError where it can't be joined, UsageError where not one trial fits.
     """
-    joined = connect(config.address, packages=[trainables, searchers, cluster])
+    joined = connect(config.address, packages=[trainables, searchers, cluster, latentune])
     if joined.slots(config.cpus_per_trial, config.gpus_per_trial) < 1:
         raise UsageError(
             f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fixtures.machines import PACKAGES, REPOSITORY, Machine, Network, missing
+from tests.fixtures.machines import MODULE, PACKAGES, REPOSITORY, Machine, Network, missing
 
 # As cluster/environment.sh has it; the token is for the test of `ray up`.
 SETTINGS = "RAY_AUTH_MODE=disabled RAY_gcs_rpc_server_reconnect_timeout_s=20"
@@ -43,6 +43,7 @@ def ship_code(machine: Machine) -> None:
             ignore=shutil.ignore_patterns("__pycache__"),
             dirs_exist_ok=True,
         )
+    shutil.copy(REPOSITORY / MODULE, machine.folder / "home/latentune")
 
 
 def start_ray(machine: Machine, head: Machine | None = None, environment: str = "") -> None:

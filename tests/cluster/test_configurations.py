@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -90,6 +91,13 @@ def test_what_is_shipped_exists(name):
     for target, source in read(name)["file_mounts"].items():
         assert (REPOSITORY / source).exists()
         assert target == f"~/latentune/{source}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_all_code_is_shipped(name):
+    modules = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["py-modules"]
+    packages = {path.parent.name for path in REPOSITORY.glob("*/__init__.py")} - {"tests", "benchmarks"}
+    assert packages | {f"{module}.py" for module in modules} <= set(read(name)["file_mounts"].values())
 
 
 @pytest.mark.parametrize("name", FILES[1:])

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from searchers.record.ledger import Ledger
-from tests.fixtures.machines import PACKAGES, REPOSITORY, Network
+from tests.fixtures.machines import MODULE, PACKAGES, REPOSITORY, Network
 from tests.fixtures.waits import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
@@ -28,7 +28,8 @@ class Laptop:
         for name in PACKAGES:
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, checkout / name, ignore=ignore)
-        shutil.copy(REPOSITORY / "requirements.lock", checkout)
+        for name in ("requirements.lock", MODULE):
+            shutil.copy(REPOSITORY / name, checkout)
         head, *workers = (machine.address for machine in network.machines)
         text = (REPOSITORY / "ray_cluster.yaml").read_text()
         for key, value in {
