@@ -59,7 +59,7 @@ class RunConfig:
     name: Annotated[str | None, PLAIN_NAME] = None
     """name of the sweep; made from the date, if not given"""
     resume: Annotated[str | None, PLAIN_NAME] = None
-    """go on with the sweep of this name"""
+    """go on with the sweep of this name; its folder holds pickles: never a stranger's"""
     results: str = "results"
     """folder of all sweeps"""
     storage: str | None = None

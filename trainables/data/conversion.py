@@ -228,7 +228,7 @@ def _check_room(folder: Path, needed: int, name: str) -> None:
     if needed > free:
         raise DataError(
             f"converting {name} takes {needed / 1e6:.0f} MB in {folder}, where {free / 1e6:.0f} MB are free; "
-            "free some, or name another folder as cache_dir"
+            "free some, or name another folder with XDG_CACHE_HOME"
         )
 
 

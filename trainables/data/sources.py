@@ -83,7 +83,7 @@ def load(
                 raise
             raise DataError(
                 f"the disk of {cache} became full while {origin.name} was converted; free some space and "
-                "start again, what is done is kept, or name another folder as cache_dir"
+                "start again, what is done is kept, or name another folder with XDG_CACHE_HOME"
             ) from error
         finally:
             shutil.rmtree(scratch)
@@ -132,6 +132,6 @@ def _lock(target: Path) -> FileLock:
             return lock
     except OSError as error:
         raise DataError(
-            f"image stores can't be written to {target.parent} ({error.strerror}); name another folder as "
-            "cache_dir"
+            f"image stores can't be written to {target.parent} ({error.strerror}); name another folder "
+            "with XDG_CACHE_HOME"
         ) from error
