@@ -1,10 +1,10 @@
 """The input pipeline against torchvision's: `python -m benchmarks.data [PART …]`.
 
-The same images for both sides, side by side in one run: 10 000 CelebA faces of `../shared/data/celeba10k.tar`
-where it is there, else as many synthetic faces; as they are, and enlarged to CelebA's own 178×218. Ratios are
-medians over rounds in which both sides take turns: the peer's time over ours, and its CPU time, all processes
-together, over ours. Where other work disturbs both, `steps` compares the CPU time of the cheapest single
-batches and images of one process each. Needs nothing that the project does not install.
+The same images for both sides, side by side in one run: 10 000 CelebA faces of `celeba10k.tar` in the folder
+LATENTUNE_DATA where it is there, else as many synthetic faces; as they are, and enlarged to CelebA's own
+178×218. Ratios are medians over rounds in which both sides take turns: the peer's time over ours, and its CPU
+time, all processes together, over ours. Where other work disturbs both, `steps` compares the CPU time of the
+cheapest single batches and images of one process each. Needs nothing that the project does not install.
 """
 
 import argparse
@@ -34,14 +34,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
+from tests.fixtures.real_data import REAL
 from trainables.data.batches import Batches, to_float
-from trainables.data.decoding import Settings, convert_chunk
+from trainables.data.decoding import Preprocessing, convert_chunk
 from trainables.data.formats.readers import FileReader
 from trainables.data.sources import load
 from trainables.data.store import ImageStore
 from trainables.data.synthetic import faces
 
-ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "celeba10k.tar"
+ARCHIVE = REAL / "celeba10k.tar"
 CELEBA_SIZE = (178, 218)
 SIZE, BATCH, COPIES = 64, 256, 4
 CORES = len(os.sched_getaffinity(0))
@@ -292,10 +293,11 @@ def steps(folder: Path, cache: Path, n: int) -> Iterator[tuple[str, float, float
     )
     yield "a batch: float tensors, DataLoader", fastest(DataLoader(tensors, **options), n), ours
     paths = sorted((folder / "all").iterdir())
-    reader, some, settings = FileReader(folder / "all", [path.name for path in paths]), 64, Settings(SIZE)
+    reader, some = FileReader(folder / "all", [path.name for path in paths]), 64
+    preprocessing = Preprocessing(SIZE)
     target = cache / "loop.npy"
     loop = fastest((plain_loop(paths[i * some :][:some], target) for i in range(n)), n)
-    chunks = (convert_chunk(reader.part(range(i * some, (i + 1) * some)), settings) for i in range(n))
+    chunks = (convert_chunk(reader.part(range(i * some, (i + 1) * some)), preprocessing) for i in range(n))
     yield f"{some} images converted: Pillow loop", loop, fastest(chunks, n)
 
 

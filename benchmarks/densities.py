@@ -5,7 +5,7 @@
 
 Protocol: all 60 000 training images, 25 epochs, batch 128, Adam at 1e-3, latent dimension 2; scores of the
 10 000 test images, pixels in [0, 1]. The mixture's number of components is chosen on 5000 training images
-that are held out, and it is then fitted to all 60 000. One thread. Reads ../shared/data/mnist; training is
+that are held out, and it is then fitted to all 60 000. One thread. Reads LATENTUNE_DATA/mnist; training is
 resumed from `results/densities-benchmark`; scores go to `densities.jsonl` beside this file.
 """
 
@@ -22,13 +22,15 @@ import numpy as np
 import torch
 
 from analysis.papers import DENSITIES
+from tests.fixtures.real_data import REAL
 from trainables.data.batches import to_float
+from trainables.evaluation.likelihoods import score
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig
-from trainables.tune.densities import score, train_epoch
+from trainables.tune.densities import train_epoch
 
 ROOT = Path(__file__).resolve().parent.parent
-MNIST = ROOT.parent / "shared" / "data" / "mnist"
+MNIST = REAL / "mnist"
 STATES = ROOT / "results" / "densities-benchmark"
 SCORES = Path(__file__).with_name("densities.jsonl")
 EPOCHS, BATCH, SEEDS = 25, 128, 3

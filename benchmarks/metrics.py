@@ -5,7 +5,7 @@ evaluation_ours, evaluation_pytorch_fid, evaluation_torchmetrics   1000 images f
 cost    one evaluation of a trial, 500 images of 32×32, by EfficientNet-Lite0
 
 Seconds are CPU time of one thread, which a busy machine changes least. All but frechet read celeba10k.tar
-from ../shared/data. The peers beside pytorch-fid are not the project's dependencies:
+from the folder LATENTUNE_DATA. The peers beside pytorch-fid are not the project's dependencies:
   pip install --target PEERS --no-deps torch-fidelity torchmetrics lightning-utilities
   OMP_NUM_THREADS=1 PYTHONPATH=PEERS python -m benchmarks.metrics
 """
@@ -28,6 +28,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import trainables.torchvision_shim  # noqa: F401  before pytorch_fid, which imports torchvision
+from tests.fixtures.real_data import REAL
 from trainables.metrics.extractors import features as extractors
 from trainables.metrics.extractors import networks
 from trainables.metrics.frechet import (
@@ -42,7 +43,6 @@ from trainables.metrics.scores import score
 from trainables.metrics.statistics import GaussianStatistics, covariance_factor
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT.parent / "shared" / "data"
 PYTORCH_FID = "import trainables.torchvision_shim; from pytorch_fid.fid_score import main; main()"
 
 
@@ -118,7 +118,7 @@ def evaluation(program: str) -> None:
         weights = folder / "hub" / "checkpoints" / Path(extractors.INCEPTION_URL).name
         weights.parent.mkdir(parents=True)
         network = networks.build_inception()
-        networks.he_initialise(network, 0)
+        networks.he_initialize(network, 0)
         torch.save(network.state_dict(), weights)
         generated = folder / "generated"
         generated.mkdir()
@@ -211,7 +211,7 @@ def cost(n: int = 500) -> None:
 def read_tar(name: str, size: int, limit: int | None = None) -> np.ndarray:
     """Return the images of a tar as (n, size, size, 3) uint8: the middle square, averaged down."""
     images = []
-    with tarfile.open(DATA / name) as tar:
+    with tarfile.open(REAL / name) as tar:
         for member in tar:
             if not member.name.endswith(".jpg") or (limit is not None and len(images) == limit):
                 continue

@@ -3,7 +3,7 @@
 order   EfficientNet-Lite0's layers and sizes as judges of damage, of a collapsed generator and of noise
 bias    Fréchet distance, its extrapolation and KID of real faces at n = 500 … 10 000 (a figure)
 
-Both read ../shared/data: celeba10k.tar, bias smiles.tar, too.
+Both read celeba10k.tar in the folder LATENTUNE_DATA, bias smiles.tar, too.
 """
 
 import sys

@@ -17,7 +17,7 @@ from analysis.charts.style import CYCLE, SCALE, canvas, plain
 from analysis.record.store import AnalysisError
 from analysis.record.trained_model import TrainedModel
 from trainables.data.batches import to_float, to_uint8
-from trainables.data.formats.layout import UNKNOWN
+from trainables.data.formats.folders import UNKNOWN
 from trainables.data.pictures import WHITE, tile
 from trainables.data.store import ImageStore
 

@@ -14,6 +14,7 @@ Images are PNG or JPEG files in base64, of any size; they are fitted as the trai
 
 import base64
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,41 +52,74 @@ class PyfuncModel:
         """Answer each row. Raises MlflowException (over HTTP: 400) with the reason where one can't be."""
         from mlflow.exceptions import MlflowException
 
-        answers = []
-        for row in requests.to_dict("records"):
-            given = {k: v for k, v in row.items() if v is not None and not (np.isscalar(v) and pd.isna(v))}
-            try:
-                answers.append(self.answer(**DEFAULTS | given))
-            except (ValueError, OSError, TypeError) as error:
-                raise MlflowException.invalid_parameter_value(str(error)) from error
-        return answers
+        try:
+            if not len(requests):
+                raise ValueError(f"no request; send rows with the columns {', '.join(DEFAULTS)}")
+            return [self.answer(Request.of(row)) for row in requests.to_dict("records")]
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
 
-    def answer(self, operation: str, n: int, seed: int, images: list[str] | None) -> dict[str, Any]:
-        """Do one operation. Raises ValueError where it is unknown or lacks its images."""
-        operations: dict[str, Callable[[], dict[str, Any]]] = {
-            "sample": lambda: {"images": png_base64(self.model.sample(int(n), int(seed)))},
-            "reconstruct": lambda: {"images": png_base64(self.model.reconstruct(self._images(images)))},
-            "encode": lambda: {"latents": self.model.encode(self._images(images)).tolist()},
-            "interpolate": lambda: {"images": png_base64(self._interpolate(int(n), int(seed), images))},
+    def answer(self, request: "Request") -> dict[str, Any]:
+        """Do one operation. Raises ValueError where it lacks its images or the model can't do it."""
+        operations: dict[str, Callable[[Request], dict[str, Any]]] = {
+            "sample": lambda r: {"images": png_base64(self.model.sample(r.n, r.seed))},
+            "reconstruct": lambda r: {"images": png_base64(self.model.reconstruct(self._images(r)))},
+            "encode": lambda r: {"latents": self.model.encode(self._images(r)).tolist()},
+            "interpolate": lambda r: {"images": png_base64(self._interpolate(r))},
         }
-        if operation not in operations:
-            raise ValueError(f"There is no operation {operation!r}; there are: {', '.join(operations)}")
-        if not 1 <= n <= MAX_IMAGES:
-            raise ValueError(f"n is {n}; it must be between 1 and {MAX_IMAGES}")
-        return operations[operation]()
+        if request.operation not in operations:
+            there = ", ".join(operations)
+            raise ValueError(f"There is no operation {request.operation!r}; there are: {there}")
+        return operations[request.operation](request)
 
-    def _images(self, images: list[str] | None) -> Tensor:
-        if images is None or not 1 <= len(images) <= MAX_IMAGES:
-            count = 0 if images is None else len(images)
+    def _images(self, request: "Request") -> Tensor:
+        count = len(request.images or ())
+        if not 1 <= count <= MAX_IMAGES:
             raise ValueError(f"{count} images; between 1 and {MAX_IMAGES} are needed, as base64")
-        return self.model.read(list(images))
+        return self.model.read(request.images or [])
 
-    def _interpolate(self, n: int, seed: int, images: list[str] | None) -> Tensor:
-        if images is None:
-            return self.model.interpolate(n, seed=seed)
-        if len(images) != 2:
-            raise ValueError(f"{len(images)} images; an interpolation goes from one to another, so give two")
-        return self.model.interpolate(n, ends=self._images(images))
+    def _interpolate(self, request: "Request") -> Tensor:
+        if request.images is None:
+            return self.model.interpolate(request.n, seed=request.seed)
+        if len(request.images) != 2:
+            count = len(request.images)
+            raise ValueError(f"{count} images; an interpolation goes from one to another, so give two")
+        return self.model.interpolate(request.n, ends=self._images(request))
+
+
+@dataclass(frozen=True)
+class Request:
+    """One row of a request: what is to be done, with how many images or which."""
+
+    operation: str
+    n: int
+    seed: int
+    images: list[str] | None
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "Request":
+        """Check a row, whose empty cells count as left out. Raises ValueError, naming the column."""
+        given = {k: v for k, v in row.items() if v is not None and not (np.isscalar(v) and pd.isna(v))}
+        if unknown := [name for name in given if name not in DEFAULTS]:
+            raise ValueError(f"There is no column {unknown[0]!r}; there are: {', '.join(DEFAULTS)}")
+        if not given:
+            raise ValueError(f"The request is empty; it may have the columns {', '.join(DEFAULTS)}")
+        values = DEFAULTS | given
+        images = values["images"]
+        if images is not None:
+            images = images.tolist() if isinstance(images, np.ndarray) else images
+            if not isinstance(images, list | tuple) or not all(isinstance(file, str) for file in images):
+                raise ValueError("images is no list of base64 texts")
+        n, seed = _whole("n", values["n"], 1, MAX_IMAGES), _whole("seed", values["seed"], 0, 2**63 - 1)
+        return cls(str(values["operation"]), n, seed, None if images is None else list(images))
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> int:
+    """Return a number that JSON or pandas may have made a float. Raises ValueError for any other value."""
+    whole = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not whole or not low <= value <= high or value != int(value):
+        raise ValueError(f"{name} is {value!r}; it must be between {low} and {high}, a whole number")
+    return int(value)
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from analysis.judgement import comparable
 from analysis.record.store import AnalysisError
@@ -51,7 +52,8 @@ class Evaluation:
 
     def scores(self, model: TrainedModel, seed: int) -> dict[str, float]:
         """Score `samples` images generated with this seed, by the keys that trials report."""
-        images = generate(model.network, self.samples, model.generator(seed))
+        held_out = self.store.images[self.store.split("validation")[: self.samples]]
+        images = generate(model.network, self.samples, model.generator(seed), torch.from_numpy(held_out))
         return score(images, self.extractor, self.reference)
 
 

@@ -1,6 +1,7 @@
 """A trained model out of the record: what it draws, rebuilds, encodes, and what lies between two images."""
 
 import base64
+import binascii
 import json
 import tempfile
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor
 from analysis.record.store import AnalysisError
 from analysis.record.weights import download_weights
 from trainables.data.batches import to_float
-from trainables.data.decoding import Settings, decode, fit
+from trainables.data.decoding import Preprocessing, decode, fit, reason
 from trainables.models.base import GenerativeModel
 from trainables.models.storage import DESCRIPTION, load_model
 
@@ -38,10 +39,10 @@ class TrainedModel:
         return cls(load_model(Path(folder), device), description)
 
     @property
-    def settings(self) -> Settings:
+    def preprocessing(self) -> Preprocessing:
         """How images become the model's."""
         config = self.network.config
-        return Settings(config.image_size, config.channels, self.description.get("crop"))
+        return Preprocessing(config.image_size, config.channels, self.description.get("crop"))
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a source of noise on the model's device."""
@@ -88,8 +89,18 @@ class TrainedModel:
             raise ValueError(f"{type(self.network).__name__} has no encoder: it cannot {purpose}")
 
     def read(self, files: list[str]) -> Tensor:
-        """Return encoded images (base64 text) as the model takes them, (B, C, H, W) in [−1, 1]."""
-        pixels = [fit(decode(base64.b64decode(file)), self.settings) for file in files]
+        """Return encoded images (base64 text) as the model takes them, (B, C, H, W) in [−1, 1].
+
+        Raises ValueError, with the number of the image, where one can't be read.
+        """
+        pixels = []
+        for number, file in enumerate(files, 1):
+            try:
+                pixels.append(fit(decode(base64.b64decode(file, validate=True)), self.preprocessing))
+            except binascii.Error as error:
+                raise ValueError(f"image {number} is no base64 text") from error
+            except Exception as error:  # decoders raise anything
+                raise ValueError(f"image {number} can't be read: {reason(error)}") from error
         return to_float(np.stack(pixels), self.network.device)
 
 

@@ -33,7 +33,8 @@ def write_report(rows: list[Row], config: SweepConfig, folder: Path, console: Co
     """Fit each row to all but the test images, score those, print the table, write it and the figures."""
     from trainables.data.batches import to_float
     from trainables.evaluation.inputs import load_store, split_config
-    from trainables.tune.densities import score, train
+    from trainables.evaluation.likelihoods import score
+    from trainables.tune.densities import train
 
     results = []
     for row in rows:

@@ -129,6 +129,8 @@ def describe(store: ImageStore) -> Iterator[str]:
         yield f"{'':<10} {name}: {why}"
     if m["rejected"] > 20:
         yield f"{'':<10} … (the manifest names {len(m['rejects'])})"
+    for note in m["notes"]:
+        yield f"{'note':<10} {note}"
 
 
 def _open(store: str) -> ImageStore:

@@ -1,11 +1,13 @@
 """Batches for training: a gather from the store, then one conversion to float on the device."""
 
-import sys
+import math
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from trainables.data.store import DataError, ImageStore
@@ -45,7 +47,7 @@ class Batches:
                 f"the split {split!r} of {store.name} has {len(self.selected)} images, which gives no batch "
                 f"of {batch_size}; choose a batch size of {max(1, len(self.selected))} or less"
             )
-        self._memory = _Memory()
+        self._buffers = _Buffers()
         self._resident = self._to_device_memory()
 
     def __len__(self) -> int:
@@ -54,7 +56,7 @@ class Batches:
         return -(-len(self.selected) // self.batch_size)
 
     def rows(self, epoch: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the store's rows of each batch of an epoch: with them any label or factor is at hand."""
+        """Yield the store's rows of each batch of an epoch, by which labels and factors are found."""
         for places in self._places(epoch):
             yield self.selected[places]
 
@@ -64,8 +66,8 @@ class Batches:
         for places in self._places(epoch):
             images = self._gather(places)
             if self.flip:
-                mirrored = np.flatnonzero(flips.random(len(places)) < 0.5)
-                mirrored = torch.from_numpy(mirrored).to(images.device)
+                chosen = np.flatnonzero(flips.random(len(places)) < 0.5)
+                mirrored = torch.from_numpy(chosen).to(images.device)
                 images[mirrored] = images[mirrored].flip(2)
             yield self._to_float(images)
 
@@ -85,14 +87,14 @@ class Batches:
         rows = self.selected[places]
         if self.device.type != "cpu":
             return torch.from_numpy(self.store.images[rows])
-        images = self._memory.take((len(rows), *self.store.images.shape[1:]), np.uint8)
+        images = self._buffers.take((len(rows), *self.store.images.shape[1:]), np.uint8)
         np.take(self.store.images, rows, axis=0, out=images, mode="clip")  # "raise" goes through a copy
         return torch.from_numpy(images)
 
     def _to_float(self, images: Tensor) -> Tensor:
         if self.device.type != "cpu":
             return to_float(images, self.device)
-        return to_float(images, out=torch.from_numpy(self._memory.take(tuple(images.shape), np.float32)))
+        return to_float(images, out=torch.from_numpy(self._buffers.take(tuple(images.shape), np.float32)))
 
     def _to_device_memory(self) -> Tensor | None:
         if self.device.type != "cuda":
@@ -102,32 +104,36 @@ class Batches:
         if np.prod(shape) > free // 2:
             return None
         resident = torch.empty(shape, dtype=torch.uint8, device=self.device)
-        for first in range(0, len(resident), 4096):  # in slabs: the host holds no second copy of the set
+        for first in range(0, len(resident), 4096):  # in slabs, so that the host holds no second copy
             part = slice(first, first + 4096)
             resident[part] = torch.from_numpy(self.store.images[self.selected[part]])
         return resident
 
 
-class _Memory:
-    """Memory for batches, taken again once no tensor refers to it: fresh pages cost more than the conversion.
+class _Buffers:
+    """Memory for batches that is used again once nobody has the batch: fresh pages cost more than the copy.
 
-    A tensor made with from_numpy, and each view of it, holds a reference to the array.
+    A buffer is lent as an array over it. A tensor made of that array, and each view of the tensor, keep the
+    array alive; when the last of them is gone, the buffer comes back.
     """
 
     def __init__(self, kept: int = 6):
-        self.kept, self._arrays = kept, []
+        self._kept = kept  # buffers of one size
+        self._free: dict[int, list[NDArray[np.uint8]]] = {}
 
-    def take(self, shape: tuple[int, ...], dtype: type) -> NDArray:
-        """Return an array of this shape and type that nobody uses."""
-        for array in self._arrays:
-            if array.shape == shape and array.dtype == dtype and sys.getrefcount(array) == _UNUSED:
-                return array
-        array = np.empty(shape, dtype)
-        self._arrays = [array, *self._arrays][: self.kept]
-        return array
+    def take(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array of this shape and type over memory that nobody else has."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        free = self._free.setdefault(size, [])
+        buffer = free.pop() if free else np.empty(size, np.uint8)
+        lent = buffer.view(dtype).reshape(shape)
+        weakref.finalize(lent, self._take_back, buffer).atexit = False
+        return lent
 
-
-_UNUSED = 3  # references to an array: the list, the loop's name, getrefcount's argument
+    def _take_back(self, buffer: NDArray[np.uint8]) -> None:
+        free = self._free[buffer.size]
+        if len(free) < self._kept:
+            free.append(buffer)
 
 
 def to_float(

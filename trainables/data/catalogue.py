@@ -1,12 +1,12 @@
 """The data sets that are known by name, and what a path can be: from either to a source.
 
-A named set is looked for in a data root, in the folders where torchvision puts it, and downloaded there where
-the network allows.
+A named set is looked for in a data root, in the folders where torchvision puts it, and is downloaded there
+where the network allows.
 """
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from trainables.data.download import download_celeba, download_mnist
 from trainables.data.formats.arrays import CLOTHES, idx_files, open_digits, open_idx, open_npy, open_npz
 from trainables.data.formats.celeba import is_table
 from trainables.data.formats.containers import list_folder, list_tar, list_zip, walk
-from trainables.data.formats.layout import Source, arrange
-from trainables.data.formats.parquet import open_parquet
+from trainables.data.formats.layout import Source, arrange, ignored
+from trainables.data.formats.parquet import holds_images, open_parquet, parquet_files
 from trainables.data.formats.readers import FacesReader
+from trainables.data.formats.tables import text_of
 from trainables.data.store import SPLITS, DataError, digest
 from trainables.data.synthetic import faces
 
@@ -99,22 +100,26 @@ def _celeba(root: Path, *_) -> Origin:
     for folder in folders:
         if origin := _celeba_in(folder):
             return origin
-    return _celeba_in(download_celeba(root / "celeba"))
+    if origin := _celeba_in(download_celeba(root / "celeba")):
+        return origin
+    raise DataError(f"CelebA was downloaded to {root / 'celeba'}, and its images are not there")
 
 
 def _celeba_in(folder: Path) -> Origin | None:
     """Return CelebA as torchvision lays it out, its images in a folder or an archive, or None."""
-    images = [folder / f"img_align_celeba{suffix}" for suffix in ("", *ARCHIVES)]
-    images = next((path for path in images if path.exists()), None)
+    places = [folder / f"img_align_celeba{suffix}" for suffix in ("", *ARCHIVES)]
+    images = next((path for path in places if path.exists()), None)
     if images is None:
         return None
     tables = sorted(path for path in folder.iterdir() if path.is_file() and is_table(path.name))
 
     def open_source(scratch: Path) -> Source:
-        texts = {path.name: path.read_text() for path in tables}
-        return arrange("celeba", _listing(images, scratch), texts)
+        texts = {path.name: text_of(path.read_bytes()) for path in tables}
+        others = [p.name for p in folder.iterdir() if p not in (images, *tables) and p.name[0] != "."]
+        source = arrange("celeba", _listing(images, scratch), texts)
+        return replace(source, notes=[*source.notes, *ignored(sorted(others))])
 
-    return Origin("celeba", [_files([images]), _files(tables)], open_source)
+    return Origin("celeba", fingerprint(images, *tables), open_source)
 
 
 def _lego(root: Path, *_) -> Origin:
@@ -123,7 +128,7 @@ def _lego(root: Path, *_) -> Origin:
             found = _folder(path) if path.is_dir() else _file(path)
             return Origin("lego", found.fingerprint, found.open)
     raise DataError(
-        f"there are no LEGO heads in {root}: put the pictures (the seed's are 128×128) into {root / 'lego'}, "
+        f"there are no LEGO heads in {root}: put the pictures ([LEGO] has 128×128) into {root / 'lego'}, "
         "or a lego.zip beside it, or name the folder above as the data root"
     )
 
@@ -134,19 +139,29 @@ def _mnist(name: str, folders: Sequence[str], class_names: Sequence[str], root: 
             break
     else:
         files = idx_files(download_mnist(name, root))
-    return Origin(name, _files(files.values()), lambda scratch: open_idx(name, files, class_names, scratch))
+    return Origin(
+        name, fingerprint(*files.values()), lambda scratch: open_idx(name, files, class_names, scratch)
+    )
 
 
 def _folder(path: Path) -> Origin:
     name = path.resolve().name or "root"
-    if files := idx_files(path):
-        return Origin(name, _files(files.values()), lambda scratch: open_idx(name, files, DIGITS, scratch))
     if not (path / "img_align_celeba").is_dir() and (celeba := _celeba_in(path)):
         return celeba
-    files = sorted((name, status.st_size, status.st_mtime_ns) for name, status in walk(path))
-    if parquet := [path / name for name, *_ in files if name.endswith(".parquet")]:
-        return Origin(name, files, lambda _: open_parquet(name, parquet))
-    return Origin(name, files, lambda _: arrange(str(path), list_folder(path)))
+    return Origin(name, fingerprint(path), lambda scratch: _open_folder(name, path, scratch))
+
+
+def _open_folder(name: str, path: Path, scratch: Path) -> Source:
+    """Open a folder as what it holds: idx files, Parquet files with images, or else images."""
+    listing = list_folder(path)
+    if idx := idx_files(path):
+        source, taken = open_idx(name, idx, (), scratch), set(idx.values())
+    elif (parquet := parquet_files(path, listing.names)) and holds_images(parquet[0]):
+        source, taken = open_parquet(name, parquet), set(parquet)
+    else:
+        return arrange(str(path), listing)
+    others = ignored(file for file in listing.names if path / file not in taken)
+    return replace(source, notes=[*source.notes, *others])
 
 
 def _file(path: Path) -> Origin:
@@ -158,7 +173,7 @@ def _file(path: Path) -> Origin:
     }
     for ending, open_source in endings.items():
         if path.name.lower().endswith(ending):
-            return Origin(path.name.split(".")[0], _files([path]), open_source)
+            return Origin(path.name.split(".")[0], fingerprint(path), open_source)
     known = ", ".join(ending for ending in sum(endings, ()))
     raise DataError(f"{path} is of no kind that can be read; give a folder, or a file ending in {known}")
 
@@ -169,12 +184,18 @@ def _listing(path: Path, scratch: Path):
     return list_zip(path) if path.name.lower().endswith(".zip") else list_tar(path, scratch)
 
 
-def _files(paths) -> list:
-    """Return what tells these files from later ones; of a folder, of all files below it."""
-    found = []
+def fingerprint(*paths: Path) -> list[Any]:
+    """Return what tells these files from others and from later ones; of a folder, of all files below it.
+
+    Names, sizes and times of modification may be the same for other content: copies keep them, and so do
+    archives that are unpacked. So a file is also told by where it lies and by the time of its last change of
+    any kind, which no program can set.
+    """
+    found: list[Any] = []
     for path in paths:
         files = walk(path) if path.is_dir() else [(path.name, path.stat())]
-        found += sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
+        states = ((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in files)
+        found.append([str(path.resolve()), sorted(states)])
     return found
 
 

@@ -1,7 +1,8 @@
 """From a source to its image store: in parallel, in constant memory, going on where a killed run stopped.
 
-What is done lies in a folder beside the store: `pixels` and `rows`, two files that only grow, and `journal`,
-one line for each chunk that is whole in both. A run that starts again cuts the two files back to the journal.
+The work lies in a folder beside the store until it is finished: `pixels` and `rows`, two files that only
+grow, and `journal`, which has one line for each chunk that is whole in both. A run that starts again cuts the
+two files back to what the journal says.
 """
 
 import json
@@ -13,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,22 @@ from typing import Any
 import numpy as np
 from joblib.externals.loky import ProcessPoolExecutor
 
-from trainables.data.decoding import Chunk, Settings, convert_chunk
+from trainables.data.decoding import Chunk, Preprocessing, convert_chunk
 from trainables.data.formats.layout import Source, complete_splits
 from trainables.data.formats.readers import Reader
 from trainables.data.progress import image_bar
 from trainables.data.store import DIGEST_BYTES, DataError, ImageStore, digest, write_store
 
 CHUNK = 256
-PARALLEL_AFTER = 2.0  # seconds of work left that repay the start of other processes
-NAMED_REJECTS = 1000  # a manifest names no more
+PARALLEL_AFTER = 2.0  # with more seconds of work left, the start of other processes pays
+NAMED_REJECTS = 1000  # a manifest names at most so many
 ROW = np.dtype([("digest", "u1", DIGEST_BYTES), ("identity", "<u8"), ("input", "<i8")])
 log = logging.getLogger(__name__)
 
 
 def convert(
     source: Source,
-    settings: Settings,
+    preprocessing: Preprocessing,
     path: Path,
     work: Path,
     *,
@@ -47,21 +48,21 @@ def convert(
 ) -> ImageStore:
     """Convert a source to the store `path`, in the folder `work`, which is removed at the end.
 
-    `name` is the data set's in the manifest. `key` names source and settings: only work done for the same
-    key is gone on with. `workers` processes decode (default: all cores this process may use). `progress`
-    shows a bar on stderr (default: where that is a terminal). Raises DataError where no image can be read,
-    the disk has no room, or a decoding process dies.
+    `name` is the data set's in the manifest. `key` names source and preprocessing; only work that was done
+    for the same key is gone on with. `workers` processes decode (default: all cores this process may use).
+    `progress` shows a bar on stderr (default: where that is a terminal). Raises DataError where no image can
+    be read, the disk has no room, or a decoding process dies.
     """
     try:
-        with _Work(work, source, settings, key) as done:
+        with _Work(work, source, preprocessing, key) as done:
             _check_room(
                 work.parent, 2 * (done.width + ROW.itemsize) * (len(source) - done.inputs), source.name
             )
             if done.inputs < len(source):
-                size = settings.image_size
+                size = preprocessing.image_size
                 title = f"Converting {name} to {size}×{size}"
                 with image_bar(title, len(source), done.inputs, progress) as advance:
-                    for chunk in _chunks(source.reader, settings, done.inputs, workers or _cores()):
+                    for chunk in _chunks(source.reader, preprocessing, done.inputs, workers or _cores()):
                         done.append(chunk)
                         advance(chunk.inputs)
             store = done.finish(path, name)
@@ -77,10 +78,10 @@ def convert(
 class _Work:
     """The work done so far on a conversion: `inputs` images looked at, `rows` of them converted."""
 
-    def __init__(self, folder: Path, source: Source, settings: Settings, key: str):
-        self.folder, self.source, self.settings = folder, source, settings
+    def __init__(self, folder: Path, source: Source, preprocessing: Preprocessing, key: str):
+        self.folder, self.source, self.preprocessing = folder, source, preprocessing
         self.header = {"key": key, "inputs": len(source), "row": ROW.itemsize}
-        self.width = settings.image_size**2 * settings.channels
+        self.width = preprocessing.image_size**2 * preprocessing.channels
         self.inputs = self.rows = 0
         self.rejects = [list(reject) for reject in source.rejects]
 
@@ -152,7 +153,7 @@ class _Work:
 
     def finish(self, path: Path, name: str) -> ImageStore:
         """Write the store."""
-        source, size = self.source, self.settings.image_size
+        source, size = self.source, self.preprocessing.image_size
         if not self.rows:
             first, why = self.rejects[0]
             raise DataError(
@@ -162,7 +163,7 @@ class _Work:
         splits = complete_splits(
             None if source.splits is None else source.splits[rows["input"]], rows["identity"]
         )
-        shape = (self.rows, size, size, self.settings.channels)
+        shape = (self.rows, size, size, self.preprocessing.channels)
         write_store(
             path,
             np.memmap(self.folder / "pixels", np.uint8, "r", shape=shape),
@@ -175,16 +176,17 @@ class _Work:
                 "class_names": list(source.class_names),
                 "rejected": len(self.rejects),
                 "rejects": self.rejects[:NAMED_REJECTS],
-                "settings": asdict(self.settings),
+                "notes": list(source.notes),
+                "settings": asdict(self.preprocessing),
             },
         )
-        if n := len(self.rejects):
-            first, why = self.rejects[0]
-            log.warning("%s: %d of %d images left out, the first %s: %s", name, n, n + self.rows, first, why)
-        return ImageStore(path)
+        store = ImageStore(path)
+        for note in store.notes:
+            log.warning("%s: %s", name, note)
+        return store
 
 
-def _chunks(reader: Reader, settings: Settings, first: int, workers: int) -> Iterator[Chunk]:
+def _chunks(reader: Reader, preprocessing: Preprocessing, first: int, workers: int) -> Iterator[Chunk]:
     """Yield the chunks from input `first` on, in order; other processes help where the rest takes long."""
     starts = deque(range(first, len(reader), CHUNK))
 
@@ -193,18 +195,18 @@ def _chunks(reader: Reader, settings: Settings, first: int, workers: int) -> Ite
         return reader.part(range(start, min(start + CHUNK, len(reader))))
 
     began = time.monotonic()
-    yield convert_chunk(take(), settings)
+    yield convert_chunk(take(), preprocessing)
     if workers == 1 or (time.monotonic() - began) * len(starts) < PARALLEL_AFTER:
         while starts:
-            yield convert_chunk(take(), settings)
+            yield convert_chunk(take(), preprocessing)
         return
     pool = ProcessPoolExecutor(min(workers, len(starts)), initializer=_follow, initargs=(os.getpid(),))
     with pool:
-        waiting = deque()
+        waiting: deque[Future[Chunk]] = deque()
         try:
             while starts or waiting:
                 while starts and len(waiting) < 2 * workers:  # bounds what is in memory
-                    waiting.append(pool.submit(convert_chunk, take(), settings))
+                    waiting.append(pool.submit(convert_chunk, take(), preprocessing))
                 yield waiting.popleft().result()
         finally:
             for future in waiting:
@@ -212,7 +214,7 @@ def _chunks(reader: Reader, settings: Settings, first: int, workers: int) -> Ite
 
 
 def _follow(parent: int) -> None:
-    """Leave Ctrl-C to the parent, which then ends its workers; end when it is gone, killed perhaps."""
+    """Leave Ctrl-C to the parent, which then ends its workers; end when the parent is gone."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -4,24 +4,41 @@ import hashlib
 import io
 import warnings
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainables.data.formats.readers import Reader
-from trainables.data.store import DIGEST_BYTES, DataError, digest
+from trainables.data.store import DIGEST_BYTES, DataError, digest, first_line
 
 MAX_PIXELS = 64_000_000  # a picture of more pixels is taken for a decompression bomb
 MIN_SIDE = 8
+# The kinds of file that are opened, by Pillow's name, with their endings. Pillow knows more: of these some
+# start other programs (an EPS runs Ghostscript), whatever their ending, so that they must be named here.
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "JPEG2000": (".jp2", ".j2k"),
+    "AVIF": (".avif",),
+}
+SUFFIXES = frozenset(ending for endings in FORMATS.values() for ending in endings)
 # What is kept of an image: left, upper, right, lower. "larsen" on CelebA's 178×218: Larsen et al. 2016.
 CROPS = {"larsen": (15 / 178, 40 / 218, 163 / 178, 188 / 218)}
 CROP_NAMES = ("larsen", "square")
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is done to each image: `crop` (None, "larsen", "square": the middle), resize to
+class Preprocessing:
+    """How images become a model's: `crop` (None, "larsen", "square": the middle), resize to
     (image_size, image_size), `channels` 1 or 3. Raises DataError for other values.
     """
 
@@ -41,7 +58,8 @@ class Settings:
 @dataclass(frozen=True)
 class Chunk:
     """Some consecutive inputs, converted: `pixels` uint8 (n, H, W, C), for each its `digests` (n, 16) and
-    `identities` uint64 (n,), a hash of the source's bytes; and for what could not be read its number and why.
+    `identities` uint64 (n,), the `identity` of its source; `rejects` are the numbers of those that could
+    not be read, with the reasons.
     """
 
     inputs: int
@@ -51,10 +69,10 @@ class Chunk:
     rejects: list[tuple[int, str]]
 
 
-def convert_chunk(reader: Reader, settings: Settings) -> Chunk:
+def convert_chunk(reader: Reader, preprocessing: Preprocessing) -> Chunk:
     """Decode all of a reader's images; one that can't be read becomes a reject, never an error."""
-    n, size = len(reader), settings.image_size
-    pixels = np.empty((n, size, size, settings.channels), np.uint8)
+    n, size = len(reader), preprocessing.image_size
+    pixels = np.empty((n, size, size, preprocessing.channels), np.uint8)
     digests, identities = np.empty((n, DIGEST_BYTES), np.uint8), np.empty(n, np.uint64)
     done, rejects = 0, []
     with warnings.catch_warnings():
@@ -62,7 +80,7 @@ def convert_chunk(reader: Reader, settings: Settings) -> Chunk:
         for i in range(n):
             try:
                 encoded = reader.read(i)
-                pixels[done] = fit(decode(encoded), settings)
+                pixels[done] = fit(decode(encoded), preprocessing)
             except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, …
                 rejects.append((i, reason(error)))
                 continue
@@ -75,13 +93,14 @@ def convert_chunk(reader: Reader, settings: Settings) -> Chunk:
 def decode(encoded: bytes | NDArray[np.uint8]) -> Image.Image:
     """Return an image in mode L or RGB: upright (EXIF), first frame, 16 bits scaled to 8, alpha over white.
 
-    Raises ValueError, or what Pillow raises, where it can't be read or its size is absurd.
+    This is the one way in which images are read, for data sets, scores and requests alike. Raises ValueError,
+    or what Pillow raises, where the image can't be read or its size is absurd; `reason` puts either in words.
     """
     if isinstance(encoded, np.ndarray):
         return Image.fromarray(encoded.squeeze(-1) if encoded.shape[2:] == (1,) else encoded)
     if not encoded:
         raise ValueError("the file is empty")
-    image = Image.open(io.BytesIO(encoded))
+    image = Image.open(io.BytesIO(encoded), formats=_formats())
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ValueError(f"{width}×{height} pixels, more than {MAX_PIXELS // 10**6} million")
@@ -92,15 +111,20 @@ def decode(encoded: bytes | NDArray[np.uint8]) -> Image.Image:
     return _eight_bits(image)
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return those of `FORMATS` that this Pillow was built with; it raises KeyError for another one."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "RGB"):
         if "transparency" not in image.info:
             return image
         image = image.convert("RGBA")
     if image.mode.startswith("I") or image.mode == "F":
-        # Pillow's own conversion clips 16-bit levels at 255.
-        levels = np.asarray(image).astype(np.float64)
-        return Image.fromarray(np.clip(levels / 257 + 0.5, 0, 255).astype(np.uint8))
+        return Image.fromarray(_eight_bit_levels(np.asarray(image)))
     if image.mode == "P" or image.has_transparency_data:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
@@ -108,19 +132,33 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def fit(image: Image.Image, settings: Settings) -> NDArray[np.uint8]:
+def _eight_bit_levels(levels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return 16-bit levels, or floats in [0, 1], [0, 255] or [0, 65535], as 8 bits; Pillow would clip them.
+
+    Raises ValueError for other ranges: what is white in them, nobody knows.
+    """
+    low, high = float(levels.min()), float(levels.max())
+    if not (low >= 0 and high <= 65535):  # NaN, too
+        raise ValueError(f"its levels are from {low:.3g} to {high:.3g}, in no range that is known")
+    scale = 1 / 257
+    if levels.dtype.kind == "f":
+        scale = 255.0 if high <= 1 else 1.0 if high <= 255 else 1 / 257
+    return np.rint(levels.astype(np.float64) * scale).astype(np.uint8)
+
+
+def fit(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Crop, convert and resize (bilinear over the whole footprint, as torchvision does); (H, W, C)."""
-    mode = "RGB" if settings.channels == 3 else "L"
+    mode = "RGB" if preprocessing.channels == 3 else "L"
     if image.mode != mode:
         image = image.convert(mode)
-    size, box = (settings.image_size, settings.image_size), _box(image.size, settings.crop)
+    size, box = (preprocessing.image_size, preprocessing.image_size), _box(image.size, preprocessing.crop)
     if box is not None and all(edge.is_integer() for edge in box):
-        image, box = image.crop(tuple(int(edge) for edge in box)), None  # no weight for pixels beyond the box
+        image, box = image.crop(box), None  # no weight for pixels beyond the box
     image = image.resize(size, Image.Resampling.BILINEAR, box=box)
-    return np.asarray(image).reshape(*size, settings.channels)
+    return np.asarray(image).reshape(*size, preprocessing.channels)
 
 
-def _box(size: tuple[int, int], crop: str | None) -> tuple[float, ...] | None:
+def _box(size: tuple[int, int], crop: str | None) -> Box | None:
     """Return the part to keep, (left, upper, right, lower) in pixels, or None: all."""
     width, height = size
     if crop is None:
@@ -134,17 +172,15 @@ def _box(size: tuple[int, int], crop: str | None) -> tuple[float, ...] | None:
 
 
 def identity(encoded: bytes | NDArray[np.uint8]) -> int:
-    """Return 64 bits that name a source image whatever is done to it: they choose its split."""
-    data = encoded if isinstance(encoded, bytes) else np.ascontiguousarray(encoded)
+    """Return a 64-bit hash of a source image's bytes; it assigns the image's split."""
+    data = encoded if isinstance(encoded, bytes) else np.ascontiguousarray(encoded).data
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
 def reason(error: Exception) -> str:
     """Return why an image was refused, in one line without addresses in memory."""
-    if type(error).__name__ == "UnidentifiedImageError":
+    if isinstance(error, UnidentifiedImageError):
         return "not an image, or of a kind that Pillow does not know"
-    if type(error).__name__ == "DecompressionBombError":
+    if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS // 10**6} million pixels"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return first_line(error)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from trainables.data.store import DataError
+from trainables.data.store import DataError, first_line
 
 CELEBA_FILES = ("img_align_celeba.zip", "list_attr_celeba.txt", "list_eval_partition.txt")
 MNIST_FILES = (
@@ -32,7 +32,7 @@ def download_celeba(folder: Path) -> Path:
                     datasets.utils.download_file_from_google_drive(file_id, str(folder), file, md5)
     except Exception as error:  # no network, a quota, no right to write, …: whatever it is, it is told
         raise DataError(
-            f"CelebA is not in {folder} and was not downloaded ({_first_line(error)}): put "
+            f"CelebA is not in {folder} and was not downloaded ({first_line(error)}): put "
             f"{', '.join(CELEBA_FILES)} from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html there, or "
             "name the folder that has them as the data root"
         ) from error
@@ -54,7 +54,7 @@ def download_mnist(name: str, root: Path) -> Path:
         return Path(data.raw_folder)
     except Exception as error:  # no network, no right to write, …: whatever it is, it is told
         raise DataError(
-            f"{name} is not in {root} and was not downloaded ({_first_line(error)}): put {MNIST_FILES}, "
+            f"{name} is not in {root} and was not downloaded ({first_line(error)}): put {MNIST_FILES}, "
             f"gzipped or not, into {root / name}, or name the folder that has them as the data root"
         ) from error
 
@@ -62,7 +62,3 @@ def download_mnist(name: str, root: Path) -> Path:
 def _torchvision_datasets():
     importlib.import_module("trainables.torchvision_shim")  # torchvision may not import without it
     return importlib.import_module("torchvision.datasets")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(":") if str(error).strip() else type(error).__name__

@@ -3,7 +3,6 @@
 `load` is all that the rest of the project needs.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -13,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from trainables.data.catalogue import default_cache, find
+from trainables.data.catalogue import NAMES, default_cache, find
 from trainables.data.conversion import convert
-from trainables.data.decoding import Settings, decode
+from trainables.data.decoding import Preprocessing, decode
 from trainables.data.formats.layout import Source
-from trainables.data.store import FORMAT, DataError, ImageStore
+from trainables.data.store import DISK_FULL, FORMAT, DataError, ImageStore, first_line
 from trainables.data.transfer import fetch, is_uri
 
 
@@ -46,7 +45,9 @@ def load(
     """
     if limit is not None and limit < 1:
         raise DataError(f"the limit of images is {limit}; choose 1 or more, or none")
-    Settings(image_size, channels or 3, crop)
+    Preprocessing(image_size, channels or 3, crop)
+    if not os.fspath(dataset).strip():
+        raise DataError(f"the data set is named {os.fspath(dataset)!r}; choose {', '.join(NAMES)}, or a path")
     cache = Path(cache_dir).expanduser() if cache_dir else default_cache()
     if is_uri(dataset):
         dataset = fetch(os.fspath(dataset), cache, progress=progress)
@@ -61,7 +62,7 @@ def load(
     if target.exists():
         return ImageStore(target)
     with _lock(target):
-        if target.exists():  # who held the lock has converted it
+        if target.exists():  # another process converted it while this one waited for the lock
             return ImageStore(target)
         scratch = target.with_suffix(".source")
         scratch.mkdir(exist_ok=True)
@@ -70,7 +71,7 @@ def load(
             channels = channels or source.channels or _channels(source)
             return convert(
                 source,
-                Settings(image_size, channels, crop),
+                Preprocessing(image_size, channels, crop),
                 target,
                 target.with_suffix(".work"),
                 name=origin.name,
@@ -79,8 +80,9 @@ def load(
                 progress=progress,
             )
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
+            if error.errno not in DISK_FULL:
+                why = first_line(error)
+                raise DataError(f"{origin.name} can't be read or converted ({why})") from error
             raise DataError(
                 f"the disk of {cache} became full while {origin.name} was converted; free some space and "
                 "start again, what is done is kept, or name another folder with XDG_CACHE_HOME"
@@ -124,7 +126,7 @@ def _channels(source: Source) -> int:
 
 
 def _lock(target: Path) -> FileLock:
-    """Return the lock of a store to be written; a process that dies gives it back."""
+    """Return the lock of a store that is to be written; the system frees it when its process dies."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(target.with_suffix(".lock"))

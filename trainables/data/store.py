@@ -6,9 +6,11 @@ H·W·C bytes a row), `digest` (BLAKE2b-128 of those bytes), `label` (int64), `s
 file and manifest can't be parted.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +22,8 @@ from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
 DIGEST_BYTES = 16
-FORMAT = 1  # raise it where the same source would give other bytes: older conversions are then done anew
+FORMAT = 2  # raise it where the same source would give other bytes: older conversions are then done anew
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _METADATA = b"latentune"
 _FACTOR = "factor:"
 
@@ -29,12 +32,39 @@ class DataError(ValueError):
     """A data set, a store or a setting can't be used; the message is one sentence that says what would be."""
 
 
+_MANIFEST = {  # what a manifest must hold, and of which type
+    "name": str,
+    "count": int,
+    "image_size": int,
+    "channels": int,
+    "content_hash": str,
+    "class_names": list,
+    "splits": dict,
+    "rejected": int,
+    "rejects": list,
+    "notes": list,
+}
+
+
+def _is_digest(kind: pa.DataType) -> bool:
+    return pa.types.is_fixed_size_binary(kind) and kind.byte_width == DIGEST_BYTES
+
+
+_COLUMNS = {  # what a store must hold beside its factors
+    "image": pa.types.is_fixed_size_binary,
+    "digest": _is_digest,
+    "label": pa.types.is_int64,
+    "split": pa.types.is_uint8,
+}
+
+
 class ImageStore:
     """Images with labels, factors and splits, read-only, zero-copy from a memory-mapped file.
 
     `images` uint8 (N, H, W, C), `labels` int64 (N,), `factors` float32 (N,) each, by name, and `manifest`:
-    name, count, image_size, channels, content_hash, class_names, splits (their counts), rejects (name and
-    reason each), settings. A store is pickled as its path.
+    name, count, image_size, channels, content_hash, class_names, splits (their counts), rejected (a count),
+    rejects (name and reason each), notes (sentences on what was ignored), settings. A store is pickled as its
+    path.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -42,15 +72,19 @@ class ImageStore:
         try:
             with pa.memory_map(str(self.path)) as file:
                 reader = pa.ipc.open_file(file)
-                self._batch = reader.get_batch(0) if reader.num_record_batches else None
+                batch = reader.get_batch(0) if reader.num_record_batches else None
                 metadata = reader.schema.metadata or {}
-        except (OSError, pa.ArrowInvalid) as error:
+                if batch is not None:
+                    batch.validate()  # of the buffers' sizes, not of what they hold
+                    self._columns = list(batch.schema.names)  # damaged ones are no UTF-8
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise DataError(
-                f"{self.path} is no readable image store ({_first_line(error)}); delete it to convert again"
+                f"{self.path} is no readable image store ({first_line(error)}); delete it to convert again"
             ) from error
-        if _METADATA not in metadata or self._batch is None:
+        if _METADATA not in metadata or batch is None:
             raise DataError(f"{self.path} is an Arrow file without our manifest; convert its source again")
-        self.manifest: dict[str, Any] = json.loads(metadata[_METADATA])
+        self._batch = batch
+        self.manifest = self._read_manifest(metadata[_METADATA])
         self._check()
 
     @classmethod
@@ -74,6 +108,15 @@ class ImageStore:
         return self.manifest["name"]
 
     @property
+    def notes(self) -> list[str]:
+        """What of the source is not in the store, a sentence each with a count; empty where all is."""
+        count, notes = self.manifest["rejected"], list(self.manifest["notes"])
+        if count:
+            first, why = self.manifest["rejects"][0]
+            notes.insert(0, f"{count} of {len(self) + count} images left out, the first {first}: {why}")
+        return notes
+
+    @property
     def content_hash(self) -> str:
         """SHA-256 over images, labels, factors and splits, whatever source and settings were called."""
         return self.manifest["content_hash"]
@@ -92,7 +135,7 @@ class ImageStore:
     @cached_property
     def factors(self) -> dict[str, NDArray[np.float32]]:
         """What is known of each image, float32 (N,), by name; NaN where it is unknown."""
-        names = [name for name in self._batch.schema.names if name.startswith(_FACTOR)]
+        names = [name for name in self._columns if name.startswith(_FACTOR)]
         return {name.removeprefix(_FACTOR): self._batch.column(name).to_numpy() for name in names}
 
     def split(self, name: str) -> NDArray[np.int64]:
@@ -113,17 +156,42 @@ class ImageStore:
         width = array.type.byte_width
         return np.frombuffer(array.buffers()[1], np.uint8)[: len(self) * width].reshape(len(self), width)
 
+    def _read_manifest(self, data: bytes) -> dict[str, Any]:
+        try:
+            manifest = json.loads(data)
+            wrong = [key for key, kind in _MANIFEST.items() if not isinstance(manifest[key], kind)]
+            if any(len(reject) != 2 for reject in manifest["rejects"]):
+                wrong.append("rejects")
+            if wrong or bool(manifest["rejects"]) != bool(manifest["rejected"]):
+                raise TypeError((*wrong, "rejected")[0])
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise DataError(
+                f"the manifest of {self.path} is damaged ({first_line(error)}); delete it to convert again"
+            ) from error
+        return manifest
+
     def _check(self) -> None:
-        manifest, columns = self.manifest, set(self._batch.schema.names)
-        if missing := {"image", "digest", "label", "split"} - columns:
+        manifest, schema = self.manifest, self._batch.schema
+        if missing := _COLUMNS.keys() - set(self._columns):
             raise DataError(f"{self.path} lacks the column {min(missing)!r}; delete it to convert again")
+        kinds = _COLUMNS | {name: pa.types.is_float32 for name in self._columns if name.startswith(_FACTOR)}
+        for name, is_right in kinds.items():
+            column = self._batch.column(schema.get_field_index(name))
+            if not is_right(column.type) or column.null_count:
+                raise DataError(
+                    f"the column {name!r} of {self.path} is of the type {column.type}, or has gaps; delete "
+                    "the file to convert again"
+                )
         pixels = manifest["image_size"] ** 2 * manifest["channels"]
-        width = self._batch.schema.field("image").type.byte_width
+        width = schema.field("image").type.byte_width
         if (manifest["count"], pixels) != (len(self), width):
             raise DataError(
                 f"{self.path} holds {len(self)} images of {width} bytes, its manifest says "
                 f"{manifest['count']} of {pixels}; delete it to convert again"
             )
+        names = manifest["class_names"]
+        if names and not (self.labels.min() >= -1 and self.labels.max() < len(names)):
+            raise DataError(f"{self.path} has labels beyond its {len(names)} classes; convert it again")
         arrays = (self._bytes("digest"), self.labels, self._batch.column("split").to_numpy())
         if content_hash(manifest, *arrays, self.factors) != self.content_hash:
             raise DataError(f"{self.path} doesn't match its manifest's hash; delete it to convert again")
@@ -131,7 +199,7 @@ class ImageStore:
 
 def digest(image: NDArray[np.uint8]) -> bytes:
     """Return the digest of an image's pixels."""
-    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=DIGEST_BYTES).digest()
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=DIGEST_BYTES).digest()
 
 
 def content_hash(
@@ -145,7 +213,7 @@ def content_hash(
     shape = [manifest["count"], manifest["image_size"], manifest["channels"], sorted(factors)]
     state = hashlib.sha256(json.dumps(shape).encode())
     for array in (digests, labels, splits, *(factors[name] for name in sorted(factors))):
-        state.update(np.ascontiguousarray(array))
+        state.update(np.ascontiguousarray(array).data)
     return state.hexdigest()
 
 
@@ -198,5 +266,8 @@ def _fixed_size(rows: NDArray[np.uint8]) -> pa.FixedSizeBinaryArray:
     return pa.Array.from_buffers(pa.binary(rows.shape[1]), len(rows), buffers)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def first_line(error: Exception) -> str:
+    """Return what an error of another library says, in one line without addresses in memory."""
+    words = (getattr(error, "strerror", None) or str(error)).strip()
+    line = words.splitlines()[0].rstrip(":") if words else type(error).__name__
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", line)

@@ -1,7 +1,7 @@
 """Stores and archives at storage URIs: each machine copies one once, and checks the copy by its hash.
 
-A URI is what pyarrow.fs takes: file:///…, s3://bucket/…, gs://bucket/…. Behind a # it may end with a store's
-content hash: then nothing else is taken for it, and a machine that has it asks no storage again.
+A URI is what pyarrow.fs takes: file:///…, s3://bucket/…, gs://bucket/…. It may end with a # and a store's
+content hash: then no other store is accepted, and a machine that has this one asks the storage no more.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pyarrow import fs
 
 from trainables.data.addresses import secret_in
 from trainables.data.progress import byte_bar
-from trainables.data.store import DataError, ImageStore, sync
+from trainables.data.store import DataError, ImageStore, first_line, sync
 
 BLOCK = 1 << 22
 
@@ -58,7 +58,7 @@ def fetch(uri: str, cache_dir: Path, *, progress: bool | None = None) -> Path:
                 finally:
                     partial.unlink(missing_ok=True)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{address} can't be copied to {cache_dir} ({_first_line(error)})") from error
+        raise DataError(f"{address} can't be copied to {cache_dir} ({first_line(error)})") from error
     return target
 
 
@@ -78,7 +78,7 @@ def publish(store: ImageStore, uri: str, *, progress: bool | None = None) -> str
         if partial != path:
             os.replace(partial, path)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{uri} can't be written ({_first_line(error)})") from error
+        raise DataError(f"{uri} can't be written ({first_line(error)})") from error
     return f"{uri}#{store.content_hash}"
 
 
@@ -92,7 +92,7 @@ def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
         return fs.FileSystem.from_uri(uri)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
-            f"{uri!r} is no storage address ({_first_line(error)}); it should look like file:///path, "
+            f"{uri!r} is no storage address ({first_line(error)}); it should look like file:///path, "
             "s3://bucket/path or gs://bucket/path"
         ) from error
 
@@ -118,7 +118,3 @@ def _check(copy: Path, address: str, size: int, wanted: str) -> None:
         raise DataError(
             f"{address} has the hash {store.content_hash}, not {wanted}: it was replaced; use its new address"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

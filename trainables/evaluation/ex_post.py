@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.data.batches import to_float, to_uint8
-from trainables.evaluation.generation import BATCH, EVALUATION_SEED
+from trainables.evaluation.generation import BATCH, EVALUATION_SEED, require_images
 from trainables.models.base import GenerativeModel
 from trainables.models.fitted_prior import FittedPrior, fit
 
@@ -38,9 +38,18 @@ def aggregate_posterior(
 
 @torch.no_grad()
 def generate_ex_post(model: GenerativeModel, density: FittedPrior, count: int) -> Tensor:
-    """Return `count` images decoded from draws of the density, uint8, (count, H, W, C)."""
+    """Return `count` images decoded from draws of the density, uint8, (count, H, W, C).
+
+    Raises FloatingPointError where one is not finite.
+    """
     model.eval()
     device = density.mean.device
     noise = torch.Generator(device).manual_seed(EVALUATION_SEED)
     z = density.from_noise(torch.randn(count, len(density.mean), generator=noise, device=device))
-    return torch.cat([to_uint8(model.decode(part)) for part in z.split(BATCH)])
+    shape = (model.config.image_size, model.config.image_size, model.config.channels)
+    parts = []
+    for part in z.split(BATCH):
+        images = model.decode(part)
+        require_images(model, images, len(part), shape)
+        parts.append(to_uint8(images))
+    return torch.cat(parts)

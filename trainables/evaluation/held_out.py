@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from trainables.data.batches import to_float
 from trainables.evaluation.diagnostics import latent_scores
@@ -14,7 +15,7 @@ BATCH = 250
 
 
 def held_out_scores(
-    model: GenerativeModel, images: NDArray[np.uint8], noise: torch.Generator
+    model: GenerativeModel, images: NDArray[np.uint8] | Tensor, noise: torch.Generator
 ) -> dict[str, Any]:
     """Return the means over images (n, H, W, C) of `elbo` and `kl`, nats, and of `reconstruction_mse`.
 

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainables.data.sources import load
-from trainables.data.store import ImageStore
+from trainables.data.store import DataError, ImageStore
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.reference import ReferenceStatistics, reference_statistics
 from trainables.models.base import GenerativeModel
+
+if TYPE_CHECKING:  # with it comes scikit-learn
+    from trainables.models.densities import FittedDensity
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,22 @@ class TrainingConfig:
     images: bool = False  # send grids of samples and reconstructions, PNG, under `images` with each result
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Raise DataError where a number is out of range; what has names is checked where it is used."""
+        ranges = {
+            "batch_size": (2, 10**6, "batch norm has no variance of one image"),
+            "evaluation_samples": (2, 10**6, "a covariance needs two, and all are held in memory"),
+            "seed": (0, 2**63 - 1, "NumPy and torch both take it then"),
+        }
+        for name, (low, high, why) in ranges.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise DataError(f"{name} is {value!r}; choose a whole number from {low} to {high}: {why}")
 
-def split_config(model_class: type[GenerativeModel], config: dict[str, Any]) -> tuple[TrainingConfig, Any]:
+
+def split_config(
+    model_class: "type[GenerativeModel] | type[FittedDensity]", config: dict[str, Any]
+) -> tuple[TrainingConfig, Any]:
     """Split Tune's flat configuration into the training's and the model's.
 
     Raises ValueError, with the valid names, where a key is neither's.
@@ -56,9 +73,9 @@ def split_config(model_class: type[GenerativeModel], config: dict[str, Any]) -> 
 def load_store(training: TrainingConfig, image_size: int, channels: int) -> ImageStore:
     """Open the data set's image store. The first process of a machine that asks for it converts the set.
 
-    Raises DataError as `trainables.data.sources.load`.
+    Raises DataError as `trainables.data.sources.load`, and where no image is left to train on or to hold out.
     """
-    return load(
+    store = load(
         training.dataset,
         image_size=image_size,
         channels=channels,
@@ -66,6 +83,13 @@ def load_store(training: TrainingConfig, image_size: int, channels: int) -> Imag
         data_root=Path(training.data_root) if training.data_root else None,
         cache_dir=Path(training.cache_dir) if training.cache_dir else None,
     )
+    for split in ("train", "validation"):
+        if not len(store.split(split)):
+            raise DataError(
+                f"none of the {len(store)} images of {store.name} is in the split {split!r}; a set needs two "
+                "different images at least, since equal ones share a split"
+            )
+    return store
 
 
 def load_reference(

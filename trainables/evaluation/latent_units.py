@@ -9,13 +9,14 @@ from sklearn.ensemble import RandomForestClassifier
 
 from trainables.data.batches import to_float
 from trainables.data.store import ImageStore
-from trainables.metrics.disentanglement import SCORES, disentanglement_scores, unsupervised_scores
+from trainables.metrics.disentanglement import SCORES, disentanglement_scores
+from trainables.metrics.information import unsupervised_scores
 from trainables.models.base import GenerativeModel
 
 IMAGES = 5000
 BATCH = 250
-VOTES = 1000  # and half as many to judge: FactorVAE's score to about 0.02
-DERIVED_FACTORS = {"smile_class"}  # the synthetic faces' smile_degree, rounded: no factor of its own
+VOTES = 1000  # half as many decide: FactorVAE's score is then exact to about 0.02
+DERIVED_FACTORS = {"smile_class"}  # of the synthetic faces: smile_degree, rounded
 
 
 @torch.no_grad()
@@ -24,11 +25,11 @@ def encoder_scores(
 ) -> dict[str, float]:
     """Return `disentanglement/<score>` of the posterior means of up to 5000 images.
 
-    They are the held-out ones and, where these are fewer, training images: the scores' bias is in 1/n, and
-    disentanglement_lib, too, draws from all that there are.
-    Where the store knows factors these are `only` those of `disentanglement_scores`, DCI by a random forest
-    (as in Eastwood & Williams 2018); elsewhere the unsupervised ones. Empty for discrete codes, which have no
-    units.
+    The images are the held-out ones and, where these are fewer, training images too: the scores' bias falls
+    with 1/n, and disentanglement_lib draws from all images as well. Where the store knows factors, the scores
+    are those of `disentanglement_scores` that `only` names, with DCI by a random forest (as in Eastwood &
+    Williams 2018); elsewhere they are the unsupervised ones. The result is empty for discrete codes, which
+    have no units.
     """
     rows = np.concatenate([store.split("validation"), store.split("train")])[:IMAGES]
     rows = np.random.default_rng(0).permutation(rows)  # the scores hold the last third out
@@ -50,7 +51,7 @@ def encoder_scores(
 
 
 def known_factors(store: ImageStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the factors (n, K) of these rows that are known for all of them, vary and are no other's."""
+    """Return the factors (n, K) that all these rows know, that vary, and that follow from no other factor."""
     columns = [store.factors[name][rows] for name in store.factors if name not in DERIVED_FACTORS]
     columns = [column for column in columns if np.isfinite(column).all() and np.ptp(column) > 0]
     return np.stack(columns, 1) if columns else np.empty((len(rows), 0), np.float32)

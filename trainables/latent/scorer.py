@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +23,14 @@ from trainables.data.store import DataError, ImageStore
 BATCH = 64
 FORMAT = 1  # of the cached files; raise it when the same data would give another scorer
 DEGREES_OF_SMILES = {"not smiling": 0.0, "not_smiling": 0.0, "smiling": 5.0}
+
+
+class ImageRows(Protocol):
+    """Images, uint8 (n, H, W, C), in memory or read where they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice) -> NDArray[np.uint8]: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class SmileScorer(nn.Module):
         return self.classify(self.trunk(x))
 
     @torch.no_grad()
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def probabilities(self, images: ImageRows) -> NDArray[np.float64]:
         """Return each image's distribution over `degrees`: (n, H, W, C) -> (n, degrees)."""
         self.eval()
         device = next(self.parameters()).device
@@ -60,7 +69,7 @@ class SmileScorer(nn.Module):
         logits = [self(to_float(np.ascontiguousarray(slab), device)).double().cpu() for slab in slabs]
         return torch.cat(logits).softmax(1).numpy()
 
-    def score(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def score(self, images: ImageRows) -> NDArray[np.float64]:
         """Return the expected degree of each image: uint8 (n, H, W, C) -> (n,)."""
         return self.probabilities(images) @ np.array(self.degrees)
 

@@ -12,6 +12,8 @@ import tyro
 from numpy.typing import NDArray
 
 from latentune import called
+from trainables.data.natural import BATCH, folder_images, left_out
+from trainables.data.store import DataError, ImageStore
 from trainables.metrics.errors import MetricError
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.extractors.features import load_extractor
@@ -23,7 +25,6 @@ from trainables.metrics.frechet import (
     real_floor,
     reference_statistics,
 )
-from trainables.metrics.images import folder_images, store_images
 from trainables.metrics.infinity import MINIMUM, frechet_distance_infinity
 from trainables.metrics.kid import kernel_inception_distance
 from trainables.metrics.manifold import manifold_scores
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         with thread_limit(args.threads):
             for line in scores(args):
                 print(line)
-    except (MetricError, FileNotFoundError) as error:
+    except (MetricError, DataError, FileNotFoundError) as error:
         print(f"{called(PROGRAM)}: {error}", file=sys.stderr)
         return 2
     return 0
@@ -83,6 +84,8 @@ def scores(args: Arguments) -> Iterator[str]:
         return
     extractor = load_extractor(args.features, weights=args.weights, device=args.device, threads=args.threads)
     yield extractor.reason
+    for folder in (path for path in (args.generated, args.real) if path.is_dir()):
+        yield from (f"{folder}: {note}" for note in left_out(folder))
     real = _statistics(args.real, extractor)
     if args.save_real is not None:
         real.save(args.save_real)
@@ -126,7 +129,15 @@ def _identity(a: ReferenceStatistics, b: ReferenceStatistics) -> str:
 
 
 def _images(path: Path) -> Iterator[NDArray[np.uint8]]:
-    return folder_images(path) if path.is_dir() else store_images(path)
+    """Yield the images of a folder or a store (all its splits) in batches, uint8 (B, H, W, C)."""
+    if path.is_dir():
+        yield from folder_images(path)
+        return
+    if path.suffix != ".arrow":
+        raise MetricError(f"{path} is neither a folder of images, an image store (.arrow) nor an .npz file")
+    images = ImageStore(path).images
+    for first in range(0, len(images), BATCH):
+        yield images[first : first + BATCH]
 
 
 def _statistics(path: Path, extractor: Extractor) -> ReferenceStatistics:

@@ -8,7 +8,7 @@ moves the value by −0.24.
 """
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,8 +88,10 @@ def _distance_of_statistics(
     if len(covariance) != reference.dim:
         raise MetricError(f"statistics of {len(covariance)} features; the reference has {reference.dim}")
     W = reference.factor
-    known = isinstance(sample, ReferenceStatistics)
-    L = sample.factor if known else covariance_factor(covariance, sample.n - 1)
+    if isinstance(sample, ReferenceStatistics):
+        L = sample.factor
+    else:
+        L = covariance_factor(covariance, sample.n - 1)
     rank = min(W.shape[1], sample.n - 1 if sample.n else W.shape[1])
     total = np.square(sample.mean - reference.mean).sum()
     total += np.trace(covariance) + np.trace(reference.covariance)
@@ -124,7 +126,7 @@ def _rounding(eigenvalues: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.maximum(eigenvalues, 0) + error).sum() - np.sqrt(eigenvalues.clip(0)).sum())
 
 
-def _assemble(total: float, roots: NDArray[np.float64]) -> float:
+def _assemble(total: float, roots: NDArray[np.floating[Any]]) -> float:
     value = float(total - 2 * roots.sum())
     # Below this the difference of two equal numbers is rounding, of either sign.
     return value if value > (32 + len(roots)) * EPSILON * total else 0.0
@@ -198,7 +200,7 @@ def real_floor(reference: ReferenceStatistics, n: int) -> float:
     No model that is scored with n samples can be expected below it; it is not 0, since n is finite. Raises
     MetricError where not `has_real_floor`.
     """
-    if not has_real_floor(reference, n):
+    if reference.features is None or reference.n is None or not has_real_floor(reference, n):
         raise MetricError(
             f"a floor at n = {n} needs {n} kept features and {2 * n} images; "
             f"this reference has {_kept(reference)} of {reference.n}"

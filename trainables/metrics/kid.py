@@ -28,7 +28,8 @@ def kernel_inception_distance(
     """
     if identity is not None:
         identity.require(reference.identity)
-    if reference.features is None:
+    kernel_mean = reference.kernel_mean
+    if reference.features is None or kernel_mean is None:
         raise MetricError("this reference kept no features; the kernel distance needs them")
     X, Y = as_features(features), reference.features.astype(np.float64)
     if X.shape[1] != Y.shape[1]:
@@ -47,7 +48,7 @@ def kernel_inception_distance(
         outer[g] = polynomial_kernel(rows, Y).mean(1).sum()
 
     def distance(inner_sum: float, outer_sum: float, count: int) -> float:
-        return float(inner_sum / (count * (count - 1)) + reference.kernel_mean - 2 * outer_sum / count)
+        return float(inner_sum / (count * (count - 1)) + kernel_mean - 2 * outer_sum / count)
 
     left_out = [
         distance(np.delete(np.delete(inner, g, 0), g, 1).sum(), np.delete(outer, g).sum(), n - sizes[g])

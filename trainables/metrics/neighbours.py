@@ -1,6 +1,6 @@
 """Nearest neighbours in a set of images, and the share of near copies: is the model a memory?"""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,13 +18,14 @@ class Neighbours(NamedTuple):
     indices: NDArray[np.int64]
 
 
-def squared_distances(X: NDArray, Y: NDArray) -> NDArray:
+def squared_distances(X: NDArray[Any], Y: NDArray[Any]) -> NDArray[Any]:
     """‖x − y‖² of each pair of rows, at least 0: (n, d), (m, d) -> (n, m)."""
-    products = X @ Y.T
+    products: NDArray[Any] = X @ Y.T
     products *= -2
     products += np.square(X).sum(1)[:, None]
     products += np.square(Y).sum(1)
-    return np.maximum(products, 0, out=products)
+    np.maximum(products, 0, out=products)
+    return products
 
 
 def nearest_neighbours(queries: ArrayLike, training: ArrayLike, k: int = 1) -> Neighbours:
@@ -38,8 +39,8 @@ def nearest_neighbours(queries: ArrayLike, training: ArrayLike, k: int = 1) -> N
         raise MetricError(f"queries have {Q.shape[1]} values a row; training has {T.shape[1]}")
     if not 1 <= k <= len(T):
         raise MetricError(f"k is {k}; it must be between 1 and {len(T)}, the number of training rows")
-    centre = T.mean(0)  # float32 products lose less around the centre
-    Q32, T32 = Q - centre, T - centre
+    center = T.mean(0)  # float32 products lose less around the center
+    Q32, T32 = Q - center, T - center
     # float32 finds the candidates; distances near 0 need the differences themselves.
     candidates = min(len(T), k + 2)
     distances, indices = np.empty((len(Q), k)), np.empty((len(Q), k), np.int64)

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -73,7 +74,8 @@ class ReferenceStatistics:
 
     def save(self, path: Path) -> None:
         """Write an .npz, whole or not at all; pytorch-fid reads it, too, by the names `mu` and `sigma`."""
-        arrays = {"format": FORMAT, "mu": self.mean, "sigma": self.covariance, "factor": self.factor}
+        arrays: dict[str, Any] = {"format": FORMAT, "mu": self.mean, "sigma": self.covariance}
+        arrays["factor"] = self.factor
         if self.n is not None:
             arrays["n"] = self.n
         if self.identity is not None:

@@ -106,7 +106,7 @@ class GaussianStatistics:
 
 def is_cholesky(factor: NDArray[np.float64]) -> bool:
     """Whether a covariance's factor is Cholesky's: square, lower triangular, its diagonal positive."""
-    return factor.shape[0] == factor.shape[1] and factor[0, 0] > 0 and not np.triu(factor, 1).any()
+    return bool(factor.shape[0] == factor.shape[1] and factor[0, 0] > 0 and not np.triu(factor, 1).any())
 
 
 def covariance_factor(covariance: NDArray[np.float64], rank: int | None = None) -> NDArray[np.float64]:
@@ -114,7 +114,7 @@ def covariance_factor(covariance: NDArray[np.float64], rank: int | None = None) 
     d = len(covariance)
     if rank is None or rank >= d:
         try:
-            W = np.linalg.cholesky(covariance)
+            W: NDArray[np.float64] = np.asarray(np.linalg.cholesky(covariance), np.float64)
             pivots = np.square(np.diag(W))
             # A pivot of rounding errors alone would give a direction that the data do not have.
             if pivots.min() > d * EPSILON * np.diag(covariance).max():
@@ -125,4 +125,5 @@ def covariance_factor(covariance: NDArray[np.float64], rank: int | None = None) 
     keep = eigenvalues > d * EPSILON * max(eigenvalues[-1], 0.0)
     if rank is not None:
         keep[: max(d - rank, 0)] = False
-    return V[:, keep] * np.sqrt(eigenvalues[keep])
+    factor: NDArray[np.float64] = V[:, keep] * np.sqrt(eigenvalues[keep])
+    return factor

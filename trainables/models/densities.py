@@ -73,6 +73,22 @@ class FittedDensity:
         """Return the scikit-learn estimator that the config describes."""
         raise NotImplementedError
 
+    def fit(self, x: Tensor) -> None:
+        """Maximize the likelihood of images (B, C, H, W)."""
+        raise NotImplementedError
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """Return the log-density of each image, (B,), in nats."""
+        raise NotImplementedError
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return images as the density explains them."""
+        raise NotImplementedError
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n images."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class PPCAConfig:

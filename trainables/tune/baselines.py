@@ -1,4 +1,4 @@
-"""The Tune trainable whose model is a hyperparameter: the seed's baselines, and two more, in one sweep."""
+"""The Tune trainable whose model is a hyperparameter: the baselines of [BVG] and two more, in one sweep."""
 
 from dataclasses import fields
 from typing import Any
@@ -12,7 +12,7 @@ from trainables.models.vaegan import VAEGAN
 from trainables.tune.trainable import GenerativeTrainable
 
 RATES = {"learning_rate", "discriminator_learning_rate"}
-# Each model, what it is set to, and what it keeps of its own whatever the others are given.
+# Each model, its settings, and those hyperparameters that keep its own values whatever the sweep is given.
 MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "GAN": (GAN, {}, {"gan_loss"}),
     "WGAN-GP": (GAN, {"recipe": "wgan_gp"}, {"gan_loss", *RATES}),
@@ -26,8 +26,8 @@ MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
 class Baseline(GenerativeTrainable):
     """Trains the model that `model` names, one of `MODELS`.
 
-    Of the configuration's hyperparameters each model takes those that it has; `beta` is β-VAE-GAN's alone,
-    `gan_loss` is that of the two VAE-GANs, and WGAN-GP and FactorVAE keep their papers' learning rates.
+    Each model takes those of the configuration's hyperparameters that it has. Only β-VAE-GAN takes `beta`,
+    only the two VAE-GANs take `gan_loss`, and WGAN-GP and FactorVAE keep their papers' learning rates.
     """
 
     @classmethod

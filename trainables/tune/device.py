@@ -1,4 +1,4 @@
-"""What a trial computes with: how many threads, and numbers of which format."""
+"""What a trial computes with: the number of threads, and the format of floating-point numbers."""
 
 import torch
 from ray import tune
@@ -7,14 +7,14 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 
 def set_torch_threads(trainable: tune.Trainable) -> None:
-    """Give torch as many threads as the trial was given CPUs, one at least."""
+    """Give torch one thread for each CPU of the trial, and at least one."""
     resources = trainable.trial_resources
     cpus = resources.required_resources.get("CPU", 1) if resources else 1
     torch.set_num_threads(max(1, int(cpus)))
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:
-    """Return what a training step computes in; "auto" is bfloat16 where that is in hardware, else float32.
+    """Return the type of a training step; "auto" is bfloat16 where the hardware has it, else float32.
 
     Raises ValueError, with the valid names, for another one.
     """
@@ -26,7 +26,7 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
+    """Tell whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

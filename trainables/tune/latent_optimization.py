@@ -37,16 +37,16 @@ class LatentOptimizationTrainable(tune.Trainable):
         """Take the threads the trial was given; `scorer` is a scorer's file, else as `load_scorer`."""
         set_torch_threads(self)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.settings: LatentConfig | None = None
+        self.loaded: LatentConfig | None = None  # what images, scorer and features in memory were loaded by
         self.scorer_file = scorer
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial; images, scorer and features stay where they are the same."""
-        c = parse_config(new_config)
-        before, self.settings = self.settings, c
-        if before is None or shared(before) != shared(c):
+        self.settings = c = parse_config(new_config)
+        if self.loaded is None or shared(self.loaded) != shared(c):
             self._load()
+            self.loaded = c
         model = pretrained(self.store, self.rows, c, self.device)
         threads = torch.get_num_threads()
         discrete = c.method != "vae-retrained"
@@ -84,9 +84,9 @@ class LatentOptimizationTrainable(tune.Trainable):
         c = self.settings
         self.store = load_images(c)
         degrees = smile_degrees(self.store)
-        weights = c.scorer_weights and Path(c.scorer_weights)
+        weights = Path(c.scorer_weights) if c.scorer_weights else None
         if self.scorer_file is None:
-            cache = c.cache_dir and Path(c.cache_dir)
+            cache = Path(c.cache_dir) if c.cache_dir else None
             self.scorer_file = load_scorer(
                 self.store, weights=weights, cache_dir=cache, epochs=c.scorer_epochs
             )
@@ -101,7 +101,7 @@ class LatentOptimizationTrainable(tune.Trainable):
         self.held_out_scores = self.scorer.score(self.held_out) if len(held_out) else np.empty(0)
         self.extractor = load_extractor(
             c.features,
-            weights=c.feature_weights and Path(c.feature_weights),
+            weights=Path(c.feature_weights) if c.feature_weights else None,
             device=self.device,
             threads=torch.get_num_threads(),
         )
@@ -149,7 +149,7 @@ class LatentOptimizationTrainable(tune.Trainable):
         """Write all that the next round depends on."""
         torch.save(self.optimization.state(), Path(checkpoint_dir) / CHECKPOINT)
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
+    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]  # Tune gives a path
         """Restore `save_checkpoint`'s state: on a CPU the rounds that follow are the same."""
         state = torch.load(Path(checkpoint_dir) / CHECKPOINT, map_location="cpu", weights_only=True)
         self.optimization.load_state(state)

@@ -1,4 +1,4 @@
-"""The Tune trainable of the LEGO-face VAE: its objective is the slides' validation loss."""
+"""The Tune trainable of the LEGO-face VAE: its objective is the validation loss of [LEGO]."""
 
 import json
 import math
@@ -9,14 +9,14 @@ from trainables.models import lego_vae
 from trainables.tune.trainable import GenerativeTrainable
 
 LOSSES = "losses.json"
-AVERAGED = 3  # epochs, as in the authors' code
+AVERAGED = 3  # epochs, as in the code of [LEGO]
 
 
 class LegoVAE(GenerativeTrainable):
     """Trains `trainables.models.lego_vae.LegoVAE`.
 
     Each step reports `validation_loss`, squared error + KL an image in nats, and `validation_loss_last3`, its
-    mean over the last three epochs (over fewer at first), which is what the slides' search minimises.
+    mean over the last three epochs (over fewer at first), which is what the search of [LEGO] minimizes.
     """
 
     model_class = lego_vae.LegoVAE
@@ -31,7 +31,7 @@ class LegoVAE(GenerativeTrainable):
         """Score the held-out images."""
         result = super().evaluate()
         c = self.model_config
-        # The density's constant is none of the slides' loss.
+        # The loss of [LEGO] leaves out the density's constant.
         constant = 0.5 * c.channels * c.image_size**2 * math.log(math.pi)
         self.losses = [*self.losses, -result["elbo"] - constant][-AVERAGED:]
         averaged = sum(self.losses) / len(self.losses)
@@ -42,7 +42,7 @@ class LegoVAE(GenerativeTrainable):
         super().save_checkpoint(checkpoint_dir)
         (Path(checkpoint_dir) / LOSSES).write_text(json.dumps(self.losses))
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
+    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]  # Tune gives a path
         """Restore `save_checkpoint`'s state."""
         super().load_checkpoint(checkpoint_dir)
         self.losses = json.loads((Path(checkpoint_dir) / LOSSES).read_text())

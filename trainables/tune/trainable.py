@@ -1,5 +1,6 @@
 """The base of all trainables: a step is some epochs of training, then an evaluation."""
 
+import logging
 import math
 import time
 from dataclasses import asdict, replace
@@ -14,10 +15,12 @@ from trainables.data.batches import Batches, to_float, to_uint8
 from trainables.data.pictures import png, tile
 from trainables.evaluation.diagnostics import diversity, flags, gradient_norms, pixel_variance
 from trainables.evaluation.ex_post import aggregate_posterior, generate_ex_post
-from trainables.evaluation.generation import EVALUATION_SEED, generate
+from trainables.evaluation.generation import EVALUATION_SEED, generate, require_images
 from trainables.evaluation.held_out import held_out_scores
 from trainables.evaluation.inputs import load_reference, load_store, split_config
+from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.extractors.features import load_extractor
+from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.scores import score
 from trainables.models.base import GenerativeModel
 from trainables.models.storage import save_model
@@ -27,6 +30,7 @@ GRID_IMAGES = 64
 GRID_COLUMNS = 8
 GRADIENT_NORM_EVERY = 10  # steps; the norms reported are means over these
 CHECKPOINT = "state.pt"
+log = logging.getLogger(__name__)
 
 
 class GenerativeTrainable(tune.Trainable):
@@ -34,9 +38,10 @@ class GenerativeTrainable(tune.Trainable):
 
     Each step reports `fid` or `fd_<extractor>` with its standard deviation, `elbo`, `reconstruction_mse` (a
     pixel in [0, 1]) and `kl` (nats) where the model has an encoder, `loss/<name>`, `images_per_second` and
-    `diverged`. A loss that is not finite ends the trial with `diverged`, and of the scores with the Fréchet
-    distance alone (`elbo` without features), NaN: Tune accepts that for another metric only where
-    TUNE_DISABLE_STRICT_METRIC_CHECKING is 1. Of how training goes it reports
+    `diverged`. A loss, a sample or a score that is not finite ends the trial: `diverged`, `flags` with the
+    reason, and the Fréchet distance (`elbo` without features) NaN, which Tune accepts for another metric only
+    where TUNE_DISABLE_STRICT_METRIC_CHECKING is 1. Samples of the wrong size or range are a mistake in the
+    model, and end the trial by an error that says what they are. Of how training goes it reports
     `gradient_norm/<optimizer>`, `loss_scale/<optimizer>` in float16, `sample_diversity`, `active_units`,
     `kl_per_unit` and `flags` (`trainables.evaluation.diagnostics`), and where asked for,
     `disentanglement/<score>`, any of which may be an objective. After the last of `epochs` it reports
@@ -62,31 +67,34 @@ class GenerativeTrainable(tune.Trainable):
         """
         set_torch_threads(self)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.loaded = None  # what the images and features in memory were loaded by
+        self.loaded: Any = None  # what the images and features in memory were loaded by
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial; what it shares with the last one (images, features) stays in memory."""
-        self.model_class, settings = self.model_of(new_config)
-        self.training, self.model_config = split_config(self.model_class, settings)
+        model_class, settings = self.model_of(new_config)
+        self.training, self.model_config = split_config(model_class, settings)
         training, model = self.training, self.model_config
-        if self.model_class.needs_progress and not training.epochs:
-            raise ValueError(f"{self.model_class.__name__} has a schedule: set `epochs`, all of its training")
+        if model_class.needs_progress and not training.epochs:
+            raise ValueError(f"{model_class.__name__} has a schedule: set `epochs`, all of its training")
         # Seed and batch size aside, trials of a sweep see the same images through the same features.
-        needed = (replace(training, seed=0, batch_size=1, epochs=None), model.image_size, model.channels)
+        needed = (replace(training, seed=0, batch_size=2, epochs=None), model.image_size, model.channels)
         if needed != self.loaded:
             self._load_evaluation()
             self.loaded = needed
         self.dtype = dtype_of(training.precision, self.device)
         torch.manual_seed(training.seed)
-        self.model = self.model_class(
+        self.model = model_class(
             self.model_config,
             device=self.device,
             seed=training.seed,
             scale_losses=self.dtype == torch.float16,
         )
+        noise = torch.Generator(self.device).manual_seed(0)
+        shape = tuple(self.store.images.shape[1:])
+        require_images(self.model, self.model.sample(2, noise), 2, shape)  # before an epoch is spent on it
         if not training.channels_last:
-            self.model.to(memory_format=torch.contiguous_format)
+            self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if training.compile:
             self.model.compile()
         self.batches = Batches(
@@ -103,14 +111,16 @@ class GenerativeTrainable(tune.Trainable):
     def _load_evaluation(self) -> None:
         t, threads = self.training, torch.get_num_threads()
         self.store = load_store(t, self.model_config.image_size, self.model_config.channels)
-        self.extractor = self.reference = None
+        self.extractor: Extractor | None = None
+        self.reference: ReferenceStatistics | None = None
         if t.features != "none":
-            weights = t.feature_weights and Path(t.feature_weights)
+            weights = Path(t.feature_weights) if t.feature_weights else None
             self.extractor = load_extractor(t.features, weights=weights, device=self.device, threads=threads)
             self.reference = load_reference(self.store, self.extractor, t.cache_dir)
         self.metric = self.extractor.metric if self.extractor else self.objective
         self.held_out = self.store.split("validation")[: t.evaluation_samples]
-        self.held_out_variance = pixel_variance(torch.from_numpy(self.store.images[self.held_out]))
+        self.held_out_images = torch.from_numpy(self.store.images[self.held_out])
+        self.held_out_variance = pixel_variance(self.held_out_images)
 
     def step(self) -> dict[str, Any]:
         """Train for `epochs_per_result` epochs and evaluate."""
@@ -128,17 +138,25 @@ class GenerativeTrainable(tune.Trainable):
         if self.dtype == torch.float16:  # a gradient that overflowed was not
             means |= {f"loss_scale/{name}": s.get_scale() for name, s in self.model.scalers.items()}
             taken = {name: values[values.isfinite()] for name, values in taken.items()}
-        result = means | {
+        result: dict[str, Any] = means | {
             **{f"gradient_norm/{name}": float(v.mean()) for name, v in taken.items() if len(v)},
             "epoch": self.epoch,
             "images_per_second": steps * self.training.batch_size / seconds,
             "diverged": not all(math.isfinite(value) for value in means.values()),
         }
         if result["diverged"]:
-            return result | {self.metric: math.nan, "done": True}
+            return self._ended(result, "loss_not_finite")
         start = time.monotonic()
-        with self.model.eager():
-            result |= self.evaluate()
+        try:
+            with self.model.eager():
+                result |= self.evaluate()
+        except FloatingPointError as error:
+            log.warning("The trial ends: %s", error)
+            return self._ended(result, "samples_not_finite")
+        for name in (self.metric, "elbo", "kl", "reconstruction_mse"):
+            if not math.isfinite(result.get(name, 0.0)):
+                log.warning("The trial ends: its %s is %s", name, result[name])
+                return self._ended(result, f"{name}_not_finite")
         result["flags"] = flags(result)
         result["evaluation_seconds"] = time.monotonic() - start
         return result
@@ -155,6 +173,11 @@ class GenerativeTrainable(tune.Trainable):
                 for name, norm in gradient_norms(self.model.optimizers).items():
                     norms.setdefault(name, []).append(norm)
 
+    def _ended(self, result: dict[str, Any], reason: str) -> dict[str, Any]:
+        """Return the last result of a trial that diverged: its finite scores, and the reason as its flag."""
+        finite = {k: v for k, v in result.items() if not isinstance(v, float) or math.isfinite(v) or "/" in k}
+        return finite | {self.metric: math.nan, "diverged": True, "flags": reason, "done": True}
+
     def _training_step(self, x: Tensor) -> dict[str, Tensor]:
         if not self.training.channels_last:
             x = x.contiguous()
@@ -167,22 +190,22 @@ class GenerativeTrainable(tune.Trainable):
         """Score `evaluation_samples` generated images, and the held-out ones where there is an encoder."""
         noise = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
         result: dict[str, Any] = {}
-        if self.extractor:
-            samples = generate(self.model, self.training.evaluation_samples, noise)
+        if self.extractor and self.reference:
+            samples = generate(self.model, self.training.evaluation_samples, noise, self.held_out_images)
             result |= score(samples, self.extractor, self.reference)
         else:
-            samples = generate(self.model, GRID_IMAGES, noise)
+            samples = generate(self.model, GRID_IMAGES, noise, self.held_out_images)
         result["sample_diversity"] = diversity(samples, self.held_out_variance)
         if self.model.has_encoder:
-            result |= held_out_scores(self.model, self.store.images[self.held_out], noise)
-            if self.extractor and self.epoch == self.training.epochs:
-                result |= self._ex_post_score()
+            result |= held_out_scores(self.model, self.held_out_images, noise)
+            if self.extractor and self.reference and self.epoch == self.training.epochs:
+                result |= self._ex_post_score(self.extractor, self.reference)
             if self.training.disentanglement:
                 # With it comes scikit-learn, seconds that only a trial waits for that asks for these scores.
                 from trainables.evaluation import latent_units
 
                 asked = self.training.disentanglement
-                scores = latent_units.SCORES if asked is True else asked
+                scores = latent_units.SCORES if isinstance(asked, bool) else tuple(asked)
                 result |= latent_units.encoder_scores(self.model, self.store, scores)
         if self.training.images:
             result["images"] = {"samples": grid(samples[:GRID_IMAGES])}
@@ -192,22 +215,22 @@ class GenerativeTrainable(tune.Trainable):
                 result["images"]["reconstructions"] = grid(to_uint8(pairs))
         return result
 
-    def _ex_post_score(self) -> dict[str, float]:
+    def _ex_post_score(self, extractor: Extractor, reference: ReferenceStatistics) -> dict[str, float]:
         density = aggregate_posterior(self.model, self.store.images, self.store.split("train"))
         if density is None:
             return {}
         samples = generate_ex_post(self.model, density, self.training.evaluation_samples)
-        return {f"ex_post/{self.metric}": score(samples, self.extractor, self.reference)[self.metric]}
+        return {f"ex_post/{self.metric}": score(samples, extractor, reference)[self.metric]}
 
     def _held_out_batch(self, where: slice) -> Tensor:
-        return to_float(self.store.images[self.held_out[where]], self.device)
+        return to_float(self.held_out_images[where], self.device)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all that the next epoch depends on."""
         state = {"model": self.model.training_state(), "epoch": self.epoch, "rng": torch.get_rng_state()}
         torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
+    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]  # Tune gives a path
         """Restore `save_checkpoint`'s state: on a CPU the epochs that follow are bit-equal."""
         state = torch.load(Path(checkpoint_dir) / CHECKPOINT, map_location=self.device, weights_only=True)
         self.model.load_training_state(state["model"])

@@ -130,13 +130,38 @@ def test_images_of_any_size_are_fitted(weights):
             {"operation": "interpolate", "images": ["a"]},
             "1 images; an interpolation goes",
         ),
-        ({"operation": "encode", "images": ["bm8gaW1hZ2U="]}, "cannot identify image"),
+        ({"operation": "encode", "images": ["bm8gaW1hZ2U="]}, "image 1 can't be read: not an image"),
+        ({"operation": "encode", "images": ["bm8"]}, "image 1 is no base64 text"),
+        ({"operation": "encode", "images": "bm8gaW1hZ2U="}, "images is no list of base64 texts"),
+        ({"operation": "encode", "images": [7]}, "images is no list of base64 texts"),
+        ({"operation": "encode", "images": []}, "0 images; between 1 and"),
+        ({"operaton": "encode"}, "no column 'operaton'; there are: operation, n, seed, images"),
+        ({"operation": None}, "The request is empty"),
+        ({"operation": 3}, "no operation '3'"),
+        ({"n": "many"}, "n is 'many'; it must be between 1 and 1024, a whole number"),
+        ({"n": 2.5}, "n is 2.5"),
+        ({"n": True}, "n is True"),
+        ({"n": 10**15}, "n is 1000000000000000"),
+        ({"seed": -1}, "seed is -1; it must be between 0"),
+        ({"seed": 2.0**70}, "seed is"),
     ],
 )
 def test_a_request_that_cannot_be_answered_says_why(weights, request_, words):
     with pytest.raises(MlflowException, match=words) as error:
         ask(PyfuncModel(weights), **request_)
     assert error.value.get_http_status_code() == 400
+
+
+def test_a_request_without_rows_is_refused(weights):
+    with pytest.raises(MlflowException, match="no request; send rows with the columns operation, n"):
+        PyfuncModel(weights).predict(pd.DataFrame())
+
+
+def test_an_eps_is_no_image_whatever_it_is_called(weights):
+    """Pillow would start Ghostscript on it."""
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\nshowpage\n"
+    with pytest.raises(MlflowException, match="image 1 can't be read: not an image"):
+        ask(PyfuncModel(weights), operation="encode", images=[base64.b64encode(eps).decode()])
 
 
 def test_a_model_without_encoder_says_so(tmp_path):

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.fixtures.files import classes, encoded, picture, write
 from trainables.data import conversion, sources
 from trainables.data.conversion import convert
-from trainables.data.decoding import Settings
+from trainables.data.decoding import Preprocessing
 from trainables.data.formats.layout import Source
 from trainables.data.sources import load
 from trainables.data.store import DataError
@@ -54,9 +54,8 @@ def source(n, interrupt=None):
 
 def run(folder, n, interrupt=None, **options):
     options = {"workers": 1, "key": "k"} | options
-    return convert(
-        source(n, interrupt), Settings(8), folder / "set.arrow", folder / "set.work", name="set", **options
-    )
+    paths = (folder / "set.arrow", folder / "set.work")
+    return convert(source(n, interrupt), Preprocessing(8), *paths, name="set", **options)
 
 
 @pytest.fixture

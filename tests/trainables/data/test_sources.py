@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fixtures.files import REAL, celeba, classes, encoded, pack_tar, pack_zip, picture, write
+from tests.fixtures.files import celeba, classes, encoded, pack_tar, pack_zip, picture, write
+from tests.fixtures.real_data import REAL
 from trainables.data.sources import load
 from trainables.data.store import DataError
 from trainables.data.synthetic import faces

@@ -18,7 +18,13 @@ def made(path, n=12, size=8, channels=3, seed=0, rejects=()):
     digests = np.array([np.frombuffer(digest(image), np.uint8) for image in images]).reshape(n, 16)
     labels, splits = g.integers(0, 5, n), g.integers(0, 3, n).astype(np.uint8)
     factors = {"smile": g.random(n, np.float32), "tilt": g.random(n, np.float32)}
-    manifest = {"name": "made", "class_names": [], "rejects": list(rejects)}
+    manifest = {
+        "name": "made",
+        "class_names": [],
+        "rejected": len(rejects),
+        "rejects": list(rejects),
+        "notes": [],
+    }
     write_store(path, images, digests, labels, splits, factors, manifest)
     return images, labels, splits, factors
 

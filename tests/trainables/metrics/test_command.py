@@ -1,14 +1,12 @@
-import json
-
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 
+from trainables.data.natural import folder_images
+from trainables.data.store import DIGEST_BYTES, write_store
 from trainables.metrics.__main__ import main
 from trainables.metrics.extractors.features import load_extractor
 from trainables.metrics.frechet import estimate_frechet_distance, frechet_distance, reference_statistics
-from trainables.metrics.images import folder_images, store_images
 
 
 def random_images(n, seed=0):
@@ -58,7 +56,7 @@ def test_folders_stores_and_statistics_give_one_value(tmp_path, folders, capsys)
     assert {"kid_random", "precision", "recall", "density", "coverage"} <= set(found)
     assert "near copies                         0 " in output
 
-    for path in (statistics, write_store(tmp_path / "real.arrow", random_images(90, seed=1))):
+    for path in (statistics, store_of(tmp_path / "real.arrow", random_images(90, seed=1))):
         assert main([str(generated), str(path), *arguments]) == 0
         again = values(capsys.readouterr().out)
         assert again["fd_random"] == pytest.approx(found["fd_random"], rel=1e-5)
@@ -93,20 +91,17 @@ def test_a_folder_sorted_by_class_has_the_deviation_of_a_shuffled_one(tmp_path, 
     assert deviation(capsys.readouterr().out, "fd_random") < 1.2 * max(shuffled)
 
 
-def write_store(path, images):
-    """The columns and the manifest's entries that the image store documents."""
-    manifest = {"image_size": images.shape[1], "channels": images.shape[3]}
-    rows = pa.array([image.tobytes() for image in images], pa.binary(images[0].size))
-    table = pa.table({"image": rows}).replace_schema_metadata({"latentune": json.dumps(manifest)})
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
+def store_of(path, images):
+    """A store of these images, all in its training split."""
+    n = len(images)
+    manifest = {"name": "set", "class_names": [], "rejected": 0, "rejects": [], "notes": []}
+    digests = np.zeros((n, DIGEST_BYTES), np.uint8)
+    write_store(path, images, digests, np.zeros(n, np.int64), np.zeros(n, np.uint8), {}, manifest)
     return path
 
 
 def test_images_are_read_in_order_in_batches_of_one_size(tmp_path):
     images = random_images(600)
-    store = write_store(tmp_path / "s.arrow", images)
-    np.testing.assert_array_equal(np.concatenate(list(store_images(store))), images)
     folder = tmp_path / "folder"
     write_folder(folder, images[:300])
     write_folder(folder / "9", images[300:302, :8])
@@ -142,7 +137,8 @@ def test_input_that_cannot_be_scored_is_one_sentence_and_code_2(tmp_path, folder
         ([str(one), real], "features of 1 images; at least 2"),
         ([generated, str(one)], "covariance of 1 image(s)"),
         ([str(broken), real], "0001.png is no readable image"),
-        ([generated, str(tmp_path / "other.arrow")], "neither a folder of images, an image store nor"),
+        ([generated, str(tmp_path / "other.arrow")], "is no readable image store"),
+        ([generated, str(broken / "0000.png")], "neither a folder of images, an image store (.arrow) nor"),
         ([generated, str(narrow)], "64 dimensions; the reference has 3"),
         ([generated, str(foreign)], "cannot be compared"),
         ([generated, real, "--features", "vgg"], "no feature extractor 'vgg'; there are: auto"),

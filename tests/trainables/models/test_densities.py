@@ -3,7 +3,6 @@
 import gzip
 import math
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +12,11 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
+from tests.fixtures.real_data import REAL
 from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig, images, rows
 from trainables.models.storage import load_model, save_model
 
-MNIST = Path(__file__).resolve().parents[4] / "shared/data/mnist"
+MNIST = REAL / "mnist"
 SHAPE = (3, 2, 2)
 IMAGE = {"image_size": 2, "channels": 3}
 D = math.prod(SHAPE)

@@ -7,18 +7,11 @@ import pytest
 import torch
 
 from trainables.data.batches import to_float
+from trainables.evaluation.likelihoods import likelihood_scores, log_weights, score
 from trainables.metrics.likelihood import importance_weighted_bound
 from trainables.models import bernoulli_vae, densities
 from trainables.models.storage import load_model
-from trainables.tune.densities import (
-    PPCA,
-    BernoulliVAE,
-    GaussianMixture,
-    likelihood_scores,
-    log_weights,
-    score,
-    train,
-)
+from trainables.tune.densities import PPCA, BernoulliVAE, GaussianMixture, train
 from trainables.tune.trainable import export_model
 
 SETTINGS = {

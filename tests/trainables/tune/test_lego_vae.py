@@ -1,4 +1,4 @@
-"""The LEGO trainable reports the slides' objective, and goes on from a checkpoint as if uninterrupted."""
+"""The LEGO trainable reports the objective of [LEGO], and goes on from a checkpoint as if uninterrupted."""
 
 import pytest
 import torch

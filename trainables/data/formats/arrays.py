@@ -6,14 +6,17 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.formats.celeba import UNKNOWN
+from trainables.data.formats.containers import require_unpackable
+from trainables.data.formats.folders import UNKNOWN
+from trainables.data.formats.labels import Labels, as_labels
 from trainables.data.formats.layout import Source
 from trainables.data.formats.readers import ArrayReader
-from trainables.data.store import SPLITS, DataError
+from trainables.data.store import DISK_FULL, SPLITS, DataError, first_line
 
 IDX_PARTS = {"train": "train", "t10k": "test"}
 IMAGE_KEYS, LABEL_KEYS = ("images", "imgs", "x", "X", "data", "arr_0"), ("labels", "label", "y", "arr_1")
@@ -37,7 +40,7 @@ def idx_files(folder: Path) -> dict[str, Path]:
 
     Files may be gzipped, and have a dot or a hyphen before `idx`. Empty where one is missing.
     """
-    files = {}
+    files: dict[str, Path] = {}
     for part in IDX_PARTS:
         for kind, rank in (("images", 3), ("labels", 1)):
             for suffix in ("", ".gz"):
@@ -51,10 +54,14 @@ def idx_files(folder: Path) -> dict[str, Path]:
 def open_idx(name: str, files: dict[str, Path], class_names: Sequence[str], scratch: Path) -> Source:
     """Return MNIST, or a set in its format: its training images, then its test images.
 
+    Without `class_names` the classes are called by their numbers.
+
     Raises DataError where a file is damaged.
     """
     labels = {part: _read_idx(files[f"{part}-labels"], 1) for part in IDX_PARTS}
     parts = {part: _read_idx(files[f"{part}-images"], 3) for part in IDX_PARTS}
+    if len(shapes := {part.shape[1:] for part in parts.values()}) > 1:
+        raise DataError(f"the images of {name} are of the shapes {' and '.join(map(str, sorted(shapes)))}")
     for part in IDX_PARTS:
         if len(labels[part]) != len(parts[part]):
             raise DataError(
@@ -63,12 +70,14 @@ def open_idx(name: str, files: dict[str, Path], class_names: Sequence[str], scra
             )
     np.save(scratch / "images.npy", np.concatenate(list(parts.values())))
     splits = [SPLITS.index(IDX_PARTS[part]) for part in IDX_PARTS for _ in labels[part]]
+    known = as_labels(np.concatenate(list(labels.values())), class_names)
     return _source(
         name,
         scratch / "images.npy",
-        np.concatenate(list(labels.values())).astype(np.int64),
-        class_names,
+        known.values,
+        known.class_names,
         splits=np.array(splits, np.uint8),
+        notes=known.notes,
     )
 
 
@@ -83,7 +92,9 @@ def _read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
             raise ValueError("its header doesn't fit its content")
         return values.reshape(shape)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
-        raise DataError(f"{path} can't be read as an idx file ({error}); fetch it again") from error
+        raise DataError(
+            f"{path} can't be read as an idx file ({first_line(error)}); fetch it again"
+        ) from error
 
 
 def open_digits(scratch: Path) -> Source:
@@ -103,58 +114,94 @@ def open_npy(path: Path, scratch: Path) -> Source:
     Raises DataError for anything else.
     """
     ready = _as_uint8(path, scratch / "images.npy", path)
-    n = len(np.load(ready, mmap_mode="r"))
+    n = len(load_array(ready, path))
     return _source(path.stem, ready, np.full(n, UNKNOWN, np.int64), ())
 
 
 def open_npz(path: Path, scratch: Path) -> Source:
     """Return the images of a .npz file: `images` or Keras's `x_train` and `x_test`; `labels`.
 
-    Further arrays of one number an image become factors. Raises DataError as `open_npy`.
+    Further arrays of one number an image become factors. Raises DataError as `open_npy`, and where labels and
+    images differ in number.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            keys = [name.removesuffix(".npy") for name in archive.namelist()]
-            archive.extractall(scratch)  # zipfile keeps members below the folder
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} can't be read as .npz ({error}); is the file whole?") from error
-    if {"x_train", "x_test"} <= set(keys):
+    arrays = _unpacked(path, scratch)
+    if {"x_train", "x_test"} <= arrays.keys():
         images, labels = ["x_train", "x_test"], ["y_train", "y_test"]
     else:
-        images = [key for key in IMAGE_KEYS if key in keys][:1]
-        labels = [key for key in LABEL_KEYS if key in keys and key not in images][:1]
+        images = [key for key in IMAGE_KEYS if key in arrays][:1]
+        labels = [key for key in LABEL_KEYS if key in arrays and key not in images][:1]
     if not images:
         raise DataError(
-            f"{path} has the arrays {', '.join(keys) or '(none)'}; its images should be called images"
+            f"{path} has the arrays {', '.join(arrays) or '(none)'}; its images should be called images"
         )
-    ready = [_as_uint8(scratch / f"{key}.npy", scratch / f"{key}.uint8.npy", path) for key in images]
-    counts = [len(np.load(file, mmap_mode="r")) for file in ready]
+    ready = [_as_uint8(arrays[key], scratch / f"{k}.uint8.npy", path) for k, key in enumerate(images)]
+    counts = [len(load_array(file, path)) for file in ready]
+    whole = ready[0] if len(ready) == 1 else _joined(ready, scratch / "joined.npy", path)
+    columns = {key: _column(arrays[key]) for key in arrays if key not in images}
     n = sum(counts)
-    whole = ready[0] if len(ready) == 1 else _joined(ready, scratch / "joined.npy")
-    columns = {key: _column(scratch / f"{key}.npy") for key in keys if key not in images}
-    labels = [columns[key] for key in labels if columns.get(key) is not None]
-    label = np.concatenate(labels) if labels and sum(map(len, labels)) == n else np.full(n, UNKNOWN)
+    taken = [key for key in labels if columns.get(key) is not None]
+    values = [column for key in taken if (column := columns.pop(key)) is not None]
+    if values and [len(part) for part in values] != counts:
+        raise DataError(
+            f"{path} has {' and '.join(str(count) for count in counts)} images, and "
+            f"{' and '.join(str(len(part)) for part in values)} labels; each image needs one"
+        )
+    known = as_labels(np.concatenate(values)) if values else Labels(np.full(n, UNKNOWN, np.int64))
     factors = {
         key: column.astype(np.float32)
         for key, column in columns.items()
-        if column is not None and len(column) == n and key not in LABEL_KEYS
+        if column is not None and len(column) == n and column.dtype.kind in "biuf"
     }
+    unused = [key for key in columns if key not in factors]
+    notes = [f"the array {key} does not hold one number an image: ignored" for key in unused]
     splits = None if len(counts) == 1 else np.repeat([0, SPLITS.index("test")], counts).astype(np.uint8)
-    classes = [str(k) for k in range(int(label.max()) + 1)]
-    return _source(path.stem, whole, label.astype(np.int64), classes, factors, splits)
+    return _source(path.stem, whole, known.values, known.class_names, factors, splits, [*notes, *known.notes])
 
 
-def _column(path: Path) -> NDArray | None:
-    """Return an array of one number an image, or None where it is something else."""
+def _unpacked(path: Path, scratch: Path) -> dict[str, Path]:
+    """Unpack a .npz file's arrays; return their files by name."""
     try:
-        array = np.load(path, mmap_mode="r")
-    except ValueError:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            size = sum(info.file_size for info in members)
+            require_unpackable(path, size, "arrays", size, scratch)
+            files = [Path(archive.extract(info, scratch)) for info in members]  # zipfile keeps them below it
+    except DataError:
+        raise
+    except Exception as error:  # BadZipFile, zlib.error, an encrypted member's RuntimeError, …
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
+        raise DataError(f"{path} can't be read as .npz ({first_line(error)}); is the file whole?") from error
+    return {info.filename.removesuffix(".npy"): file for info, file in zip(members, files, strict=True)}
+
+
+def load_array(path: Path, named: Path) -> NDArray[Any]:
+    """Map a .npy file; raises DataError, which names the file `named`, where it is none."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a damaged header raises whatever it spells
+        raise DataError(
+            f"{named} can't be read as an array ({first_line(error)}); is the file whole?"
+        ) from error
+
+
+def _column(path: Path) -> NDArray[Any] | None:
+    """Return an array of one number or one word an image, or None where it is something else."""
+    try:
+        array = load_array(path, path)
+    except DataError:
         return None
-    return np.asarray(array) if array.ndim == 1 and array.dtype.kind in "biuf" else None
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    return np.asarray(array) if array.ndim == 1 and array.dtype.kind in "biufU" else None
 
 
-def _joined(paths: Sequence[Path], target: Path) -> Path:
+def _joined(paths: Sequence[Path], target: Path, named: Path) -> Path:
     parts = [np.load(path, mmap_mode="r") for path in paths]
+    if len(shapes := {part.shape[1:] for part in parts}) > 1:
+        raise DataError(
+            f"the images of {named} are of the shapes {' and '.join(map(str, sorted(shapes)))}; they should "
+            "be of one"
+        )
     shape = (sum(map(len, parts)), *parts[0].shape[1:])
     joined = np.lib.format.open_memmap(target, "w+", np.uint8, shape)
     np.concatenate(parts, out=joined)
@@ -163,12 +210,10 @@ def _joined(paths: Sequence[Path], target: Path) -> Path:
 
 def _as_uint8(path: Path, target: Path, named: Path) -> Path:
     """Return a .npy file of uint8 images, (N, H, W) or (N, H, W, C): `path` itself if it is one."""
-    try:
-        images = np.load(path, mmap_mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(f"{named} can't be read as an array ({error}); is the file whole?") from error
+    images = load_array(path, named)
     first = images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3)
-    if not len(images) or not (images.ndim == 3 or first or (images.ndim == 4 and images.shape[3] in (1, 3))):
+    last = images.ndim == 4 and images.shape[3] in (1, 3)
+    if not (images.size and (images.ndim == 3 or first or last)):
         raise DataError(
             f"the images of {named} have the shape {images.shape}; it should be (N, H, W), (N, H, W, C) or "
             "(N, C, H, W) with 1 or 3 channels C"
@@ -190,9 +235,11 @@ def _as_uint8(path: Path, target: Path, named: Path) -> Path:
     return target
 
 
-def _scale(images: NDArray, named: Path) -> int:
+def _scale(images: NDArray[Any], named: Path) -> int:
     if images.dtype == np.uint8:
-        return 255 if images[:BLOCK].max() == 1 else 1
+        blocks = range(0, len(images), BLOCK)
+        binary = images.any() and all(images[first : first + BLOCK].max() <= 1 for first in blocks)
+        return 255 if binary else 1
     if images.dtype.kind in "bf":
         return 255
     raise DataError(
@@ -207,6 +254,7 @@ def _source(
     class_names: Sequence[str],
     factors: dict[str, NDArray[np.float32]] | None = None,
     splits: NDArray[np.uint8] | None = None,
+    notes: Sequence[str] = (),
 ) -> Source:
     images = np.load(path, mmap_mode="r")
     rows = np.arange(len(images))
@@ -218,5 +266,6 @@ def _source(
         class_names,
         factors or {},
         splits,
+        notes=notes,
         channels=3 if images.shape[3:] == (3,) else 1,
     )

@@ -5,15 +5,16 @@ et al. 2021) grades five attributes from 0 to 5; where it is there, the factor `
 """
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.data.formats.folders import UNKNOWN
+from trainables.data.formats.tables import Table, read_table
 from trainables.data.store import DataError
 
-UNKNOWN = -1  # the label of an image whose class is not known
 ATTRIBUTES, PARTITION = "list_attr_celeba", "list_eval_partition"  # .txt, or .csv as some copies have it
 DIALOG = ("combined_annotation", "train_attr_list", "val_attr_list", "test_attr_list")
 DEGREES = ("Bangs_degree", "Eyeglasses_degree", "No_Beard_degree", "smile_degree", "Young_degree")
@@ -22,90 +23,86 @@ SMILING, SMILE_DEGREES = ("not smiling", "smiling"), ("0", "1", "2", "3", "4", "
 
 @dataclass
 class Knowledge:
-    """What is known of N images: labels int64 (N,), factors float32 (N,), splits uint8 (N,) or None."""
+    """What is known of N images: labels int64 (N,), factors float32 (N,), splits uint8 (N,) or None.
+
+    `notes`: sentences on what the tables leave open.
+    """
 
     labels: NDArray[np.int64]
     class_names: Sequence[str] = ()
     factors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     splits: NDArray[np.uint8] | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def is_table(name: str) -> bool:
     """Tell whether a file is one of the tables, by its name."""
-    stem, suffix = posixpath.splitext(posixpath.basename(name))
-    return suffix in (".txt", ".csv") and stem in (ATTRIBUTES, PARTITION, *DIALOG)
+    suffix = posixpath.splitext(name)[1]
+    return suffix in (".txt", ".csv") and _stem(name) in (ATTRIBUTES, PARTITION, *DIALOG)
 
 
 def describe(names: Sequence[str], tables: Mapping[str, str]) -> Knowledge:
     """Return what the tables, file name to text, say of the images `names`.
 
-    Raises DataError where a table can't be read, or the partition leaves an image out.
+    Raises DataError where a table can't be read or names none of the images, or the partition leaves one out.
     """
-    files = [posixpath.basename(name) for name in names]
     known = Knowledge(np.full(len(names), UNKNOWN, np.int64))
-    for file in sorted(tables, key=lambda file: posixpath.basename(file).startswith(DIALOG)):
-        stem = posixpath.splitext(posixpath.basename(file))[0]
-        if stem == PARTITION:
-            known.splits = _partition(file, tables[file], files)
-        elif stem == ATTRIBUTES:
-            columns, values = _table(file, tables[file], files)
-            values = np.where(np.isnan(values), values, values > 0).astype(np.float32)
-            known.factors |= dict(zip(columns, values.T.copy(), strict=True))
+    graded = np.zeros(len(names), bool)
+    dialog = [file for file in tables if _stem(file) in DIALOG]
+    for file in sorted(tables, key=lambda file: file in dialog):
+        if _stem(file) == PARTITION:
+            known.splits = _partition(read_table(file, tables[file], names, ("partition",)), names)
+        elif _stem(file) == ATTRIBUTES:
+            table = read_table(file, tables[file], names)
+            _require_matches(table.file, table.matched, table.example, names, known.notes)
+            values = np.where(np.isnan(table.values), np.nan, table.values > 0).astype(np.float32)
+            known.factors |= dict(zip(table.columns, values.T.copy(), strict=True))
             _label(known, "Smiling", SMILING)
         else:
-            _, values = _table(file, tables[file], files, DEGREES)
-            for degree, column in zip(DEGREES, values.T, strict=True):
+            table = read_table(file, tables[file], names, DEGREES)
+            graded |= table.matched
+            for degree, column in zip(DEGREES, table.values.T, strict=True):
                 before = known.factors.get(degree, np.full(len(names), np.nan, np.float32))
                 known.factors[degree] = np.where(np.isnan(column), before, column)
             _label(known, "smile_degree", SMILE_DEGREES)
+    if dialog:  # its parts for training, validation and test name a part of the images each
+        _require_matches(" and ".join(sorted(dialog)), graded, table.example, names, known.notes)
     return known
+
+
+def _stem(file: str) -> str:
+    return posixpath.splitext(posixpath.basename(file))[0]
+
+
+def _require_matches(
+    file: str, matched: NDArray[np.bool_], example: str, names: Sequence[str], notes: list[str]
+) -> None:
+    count, n = int(matched.sum()), len(names)
+    if count == 0:
+        raise DataError(
+            f"0 of {n} images are in the table {file}: it names {example!r}, the images {names[0]!r}; their "
+            "file names should be the same, or remove the table"
+        )
+    if count < n:
+        first = names[int(np.argmin(matched))]
+        notes.append(f"{n - count} of {n} images are not in the table {file}, the first {first}")
 
 
 def _label(known: Knowledge, factor: str, class_names: Sequence[str]) -> None:
     if factor in known.factors:
         values = known.factors[factor]
-        known.labels = np.where(np.isnan(values), UNKNOWN, np.nan_to_num(values)).astype(np.int64)
+        in_range = np.isin(values, range(len(class_names)))
+        known.labels = np.where(in_range, values, UNKNOWN).astype(np.int64)
         known.class_names = class_names
+        if wrong := int((~in_range & ~np.isnan(values)).sum()):
+            known.notes.append(f"{wrong} values of {factor} are none of {', '.join(class_names)}: no label")
 
 
-def _partition(file: str, text: str, files: Sequence[str]) -> NDArray[np.uint8]:
-    _, values = _table(file, text, files, ("partition",))
-    wrong = np.flatnonzero(~np.isin(values[:, 0], (0, 1, 2)))
+def _partition(table: Table, names: Sequence[str]) -> NDArray[np.uint8]:
+    wrong = np.flatnonzero(~np.isin(table.values[:, 0], (0, 1, 2)))
     if wrong.size:
         raise DataError(
-            f"{file} gives no split (0, 1 or 2) for {wrong.size} of {len(files)} images, the first "
-            f"{files[wrong[0]]}; complete the table, or remove it for splits by content"
+            f"{table.file} gives no split (0, 1 or 2) for {wrong.size} of {len(names)} images, the first "
+            f"{names[wrong[0]]}; complete the table, or remove it for splits by content"
         )
-    return values[:, 0].astype(np.uint8)
-
-
-def _table(file: str, text: str, files: Sequence[str], columns: Sequence[str] = ()):
-    """Return the column names and the values (N, columns), NaN where an image has no line.
-
-    The names are in the table's header where `columns` are not given.
-    """
-    rows = _rows(text)
-    if not columns:
-        # Before it may stand the number of lines.
-        columns = next((cells for cells in rows if len(cells) > 1 or not cells[0].isdigit()), [])
-        columns = columns[1:] if columns[:1] == ["image_id"] else columns  # a .csv names the first, too
-    place = {name: i for i, name in enumerate(dict.fromkeys(files))}
-    values = np.full((len(place), len(columns)), np.nan, np.float32)
-    for cells in rows:
-        row = place.get(cells[0])
-        if row is None:
-            continue  # a header, or an image that this part of the set lacks
-        try:
-            values[row] = np.array(cells[1:], np.float32).reshape(len(columns))
-        except ValueError as error:
-            raise DataError(
-                f"{file} can't be read at {' '.join(cells)[:40]!r}: after the file name it takes "
-                f"{len(columns)} number{'s' * (len(columns) > 1)}"
-            ) from error
-    return columns, values[[place[name] for name in files]]
-
-
-def _rows(text: str) -> Iterator[list[str]]:
-    for line in text.splitlines():
-        if cells := line.replace(",", " ").split():
-            yield cells
+    return table.values[:, 0].astype(np.uint8)

@@ -1,28 +1,22 @@
 """From the names in a folder or an archive to a data set: its images, and what is known of each."""
 
 import posixpath
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from trainables.data.formats.celeba import UNKNOWN, describe, is_table
+from trainables.data.decoding import SUFFIXES
+from trainables.data.formats.celeba import describe, is_table
 from trainables.data.formats.containers import Listing
+from trainables.data.formats.folders import place
 from trainables.data.formats.readers import Reader
+from trainables.data.formats.tables import text_of
 from trainables.data.store import SPLITS, DataError
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
+GROUPS = 8  # kinds of ignored files that are told one by one
 
 
 @dataclass(frozen=True)
@@ -31,7 +25,8 @@ class Source:
 
     `labels` int64 (N,), indices into `class_names` or `UNKNOWN`; `factors` float32 (N,) each, NaN where
     unknown; `splits` uint8 (N,), indices into `SPLITS`, or None where the source has none; `rejects`: names
-    and reasons of what was left out already. `channels`: 1 or 3, None where only the images tell.
+    and reasons of what was left out already; `notes`: sentences on what was ignored or not understood, with
+    counts. `channels`: 1 or 3, None where only the images tell.
     """
 
     name: str
@@ -42,6 +37,7 @@ class Source:
     factors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     splits: NDArray[np.uint8] | None = None
     rejects: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()
     channels: int | None = None
 
     def __len__(self) -> int:
@@ -49,84 +45,114 @@ class Source:
 
     def part(self, rows: NDArray[np.int64]) -> "Source":
         """Return the source of these images alone."""
-        return Source(
-            self.name,
-            self.reader.part(rows.tolist()),
-            [self.names[i] for i in rows],
-            self.labels[rows],
-            self.class_names,
-            {name: values[rows] for name, values in self.factors.items()},
-            None if self.splits is None else self.splits[rows],
-            self.rejects,
-            self.channels,
+        return replace(
+            self,
+            reader=self.reader.part(rows.tolist()),
+            names=[self.names[i] for i in rows],
+            labels=self.labels[rows],
+            factors={name: values[rows] for name, values in self.factors.items()},
+            splits=None if self.splits is None else self.splits[rows],
         )
 
 
 def arrange(name: str, listing: Listing, tables: Mapping[str, str] | None = None) -> Source:
-    """Recognise CelebA's layout, folders of splits and folders of classes; anything else is images alone.
+    """Recognize CelebA's tables, folders of splits and folders of classes; anything else is images alone.
 
     `tables`: texts of CelebA's tables, by file name, that lie beside an archive of its images.
 
     Raises DataError where there is no image file, or where CelebA's tables can't be read.
     """
-    suffixes = _image_suffixes()
-    rows = [i for i, n in enumerate(listing.names) if posixpath.splitext(n)[1].lower() in suffixes]
+    rows = [i for i, file in enumerate(listing.names) if is_image(file)]
     if not rows:
-        found = f"its {len(listing.names)} files have other endings" if listing.names else "it is empty"
-        raise DataError(f"{name} holds no images ({found}); images end in .jpg, .png, .webp and the like")
+        raise DataError(f"{name} holds no images ({_found(listing)}); images end in .jpg, .png, .webp or so")
     names = [listing.names[i] for i in rows]
-    reader = listing.reader.part(rows)
     tables = dict(tables or {}) | {
-        n: listing.reader.read(i).decode(errors="replace") for i, n in enumerate(listing.names) if is_table(n)
+        file: text_of(listing.reader.read(i)) for i, file in enumerate(listing.names) if is_table(file)
     }
+    others = ignored(file for file in listing.names if not (is_image(file) or file in tables))
+    if listing.hidden:
+        others.append(f"{listing.hidden} hidden files or folders were ignored")
+    reader = listing.reader.part(rows)
     if tables:
         known = describe(names, tables)
         return Source(
-            name, reader, names, known.labels, known.class_names, known.factors, known.splits, listing.rejects
+            name,
+            reader,
+            names,
+            known.labels,
+            known.class_names,
+            known.factors,
+            known.splits,
+            listing.rejects,
+            [*others, *known.notes],
         )
-    folders = _folders(names)
-    splits = None
-    if {folder[0] for folder in folders if folder} <= SPLIT_FOLDERS.keys() and all(folders):
-        parts = [SPLITS.index(SPLIT_FOLDERS[folder[0]]) for folder in folders]
-        if len(set(parts)) > 1:
-            splits, folders = np.array(parts, np.uint8), [folder[1:] for folder in folders]
-    class_names = sorted({folder[0] for folder in folders if folder})
-    if len(class_names) < 2 or not all(folders):
-        labels = np.full(len(names), UNKNOWN, np.int64)
-        return Source(name, reader, names, labels, splits=splits, rejects=listing.rejects)
-    number = {class_name: k for k, class_name in enumerate(class_names)}
-    labels = np.array([number[folder[0]] for folder in folders], np.int64)
-    return Source(name, reader, names, labels, class_names, splits=splits, rejects=listing.rejects)
+    placed = place(names)
+    source = Source(
+        name,
+        reader,
+        names,
+        placed.labels,
+        placed.class_names,
+        splits=placed.splits,
+        rejects=listing.rejects,
+        notes=[*others, *placed.notes],
+    )
+    if not placed.left_out:
+        return source
+    why = "it lies beside the folders that name the splits, and may belong to any"
+    rejects = [*listing.rejects, *((names[row], why) for row in placed.left_out)]
+    return replace(source.part(np.delete(np.arange(len(names)), placed.left_out)), rejects=rejects)
 
 
-def _folders(names: Sequence[str]) -> list[list[str]]:
-    """Return the folders each file lies in, without those that all share."""
-    folders = [n.split("/")[:-1] for n in names]
-    shared = len(posixpath.commonprefix(folders))
-    return [folder[shared:] for folder in folders]
+def is_image(name: str) -> bool:
+    """Tell by its ending whether a file is an image that is read."""
+    return posixpath.splitext(name)[1].lower() in SUFFIXES
 
 
-@cache
-def _image_suffixes() -> frozenset[str]:
-    Image.init()
-    readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    return frozenset(readable - {".pdf", ".mpg", ".mpeg", ".h5", ".hdf", ".bufr", ".grib"})
+def ignored(names: Iterable[str]) -> list[str]:
+    """Return a sentence for each kind of file that was ignored, by ending, the most frequent first."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        kinds[posixpath.splitext(name)[1].lower()].append(name)
+    by_count = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    notes = [
+        f"{_files(len(files))} {f'ending in {ending}' if ending else 'without an ending'} ignored, "
+        f"the first {files[0]}"
+        for ending, files in by_count[:GROUPS]
+    ]
+    if rest := sum(len(files) for _, files in by_count[GROUPS:]):
+        notes.append(f"{_files(rest)} with other endings ignored")
+    return notes
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'s' * (count > 1)}"
+
+
+def _found(listing: Listing) -> str:
+    if listing.names:
+        return f"its {len(listing.names)} files have other endings"
+    if listing.rejects:
+        first, why = listing.rejects[0]
+        return f"{_files(len(listing.rejects))} left out, the first {first}: {why}"
+    return f"it holds {listing.hidden} hidden files" if listing.hidden else "it is empty"
 
 
 def complete_splits(splits: NDArray[np.uint8] | None, identities: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Return a split for each image; where a source lacks a split, a tenth of its training images becomes it.
 
     An image's content hash decides, so that copies of an image share a split, and one keeps its split when
-    others join the set. In a set so small that a split would come out empty the lowest hashes are taken.
+    others join the set. In a set so small that a split would come out empty, the lowest hashes are taken.
     """
     n = len(identities)
     splits = np.zeros(n, np.uint8) if splits is None else splits.copy()
     for split, bounds in ((SPLITS.index("validation"), (0.8, 0.9)), (SPLITS.index("test"), (0.9, 1.0))):
-        if (splits == split).any():
+        hashes = np.unique(identities[splits == 0])
+        if (splits == split).any() or hashes.size < 2:
             continue
         share = identities / 2.0**64
         chosen = (splits == 0) & (bounds[0] <= share) & (share < bounds[1])
-        if not chosen.any() and (hashes := np.unique(identities[splits == 0])).size > 1:
+        if not chosen.any() or chosen[splits == 0].all():
             chosen = (splits == 0) & (identities == hashes[0])
         splits[chosen] = split
     return splits

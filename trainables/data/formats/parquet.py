@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from trainables.data.formats.celeba import UNKNOWN
-from trainables.data.formats.layout import SPLIT_FOLDERS, Source
+from trainables.data.formats.folders import split_of
+from trainables.data.formats.labels import as_labels
+from trainables.data.formats.layout import Source
 from trainables.data.formats.readers import ParquetReader
-from trainables.data.store import SPLITS, DataError
+from trainables.data.store import SPLITS, DataError, first_line
 
 LABELS = ("label", "labels", "fine_label", "class")
 
@@ -27,8 +28,8 @@ def open_parquet(name: str, paths: Sequence[Path]) -> Source:
     paths = sorted(paths)
     try:
         files = [pq.ParquetFile(path) for path in paths]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{name} can't be read as Parquet ({str(error).splitlines()[0]})") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{name} can't be read as Parquet ({first_line(error)})") from error
     schema = files[0].schema_arrow
     for path, file in zip(paths, files, strict=True):
         if not file.schema_arrow.equals(schema):
@@ -54,16 +55,33 @@ def open_parquet(name: str, paths: Sequence[Path]) -> Source:
         or pa.types.is_boolean(field.type)
     }
     label = next((column for column in LABELS if column in columns), None)
-    values = columns.pop(label) if label else np.full(len(places), np.nan, np.float32)
+    values = columns.pop(label) if label else np.full(len(places), np.nan)
+    known = as_labels(values, _class_names(schema, label))
+    unused = [name for name in schema.names if name not in (image, label, *columns)]
     return Source(
         name,
         ParquetReader(paths, image, np.array(places, np.int64).reshape(-1, 3)),
         [f"{path.name} row {row}" for path, count in zip(paths, counts, strict=True) for row in range(count)],
-        np.where(np.isnan(values), UNKNOWN, np.nan_to_num(values)).astype(np.int64),
-        _class_names(schema, label),
-        columns,
+        known.values,
+        known.class_names,
+        {name: values.astype(np.float32) for name, values in columns.items()},
         _splits(paths, counts),
+        notes=[*known.notes, *(f"the column {name} holds no numbers: ignored" for name in unused)],
     )
+
+
+def parquet_files(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the Parquet files among those of a folder, sorted."""
+    return sorted(folder / name for name in names if name.endswith(".parquet"))
+
+
+def holds_images(path: Path) -> bool:
+    """Tell whether a Parquet file has a column of encoded images: a table about images beside it has none."""
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError, ValueError):
+        return True  # `open_parquet` says what is wrong with it
+    return any(_holds_images(field.type) for field in schema)
 
 
 def _holds_images(kind: pa.DataType) -> bool:
@@ -72,21 +90,23 @@ def _holds_images(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _numbers(file: pq.ParquetFile, column: str) -> NDArray[np.float32]:
-    values = file.read([column]).column(column).cast(pa.float32(), safe=False)
-    return values.to_numpy().astype(np.float32)  # absent values are NaN
+def _numbers(file: pq.ParquetFile, column: str) -> NDArray[np.float64]:
+    values = file.read([column]).column(column).cast(pa.float64(), safe=False)
+    return values.to_numpy().astype(np.float64)  # absent values are NaN
 
 
 def _class_names(schema: pa.Schema, label: str | None) -> list[str]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return list(features[label]["names"])
+        return [str(name) for name in features[label]["names"]]
     except (KeyError, TypeError, ValueError):
         return []
 
 
 def _splits(paths: Sequence[Path], counts: Sequence[int]) -> NDArray[np.uint8] | None:
-    names = [SPLIT_FOLDERS.get(path.name.split("-")[0].split(".")[0]) for path in paths]
-    if None in names or len(set(names)) == 1:
+    # A file is named after its split, as in train-00000-of-00002.parquet, or its folder is.
+    names = [split_of(path.stem) or split_of(path.parent.name) for path in paths]
+    known = [SPLITS.index(name) for name in names if name is not None]
+    if len(known) < len(names) or len(set(known)) == 1:
         return None
-    return np.repeat([SPLITS.index(name) for name in names], counts).astype(np.uint8)
+    return np.repeat(known, counts).astype(np.uint8)

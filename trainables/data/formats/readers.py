@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from trainables.data.synthetic import faces
 
+MAX_BYTES = 256_000_000  # an encoded image of more bytes is taken for something else
+
 
 class Reader(Protocol):
     """A source's images, each read on its own."""
@@ -29,6 +31,16 @@ class Reader(Protocol):
 
     def part(self, rows: Sequence[int]) -> "Reader":
         """Return a reader of these images."""
+
+
+class BytesReader(Reader, Protocol):
+    """A reader of files, whatever they hold."""
+
+    def read(self, i: int) -> bytes:
+        """Return file i; raises what its storage raises."""
+
+    def part(self, rows: Sequence[int]) -> "BytesReader":
+        """Return a reader of these files."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,7 @@ class FileReader:
     def read(self, i: int) -> bytes:
         """Return the file's bytes."""
         with open(f"{self.root}/{self.names[i]}", "rb", buffering=0) as file:
+            require_size(os.fstat(file.fileno()).st_size)
             return file.read()
 
     def part(self, rows: Sequence[int]) -> "FileReader":
@@ -65,6 +78,7 @@ class TarReader:
 
     def read(self, i: int) -> bytes:
         """Return the member's bytes."""
+        require_size(int(self.sizes[i]))
         data = os.pread(_descriptor(self.path), int(self.sizes[i]), int(self.offsets[i]))
         if len(data) < self.sizes[i]:
             raise tarfile.ReadError(f"the archive ends within this member, after {len(data)} bytes")
@@ -88,7 +102,9 @@ class ZipReader:
 
     def read(self, i: int) -> bytes:
         """Return the member's bytes, whose checksum zipfile compares."""
-        return _zip(self.path).read(self.names[i])
+        archive = _zip(self.path)
+        require_size(archive.getinfo(self.names[i]).file_size)  # zipfile inflates no more than that
+        return archive.read(self.names[i])
 
     def part(self, rows: Sequence[int]) -> "ZipReader":
         """Return a reader of these members."""
@@ -116,6 +132,7 @@ class ParquetReader:
         value = value.get("bytes") if isinstance(value, dict) else value
         if value is None:
             raise ValueError("the cell holds no bytes")
+        require_size(len(value))
         return value
 
     def part(self, rows: Sequence[int]) -> "ParquetReader":
@@ -161,6 +178,12 @@ class FacesReader:
     def part(self, rows: Sequence[int]) -> "FacesReader":
         """Return a reader of these faces."""
         return replace(self, rows=[self.rows[i] for i in rows])
+
+
+def require_size(size: int) -> None:
+    """Raise ValueError where an encoded image is of more than `MAX_BYTES` bytes."""
+    if size > MAX_BYTES:
+        raise ValueError(f"{size / 1e6:.0f} MB, more than the {MAX_BYTES // 10**6} MB an image may take")
 
 
 # A decoding process meets the same file chunk after chunk: what it opened for the last one, it keeps.

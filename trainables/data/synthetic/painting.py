@@ -1,31 +1,33 @@
 """Anti-aliased painting of signed distances on a batch of pictures, element-wise in float32.
 
-Shapes: a plane is (n, h, w); a parameter of the pictures is a column (n, 1, 1); a colour is (3, n, 1, 1).
+Shapes: a plane is (n, h, w); a parameter of the pictures is a column (n, 1, 1); a color is (3, n, 1, 1).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[np.float32]
-Colour = NDArray[np.float32] | tuple[float, float, float]
+Plane = NDArray[np.floating[Any]]
+Value = Plane | np.floating[Any] | float
+Color = Plane | tuple[float, float, float]
 Window = tuple[slice, slice, slice]
 EVERYWHERE: Window = (slice(None), slice(None), slice(None))
 
 
 class Canvas:
-    """A batch of pictures being painted, back to front; colours in [0, 1]."""
+    """A batch of pictures being painted, back to front; colors in [0, 1]."""
 
     def __init__(self, n: int, size: int):
         self.rgb = np.zeros((3, n, size, size), np.float32)
-        self.centres = pixel_centres(size)
+        self.centers = pixel_centers(size)
 
-    def paint(self, window: Window, cover: Plane, colour: Colour, shade: Plane | None = None) -> None:
-        """Mix in a colour, times `shade`, by the share `cover` of each pixel of the window."""
+    def paint(self, window: Window, cover: Plane, color: Color, shade: Plane | None = None) -> None:
+        """Mix in a color, times `shade`, by the share `cover` of each pixel of the window."""
         paint = cover if shade is None else cover * shade
         rest = 1 - cover
-        for plane, value in zip(self.rgb, colour, strict=True):
+        for plane, value in zip(self.rgb, color, strict=True):
             part = plane[window]
             part *= rest
             part += paint * np.float32(value)
@@ -47,8 +49,8 @@ class Frame:
         # float64, then rounded: the last bit of a float32 cosine may depend on its place in the array.
         self.cos = np.cos(angle.astype(np.float64)).astype(np.float32)
         self.sin = np.sin(angle.astype(np.float64)).astype(np.float32)
-        centres = pixel_centres(size)
-        dx, dy = (centres - x) / unit, (centres[:, None] - y) / unit
+        centers = pixel_centers(size)
+        dx, dy = (centers - x) / unit, (centers[:, None] - y) / unit
         self.u = dx * self.cos + dy * self.sin
         self.v = dy * self.cos - dx * self.sin
         self.pixels = unit * np.float32(size / 2)
@@ -67,17 +69,18 @@ class Frame:
         return slice(first, last)
 
 
-def pixel_centres(size: int) -> NDArray[np.float32]:
-    """Return the pixels' centres along an axis of [-1, 1], (size,)."""
+def pixel_centers(size: int) -> NDArray[np.float32]:
+    """Return the pixels' centers along an axis of [-1, 1], (size,)."""
     return (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - 1
 
 
 def cover(distance: Plane) -> Plane:
     """Return the share of a pixel that lies inside, from the signed distance (in pixels, negative inside)."""
-    return np.minimum(np.maximum(np.float32(0.5) - distance, 0), 1)
+    share: Plane = np.minimum(np.maximum(np.float32(0.5) - distance, 0), 1)
+    return share
 
 
-def band(distance: Plane, half_width: Plane) -> Plane:
+def band(distance: Plane, half_width: Value) -> Plane:
     """Return the share of a pixel that a line covers, exact for lines thinner than a pixel, too."""
     return cover(distance - half_width) - cover(distance + half_width)
 
@@ -88,7 +91,7 @@ def smooth(x: Plane) -> Plane:
     return x * x * (3 - 2 * x)
 
 
-def ellipse(u: Plane, v: Plane, a: Plane, b: Plane) -> Plane:
+def ellipse(u: Plane, v: Plane, a: Value, b: Value) -> Plane:
     """Return the distance to an ellipse of half-axes a, b, to first order, in units."""
     p, q = u / a, v / b
     k = p * p + q * q
@@ -96,18 +99,18 @@ def ellipse(u: Plane, v: Plane, a: Plane, b: Plane) -> Plane:
     return (k - 1) / (2 * np.sqrt(slope) + np.float32(1e-3))
 
 
-def ramp(palette: Sequence[tuple[int, int, int]], position: Plane) -> NDArray[np.float32]:
-    """Return the colours at `position` in [0, 1] along a palette, (3, *position.shape)."""
+def ramp(palette: Sequence[tuple[int, int, int]], position: Plane) -> Plane:
+    """Return the colors at `position` in [0, 1] along a palette, (3, *position.shape)."""
     knots = np.linspace(0, 1, len(palette))
     channels = np.asarray(palette, np.float64).T / 255
     return np.stack([np.interp(position, knots, channel) for channel in channels]).astype(np.float32)
 
 
-def hue(position: Plane, saturation: Plane, lightness: Plane) -> NDArray[np.float32]:
-    """Return colours of a hue circle, position in [0, 1], at a saturation and a lightness in [0, 1]."""
+def hue(position: Plane, saturation: Value, lightness: Plane) -> Plane:
+    """Return colors of a hue circle, position in [0, 1], at a saturation and a lightness in [0, 1]."""
     circle = ((228, 74, 70), (232, 170, 60), (120, 190, 84), (60, 180, 184), (72, 112, 214), (178, 88, 200))
     pure = ramp((*circle, circle[0]), position)
-    grey = np.float32(0.55)
-    colour = grey + saturation * (pure - grey)
-    dark, light = colour * (2 * lightness), 1 - (1 - colour) * (2 - 2 * lightness)
+    gray = np.float32(0.55)
+    color = gray + saturation * (pure - gray)
+    dark, light = color * (2 * lightness), 1 - (1 - color) * (2 - 2 * lightness)
     return np.where(lightness < 0.5, dark, light).astype(np.float32)

@@ -9,10 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.data.synthetic.appearance import BEARDS, GLASSES, HAIR, HAIR_STYLES, IRIS, LIPS, SKIN
 from trainables.data.synthetic.painting import (
     EVERYWHERE,
     Canvas,
     Frame,
+    Plane,
+    Window,
     band,
     cover,
     ellipse,
@@ -21,46 +24,7 @@ from trainables.data.synthetic.painting import (
     smooth,
 )
 
-SKIN = ((255, 224, 202), (244, 204, 172), (228, 178, 138), (194, 136, 96), (142, 92, 62), (96, 62, 46))
-HAIR = (
-    (30, 25, 26),
-    (60, 41, 31),
-    (98, 62, 38),
-    (142, 72, 42),
-    (186, 138, 80),
-    (230, 198, 138),
-    (178, 176, 176),
-)
-IRIS = ((70, 42, 24), (112, 78, 42), (78, 112, 74), (70, 118, 170), (128, 142, 154))
-LIPS = ((188, 104, 92), (196, 84, 84), (182, 52, 66))
-
-# Rows: the classes of a factor. Hair: volume outside the skull · how far down it reaches · height of the
-# hairline · its slant · its drop with u² · with u⁶ · curls · cover.
-HAIR_STYLES = np.array(
-    [
-        (0.00, 0.30, -0.62, 0.00, 0.35, 0.60, 0.00, 0.40),
-        (0.09, 0.36, -0.55, 0.10, 0.30, 1.60, 0.02, 1.00),
-        (0.15, 0.50, -0.62, 0.42, 0.45, 1.60, 0.01, 1.00),
-        (0.17, 1.90, -0.86, 0.06, 1.30, 2.20, 0.02, 1.00),
-        (0.32, 0.95, -0.52, 0.00, 0.20, 3.00, 0.07, 1.00),
-        (0.17, 1.10, -0.40, 0.05, 0.05, 7.00, 0.01, 1.00),
-    ],
-    np.float32,
-)
-# Half-width and half-height of a lens · how square it is · how dark · the frame's half-thickness.
-GLASSES = np.array(
-    [
-        (0.20, 0.20, 0.0, 0.00, 0.000),
-        (0.25, 0.23, 0.0, 0.08, 0.022),
-        (0.27, 0.18, 0.9, 0.08, 0.032),
-        (0.30, 0.21, 0.5, 0.90, 0.030),
-    ],
-    np.float32,
-)
-BEARDS = np.array([(0, 0), (0.28, 0.28), (0, 0.9), (0.9, 0.9)], np.float32)  # on the jaw · on the lip
-
-
-FRAMES, MOUTH, PUPIL = (0.15, 0.13, 0.14), (0.30, 0.09, 0.10), (0.05, 0.04, 0.05)  # colours, in [0, 1]
+FRAMES, MOUTH, PUPIL = (0.15, 0.13, 0.14), (0.30, 0.09, 0.10), (0.05, 0.04, 0.05)  # colors, in [0, 1]
 WHITE, EYE_WHITE, TEETH = (1.0, 1.0, 1.0), (0.93, 0.92, 0.90), (0.95, 0.94, 0.90)
 
 
@@ -103,14 +67,14 @@ class Portrait:
         self.light_u, self.light_v = self.light_u.astype(np.float32), self.light_v.astype(np.float32)
         self.style = HAIR_STYLES[factors["hair_style"].astype(int)].T[:, :, None, None]
 
-    def _face(self, u: tuple[float, float], v: tuple[float, float]):
+    def _face(self, u: tuple[float, float], v: tuple[float, float]) -> tuple[Window, Plane, Plane, Plane]:
         """Return a window, its planes u (0 in the middle of the face) and v, and the pixels a unit."""
         window = self.head.window((u[0] - 0.15, u[1] + 0.15), v)
         return window, self.head.u[window] - self.turn, self.head.v[window], self.head.pixels
 
     def background(self) -> None:
-        """Two tones of a colour across the picture, and a soft light."""
-        f, x = self.f, self.canvas.centres
+        """Two tones of a color across the picture, and a soft light."""
+        f, x = self.f, self.canvas.centers
         y = x[:, None]
         angle = f.background_angle.astype(np.float64)
         cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
@@ -205,13 +169,13 @@ class Portrait:
         upper = top - 0.055 * within * (1 + 0.5 * q)
         lower = bottom + (0.085 - 0.02 * t) * within
         lips = cover(np.maximum(upper - v, v - lower) * pixels) * cover((np.abs(u) - half) * pixels)
-        colour = (
+        color = (
             0.45 * ramp(LIPS, self.f.lips)
             + 0.55 * self.skin * np.asarray([0.86, 0.56, 0.54])[:, None, None, None]
         )
-        colour = colour.astype(np.float32)
+        color = color.astype(np.float32)
         gleam = 0.92 + 0.22 * smooth(1 - np.abs(v - 0.5 * (bottom + lower)) / 0.04)
-        self.canvas.paint(window, lips, colour, gleam)
+        self.canvas.paint(window, lips, color, gleam)
         shadow = smooth(1 - np.abs(v - lower - 0.05) / 0.05) * smooth((0.2 - np.abs(u)) / 0.1)
         self.canvas.paint(window, 0.25 * shadow, self.skin * 0.6)
         inside = cover((np.maximum(top - v, v - bottom) - 0.012) * pixels) * cover(

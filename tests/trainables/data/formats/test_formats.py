@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.fixtures.files import REAL, celeba, encoded, pack_zip, picture, write
+from tests.fixtures.files import celeba, encoded, pack_zip, picture, write
+from tests.fixtures.real_data import REAL
 from trainables.data import download
 from trainables.data.decoding import CROPS
 from trainables.data.sources import load

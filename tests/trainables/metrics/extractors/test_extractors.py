@@ -35,7 +35,7 @@ def empty_hub(tmp_path, monkeypatch):
 
 def with_random_batch_norm(network, seed=0):
     """He weights, and batch norms that folding must not get wrong."""
-    networks.he_initialise(network, seed)
+    networks.he_initialize(network, seed)
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -1,0 +1,41 @@
+"""Settings out of range, and sets that nothing can be learned from, are refused before anything begins."""
+
+import pytest
+
+from tests.fixtures.files import encoded, picture, write
+from trainables.data.store import DataError
+from trainables.evaluation.inputs import TrainingConfig, load_store
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"batch_size": 1}, "batch_size is 1; choose a whole number from 2 to 1000000: batch norm has no"),
+        ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"batch_size": True}, "batch_size is True"),
+        ({"evaluation_samples": 10**15}, "evaluation_samples is 1000000000000000"),
+        ({"evaluation_samples": 1}, "evaluation_samples is 1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**70}, "seed is 1180591620717411303424"),
+        ({"seed": float("nan")}, "seed is nan"),
+    ],
+    ids=str,
+)
+def test_numbers_out_of_range(wrong, words):
+    with pytest.raises(DataError, match=words):
+        TrainingConfig(**wrong)
+
+
+def test_a_set_of_equal_images_is_refused(tmp_path):
+    """Copies share a split, so nothing is left to hold out; each trial would divide by zero."""
+    write(tmp_path / "set", {f"{i:02}.png": encoded(picture(1)) for i in range(64)})
+    training = TrainingConfig(dataset=str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(DataError, match=r"none of the 64 images of set is in the split 'validation'"):
+        load_store(training, 16, 3)
+
+
+def test_two_pictures_are_enough(tmp_path):
+    write(tmp_path / "set", {f"{i:02}.png": encoded(picture(i % 2)) for i in range(8)})
+    training = TrainingConfig(dataset=str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
+    store = load_store(training, 16, 3)
+    assert {len(store.split(name)) for name in ("train", "validation")} == {4}
