@@ -172,7 +172,7 @@ def prepare(config: HappyPeopleConfig, console: Console) -> tuple[dict[str, Any]
     """
     import torch
 
-    from searchers.sweep.prepare import absolute
+    from searchers.sweep.prepare import absolute, located
     from trainables.latent.problem import held_out_references, load_images, training_rows
     from trainables.latent.scorer import SmileScorer, load_scorer
     from trainables.latent.settings import parse_config
@@ -182,10 +182,9 @@ def prepare(config: HappyPeopleConfig, console: Console) -> tuple[dict[str, Any]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     extractor = load_extractor(config.features, weights=weights and Path(weights), device=device)
     console.print(extractor.reason, highlight=False)
-    is_path = Path(config.dataset).expanduser().exists()
     settings = {
         **SETTINGS[config.preset],
-        "dataset": absolute(config.dataset) if is_path else config.dataset,
+        "dataset": located(config.dataset),
         "dataset_limit": config.dataset_limit,
         "data_root": absolute(config.data_root),
         "crop": config.crop,

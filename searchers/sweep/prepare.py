@@ -24,6 +24,15 @@ class Prepared:
     """hashes of the data and of the features' extractor, number of reference images"""
 
 
+def located(dataset: str) -> str:
+    """Return a data set as trials on any machine name it: a path is absolute, a name stays as it is.
+
+    An empty name stays empty, although as a path it would be the working folder.
+    """
+    path = Path(dataset).expanduser()
+    return str(path.resolve()) if dataset.strip() and path.exists() else dataset
+
+
 def absolute(path: str | None) -> str | None:
     """Return a path as trials on any machine name it: absolute, with the home folder written out."""
     return path and str(Path(path).expanduser().resolve())
@@ -37,11 +46,10 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
     weights = absolute(config.inception_weights)
     extractor = None
     if config.features != "none":
-        extractor = load_extractor(config.features, weights=weights and Path(weights))
+        extractor = load_extractor(config.features, weights=Path(weights) if weights else None)
         console.print(extractor.reason, highlight=False)
-    is_path = Path(config.dataset).expanduser().exists()
     training = TrainingConfig(
-        dataset=absolute(config.dataset) if is_path else config.dataset,
+        dataset=located(config.dataset),
         dataset_limit=config.dataset_limit,
         data_root=absolute(config.data_root),
         batch_size=config.batch_size,
@@ -57,7 +65,9 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
     Batches(store, "train", config.batch_size)  # too few images fail here once, not in every trial
     size = f"{config.image_size}×{config.image_size}"
     console.print(f"Data: {store.manifest['name']}, {len(store)} images, {size}")
-    provenance = {"data_hash": store.content_hash}
+    for note in store.notes:
+        console.print(f"Data: {note}", highlight=False, markup=False)
+    provenance: dict[str, Any] = {"data_hash": store.content_hash}
     if extractor:
         reference = load_reference(store, extractor)
         provenance |= {"features": str(extractor.identity), "reference_images": reference.n}

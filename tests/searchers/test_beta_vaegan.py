@@ -169,6 +169,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, cache):
     [
         (["--epochs", "0"], "--epochs is 0; it must be from 1 to"),
         (["--image-size", "30"], "--image-size is 30; it must be a multiple of 8"),
+        (["--dataset", ""], "--dataset is ''; it must be left out or not empty"),
         (["--preset", "fast"], "'quick', 'report'"),
         (["--epocs", "3"], "--epochs"),
         (["--name", "a/b"], "it must be a plain name"),
