@@ -10,6 +10,7 @@ import pytest
 
 from tests.fixtures.files import encoded, picture, write
 from trainables.data.__main__ import main
+from trainables.data.catalogue import fingerprint
 from trainables.data.sources import load
 from trainables.data.store import DataError
 
@@ -96,3 +97,13 @@ def test_an_empty_name_is_no_data_set(tmp_path, monkeypatch, name):
     monkeypatch.chdir(write(tmp_path / "set", flat(0)))
     with pytest.raises(DataError, match=f"the data set is named '{name}'; choose faces"):
         load(name, image_size=16, cache_dir=tmp_path / "cache")
+
+
+def test_equal_times_do_not_make_two_folders_one(tmp_path):
+    """Files that are written in one tick of the clock have one time of change; so have links to one file."""
+    first, second = tmp_path / "one" / "train", tmp_path / "two" / "train"
+    write(first, {"0.png": encoded(picture(0))})
+    second.mkdir(parents=True)
+    os.link(first / "0.png", second / "0.png")
+    assert fingerprint(first) == fingerprint(first)
+    assert fingerprint(first) != fingerprint(second)
