@@ -141,10 +141,19 @@ def test_after_loading_the_configurations_options_stand(name):
         loaded, theirs = optimizer.state_dict(), donor.optimizers[key].state_dict()
         assert loaded["param_groups"] == configured[key] != theirs["param_groups"]
         assert_same_moments(loaded["state"], theirs["state"])
-    rates = [group["lr"] for optimizer in mutated.optimizers.values() for group in optimizer.param_groups]
+    rates = learning_rates(mutated)
     train(mutated, [2])
-    if "decay_steps" not in names:  # a schedule goes on from the mutated rate
-        assert rates == [g["lr"] for optimizer in mutated.optimizers.values() for g in optimizer.param_groups]
+    if model_class.needs_progress:  # the schedule's share of the mutated rate is its share of the donor's
+        share = MUTATED["learning_rate"] / donor.config.learning_rate
+        assert learning_rates(mutated) == pytest.approx(
+            [share * r for r in learning_rates(train(donor, [2]))]
+        )
+    elif "decay_steps" not in names:  # a schedule goes on from the mutated rate
+        assert learning_rates(mutated) == rates
+
+
+def learning_rates(model):
+    return [group["lr"] for optimizer in model.optimizers.values() for group in optimizer.param_groups]
 
 
 def assert_same_moments(loaded, saved):
