@@ -13,7 +13,6 @@ import math
 import re
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 from rich.console import Console
 
 from analysis.charts.style import STATUS, axis_label, label
@@ -32,18 +30,16 @@ from analysis.figures import FiguresConfig, chart_functions
 from analysis.judgement import comparable
 from analysis.judgement.seeds import ranking_over_seeds, seeds_of
 from analysis.judgement.verdict import front, ranking_of, verdict_of, verdict_over_seeds
+from analysis.record.images import images_of
 from analysis.record.store import AnalysisError, connect
 from analysis.record.sweeps import Sweep
 from analysis.record.tables import Tables, load
-from searchers.record.schema import COMMAND_TAG, IMAGES_FOLDER, MODEL_TAG
+from searchers.record.schema import COMMAND_TAG, MODEL_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROGRAM = "python -m analysis.report"
-IMAGE_BYTES = 9_000_000  # of all trials' images together; base64 adds a third
-# MLflow's own name of an image: key, "step", epoch, "timestamp", …; its separator depends on the version.
-IMAGE_NAME = re.compile(r"(?P<key>.+?)[+%]step[+%](?P<epoch>\d+)[+%].*\.png")
 CAPTIONS = {
     "posterior": "What the searcher believed at the end: mean ± 2σ, and where it would look next.",
     "importance": "How much of the score's variance each setting explains (fANOVA).",
@@ -214,45 +210,6 @@ def standing_of(row: Mapping[str, Any]) -> str:
     if not row or row["ranked"]:
         return ""
     return f"number {int(row['place'])} of {int(row['peers'])} at epoch {int(row['epoch'])}"
-
-
-def images_of(
-    client: "MlflowClient", tables: Tables, best_first: list[int]
-) -> dict[int, dict[str, dict[int, str]]]:
-    """Return images by trial, key and epoch as data URIs: every trial's last, then the best ones' earlier.
-
-    WebP, until IMAGE_BYTES are spent.
-    """
-    run_ids = dict(zip(tables.trials["number"], tables.trials["run_id"], strict=True))
-    order = best_first + [n for n in run_ids if n not in best_first]
-    wanted: list[tuple[bool, int, int, str, str]] = []
-    for rank, n in enumerate(order):
-        found = [file.path for file in client.list_artifacts(run_ids[n], IMAGES_FOLDER)]
-        names = [(match, path) for path in found if (match := IMAGE_NAME.fullmatch(Path(path).name))]
-        last = max((int(match["epoch"]) for match, _ in names), default=0)
-        for match, path in names:
-            earlier = int(match["epoch"]) < last
-            wanted.append((earlier, rank, -int(match["epoch"]), match["key"], path))
-    images: dict[int, dict[str, dict[int, str]]] = {}
-    left = IMAGE_BYTES
-    with tempfile.TemporaryDirectory() as folder:
-        for _, rank, epoch, key, path in sorted(wanted):
-            local = client.download_artifacts(run_ids[order[rank]], path, folder)
-            uri, size = webp(Path(local))
-            left -= size
-            if left < 0:
-                break
-            images.setdefault(order[rank], {}).setdefault(key, {})[-epoch] = uri
-    return images
-
-
-def webp(path: Path) -> tuple[str, int]:
-    """Return an image as a data URI, and how many bytes it has."""
-    file = io.BytesIO()
-    with Image.open(path) as image:
-        image.save(file, "WEBP", quality=82, method=4)
-    encoded = base64.b64encode(file.getvalue()).decode()
-    return f"data:image/webp;base64,{encoded}", len(file.getvalue())
 
 
 def figures_of(client: "MlflowClient", tables: Tables) -> Iterator[dict[str, str]]:

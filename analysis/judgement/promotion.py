@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 
@@ -57,18 +58,7 @@ def promote(
         raise AnalysisError(
             f"Trial {winner} of {sweep.name!r} is not promoted: {', and '.join(against)}; --anyway does it."
         )
-    provenance = comparable.provenance(tables.trials, sweep.metric).loc[tables.trials["number"] == winner]
-    about = {
-        "sweep": sweep.name,
-        "sweep_id": sweep.sweep_id,
-        "trial": str(winner),
-        "metric": sweep.metric,
-        "value": repr(float(trial[f"metrics.{sweep.metric}"])),
-        "std": repr(float(trial.get(f"metrics.{sweep.metric}_std", np.nan))),
-        **provenance.iloc[0].to_dict(),
-    }
-    if against:
-        about["objections"] = "; ".join(against)
+    about = description_of(tables, trial, against)
     with tempfile.TemporaryDirectory() as temporary:
         weights = download_weights(client, tables, winner, Path(temporary))
         save_pyfunc(weights, Path(temporary) / PYFUNC_FOLDER, about)
@@ -88,6 +78,22 @@ def promote(
         soft_wrap=True,
     )
     return version
+
+
+def description_of(tables: Tables, trial: pd.Series, against: list[str]) -> dict[str, str]:
+    """Return what a version says of itself: where it is from, its score, and what spoke against it."""
+    sweep, n = tables.sweep, trial["number"]
+    provenance = comparable.provenance(tables.trials, sweep.metric).loc[tables.trials["number"] == n]
+    about = {
+        "sweep": sweep.name,
+        "sweep_id": sweep.sweep_id,
+        "trial": str(n),
+        "metric": sweep.metric,
+        "value": repr(float(trial[f"metrics.{sweep.metric}"])),
+        "std": repr(float(trial.get(f"metrics.{sweep.metric}_std", np.nan))),
+        **provenance.iloc[0].to_dict(),
+    }
+    return about | {"objections": "; ".join(against)} if against else about
 
 
 def _create_model(client: "MlflowClient", name: str) -> bool:

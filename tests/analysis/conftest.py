@@ -96,7 +96,7 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def artefacts():
+def artifacts():
     """The folder for screenshots; git ignores it."""
     folder = Path(__file__).parents[1] / "artefacts"
     folder.mkdir(exist_ok=True)

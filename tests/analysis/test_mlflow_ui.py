@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def page(browser, server, client, artefacts):
+def page(browser, server, client, artifacts):
     """Opens a page of the experiment, waits until words are on it, and keeps a picture."""
     experiment = load(client, "one").sweep.experiment_id
 
@@ -31,7 +31,7 @@ def page(browser, server, client, artefacts):
             if all(word in text for word in words):
                 break
             time.sleep(1)
-        browser.save_screenshot(str(artefacts / f"mlflow_{name}.png"))
+        browser.save_screenshot(str(artifacts / f"mlflow_{name}.png"))
         assert all(word in text for word in words), text
         return text
 
@@ -62,7 +62,7 @@ def test_the_sweeps_run_says_what_it_is_and_lists_its_trials(page, client):
     page(f"runs/{run_id}", "made up for a test", "one-012", "Child runs", name="sweep")
 
 
-def test_a_trials_images_are_on_its_page(page, browser, client, artefacts):
+def test_a_trials_images_are_on_its_page(page, browser, client, artifacts):
     trials = load(client, "one").trials
     page(f"runs/{trials['run_id'][1]}/model-metrics", "loss (4)", name="trial")
     for _ in range(PATIENCE):
@@ -71,5 +71,5 @@ def test_a_trials_images_are_on_its_page(page, browser, client, artefacts):
         if any(width >= 100 for width in widths):
             break
         time.sleep(1)
-    browser.save_screenshot(str(artefacts / "mlflow_images.png"))
+    browser.save_screenshot(str(artifacts / "mlflow_images.png"))
     assert any(width >= 100 for width in widths), widths

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from analysis import figures, report
+from analysis.record import images
 from analysis.record.sweeps import find
 from analysis.record.tables import load
 from tests.fixtures.recorded import METRIC, Imagined, record
@@ -76,10 +77,10 @@ def test_a_value_cannot_end_the_data(client, monkeypatch):
 
 
 def test_the_images_stay_within_their_budget(client, monkeypatch):
-    monkeypatch.setattr(report, "IMAGE_BYTES", 20_000)
-    images = report.images_of(client, load(client, "one"), [3, 1])
-    shown = [(n, epoch) for n, keys in images.items() for epochs in keys.values() for epoch in epochs]
-    assert 0 < sum(len(uri) for k in images.values() for e in k.values() for uri in e.values()) < 28_000
+    monkeypatch.setattr(images, "IMAGE_BYTES", 20_000)
+    found = images.images_of(client, load(client, "one"), [3, 1])
+    shown = [(n, epoch) for n, keys in found.items() for epochs in keys.values() for epoch in epochs]
+    assert 0 < sum(len(uri) for k in found.values() for e in k.values() for uri in e.values()) < 28_000
     assert shown[0][0] == 3  # the best first
 
 
@@ -93,7 +94,7 @@ def test_a_sweep_without_images_or_scores(client, tmp_path, capsys):
     assert all(trial["images"] == {} for trial in embedded(path)["trials"])
 
 
-def test_a_person_selects_trials_and_sees_their_images_side_by_side(browser, page, artefacts):
+def test_a_person_selects_trials_and_sees_their_images_side_by_side(browser, page, artifacts):
     browser.get("about:blank")
     browser.get_log("browser")  # of another test's page
     begin = time.perf_counter()
@@ -113,7 +114,7 @@ def test_a_person_selects_trials_and_sees_their_images_side_by_side(browser, pag
     script = "arguments[0].value = 0; arguments[0].dispatchEvent(new Event('input'))"
     browser.execute_script(script, slider)
     assert shown.get_attribute("src") == data["trials"][other - 1]["images"]["samples"]["1"]
-    browser.save_screenshot(str(artefacts / "report.png"))
+    browser.save_screenshot(str(artifacts / "report.png"))
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 

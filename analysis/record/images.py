@@ -1,0 +1,59 @@
+"""The images that trials have recorded, as a page of HTML holds them."""
+
+import base64
+import io
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from analysis.record.tables import Tables
+from searchers.record.schema import IMAGES_FOLDER
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+IMAGE_BYTES = 9_000_000  # of all trials' images together; base64 adds a third
+# MLflow's own name of an image: key, "step", epoch, "timestamp", …; its separator depends on the version.
+IMAGE_NAME = re.compile(r"(?P<key>.+?)[+%]step[+%](?P<epoch>\d+)[+%].*\.png")
+
+
+def images_of(
+    client: "MlflowClient", tables: Tables, best_first: list[int]
+) -> dict[int, dict[str, dict[int, str]]]:
+    """Return images by trial, key and epoch as data URIs: every trial's last, then the best ones' earlier.
+
+    WebP, until IMAGE_BYTES are spent.
+    """
+    run_ids = dict(zip(tables.trials["number"], tables.trials["run_id"], strict=True))
+    order = best_first + [n for n in run_ids if n not in best_first]
+    wanted: list[tuple[bool, int, int, str, str]] = []
+    for rank, n in enumerate(order):
+        found = [file.path for file in client.list_artifacts(run_ids[n], IMAGES_FOLDER)]
+        names = [(match, path) for path in found if (match := IMAGE_NAME.fullmatch(Path(path).name))]
+        last = max((int(match["epoch"]) for match, _ in names), default=0)
+        for match, path in names:
+            earlier = int(match["epoch"]) < last
+            wanted.append((earlier, rank, -int(match["epoch"]), match["key"], path))
+    images: dict[int, dict[str, dict[int, str]]] = {}
+    left = IMAGE_BYTES
+    with tempfile.TemporaryDirectory() as folder:
+        for _, rank, epoch, key, path in sorted(wanted):
+            local = client.download_artifacts(run_ids[order[rank]], path, folder)
+            uri, size = webp(Path(local))
+            left -= size
+            if left < 0:
+                break
+            images.setdefault(order[rank], {}).setdefault(key, {})[-epoch] = uri
+    return images
+
+
+def webp(path: Path) -> tuple[str, int]:
+    """Return an image as a data URI, and how many bytes it has."""
+    file = io.BytesIO()
+    with Image.open(path) as image:
+        image.save(file, "WEBP", quality=82, method=4)
+    encoded = base64.b64encode(file.getvalue()).decode()
+    return f"data:image/webp;base64,{encoded}", len(file.getvalue())
