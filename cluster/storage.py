@@ -54,13 +54,6 @@ def resolve(storage: str | None, folder: Path, cluster: Cluster) -> str:
     return str(path)
 
 
-def has_snapshot(path: str) -> bool:
-    """Return whether Tune has saved a sweep named "tune" at a path that `resolve` returned."""
-    file_system, path = pyarrow.fs.FileSystem.from_uri(path)
-    files = file_system.get_file_info(pyarrow.fs.FileSelector(f"{path}/tune", allow_not_found=True))
-    return any(file.base_name.startswith("experiment_state-") for file in files)
-
-
 @contextlib.contextmanager
 def full_disk_told(resume: str) -> Iterator[None]:
     """Raise ClusterError for whatever a library raises on a full disk; `resume` is the command to go on."""

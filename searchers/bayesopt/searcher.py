@@ -8,17 +8,17 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from ray.tune.search import Searcher
 
 from searchers.bayesopt import space_json
 from searchers.bayesopt.answers import Answers
-from searchers.bayesopt.history import WHOLE, History
+from searchers.bayesopt.history import FAILED, WHOLE, History
 from searchers.bayesopt.proposal import Settings, decide, spread
 from searchers.bayesopt.space import Dimension, Space, SpaceError
 from searchers.bayesopt.tune_space import has_dimensions, read_space
@@ -26,6 +26,15 @@ from searchers.bayesopt.tune_space import has_dimensions, read_space
 logger = logging.getLogger(__name__)
 MODES = ("min", "max")
 VERSION = 2  # of the state
+
+
+class Record(Protocol):
+    """What `replay` reads of a trial; `status` is None for one without an end."""
+
+    trial: str
+    config: dict[str, Any]
+    metrics: dict[int, dict[str, float]]
+    status: str | None
 
 
 class BayesOptSearch(Answers, Searcher):
@@ -250,6 +259,22 @@ class BayesOptSearch(Answers, Searcher):
             self.history.trials[trial_id].rows.clear()
             self.history.report(trial_id, WHOLE, [_number(value)], None)
         self.history.end(trial_id, failed=error)
+
+    def replay(self, records: Iterable[Record]) -> None:
+        """Take in the trials that a ledger knows, in the order in which they were suggested.
+
+        Their further proposals are those of a searcher that has learned the same, not bit for bit those of
+        the one that suggested them: where its last fit began is not known.
+        """
+        for record in records:
+            self.history.start(record.trial, self.space.encode(record.config))
+            for epoch, metrics in sorted(record.metrics.items()):
+                self.on_trial_result(record.trial, {**metrics, self.settings.time_attr: epoch})
+            if record.status is not None:
+                self.history.end(record.trial, failed=record.status == FAILED)
+            self.suggested += 1
+        # At most one decision a row was made: the random numbers of earlier ones are not drawn again.
+        self.decisions = sum(1 + len(trial.rows) for trial in self.history.trials.values())
 
     def get_state(self) -> dict[str, Any]:
         """Return all there is to know, settings too, as plain data for JSON."""

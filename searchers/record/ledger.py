@@ -1,11 +1,11 @@
 """The ledger: a sweep's own record on the driver's disk, which everything else is rebuilt from.
 
 Tune snapshots its state now and then, MLflow may be away for an hour, and a driver can die at any moment. The
-ledger is one JSON line an event, on disk before the event is acted on. From it a resumed sweep rebuilds what
-Tune does not keep (ASHA's rungs), and MLflow receives what it has missed.
+ledger is one JSON line an event, on disk before the event is acted on. From it and the trials' checkpoints a
+resumed sweep rebuilds all that it needs, and MLflow receives what it has missed.
 
-Events: `trial` (trial, number, config), `result` (trial, epoch, metrics, images, node, flags), `end` (trial,
-status, error), `drop` (trial: it is begun anew), `model` (trial, path), `figure` (path), `note` (tags,
+Events: `trial` (trial, number, config), `result` (trial, epoch, metrics, images, node, flags), `checkpoint`
+(trial, name, epoch), `end` (trial, status, error), `model` (trial, path), `figure` (path), `note` (tags,
 metrics, status of the sweep). Each has `time`, milliseconds since 1970.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from searchers.record.schema import DROP, END, RESULT, TRIAL
+from searchers.record.schema import CHECKPOINT, END, RESULT, TRIAL
 from searchers.record.trials import TrialRecord
 
 
@@ -109,8 +109,8 @@ class Ledger:
             elif event["event"] == RESULT:
                 records[trial].metrics.setdefault(event["epoch"], event["metrics"])
                 records[trial].flags.setdefault(event["epoch"], event.get("flags") or "")
-            elif event["event"] == DROP:
-                del records[trial]
+            elif event["event"] == CHECKPOINT:
+                records[trial].checkpoints[event["name"]] = event["epoch"]
             elif event["event"] == END:
                 records[trial].status, records[trial].error = event["status"], event.get("error")
         return records
@@ -127,7 +127,7 @@ NEEDED: dict[str, dict[str, type]] = {
     TRIAL: {"trial": str, "number": int, "config": dict},
     RESULT: {"trial": str, "epoch": int, "metrics": dict},
     END: {"trial": str, "status": str},
-    DROP: {"trial": str},
+    CHECKPOINT: {"trial": str, "name": str, "epoch": int},
 }
 
 

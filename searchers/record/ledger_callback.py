@@ -5,7 +5,7 @@ from pathlib import Path
 from ray import tune
 
 from searchers.record.ledger import Ledger
-from searchers.record.schema import DIVERGED, FAILED, FINISHED, STOPPED
+from searchers.record.schema import CHECKPOINT, DIVERGED, END, FAILED, FINISHED, STOPPED
 from searchers.record.trials import TrialRecord
 
 # Tune adds these to every result; they are no scores.
@@ -18,19 +18,6 @@ class LedgerCallback(tune.Callback):
     def __init__(self, ledger: Ledger, folder: Path, epochs: int):
         self.ledger, self.folder, self.epochs = ledger, folder, epochs
         self.records = ledger.trials()
-        self._reconciled = False
-
-    def on_step_begin(self, iteration, trials, **info) -> None:
-        """Once, after a resume: drop trials so new that Tune's last snapshot has none of them.
-
-        The restored searcher proposes their settings again.
-        """
-        if self._reconciled:
-            return
-        self._reconciled = True
-        for lost in self.records.keys() - {trial.trial_id for trial in trials}:
-            self.ledger.append("drop", trial=lost)
-            del self.records[lost]
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
         """Record a trial that is new; one that goes on after a fault is known already."""
@@ -72,12 +59,26 @@ class LedgerCallback(tune.Callback):
         )
         record.metrics[epoch], record.flags[epoch] = metrics, result.get("flags") or ""
 
+    def on_checkpoint(self, iteration, trials, trial, checkpoint, **info) -> None:
+        """Record a checkpoint that is whole, with the epoch that it is of."""
+        record, name = self.records[trial.trial_id], Path(checkpoint.path).name
+        epoch = (trial.last_result or {}).get("training_iteration", record.epoch)
+        self.ledger.append(CHECKPOINT, trial=record.trial, name=name, epoch=epoch)
+        record.checkpoints[name] = epoch
+
+    def end_what_is_complete(self) -> None:
+        """End the trials that have reported all: the driver died before it recorded their end."""
+        for record in self.records.values():
+            diverged = record.metrics.get(record.epoch, {}).get("diverged")
+            if record.status is None and (diverged or record.epoch >= self.epochs):
+                self._end(record, DIVERGED if diverged else FINISHED)
+
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
         """Record how a trial ended: at its last epoch, stopped early, or diverged."""
         record = self.records[trial.trial_id]
         last = record.metrics.get(record.epoch, {})
         ended = FINISHED if record.epoch >= self.epochs else STOPPED
-        self._end(trial, DIVERGED if last.get("diverged") else ended)
+        self._end(record, DIVERGED if last.get("diverged") else ended)
 
     def on_trial_error(self, iteration, trials, trial, **info) -> None:
         """Record that a trial failed for good, with all its retries, and why.
@@ -87,10 +88,9 @@ class LedgerCallback(tune.Callback):
         self._begin(trial)
         error = trial.get_error()
         lines = str(error).strip().splitlines() if error else []
-        self._end(trial, FAILED, error=lines[-1] if lines else "unknown")
+        self._end(self.records[trial.trial_id], FAILED, error=lines[-1] if lines else "unknown")
 
-    def _end(self, trial, status: str, error: str | None = None) -> None:
-        record = self.records[trial.trial_id]
+    def _end(self, record: TrialRecord, status: str, error: str | None = None) -> None:
         if record.status is None:
-            self.ledger.append("end", trial=trial.trial_id, status=status, error=error)
+            self.ledger.append(END, trial=record.trial, status=status, error=error)
             record.status, record.error = status, error

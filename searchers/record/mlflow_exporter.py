@@ -75,7 +75,6 @@ class MlflowExporter(threading.Thread):
             schema.TRIAL: self._send_trial,
             schema.RESULT: self._send_result,
             schema.END: self._send_end,
-            schema.DROP: self._send_drop,
             schema.MODEL: self._send_model,
             schema.FIGURE: self._send_figure,
             schema.NOTE: self._send_note,
@@ -280,10 +279,6 @@ class MlflowExporter(threading.Thread):
         if event.get("error"):
             self._mlflow.set_tag(run_id, schema.ERROR_TAG, event["error"])
         self._mlflow.set_terminated(run_id, "FAILED" if failed else "FINISHED", end_time=event["time"])
-
-    def _send_drop(self, event: Event) -> None:
-        if event["trial"] in self.run_ids:
-            self._mlflow.delete_run(self.run_ids.pop(event["trial"]))
 
     def _send_model(self, event: Event) -> None:
         folder = str(self.folder / event["path"])

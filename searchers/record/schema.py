@@ -52,7 +52,7 @@ INTERRUPTED = "interrupted"  # without an end in a sweep that does not run; neve
 COLLAPSED = "collapsed"
 
 # Events of the ledger.
-TRIAL, RESULT, END, DROP = "trial", "result", "end", "drop"
+TRIAL, RESULT, CHECKPOINT, END = "trial", "result", "checkpoint", "end"
 MODEL, FIGURE, NOTE = "model", "figure", "note"
 # The status of a sweep in its notes, as MLflow names it; a resumed one runs again.
 RESUMED, COMPLETE, INTERRUPTED = "RUNNING", "FINISHED", "KILLED"

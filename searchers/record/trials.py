@@ -18,6 +18,8 @@ class TrialRecord:
     status: str | None = None
     error: str | None = None
     flags: dict[int, str] = field(default_factory=dict)
+    checkpoints: dict[str, int] = field(default_factory=dict)
+    """names of the saved checkpoints' folders and the epochs that they are of, the latest last"""
 
     @property
     def epoch(self) -> int:

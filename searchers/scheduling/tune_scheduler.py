@@ -41,7 +41,6 @@ class PauseScheduler(TrialScheduler):
         self.gated = False
         self.over = False  # told by the gate: nothing begins or goes on any more
         self._resuming: list[str] = []
-        self._replayed = False
 
     def gate(self, searcher: Searcher) -> "Gate":
         """Return the searcher with a gate around it, through which all that begins and goes on must pass."""
@@ -52,7 +51,6 @@ class PauseScheduler(TrialScheduler):
         self, records: Iterable[Record], metric: str, mode: str, replicates: Sequence[str] = ()
     ) -> None:
         """Take in what a ledger holds of earlier trials: Tune does not save a scheduler (ray#30838)."""
-        self._replayed = True
         self.rule.replay(records, metric, -1.0 if mode == "max" else 1.0, replicates)
 
     def resume(self, trial_id: str) -> None:
@@ -82,6 +80,7 @@ class PauseScheduler(TrialScheduler):
         elif trial.status == Trial.PENDING:
             if known.state == "paused":
                 trial.set_status(Trial.PAUSED)
+                _tell(tune_controller, "on_pause", trial.trial_id)
             else:
                 self.rule.resume(trial.trial_id)
 
@@ -119,10 +118,6 @@ class PauseScheduler(TrialScheduler):
     def choose_trial_to_run(self, tune_controller: "TuneController") -> Trial | None:
         """Return the trial that is to run next; end the paused ones once nothing can go on."""
         trials = {t.trial_id: t for t in tune_controller.get_trials()}
-        if self._replayed:
-            self._replayed = False
-            for lost in [i for i, p in self.rule.trials.items() if i not in trials and p.state != "ended"]:
-                del self.rule.trials[lost]  # the sweep died before Tune had saved it
         if not self.gated:
             self._choose(tune_controller, trials)
         for trial_id in list(self._resuming):

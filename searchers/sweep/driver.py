@@ -5,7 +5,6 @@ A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl`
 """
 
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +19,7 @@ import trainables
 from cluster.connect import Cluster, connect
 from cluster.interrupts import end_in_order
 from cluster.limiter import ClusterLimiter
-from cluster.storage import full_disk_told, has_snapshot, refuse_unseen, resolve
+from cluster.storage import full_disk_told, refuse_unseen, resolve
 from cluster.watchdog import RETRIES, watchdogs
 from searchers.display.closing import Ending
 from searchers.display.commands import resume_command
@@ -33,6 +32,7 @@ from searchers.record.schema import COMPLETE, INTERRUPTED, NOTE, RESUMED
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import RunConfig, UsageError
+from searchers.sweep.rebuild import RebuiltTrials, Replays, what_goes_on
 from searchers.sweep.resume import store, stored
 
 FIRST_ANSWER = 60.0  # seconds that the first trial waits for MLflow's first answer
@@ -44,8 +44,8 @@ class Driver:
 
     `program` is what is typed, and `resume_as` the sweep to name where this one is a part of it. Raises,
     before anything has begun, ClusterError where the cluster can't be joined or its nodes don't see what
-    trials need, and UsageError where not one trial fits, where another process runs this sweep, and where it
-    can't go on: its data has changed, or what Tune knew of it is gone.
+    trials need, and UsageError where not one trial fits, where another process runs this sweep, and where
+    its data has changed.
 
     As a context manager it lets go of the ledger at its end, however that comes.
     """
@@ -74,7 +74,6 @@ class Driver:
         self.cluster = join(config)
         refuse_unseen(config.dataset, self.cluster)
         self.checkpoints = resolve(config.storage, self.folder, self.cluster)
-        self.restored = before is not None and has_snapshot(self.checkpoints)
         self.ledger = Ledger(self.folder / "ledger.jsonl")
         with full_disk_told(self.resume):
             try:
@@ -85,7 +84,9 @@ class Driver:
                 lines = ", ".join(map(str, damaged))
                 console.print(f"{self.ledger.path}: what stood in line {lines} is lost; all else is kept.")
             self.recorder = LedgerCallback(self.ledger, self.folder, epochs)
-            self._refuse_lost_snapshot()
+            self.recorder.end_what_is_complete()
+            if self.records:
+                console.print(what_goes_on(self.records, self.checkpoints), highlight=False)
             store(self.folder, program, sweep_id, config, data_hash)
         self.exporter: MlflowExporter | None = None
         self._settled: Callable[[], bool] = lambda: False
@@ -100,15 +101,6 @@ class Driver:
 
     def __exit__(self, *_: object) -> None:
         self.ledger.close()
-
-    def _refuse_lost_snapshot(self) -> None:
-        ended = [record for record in self.records if record.status]
-        if ended and not self.restored:
-            raise UsageError(
-                f"Sweep {self.config.name!r} cannot go on: what Ray Tune knew of it is no longer in "
-                f"{self.checkpoints}/tune. Its {len(ended)} ended trials stay in {self.folder} and in "
-                f"MLflow; a new sweep can begin with them: --warm-start {shlex.quote(self.config.name)}"
-            )
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -156,14 +148,18 @@ class Driver:
         dimensions: Sequence[str],
         scheduler: tune.schedulers.TrialScheduler | None = None,
         callbacks: Sequence[tune.Callback] = (),
-    ) -> list[tune.experiment.Trial]:
-        """Run the trials to their ends, or until Ctrl-C; return Tune's own of them.
+    ) -> None:
+        """Run the trials to their ends, or until Ctrl-C.
 
         `settings` are the trials' own, Tune's domains among them; a person is shown `dimensions` and `metric`
         of each. Raises ClusterError on a full disk.
         """
         config = self.config
         each = config.cpus_per_trial, config.gpus_per_trial
+        stop = {"training_iteration": self.epochs}
+        if self.records and isinstance(search, Replays):
+            search.set_search_properties(metric, mode, settings, stop=stop)
+            search.replay(self.records)
         num_samples, paused, budget = self.num_samples, _none_paused, math.inf
         if isinstance(scheduler, PauseScheduler):
             rule = scheduler.rule
@@ -180,9 +176,10 @@ class Driver:
             budget=budget,
             console=self.console,
         )
+        limiter = ClusterLimiter(search, self.cluster, *each, config.max_concurrent, paused)
         watching = watchdogs(*each, [str(self.folder), self.checkpoints], self.console.print)
         with full_disk_told(self.resume), table, end_in_order(self.console.print):
-            analysis = tune.run(
+            tune.run(
                 trainable,
                 **tune_settings(config),
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -190,14 +187,12 @@ class Driver:
                 mode=mode,
                 storage_path=self.checkpoints,
                 config=settings,
-                search_alg=ClusterLimiter(search, self.cluster, *each, config.max_concurrent, paused),
+                search_alg=RebuiltTrials(limiter, self.records, self.checkpoints),
                 scheduler=scheduler,
-                stop={"training_iteration": self.epochs},
+                stop=stop,
                 num_samples=num_samples,
                 callbacks=[self.recorder, *callbacks, table, *watching],
-                resume_config=tune.ResumeConfig() if self.restored else None,
             )
-        return analysis.trials
 
     def finish(self, conclude: Callable[[], dict[str, float]]) -> Ending:
         """Note what `conclude` returns in the ledger, close it, and return how the sweep ended.

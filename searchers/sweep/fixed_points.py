@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from searchers.bayesopt.space import Space
+from searchers.record.trials import TrialRecord
 
 
 class FixedPoints(Searcher):
@@ -28,6 +29,10 @@ class FixedPoints(Searcher):
             return Searcher.FINISHED
         self.suggested += 1
         return dict(self.points[self.suggested - 1])
+
+    def replay(self, records: Sequence[TrialRecord]) -> None:
+        """Go on behind the settings that have been begun."""
+        self.suggested = len(records)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Nothing is learned."""

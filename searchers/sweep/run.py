@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
@@ -31,6 +30,7 @@ from searchers.study.study import Study
 from searchers.sweep.driver import Driver
 from searchers.sweep.fixed_points import FixedPoints, read_points
 from searchers.sweep.prepare import Prepared, prepare
+from searchers.sweep.rebuild import latest_checkpoint
 from searchers.sweep.warm_start import earlier_results
 from trainables.evaluation.inputs import split_config
 from trainables.tune.trainable import export_model
@@ -111,7 +111,7 @@ def run(
             console.print(f"Nothing is searched: {len(points)} given trials run to their last epoch.")
         delivery = driver.deliver(sweep_record(study, config, sweep_id, program))
         figures = live_figures(study, search, driver.recorder, delivery)
-        trials = driver.run(
+        driver.run(
             study.trainable,
             settings={**study.settings, **study.space},
             search=search,
@@ -125,7 +125,7 @@ def run(
         def conclude() -> dict[str, float]:
             for figure in figures:
                 figure.draw()
-            export_best(study, driver.records, trials, driver.folder, driver.ledger)
+            export_best(study, driver.records, driver.checkpoints, driver.folder, driver.ledger)
             return best_scores(study, recommended(study, search, driver.records))
 
         ending = driver.finish(conclude)
@@ -233,16 +233,15 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
 def export_best(
     study: Study,
     records: list[TrialRecord],
-    trials: list[tune.experiment.Trial],
+    storage: str,
     folder: Path,
     ledger: Ledger,
 ) -> None:
     """Export the weights of the best trials, so that they outlive the checkpoints."""
-    checkpoints = {trial.trial_id: trial.checkpoint for trial in trials if trial.checkpoint}
     for record in ranked(records, study.metric, study.mode)[:EXPORTED]:
-        if record.trial in checkpoints:
+        if (found := latest_checkpoint(record, storage)) is not None:
             path = Path("models") / record.trial
-            with checkpoints[record.trial].as_directory() as directory:
+            with found.checkpoint.as_directory() as directory:
                 export_model(study.trainable, record.config, Path(directory), folder / path)
             ledger.append(MODEL, trial=record.trial, path=str(path))
 

@@ -8,7 +8,7 @@ import pytest
 
 from cluster import storage
 from cluster.connect import Cluster, ClusterError, Node
-from cluster.storage import full_disk_told, has_snapshot, refuse_unseen, resolve
+from cluster.storage import full_disk_told, refuse_unseen, resolve
 
 ALONE = Cluster(None, (Node(2, 0),))
 GROWING = Cluster("10.0.0.1:6379", (Node(4, 0),), (Node(4, 0), Node(8, 1)))
@@ -82,16 +82,6 @@ def test_a_bucket_serves_nodes_that_join_later(tmp_path):
 def test_a_folder_written_as_an_address_is_a_folder(tmp_path):
     with pytest.raises(ClusterError, match="Nodes that join later will not see"):
         resolve(f"file://{tmp_path}", tmp_path / "mine", GROWING)
-
-
-def test_a_snapshot_is_found_where_tune_left_it(tmp_path):
-    path = resolve(None, tmp_path / "mine", ALONE)
-    assert not has_snapshot(path)
-    (tmp_path / "mine/tune").mkdir()
-    assert not has_snapshot(path)
-    (tmp_path / "mine/tune/experiment_state-2026-11-21_09-00-00.json").touch()
-    assert has_snapshot(path)
-    assert not has_snapshot(resolve("mock://bucket", tmp_path / "mine", ALONE))
 
 
 @pytest.mark.parametrize(

@@ -364,19 +364,23 @@ def test_an_epoch_repeated_after_a_fault_is_recorded_once(ledger, tmp_path):
     assert ledger.trials()["a"].metrics[1]["fid"] == 3.0
 
 
-def test_a_trial_that_tune_has_lost_is_dropped_and_begun_anew(ledger, tmp_path, tracking_uri):
-    play(LedgerCallback(ledger, tmp_path, EPOCHS))
-    deliver(ledger, tmp_path, tracking_uri, "lost")
-    resumed = LedgerCallback(ledger, tmp_path, EPOCHS)
-    a, c = (SimpleNamespace(trial_id=name) for name in "ac")
-    for _ in range(2):  # the second step knows that all is in order
-        resumed.on_step_begin(0, [a, c])
-    anew = SimpleNamespace(trial_id="d", config={"beta": 1.0})
-    resumed.on_trial_start(0, [], anew)
-    assert {name: record.number for name, record in ledger.trials().items()} == {"a": 1, "c": 3, "d": 2}
-    assert {name: record.number for name, record in resumed.records.items()} == {"a": 1, "c": 3, "d": 2}
-    deliver(ledger, tmp_path, tracking_uri, "lost")
-    runs_of(tracking_uri, "lost", "acd")
+def test_a_trial_whose_end_was_not_recorded_is_ended_and_no_other(ledger, tmp_path):
+    """The driver died between a last result and the end of its trial."""
+    recorder = LedgerCallback(ledger, tmp_path, EPOCHS)
+    for name, epochs in (("whole", EPOCHS), ("open", EPOCHS - 1)):
+        trial = SimpleNamespace(trial_id=name, config={"beta": 1.0})
+        recorder.on_trial_start(0, [], trial)
+        for epoch in range(1, epochs + 1):
+            recorder.on_trial_result(0, [], trial, result(epoch, fid=3.0))
+    diverged = SimpleNamespace(trial_id="diverged", config={"beta": 1.0})
+    recorder.on_trial_start(0, [], diverged)
+    recorder.on_trial_result(0, [], diverged, result(1, fid=math.nan) | {"diverged": True})
+    ledger.close()
+    resumed = LedgerCallback(Ledger(ledger.path), tmp_path, EPOCHS)
+    resumed.end_what_is_complete()
+    statuses = {name: record.status for name, record in Ledger(ledger.path).trials().items()}
+    assert statuses == {"whole": "finished", "open": None, "diverged": "diverged"}
+    assert {name: record.status for name, record in resumed.records.items()} == statuses
 
 
 def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -1,0 +1,120 @@
+"""Takes a sweep up again from its ledger and its checkpoints alone: nothing that Tune saved is needed.
+
+Tune's own snapshots can be torn, an old one can win after a change of the clock or the time zone, and where
+one can't be restored Tune begins anew without a word. So trials without an end are made again as Tune's, with
+their ids, their settings and their latest checkpoints, and searchers are told again what the ledger knows.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow.fs
+from ray import tune
+from ray.train._internal.session import _TrainingResult  # what a trial's checkpoints are registered as
+from ray.tune.experiment import Trial
+from ray.tune.search import SearchGenerator
+
+from cluster.limiter import ClusterLimiter
+from searchers.record.trials import TrialRecord
+
+
+@runtime_checkable
+class Replays(Protocol):
+    """A searcher that can be told what a ledger knows."""
+
+    def replay(self, records: Sequence[TrialRecord]) -> None:
+        """Take in the trials of a ledger, in the order in which they were begun."""
+
+
+class RebuiltTrials(SearchGenerator):
+    """Tune's source of trials: first those of the ledger without an end, then the searcher's.
+
+    `records`: all trials of the ledger. `storage`: where the sweep's checkpoints lie, a path or a URI.
+    """
+
+    def __init__(self, limiter: ClusterLimiter, records: Sequence[TrialRecord], storage: str):
+        super().__init__(limiter)
+        self._open = [record for record in records if record.status is None]
+        self._counter, self._storage = len(records), storage
+
+    def next_trial(self) -> Trial | None:
+        """Return the next trial; None where there is none now."""
+        return self._rebuilt(self._open.pop(0)) if self._open else super().next_trial()
+
+    def is_finished(self) -> bool:
+        """Whether no trial is to come any more."""
+        return not self._open and super().is_finished()
+
+    def _rebuilt(self, record: TrialRecord) -> Trial:
+        spec = self._experiment.spec
+        trial = Trial(
+            spec["run"],
+            trial_id=record.trial,
+            config=revived(record.config, spec["config"]),
+            experiment_tag=str(record.number),
+            placement_group_factory=spec.get("resources_per_trial"),
+            stopping_criterion=spec.get("stop"),
+            checkpoint_config=spec.get("checkpoint_config"),
+            trial_dirname_creator=spec.get("trial_dirname_creator"),
+            max_failures=spec.get("max_failures", 0),
+            storage=spec.get("storage"),
+        )
+        if (found := latest_checkpoint(record, self._storage)) is not None:
+            metrics = {"training_iteration": found.epoch}
+            result = _TrainingResult(found.checkpoint, metrics)
+            trial.run_metadata.checkpoint_manager.register_checkpoint(result)
+            trial.storage.current_checkpoint_index = found.number
+        self.searcher.live_trials.add(record.trial)
+        return trial
+
+
+def revived(recorded: Any, given: Any) -> Any:
+    """Return a configuration as the trainable had it: `given` where JSON made `recorded` of it, else that.
+
+    JSON knows no tuples; what a dimension or a replicate changed is in `recorded` alone.
+    """
+    if isinstance(recorded, dict) and isinstance(given, dict):
+        return {key: revived(value, given.get(key)) for key, value in recorded.items()}
+    try:
+        return given if json.loads(json.dumps(given)) == recorded else recorded
+    except (TypeError, ValueError):  # a search space's domain
+        return recorded
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A trial's checkpoint: the number in its folder's name, the epoch it is of, and its content."""
+
+    number: int
+    epoch: int
+    checkpoint: tune.Checkpoint
+
+
+def latest_checkpoint(record: TrialRecord, storage: str) -> Saved | None:
+    """Return a trial's latest checkpoint that is still there; None without any.
+
+    `storage`: where the sweep's checkpoints lie, a path or a URI.
+    """
+    file_system, root = pyarrow.fs.FileSystem.from_uri(storage)
+    for name, epoch in reversed(record.checkpoints.items()):
+        path = f"{root}/tune/{record.trial}/{name}"
+        if file_system.get_file_info(path).type == pyarrow.fs.FileType.Directory:
+            return Saved(int(name.rpartition("_")[2]), epoch, tune.Checkpoint(path, file_system))
+    return None
+
+
+def what_goes_on(records: Sequence[TrialRecord], storage: str) -> str:
+    """Say what of an earlier run is kept and what is trained again."""
+    ended = sum(record.status is not None for record in records)
+    open_ = [record for record in records if record.status is None]
+    found = [(record, latest_checkpoint(record, storage)) for record in open_]
+    goes_on = [f"{record.number} after epoch {at.epoch}" for record, at in found if at is not None]
+    anew = [str(record.number) for record, at in found if at is None]
+    text = f"Resumed from the ledger: {ended} trials have ended"
+    if goes_on:
+        text += f"; trial {', '.join(goes_on)} goes on from its checkpoint"
+    if anew:
+        text += f"; trial {', '.join(anew)} begins anew, without one"
+    return f"{text}."

@@ -1,0 +1,156 @@
+"""Trials made again from a ledger and checkpoints, with a real Ray and nothing that Tune saved."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from ray import tune
+from rich.console import Console
+
+from cluster.connect import Cluster, Node
+from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.record.ledger import Ledger
+from searchers.record.schema import FINISHED
+from searchers.record.trials import TrialRecord
+from searchers.scheduling.rule import PauseRule
+from searchers.scheduling.tune_scheduler import PauseScheduler
+from searchers.study.config import SweepConfig
+from searchers.sweep import driver as module
+from searchers.sweep.driver import Driver
+from searchers.sweep.fixed_points import FixedPoints
+from searchers.sweep.rebuild import latest_checkpoint, revived, what_goes_on
+from tests.fixtures.embedded import embedded_ray
+
+EPOCHS = 4
+
+
+class Summing(tune.Trainable):
+    """Reports the sum of x over its epochs, which only a restored state can go on with."""
+
+    def setup(self, config):
+        self.reset_config(config)
+
+    def reset_config(self, config):
+        self.x, self.shape, self.total, self.epoch = config["x"], config["shape"], 0.0, 0
+        return True
+
+    def step(self):
+        assert self.shape == (2, 3)
+        self.epoch += 1
+        self.total += self.x
+        return {"score": self.total, "epoch": self.epoch}
+
+    def save_checkpoint(self, folder):
+        (Path(folder) / "state.json").write_text(json.dumps([self.epoch, self.total]))
+
+    def load_checkpoint(self, folder):
+        self.epoch, self.total = json.loads((Path(folder) / "state.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def ray_here():
+    with embedded_ray(num_cpus=2):
+        yield
+
+
+@pytest.fixture
+def drive(tmp_path, monkeypatch, ray_here):
+    monkeypatch.setattr(module, "join", lambda config: Cluster(None, (Node(2.0, 0.0),)))
+
+    def run(trials, search, scheduler=None):
+        config = SweepConfig(name="one", results=str(tmp_path), epochs=EPOCHS, num_samples=trials)
+        console = Console(file=io.StringIO(), width=200)
+        with Driver(config, "id", "python -m x", console, epochs=EPOCHS, num_samples=trials) as driver:
+            driver.run(
+                Summing,
+                settings={"x": tune.uniform(0.0, 1.0), "shape": (2, 3)},
+                search=search,
+                metric="score",
+                mode="max",
+                dimensions=["x"],
+                scheduler=scheduler,
+            )
+            driver.finish(dict)
+        return console.file.getvalue()
+
+    run.folder = tmp_path / "one"
+    return run
+
+
+def cut(ledger: Ledger, keep) -> None:
+    """Leave of a ledger what a killed driver had written."""
+    lines = ledger.path.read_bytes().splitlines(keepends=True)
+    ledger.path.write_bytes(b"".join(line for line in lines if keep(json.loads(line))))
+
+
+def forget_snapshots(folder: Path) -> None:
+    for path in folder.glob("tune/*.*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def assert_each_epoch_is_right(records):
+    for record in records.values():
+        assert record.status == FINISHED
+        sums = {epoch: metrics["score"] for epoch, metrics in record.metrics.items()}
+        assert sums == pytest.approx({e: e * record.config["x"] for e in range(1, EPOCHS + 1)})
+
+
+def test_open_trials_go_on_from_their_checkpoints_and_ended_ones_stay(drive):
+    points = [{"x": 0.1 * k} for k in (1, 2, 3)]
+    drive(2, FixedPoints(points[:2], "score", "max"))
+    ledger = Ledger(drive.folder / "ledger.jsonl")
+    first, second = ledger.trials()
+    ended = ledger.trials()[first].metrics
+    cut(ledger, lambda e: e.get("trial") != second or (e.get("epoch", 0) <= 3 and e["event"] != "end"))
+    forget_snapshots(drive.folder)
+    said = drive(3, FixedPoints(points, "score", "max"))
+    assert "1 trials have ended; trial 2 after epoch 3 goes on from its checkpoint." in said
+    records = ledger.trials()
+    assert list(records)[:2] == [first, second] and len(records) == 3
+    assert records[first].metrics == ended
+    assert [record.config["x"] for record in records.values()] == pytest.approx([0.1, 0.2, 0.3])
+    assert_each_epoch_is_right(records)
+
+
+def test_paused_trials_are_paused_again_and_the_searcher_knows_all(drive):
+    def pausing():
+        return PauseScheduler(PauseRule(EPOCHS, 1, first_trials=3, budget=4.0 * EPOCHS, max_trials=6))
+
+    drive(6, BayesOptSearch(seed=1), pausing())
+    ledger = Ledger(drive.folder / "ledger.jsonl")
+    whole = ledger.trials()
+    cut(ledger, lambda e: e["event"] in ("trial", "result", "checkpoint") and e.get("epoch", 1) == 1)
+    forget_snapshots(drive.folder)
+    scheduler, search = pausing(), BayesOptSearch(seed=1)
+    begun = ledger.trials()
+    scheduler.replay(list(begun.values()), "score", "max")
+    drive(6, search, scheduler)
+    records = ledger.trials()
+    assert begun.keys() <= records.keys() and len(records) <= 6
+    assert {o.trial_id for o in search.observations()} == set(records)
+    assert all(record.status for record in records.values())
+    assert any(record.status == FINISHED for record in records.values())
+    for trial in begun:  # what went on went on from its own state
+        for epoch, metrics in records[trial].metrics.items():
+            assert metrics["score"] == pytest.approx(epoch * whole[trial].config["x"])
+
+
+def test_a_checkpoint_that_is_gone_is_passed_over(tmp_path):
+    record = TrialRecord("t", 1, {}, checkpoints={"checkpoint_000000": 1, "checkpoint_000001": 2})
+    assert latest_checkpoint(record, str(tmp_path)) is None
+    assert what_goes_on([record], str(tmp_path)).endswith("trial 1 begins anew, without one.")
+    (tmp_path / "tune/t/checkpoint_000000").mkdir(parents=True)
+    found = latest_checkpoint(record, str(tmp_path))
+    assert (found.number, found.epoch) == (0, 1)
+    assert what_goes_on([record], str(tmp_path)).endswith(
+        "trial 1 after epoch 1 goes on from its checkpoint."
+    )
+
+
+def test_settings_are_what_they_were_before_json():
+    given = {"x": tune.uniform(0, 1), "shape": (2, 3), "nested": {"sizes": (1,)}, "seed": 0}
+    recorded = json.loads(json.dumps({**given, "x": 0.5, "seed": 7}))
+    expected = {"x": 0.5, "shape": (2, 3), "nested": {"sizes": (1,)}, "seed": 7}
+    assert revived(recorded, given) == expected
