@@ -3,12 +3,24 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-slow chaos lint lock
+.PHONY: help install sweep lint docs test test-fast test-slow coverage chaos lock
+
+# Tests of formulas, models, data and settings, without Ray, MLflow, a browser or further processes.
+FAST = tests/test_latentune.py tests/test_readme.py tests/analysis/judgement/test_ranking.py \
+	tests/searchers/bayesopt tests/searchers/study tests/trainables/data/formats tests/trainables/data/synthetic \
+	tests/trainables/data/test_batches.py tests/trainables/latent tests/trainables/metrics tests/trainables/models
+NOT_FAST = tests/searchers/bayesopt/test_searcher.py tests/trainables/latent/test_optimization.py \
+	tests/trainables/metrics/extractors tests/trainables/metrics/test_reference.py \
+	tests/trainables/models/test_options.py
 
 help:
 	@echo "make sweep [ARGS='--dataset PATH …']   tune a beta-VAE-GAN (python -m searchers.beta_vaegan)"
-	@echo "make test                              lint, import rules, tests"
+	@echo "make test                              lint, import rules, types, tests"
+	@echo "make test-fast                         the tests that start no further process, in a minute"
 	@echo "make test-slow                         the tests marked slow"
+	@echo "make lint                              style, import rules, types"
+	@echo "make docs                              the pages against the tree: commands, files, links, pictures"
+	@echo "make coverage                          the lines that make test runs"
 	@echo "make chaos [ARGS='--minutes N']        faults at random on three machines in namespaces (root)"
 	@echo "make lock                              pin requirements.lock anew from pyproject.toml"
 
@@ -31,8 +43,17 @@ lint: .venv/.installed
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/lint-imports
 
+docs: .venv/.installed
+	.venv/bin/python -m pytest tests/test_readme.py $(ARGS)
+
 test: lint
 	.venv/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-fast: .venv/.installed
+	.venv/bin/python -m pytest -m "not slow" $(FAST) $(NOT_FAST:%=--ignore=%) $(ARGS)
+
+coverage: .venv/.installed
+	.venv/bin/python -m pytest -m "not slow" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 test-slow: .venv/.installed
 	.venv/bin/python -m pytest -m slow $(ARGS)
@@ -44,5 +65,5 @@ chaos: .venv/.installed
 lock: .venv/.installed
 	.venv/bin/python -m piptools compile --quiet --extra dev --extra happy-people \
 		--extra importance --extra login --strip-extras --allow-unsafe --no-emit-index-url \
-		--no-emit-find-links --no-annotate --no-header --output-file requirements.lock pyproject.toml
+		--no-emit-find-links --no-annotate --no-header $(ARGS) --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu$$//' requirements.lock

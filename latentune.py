@@ -141,7 +141,12 @@ def print_completion(words: list[str]) -> int:
         return 0 if words in (["-h"], ["--help"]) else 2
     import tyro
 
-    tyro.cli(_all_options(), prog=NAME, args=["--tyro-print-completion", words[0]])
+    tyro.cli(
+        _all_options(),
+        prog=NAME,
+        args=["--tyro-print-completion", words[0]],
+        config=[tyro.conf.OmitArgPrefixes],
+    )
     return 0
 
 
@@ -166,8 +171,7 @@ def _union(tree: dict[str, Any]) -> Any:
     for name, part in tree.items():
         kind = part
         if isinstance(part, dict):
-            chosen = tyro.conf.OmitArgPrefixes[_union(part)]
-            kind = make_dataclass(name.title(), [("chosen", chosen)])
+            kind = make_dataclass(name.title(), [("chosen", _union(part))])
         parts.append(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)])
     return Union[tuple(parts)]  # noqa: UP007 - of a number of types that is known here only
 
