@@ -51,10 +51,13 @@ def load(
     cache = Path(cache_dir).expanduser() if cache_dir else default_cache()
     if is_uri(dataset):
         dataset = fetch(os.fspath(dataset), cache, progress=progress)
-    path = Path(dataset).expanduser()
-    if path.suffix == ".arrow" and path.is_file():
-        return _existing(path, image_size, channels)
-    origin = find(dataset, data_root=data_root, image_size=image_size, limit=limit)
+    try:
+        path = Path(dataset).expanduser()
+        if path.suffix == ".arrow" and path.is_file():
+            return _existing(path, image_size, channels)
+        origin = find(dataset, data_root=data_root, image_size=image_size, limit=limit)
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that is locked, no home for a ~
+        raise DataError(f"{str(dataset)[:80]!r} can't be looked at ({first_line(error)})") from error
     settings = {"image_size": image_size, "channels": channels, "crop": crop, "limit": limit}
     identity = [FORMAT, origin.name, origin.fingerprint, settings]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]

@@ -31,6 +31,9 @@ _FACTOR = "factor:"
 class DataError(ValueError):
     """A data set, a store or a setting can't be used; the message is one sentence that says what would be."""
 
+    def __init__(self, message: str):
+        super().__init__(printable(message))
+
 
 _MANIFEST = {  # what a manifest must hold, and of which type
     "name": str,
@@ -197,6 +200,11 @@ class ImageStore:
             raise DataError(f"{self.path} doesn't match its manifest's hash; delete it to convert again")
 
 
+def printable(text: str) -> str:
+    """Return a text with a question mark for what no terminal can print: bytes of file names beyond UTF-8."""
+    return text.encode(errors="replace").decode()
+
+
 def digest(image: NDArray[np.uint8]) -> bytes:
     """Return the digest of an image's pixels."""
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=DIGEST_BYTES).digest()
@@ -240,7 +248,8 @@ def write_store(
         "label": pa.array(labels, pa.int64()),
         "split": pa.array(splits, pa.uint8()),
     } | {_FACTOR + name: pa.array(values, pa.float32()) for name, values in factors.items()}
-    batch = pa.RecordBatch.from_pydict(columns).replace_schema_metadata({_METADATA: json.dumps(manifest)})
+    about = printable(json.dumps(manifest, ensure_ascii=False))
+    batch = pa.RecordBatch.from_pydict(columns).replace_schema_metadata({_METADATA: about})
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:

@@ -93,6 +93,18 @@ def test_a_batch_stays_what_it_is_while_anything_refers_to_it(store):
     assert len(others) <= 2  # memory is used again, or each batch would pay for fresh pages
 
 
+def test_memory_is_used_again_when_a_batch_is_gone(store, monkeypatch):
+    taken = []
+    empty = np.empty
+    monkeypatch.setattr(np, "empty", lambda *a, **k: taken.append(a) or empty(*a, **k))
+    batches = Batches(store, "train", 3)
+    assert len(batches) == 10
+    for epoch in range(2):
+        for _ in batches.epoch(epoch):
+            pass
+    assert len(taken) <= 4  # levels and floats of two batches, the one at hand and the next
+
+
 def test_levels_survive_the_way_to_float_and_back():
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1)
     x = to_float(levels)

@@ -99,6 +99,28 @@ def test_an_empty_name_is_no_data_set(tmp_path, monkeypatch, name):
         load(name, image_size=16, cache_dir=tmp_path / "cache")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".arrow", "~nobody-of-this-name/set"])
+def test_a_name_that_the_system_refuses_is_one_sentence(tmp_path, name):
+    with pytest.raises(DataError, match="can't be looked at") as error:
+        load(name, image_size=16, cache_dir=tmp_path)
+    assert len(str(error.value)) < 200
+
+
+def test_names_beyond_utf_8_can_be_printed(tmp_path):
+    folder = write(tmp_path / "set", {f"{k}/{i}.png": encoded(picture(i)) for k in "ab" for i in range(6)})
+    os.rename(folder / "b", os.fsencode(folder) + b"/\xff")
+    for name in (b"\xfe.png", b"\xfd.HEIC"):
+        with open(os.fsencode(folder) + b"/a/" + name, "wb") as file:
+            file.write(b"x")
+    store = load(folder, image_size=16, cache_dir=tmp_path / "cache")
+    assert len(store) == 12
+    assert store.manifest["class_names"] == ["a", "?"]
+    assert all(note.encode() for note in store.notes) and len(store.notes) == 2
+    with pytest.raises(DataError) as error:
+        load("nowhere/\udcff", cache_dir=tmp_path)
+    assert str(error.value).encode()
+
+
 def test_equal_times_do_not_make_two_folders_one(tmp_path):
     """Files that are written in one tick of the clock have one time of change; so have links to one file."""
     first, second = tmp_path / "one" / "train", tmp_path / "two" / "train"

@@ -117,6 +117,46 @@ def test_a_store_that_differs_from_its_manifest_is_refused(tmp_path, change, mes
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: [m],
+        lambda m: 7,
+        lambda m: {k: v for k, v in m.items() if k != "content_hash"},
+        lambda m: {k: v for k, v in m.items() if k != "notes"},
+        lambda m: m | {"count": "12"},
+        lambda m: m | {"class_names": None},
+        lambda m: m | {"rejects": [["name"]]},
+        lambda m: m | {"rejects": 3},
+        lambda m: m | {"rejected": 2},
+        lambda m: m | {"rejects": [["name", "why"]]},
+    ],
+)
+def test_a_damaged_manifest_is_one_sentence(tmp_path, change):
+    made(tmp_path / "s.arrow")
+    with pytest.raises(
+        DataError, match=r"the manifest of .* is damaged \(.*delete it to convert again"
+    ) as error:
+        ImageStore(rewritten(tmp_path / "s.arrow", lambda m, c: change(m)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m, c: c.update(label=pa.array([0.5] * 12)), "column 'label' of .* is of the type double"),
+        (lambda m, c: c.update(label=pa.array([None] * 12, pa.int64())), "or has gaps"),
+        (lambda m, c: c.update(digest=c["image"]), "column 'digest'"),
+        (lambda m, c: c.update(image=pa.array([b"x"] * 12)), "column 'image' of .* is of the type binary"),
+        (lambda m, c: m | {"class_names": ["a", "b"]}, "has labels beyond its 2 classes"),
+    ],
+)
+def test_columns_of_another_kind_are_refused(tmp_path, change, message):
+    made(tmp_path / "s.arrow")
+    with pytest.raises(DataError, match=message):
+        ImageStore(rewritten(tmp_path / "s.arrow", change))
+
+
 @pytest.mark.parametrize("kept", [0, 7, 100, 0.5, 0.95])
 def test_a_file_that_breaks_off_is_refused(tmp_path, kept):
     made(tmp_path / "s.arrow", n=100)

@@ -32,7 +32,7 @@ def as_labels(raw: NDArray[Any], class_names: Sequence[str] = ()) -> Labels:
         return Labels(values.astype(np.int64), [str(word) for word in words])
     numbers = raw.astype(np.float64)
     limit = float(len(class_names)) if class_names else np.inf
-    known = np.isfinite(numbers) & (numbers == np.floor(numbers)) & (numbers >= 0) & (numbers < limit)
+    known = (numbers == np.floor(numbers)) & (numbers >= 0) & (numbers < limit)
     wrong = ~known & ~np.isnan(numbers) & (numbers != UNKNOWN)
     notes = []
     if wrong.any():
