@@ -140,12 +140,12 @@ def options(args: argparse.Namespace) -> None:
 
 def profile(args: argparse.Namespace) -> None:
     """An epoch of the quick preset's trial; forward is what no other row accounts for."""
-    from searchers.beta_vaegan import PRESETS, QUICK
+    from searchers.beta_vaegan import PRESETS, RECIPES
     from trainables import BetaVAEGAN
 
     preset = PRESETS["quick"]
     names = ("dataset", "dataset_limit", "image_size", "width", "batch_size", "evaluation_samples")
-    config = {name: getattr(preset, name) for name in names} | QUICK
+    config = {name: getattr(preset, name) for name in names} | RECIPES["quick"]
     trial = BetaVAEGAN(config={**config, "beta": 1.0})
     spent: Counter[str] = Counter()
 

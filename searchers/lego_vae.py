@@ -91,7 +91,11 @@ def final_study(sweep: Study, config: LegoConfig, winner: dict[str, Any], steps_
     """Return the winner's training: one trial, with the learning rate falling to its last epoch."""
     return replace(
         sweep,
-        settings={**sweep.settings, "decay_steps": config.final_epochs * steps_per_epoch},
+        settings={
+            **sweep.settings,
+            "epochs": config.final_epochs,
+            "decay_steps": config.final_epochs * steps_per_epoch,
+        },
         points_to_evaluate=({name: winner[name] for name in sweep.space},),
     )
 

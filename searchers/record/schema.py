@@ -55,4 +55,4 @@ COLLAPSED = "collapsed"
 TRIAL, RESULT, CHECKPOINT, END = "trial", "result", "checkpoint", "end"
 MODEL, FIGURE, NOTE = "model", "figure", "note"
 # The status of a sweep in its notes, as MLflow names it; a resumed one runs again.
-RESUMED, COMPLETE, INTERRUPTED = "RUNNING", "FINISHED", "KILLED"
+RESUMED, COMPLETE, KILLED = "RUNNING", "FINISHED", "KILLED"

@@ -82,6 +82,8 @@ class SweepConfig(RunConfig):
 
     batch_size: Annotated[int, between(2, 1_000_000)] = 256
     """images a training step, two at least: batch normalization compares them"""
+    flip: bool = False
+    """mirror half of the training images, for photographs and drawings whose mirror image is as good"""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """of training; auto: bfloat16 where the hardware has it"""
     compile: bool = False
@@ -90,6 +92,8 @@ class SweepConfig(RunConfig):
     """epochs a trial, if nothing stops it"""
     evaluation_samples: Annotated[int, between(20, 1_000_000)] = 1000
     """images that each evaluation generates"""
+    evaluate_every: Annotated[int, COUNT] = 1
+    """epochs between two evaluations"""
     num_samples: Annotated[int, COUNT] = 20
     """trials, at most: the budget of --trainings may be used up before"""
     trainings: Annotated[float | None, between(0.01, 1_000_000)] = None

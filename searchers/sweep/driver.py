@@ -28,7 +28,7 @@ from searchers.record.ledger import Ledger, LedgerBusyError
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
 from searchers.record.mlflow_store import StoreError
-from searchers.record.schema import COMPLETE, INTERRUPTED, NOTE, RESUMED
+from searchers.record.schema import COMPLETE, KILLED, NOTE, RESUMED
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import RunConfig, UsageError
@@ -201,7 +201,7 @@ class Driver:
         """
         with full_disk_told(self.resume):
             metrics = conclude()
-            status = INTERRUPTED if self.interrupted else COMPLETE
+            status = KILLED if self.interrupted else COMPLETE
             self.ledger.append(NOTE, status=status, metrics=metrics)
         unsent = self.exporter.close(UNSENT_PATIENCE) if self.exporter else 0
         self.ledger.close()

@@ -6,9 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
+from searchers.record.schema import REFERENCES, reference_param
 from searchers.study.config import SweepConfig
 from trainables.data.batches import Batches
 from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store
+from trainables.evaluation.references import reference_scores
 from trainables.metrics.extractors.features import load_extractor
 
 
@@ -53,6 +55,9 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
         dataset_limit=config.dataset_limit,
         data_root=absolute(config.data_root),
         batch_size=config.batch_size,
+        epochs=config.epochs,
+        evaluate_every=config.evaluate_every,
+        flip=config.flip,
         precision=config.precision,
         compile=config.compile,
         features=extractor.name if extractor else "none",
@@ -71,5 +76,9 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
     if extractor:
         reference = load_reference(store, extractor)
         provenance |= {"features": str(extractor.identity), "reference_images": reference.n}
+        costless = reference_scores(store, extractor, reference, config.evaluation_samples)
+        provenance |= {reference_param(name, extractor.metric): v for name, v in costless.items()}
+        said = ", ".join(f"{name} {costless[key]:.4g}" for name, key in REFERENCES.items())
+        console.print(f"What costs nothing scores ({extractor.metric}): {said}", highlight=False)
     settings = {**asdict(training), "image_size": config.image_size, "width": config.width}
     return Prepared(settings, extractor.metric if extractor else None, provenance)

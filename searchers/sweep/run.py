@@ -21,7 +21,7 @@ from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
 from searchers.record.provenance import about
-from searchers.record.schema import MODEL
+from searchers.record.schema import MODEL, REFERENCE_PARAM
 from searchers.record.trials import TrialRecord, best_record, ranked
 from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule
 from searchers.scheduling.tune_scheduler import PauseScheduler
@@ -141,6 +141,8 @@ def run(
 def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str) -> SweepRecord:
     """Return what the parent run in MLflow says of the sweep."""
     described = about(study, read_space(study.space), config, program)
+    provenance = study.provenance or {}
+    of_trials = {key: value for key, value in provenance.items() if not key.startswith(REFERENCE_PARAM)}
     return SweepRecord(
         sweep_id=sweep_id,
         name=config.name,
@@ -148,7 +150,7 @@ def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str)
         description=described.description,
         params=described.params,
         tags=described.tags,
-        trial_params=lambda trial: {**(study.provenance or {}), **study.derived(trial)},
+        trial_params=lambda trial: {**of_trials, **study.derived(trial)},
     )
 
 

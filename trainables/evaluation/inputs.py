@@ -27,7 +27,7 @@ class TrainingConfig:
     cache_dir: str | None = None
     batch_size: int = 256
     epochs: int | None = None  # of the whole training, by which a model may have a schedule
-    epochs_per_result: int = 1  # trained between two evaluations
+    evaluate_every: int = 1  # trained between two evaluations
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     channels_last: bool = True  # order of images and filters in memory
     compile: bool = False  # the networks, by torch.compile, which takes minutes at first

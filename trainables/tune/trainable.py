@@ -123,14 +123,16 @@ class GenerativeTrainable(tune.Trainable):
         self.held_out_variance = pixel_variance(self.held_out_images)
 
     def step(self) -> dict[str, Any]:
-        """Train for `epochs_per_result` epochs and evaluate."""
+        """Train for `evaluate_every` epochs, or what is left of `epochs`, and evaluate."""
         start = time.monotonic()
         losses: dict[str, list[Tensor]] = {}
         norms: dict[str, list[Tensor]] = {}
-        for _ in range(self.training.epochs_per_result):
+        left = (self.training.epochs or math.inf) - self.epoch
+        epochs = int(min(self.training.evaluate_every, left)) if left >= 1 else 1
+        for _ in range(epochs):
             self._train_epoch(losses, norms)
             self.epoch += 1
-        steps = len(self.batches) * self.training.epochs_per_result
+        steps = len(self.batches) * epochs
         # A loss of one phase of training is averaged over the steps that had it.
         means = {f"loss/{name}": float(sum(values)) / len(values) for name, values in losses.items()}
         seconds = time.monotonic() - start
@@ -141,6 +143,7 @@ class GenerativeTrainable(tune.Trainable):
         result: dict[str, Any] = means | {
             **{f"gradient_norm/{name}": float(v.mean()) for name, v in taken.items() if len(v)},
             "epoch": self.epoch,
+            "training_iteration": self.epoch,  # Tune, and all that reads its results, counts epochs
             "images_per_second": steps * self.training.batch_size / seconds,
             "diverged": not all(math.isfinite(value) for value in means.values()),
         }
@@ -236,7 +239,7 @@ class GenerativeTrainable(tune.Trainable):
         self.model.load_training_state(state["model"])
         self.epoch = state["epoch"]
         # Under PBT, Tune may count from an earlier result than the checkpoint's: an epoch too many.
-        self._iteration = self.epoch // self.training.epochs_per_result
+        self._iteration = self.epoch
         torch.set_rng_state(state["rng"].cpu())
 
 

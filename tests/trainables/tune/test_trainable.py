@@ -204,7 +204,7 @@ def test_wrong_settings_are_named_with_the_right_ones(cache_dir):
 
 
 def test_progress_is_the_share_of_all_epochs_done(cache_dir, monkeypatch):
-    trial = build(BetaVAEGAN, cache_dir, recipe="modern", epochs=4, epochs_per_result=2)
+    trial = build(BetaVAEGAN, cache_dir, recipe="modern", epochs=4, evaluate_every=2)
     seen = []
     original = trial.model.training_step
 
@@ -230,11 +230,11 @@ def test_a_loss_is_averaged_over_the_steps_that_have_it(cache_dir, monkeypatch):
 
 
 def test_several_epochs_a_result_count_as_one_iteration(cache_dir, tmp_path):
-    trial = build(VAE, cache_dir, epochs_per_result=3)
+    trial = build(VAE, cache_dir, evaluate_every=3)
     result = trial.step()
     assert result["epoch"] == 3
     trial.save_checkpoint(str(tmp_path))
-    resumed = build(VAE, cache_dir, epochs_per_result=3)
+    resumed = build(VAE, cache_dir, evaluate_every=3)
     resumed.load_checkpoint(str(tmp_path))
     assert (resumed.iteration, resumed.epoch) == (1, 3)
 
