@@ -169,7 +169,7 @@ def profile(args: argparse.Namespace) -> None:
     for name in ("grad", "backward"):
         setattr(torch.autograd, name, measured("backward", getattr(torch.autograd, name)))
     for optimizer in trial.model.optimizers.values():
-        optimizer.step = measured("optimiser", optimizer.step)
+        optimizer.step = measured("optimizer", optimizer.step)
     trial.model.averaged_decoder.update_parameters = measured(
         "running mean of the decoder", trial.model.averaged_decoder.update_parameters
     )

@@ -2,7 +2,7 @@
 
 WGAN-GP and FactorVAE, which the paper does not have, can be trained beside them.
 
-It ends with the paper's Figure 3 (Fréchet distance over epochs, a band over the seeds) and with its Tables 2
+It ends with Figure 3 of [BVG] (Fréchet distance over epochs, a band over the seeds) and with its Tables 2
 and 4 beside what was reached here.
 """
 

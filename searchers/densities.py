@@ -1,7 +1,7 @@
 """Four densities of digits, each tuned by itself: VAE, convolutional VAE, PPCA, Gaussian mixture.
 
 Each has a sweep of its own, since a Bernoulli's likelihood and a Gaussian's are not comparable; the first
-trial is the seed's setting. At the end the seed's setting and the best one of each are fitted to all images
+trial is the setting of [PML]. At the end that setting and the best one of each are fitted to all images
 that are not for testing, and the test images give the table and the figures.
 """
 
@@ -66,7 +66,7 @@ PRESETS = {
 
 
 def study(model: Model, config: DensityConfig, prepared: "Prepared") -> Study:
-    """Return one model's sweep; its first trial is the seed's setting."""
+    """Return one model's sweep; its first trial is the setting of [PML]."""
     from ray import tune
 
     from trainables.tune import densities
@@ -121,7 +121,7 @@ def study(model: Model, config: DensityConfig, prepared: "Prepared") -> Study:
 
 
 def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
-    """Tune each model, then fit the seed's settings and the best ones for the table; return the exit code."""
+    """Tune each model, then fit the settings of [PML] and the best ones for the table; return the exit code."""
     from searchers.reports.densities import Row, write_report
     from searchers.sweep.prepare import (
         prepare,  # Ray takes seconds to import: wrong flags are answered at once

@@ -1,7 +1,7 @@
-"""Happy People: discrete latent-space optimisation against its two ablations and a continuous baseline.
+"""Happy People: discrete latent-space optimization against its two ablations and a continuous baseline.
 
-A trial is one optimisation run, a step one round of queries with its fine-tuning. The sweep is the grid of
-methods, free positions t and seeds; it ends with the seed's Figures 1 and 3 and Table 1.
+A trial is one optimization run, a step one round of queries with its fine-tuning. The sweep is the grid of
+methods, free positions t and seeds; it ends with Figures 1 and 3 and Table 1 of [HP].
 """
 
 import hashlib
@@ -70,7 +70,7 @@ PRESETS = {
         gpus_per_trial=0.25,
     ),
 }
-# What else the presets differ in; the report's values are the defaults of `LatentConfig`, the seed's.
+# What else the presets differ in; the report's values are the defaults of `LatentConfig`, those of [HP].
 SETTINGS: dict[str, dict[str, Any]] = {
     "quick": {
         "training_scores": "scorer",

@@ -1,4 +1,4 @@
-"""The slides' LEGO-face VAE: Bayesian optimisation of hidden and latent size, then the winner, then morphs.
+"""The LEGO-face VAE of [LEGO]: Bayesian optimization of hidden and latent size, then the winner, then morphs.
 
 First the sweep: each trial trains for up to 50 epochs at a constant learning rate, scored by its validation
 loss. Then the best sizes are trained for 400 epochs with a decaying one, as a sweep of one trial, and the

@@ -30,7 +30,7 @@ FILES = {  # of the runs that are done
 }
 SETS = {"usual": PROBLEMS, "weak": WEAK_SPOTS}
 FIGURE = Path(__file__).parents[1] / "figures" / "searchers.png"
-LINES = {  # Okabe and Ito's colours, which colour-blind readers tell apart
+LINES = {  # Okabe and Ito's colors, which color-blind readers tell apart
     "ours": ("#000000", "-"),
     "Optuna GPSampler": ("#0072B2", "-"),
     "Optuna TPE": ("#E69F00", "-"),

@@ -1,4 +1,4 @@
-"""Functions to be minimised whose optimum is known, over spaces in this project's own notation."""
+"""Functions to be minimized whose optimum is known, over spaces in this project's own notation."""
 
 import math
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def noisy_curve(config: dict) -> float:
 
 
 def mixed(config: dict) -> float:
-    """Like a model's tuning: a best learning rate for each optimiser, flat in latent_dim, waves in β."""
+    """Like a model's tuning: a best learning rate for each optimizer, flat in latent_dim, waves in β."""
     rate = {"adam": -3.0, "rmsprop": -3.5, "sgd": -1.5}[config["optimizer"]]
     offset = {"adam": 0.0, "rmsprop": 0.1, "sgd": 0.4}[config["optimizer"]]
     rate = math.log10(config["learning_rate"]) - rate

@@ -38,7 +38,7 @@ class Record(Protocol):
 
 
 class BayesOptSearch(Answers, Searcher):
-    """Bayesian optimisation of one reported key.
+    """Bayesian optimization of one reported key.
 
     Args:
         space: Tune's notation (a nested dictionary) or a list of dimensions; None takes Tune's `param_space`.

@@ -1,6 +1,6 @@
 """From a training set in the metric's units to a Gaussian process in standard ones.
 
-A model minimises: values of a metric that is maximized come in negated. Pure: no Ray here.
+A model minimizes: values of a metric that is maximized come in negated. Pure: no Ray here.
 """
 
 import math
@@ -22,9 +22,9 @@ REPORT_STD, REPORT_LENGTHSCALE = 50.0, 30.0  # σ_f and ℓ of the β-VAE-GAN re
 
 @dataclass(frozen=True)
 class Model:
-    """A GP on standardised values; `good` (n,) tells rows of trials that did not fail.
+    """A GP on standardized values; `good` (n,) tells rows of trials that did not fail.
 
-    `noise` (n,): known variances of the standardised values.
+    `noise` (n,): known variances of the standardized values.
     """
 
     gp: GaussianProcess | SampledGaussianProcess
@@ -76,7 +76,7 @@ class Model:
 def scalarize(
     values: np.ndarray, variances: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return one value to be minimised, (n,), of several, (n, objectives), and its known error variance.
+    """Return one value to be minimized, (n,), of several, (n, objectives), and its known error variance.
 
     Objectives are scaled to [0, 1]: z; max_k w_k z_k + 0.05 Σ_k w_k z_k (Knowles 2006, "ParEGO", eq. 2).
     """

@@ -1,4 +1,4 @@
-"""The figures of the slides: faces drawn from the prior, faces rebuilt, and one face turning into another."""
+"""The figures of [LEGO]: faces drawn from the prior, faces rebuilt, and one face turning into another."""
 
 from pathlib import Path
 

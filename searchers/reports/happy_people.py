@@ -86,7 +86,7 @@ def pooled_distances(
 ) -> tuple[str, dict[Group, dict[str, float]]]:
     """Return the metric's name and each group's Fréchet distances, of all its runs' queries together.
 
-    The seed pools its 20 runs likewise. Keys: "" for all held-out degrees, "_degree_<k>" for each.
+    [HP] pools its 20 runs likewise. Keys: "" for all held-out degrees, "_degree_<k>" for each.
     """
     import torch
 

@@ -35,7 +35,7 @@ class RunConfig:
     """What every sweep is told: its images and scores, what a trial gets, its name and where all goes."""
 
     preset: Literal["quick", "report"] = "quick"
-    """quick: minutes on two CPU cores; report: the seed's own setting, for GPUs"""
+    """quick: minutes on two CPU cores; report: the paper's own setting, for GPUs"""
     dataset: str = "faces"
     """faces (drawn, embedded), celeba, or a path: images, class folders, CelebA's layout, tar, zip"""
     dataset_limit: Annotated[int | None, between(1, 1_000_000_000)] = None
@@ -105,7 +105,7 @@ class SweepConfig(RunConfig):
     early_stopping: bool = True
     """pause trials that do not keep up, by ASHA's rule; otherwise every trial is trained to its last epoch"""
     surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
-    """Gaussian process of the search: hyperparameters learned, the seed's own, fixed Matérn, drawn by NUTS"""
+    """Gaussian process of the search: hyperparameters learned, [BVG]'s own, fixed Matérn, drawn by NUTS"""
     warm_start: Annotated[str | None, PLAIN_NAME] = None
     """name of an earlier sweep, among the results or in MLflow, whose scores the search begins with"""
     points: str | None = None

@@ -14,7 +14,7 @@ CERTAIN_ABOVE = 0.99  # accuracy at which a discriminator has little left to tel
 
 
 def gradient_norms(optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
-    """Return the Euclidean norm of the gradients that each optimiser took last, by its name."""
+    """Return the Euclidean norm of the gradients that each optimizer took last, by its name."""
     norms = {}
     for name, optimizer in optimizers.items():
         parameters = (p for group in optimizer.param_groups for p in group["params"])

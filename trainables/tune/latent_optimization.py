@@ -1,4 +1,4 @@
-"""One run of latent-space optimisation as a Tune trial: a step is a round of queries and a fine-tuning."""
+"""One run of latent-space optimization as a Tune trial: a step is a round of queries and a fine-tuning."""
 
 import math
 from pathlib import Path

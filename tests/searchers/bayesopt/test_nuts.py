@@ -66,7 +66,7 @@ def test_gradient_is_the_posteriors(fantasies):
 
 
 def test_draws_follow_the_posterior():
-    """Moments of log θ against self-normalised importance sampling from the prior."""
+    """Moments of log θ against self-normalized importance sampling from the prior."""
     pytest.importorskip("pyro", reason="Pyro is an extra: pip install '.[pyro]'")
     X, y, noise = data(n=8, d=1)
     levels, prior = np.zeros(1, dtype=int), Prior()

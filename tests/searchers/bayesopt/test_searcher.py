@@ -64,7 +64,7 @@ def test_report_kernel_proposes_what_the_bayesian_optimization_package_does():
     assert after_the_report(surrogate="report").suggest("next")["beta"] == pytest.approx(expected, abs=0.05)
 
 
-def test_maximising_the_negated_metric_is_the_same_search():
+def test_maximizing_the_negated_metric_is_the_same_search():
     search = BayesOptSearch({"beta": tune.uniform(1, 150)}, "score", "max", surrogate="report")
     for i, (beta, fid) in enumerate(REPORT):
         search.add_evaluated_point({"beta": beta}, -fid)
@@ -289,8 +289,8 @@ def test_a_wide_range_of_integers_costs_no_list_of_them():
 
 
 def test_an_unknown_mode_of_tunes_is_refused():
-    with pytest.raises(ValueError, match="mode is 'maximise'"):
-        BayesOptSearch().set_search_properties("loss", "maximise", {"x": tune.uniform(0, 1)})
+    with pytest.raises(ValueError, match="mode is 'maximize'"):
+        BayesOptSearch().set_search_properties("loss", "maximize", {"x": tune.uniform(0, 1)})
 
 
 def test_a_row_after_a_trials_end_breaks_nothing():

@@ -96,7 +96,7 @@ def test_sixteen_bits_become_eight_without_clipping(tmp_path):
     np.testing.assert_allclose(got[..., 0], levels / 257, atol=0.51)
 
 
-def test_a_palette_becomes_its_colours(tmp_path):
+def test_a_palette_becomes_its_colors(tmp_path):
     image = picture(7).quantize(16)
     assert image.mode == "P"
     np.testing.assert_allclose(only(tmp_path, encoded(image)), plain(image), atol=1)
@@ -136,7 +136,7 @@ def test_exif_turns_images_upright(tmp_path, orientation):
 
 
 def test_an_animation_gives_its_first_frame(tmp_path):
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(only(tmp_path, data, "odd.gif"), plain(frames[0]))
 

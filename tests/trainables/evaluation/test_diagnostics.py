@@ -35,7 +35,7 @@ def build(trainable, cache_dir, **changes):
     return trainable(config={**SMALL, "cache_dir": cache_dir, **changes})
 
 
-def test_gradient_norms_are_those_of_all_parameters_of_an_optimiser():
+def test_gradient_norms_are_those_of_all_parameters_of_an_optimizer():
     a, b = (torch.nn.Parameter(torch.zeros(n)) for n in (2, 1))
     unused = torch.nn.Parameter(torch.zeros(3))
     optimizers = {
@@ -133,11 +133,11 @@ def test_disentanglement_is_that_of_the_factors_that_units_stand_for(monkeypatch
     store = held_out_store()
     factors = torch.from_numpy(known_factors(store, np.arange(600)))
     assert factors.shape == (600, 3)  # neither what follows from another, nor what is constant or unknown
-    standardised = (factors - factors.mean(0)) / factors.std(0)
+    standardized = (factors - factors.mean(0)) / factors.std(0)
     mixing = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.5], [1.0, 0.3, -1.2]])
     model = vae.VAE(vae.VAE.configure({"image_size": 16, "width": 0.1, "latent_dim": 3}))
     scores = {}
-    for name, codes in (("apart", standardised), ("mixed", standardised @ mixing)):
+    for name, codes in (("apart", standardized), ("mixed", standardized @ mixing)):
         monkeypatch.setattr(model, "encode", lambda x, codes=codes: (codes[row_of(x)], None))
         found = encoder_scores(model, store)
         assert all(key.startswith("disentanglement/") for key in found)

@@ -45,9 +45,9 @@ class Factor:
 FACTORS = {
     "smile_degree": Factor(0, 5),
     "skin": Factor(0, 1),
-    "hair_colour": Factor(0, 1),
+    "hair_color": Factor(0, 1),
     "hair_style": Factor(weights=(1, 4, 4, 4, 2, 3)),
-    "eye_colour": Factor(0, 1),
+    "eye_color": Factor(0, 1),
     "eye_size": Factor(),
     "eye_spacing": Factor(),
     "gaze_x": Factor(),

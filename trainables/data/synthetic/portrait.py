@@ -61,7 +61,7 @@ class Portrait:
         self.turn = 0.15 * f.turn  # how far the middle of the face lies beside the head's axis
         self.width = 0.75 + 0.05 * f.head_width
         self.skin = ramp(SKIN, f.skin)
-        self.hair = ramp(HAIR, f.hair_colour)
+        self.hair = ramp(HAIR, f.hair_color)
         self.light_u = (0.06 + 0.26 * f.light_strength) * np.sin(f.light_angle.astype(np.float64))
         self.light_v = -(0.04 + 0.12 * f.light_strength) * np.cos(f.light_angle.astype(np.float64))
         self.light_u, self.light_v = self.light_u.astype(np.float32), self.light_v.astype(np.float32)
@@ -225,7 +225,7 @@ class Portrait:
         radius = np.sqrt(iris_u * iris_u + iris_v * iris_v)
         ring = 1.1 - 0.5 * smooth((radius - 0.05) / 0.03)
         self.canvas.paint(
-            window, np.minimum(eye, cover((radius - 0.08) * pixels)), ramp(IRIS, f.eye_colour), ring
+            window, np.minimum(eye, cover((radius - 0.08) * pixels)), ramp(IRIS, f.eye_color), ring
         )
         self.canvas.paint(window, np.minimum(eye, cover((radius - 0.036) * pixels)), PUPIL)
         glint = np.sqrt((iris_u + 0.025) ** 2 + (iris_v + 0.03) ** 2)

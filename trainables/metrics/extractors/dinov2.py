@@ -70,7 +70,7 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normalised before and scaled after, around a residual stream."""
+    """Attention and feed-forward, each normalized before and scaled after, around a residual stream."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -91,7 +91,7 @@ class Block(nn.Module):
 class DinoV2(nn.Module):
     """ViT with patches of 14 (S: width 384, depth 12; B: 768, 12; L: 1024, 24), to the class token's output.
 
-    (B, 3, H, W), H and W multiples of 14, normalised by ImageNet's mean and deviation -> (B, D).
+    (B, 3, H, W), H and W multiples of 14, normalized by ImageNet's mean and deviation -> (B, D).
     """
 
     def __init__(self, width: int, depth: int):
@@ -104,7 +104,7 @@ class DinoV2(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised class token."""
+        """Return the normalized class token."""
         rows, columns = x.shape[2] // PATCH, x.shape[3] // PATCH
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), self.patch_embed(x)], 1)
         tokens = tokens + self._positions(rows, columns)

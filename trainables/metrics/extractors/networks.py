@@ -149,7 +149,7 @@ def load_exported(path: Path) -> nn.Module:
 
 
 class RandomNetwork(nn.Sequential):
-    """Three He-initialised convolutions, (B, 3, H, W) to (B, 64), for tests.
+    """Three He-initialized convolutions, (B, 3, H, W) to (B, 64), for tests.
 
     Random features rate the loss of most classes as better than a mild blur: no score for models.
     """
