@@ -229,14 +229,15 @@ def test_a_loss_is_averaged_over_the_steps_that_have_it(cache_dir, monkeypatch):
     assert result["loss/b"] == 5.0
 
 
-def test_several_epochs_a_result_count_as_one_iteration(cache_dir, tmp_path):
-    trial = build(VAE, cache_dir, evaluate_every=3)
-    result = trial.step()
-    assert result["epoch"] == 3
+def test_tune_counts_epochs_however_many_there_are_to_a_result(cache_dir, tmp_path):
+    trial = build(VAE, cache_dir, epochs=4, evaluate_every=3)
+    result = trial.train()
+    assert (result["epoch"], result["training_iteration"]) == (3, 3)
     trial.save_checkpoint(str(tmp_path))
-    resumed = build(VAE, cache_dir, evaluate_every=3)
+    resumed = build(VAE, cache_dir, epochs=4, evaluate_every=3)
     resumed.load_checkpoint(str(tmp_path))
-    assert (resumed.iteration, resumed.epoch) == (1, 3)
+    assert (resumed.iteration, resumed.epoch) == (3, 3)
+    assert resumed.train()["training_iteration"] == 4  # what is left
 
 
 @pytest.mark.parametrize(("trainable", "changes"), [(VAE, {}), (BetaVAEGAN, {"recipe": "modern"})])
