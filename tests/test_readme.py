@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+HIDDEN = ("tests", ".github", ".pre-commit-config.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,9 @@ def test_every_file_has_its_line():
             folder = "" if line == "./" else line
         elif match := re.match(r"  (\S+)\s+\S", line):
             listed.add(folder + match.group(1))
-    files = {str(p) for p in tracked("*.py", "*.yaml") if p.parts[0] != "tests" and p.name != "__init__.py"}
+    files = {
+        str(p) for p in tracked("*.py", "*.yaml") if p.parts[0] not in HIDDEN and p.name != "__init__.py"
+    }
     assert files - listed == set()
     assert {name for name in listed if name.endswith((".py", ".yaml"))} - files == set()
 

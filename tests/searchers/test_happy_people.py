@@ -134,7 +134,7 @@ def test_wrong_flags_are_answered_in_a_sentence(tmp_path, environment):
     assert "there is no data set or path 'nowhere'" in wrong.stderr
     with pytest.raises(ValueError, match="--queries is 7; it must be a multiple of 5"):
         HappyPeopleConfig(queries=7)
-    with pytest.raises(ValueError, match="t from 1 to 64"):
+    with pytest.raises(ValueError, match="--free is 0; it must be one number or more, each from 1 to 64"):
         HappyPeopleConfig(free=(0,))
 
 

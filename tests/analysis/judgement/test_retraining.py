@@ -153,9 +153,11 @@ def test_the_points_stay_where_a_resumption_finds_them(client, monkeypatch, tmp_
 
 
 def test_an_interrupted_sweep_is_given_time_to_close_its_record():
-    sweep = "import time, sys\ntry:\n  print('ready', flush=True)\n  time.sleep(60)\n"
+    # A process in the background of a shell ignores Ctrl-C, and so would its children.
+    heed = "import signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    sweep = f"{heed}try:\n  print('ready', flush=True)\n  time.sleep(60)\n"
     sweep += "except KeyboardInterrupt:\n  time.sleep(1)\n  print('closed', flush=True)\n  sys.exit(130)"
-    script = "import sys; from analysis.judgement.retraining import wait_for; "
+    script = f"{heed}from analysis.judgement.retraining import wait_for; "
     script += f"sys.exit(wait_for([sys.executable, '-c', {sweep!r}]))"
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
