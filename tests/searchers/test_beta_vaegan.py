@@ -19,8 +19,8 @@ from tests.fixtures.waits import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
-    "--dataset-limit 60 --image-size 16 --width 0.1 --batch-size 16 --evaluation-samples 20 --features random "
-    "--evaluate-every 1"
+    "--dataset-limit 60 --image-size 16 --width 0.1 --batch-size 16 --evaluate-every 1 "
+    "--evaluation-samples 20 --features random"
 )
 METRIC = "fd_random"
 
