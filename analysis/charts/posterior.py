@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -27,53 +28,55 @@ INK = "#8A3500"  # VERMILION, dark enough to be read
 class Belief:
     """The Gaussian process over `grid`, values of the dimension `name`; all arrays have the shape (G,).
 
-    mean, std: of the metric, in its units. gain: the expected improvement, which proposes the next trial.
+    mean, std: of the metric after full training, in its units; std_of_run: that of one run's score, the noise
+    of training and evaluation in it. gain: the expected improvement, which proposes the next trial.
     """
 
     name: str
     grid: NDArray[np.float64]
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
+    std_of_run: NDArray[np.float64]
     gain: NDArray[np.float64]
     log: bool = False
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What trials reached: the setting, the score, its deviation (NaN: unknown) and the status, each (n,)."""
+    """What trials reached: the setting, the score, its deviation (NaN: unknown) and the status, each (n,).
+
+    finals, final_stds: what the model expects of a trial that was not fully trained; NaN where unknown.
+    """
 
     settings: NDArray[np.float64]
     scores: NDArray[np.float64]
     stds: NDArray[np.float64]
     status: Sequence[str]
+    finals: NDArray[np.float64]
+    final_stds: NDArray[np.float64]
 
 
 def draw_posterior(
     belief: Belief, trials: Scored, metric: str, sign: int = 1, references: Mapping[str, float] | None = None
 ) -> Figure:
-    """Draw mean ± 2σ with the trials and the references on it, and below it the expected improvement.
+    """Draw the score after full training with trials and references, and below it the expected improvement.
+
+    Fully trained trials are filled. Others are hollow at the final score that the model expects, with a bar
+    of ± 2σ and a thin line from the score at which they stopped: that one is another number.
 
     sign: 1 where lower is better, −1 where higher is. references: what images that no model made score.
     """
-    grid, mean, band = belief.grid, belief.mean, 2 * belief.std
+    grid, mean = belief.grid, belief.mean
     figure, (above, below) = canvas(7.5, 5.5, 2, 1, sharex=True, height_ratios=(3, 1))
-    above.fill_between(grid, mean - band, mean + band, color=BLUE, alpha=0.2, linewidth=0)
-    above.plot(grid, mean, color="black", label="GP mean ± 2σ")
-    deviations = np.nan_to_num(trials.stds)
+    for std, alpha, name in ((belief.std_of_run, 0.12, "± 2σ of a run"), (belief.std, 0.25, "± 2σ")):
+        above.fill_between(
+            grid, mean - 2 * std, mean + 2 * std, color=BLUE, alpha=alpha, linewidth=0, label=name
+        )
+    above.plot(grid, mean, color="black", label="mean after full training")
     for status, (color, marker, _) in STATUS.items():
         chosen = np.array([s == status for s in trials.status])
         if chosen.any():
-            # A score at another epoch is another number.
-            name = status if status == FINISHED else f"{status}, its last epoch's score"
-            above.errorbar(
-                trials.settings[chosen],
-                trials.scores[chosen],
-                2 * deviations[chosen],
-                fmt=marker,
-                color=color,
-                markeredgecolor="black",
-                label=f"{name} ± 2σ" if deviations[chosen].any() else name,
-            )
+            _draw_trials(above, trials, chosen, status, color, marker)
     draw_references(above, references or {})
     above.set_ylabel(axis_label(metric, sign))
     legend_above(above, 3)
@@ -94,3 +97,25 @@ def draw_posterior(
     below.set_ylim(bottom=0)
     use_scale(below, {"log": belief.log})
     return figure
+
+
+def _draw_trials(
+    axes: Axes, trials: Scored, chosen: NDArray[np.bool_], status: str, color: str, marker: str
+) -> None:
+    """Draw the trials of one status, those that were not fully trained at their expected final scores."""
+    x, scores, whole = trials.settings[chosen], trials.scores[chosen], status == FINISHED
+    expected = trials.finals[chosen]
+    known = np.isfinite(expected) & (not whole)
+    y = np.where(known, expected, scores)
+    deviations = np.nan_to_num(np.where(known, trials.final_stds[chosen], trials.stds[chosen]))
+    axes.vlines(x[known], scores[known], y[known], color=color, linewidth=0.8)
+    axes.errorbar(
+        x,
+        y,
+        2 * deviations,
+        fmt=marker,
+        color=color,
+        markerfacecolor=color if whole else "white",
+        markeredgecolor="black" if whole else color,
+        label=status if whole or not known.any() else f"{status}: expected at the end, from where it is",
+    )

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from analysis.charts.text import number
 from searchers.display.commands import analysis_command, ui_command
+from searchers.record.provenance import references_of
 from searchers.record.schema import FAILED, STOPPED
 from searchers.record.trials import TrialRecord, ranked
 from searchers.study.config import RunConfig, SweepConfig
@@ -95,8 +96,9 @@ def best_words(
         first = best.metrics[min(best.metrics)][study.metric]
         lines.append(
             f"Best: trial {best.number}, {setting}: {study.metric} {number(best.last(study.metric))} "
-            f"after epoch {best.epoch} ({number(first)} after its first)."
+            f"after epoch {best.epoch} ({number(first)} at first)."
         )
+        lines += _beside_references(study, best)
     else:
         lines.append("No trial has reported a score.")
     early = [record for record in records if record.status == STOPPED]
@@ -107,6 +109,18 @@ def best_words(
     if figures:
         lines.append(f"Figure: {', '.join(map(str, figures))}")
     return lines
+
+
+def _beside_references(study: Study, best: TrialRecord) -> list[str]:
+    """Say what costs nothing scores, and whether the winner is better than that."""
+    known, sign = references_of(study), 1 if study.mode == "min" else -1
+    if not known:
+        return []
+    said = ", ".join(f"{name} {number(value)}" for name, value in known.items())
+    mean_image = known.get("mean image", math.inf * sign)
+    if sign * best.last(study.metric) < sign * mean_image:
+        return [f"Costs nothing: {said}."]
+    return [f"No better than what costs nothing ({said}): train longer before you trust any of these trials."]
 
 
 def closing_words(ending: Ending) -> list[str]:

@@ -1,7 +1,7 @@
-"""[BVG]'s Figure 5, live: what the searcher believes over a one-dimensional search space.
+"""[BVG]'s Figure 5, live: what the searcher believes of the score after full training, over one dimension.
 
-The Gaussian process's mean ± 2σ with the trials on it, and below it the expected improvement that proposes
-the next one. Spaces of more dimensions have no such figure.
+The model's mean with its bands and the trials on it, and below it the expected improvement that proposes the
+next one. Spaces of more dimensions have no such figure.
 """
 
 import json
@@ -13,10 +13,13 @@ from ray import tune
 
 from analysis.charts.posterior import Belief, Scored, draw_posterior
 from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.bayesopt.space import Real
+from searchers.bayesopt.tune_space import read_space
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
+from searchers.record.provenance import references_of
 from searchers.record.schema import FIGURE as FIGURE_EVENT
-from searchers.record.schema import POSTERIOR_FILE, REFERENCES, RUNNING, reference_param
+from searchers.record.schema import POSTERIOR_FILE, RUNNING
 from searchers.study.study import Study
 
 FIGURE = "posterior.png"
@@ -44,39 +47,37 @@ class PosteriorFigure(tune.Callback):
         seen = [r for r in self.recorder.records.values() if math.isfinite(r.last(metric))]
         if self.search is None or len(self.study.space) != 1 or len(seen) < 2:
             return
-        ((name, domain),) = self.study.space.items()
-        if not hasattr(domain, "lower"):
+        (dimension,) = read_space(self.study.space).dimensions
+        if not isinstance(dimension, Real):
             return
-        self.drawn = time.monotonic()
-        grid = np.linspace(domain.lower, domain.upper, GRID)
-        configs = [{name: float(x)} for x in grid]
+        self.drawn, name = time.monotonic(), dimension.name
+        values = list(dict.fromkeys(dimension.value(u) for u in np.linspace(0, 1, GRID)))
+        grid, configs = np.array(values, dtype=float), [{name: value} for value in values]
         try:
-            mean, std = self.search.posterior(configs)
+            mean, std, of_run = self.search.final_values(configs)
+            finals = self.search.predicted_finals()
         except ValueError:  # interrupted before the first value had come to the searcher
             return
         gain = self.search.expected_improvement(configs)
-        belief = Belief(name, grid, mean, std, gain)
+        belief = Belief(name, grid, mean, std, of_run, gain, log=dimension.log)
+        unknown = (math.nan, math.nan)
         trials = Scored(
             np.array([r.config[name] for r in seen], dtype=float),
             np.array([r.last(metric) for r in seen]),
             np.array([r.last(f"{metric}_std") for r in seen]),
             [r.status or RUNNING for r in seen],
+            *np.array([finals.get(r.trial, unknown) for r in seen]).T,
         )
         figure = draw_posterior(
-            belief, trials, metric, 1 if self.study.mode == "min" else -1, self.references()
+            belief, trials, metric, 1 if self.study.mode == "min" else -1, references_of(self.study)
         )
         temporary = self.recorder.folder / f"tmp_{FIGURE}"
         figure.savefig(temporary, dpi=120)
         temporary.replace(self.recorder.folder / FIGURE)
-        curves = {"grid": grid, "mean": mean, "std": std, "expected_improvement": gain}
+        curves = {"grid": grid, "mean": mean, "std": std, "std_of_run": of_run, "expected_improvement": gain}
         table = {"name": name, "metric": metric, **{k: v.tolist() for k, v in curves.items()}}
+        table["finals"] = {r.number: finals[r.trial] for r in seen if r.trial in finals}
         (self.recorder.folder / POSTERIOR_FILE).write_text(json.dumps(table))
         for file in (FIGURE, POSTERIOR_FILE):
             self.recorder.ledger.append(FIGURE_EVENT, path=file)
         self.delivery.wake()
-
-    def references(self) -> dict[str, float]:
-        """Return what images that no model made score, as far as the study's provenance has it."""
-        known = self.study.provenance or {}
-        keys = {name: reference_param(key, self.study.metric) for name, key in REFERENCES.items()}
-        return {name: float(known[key]) for name, key in keys.items() if key in known}

@@ -22,8 +22,10 @@ from searchers.record.schema import (
     MODEL_TAG,
     OBJECTIVES_TAG,
     PROGRAM_TAG,
+    REFERENCES,
     RETRAINS_TAG,
     SPACE_PARAM,
+    reference_param,
 )
 from searchers.scheduling.rule import REDUCTION_FACTOR
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, SweepConfig
@@ -74,6 +76,13 @@ def about(study: Study, space: Space, config: SweepConfig, program: str) -> Abou
 def recorded_arguments(config: RunConfig) -> dict[str, Any]:
     """Return what another run needs to train as this one did: all settings, but not where the record is."""
     return {name: value for name, value in asdict(config).items() if name not in NO_ARGUMENTS}
+
+
+def references_of(study: Study) -> dict[str, float]:
+    """Return what images that no model made score by the study's metric, as far as its provenance has it."""
+    known = study.provenance or {}
+    keys = {name: reference_param(key, study.metric) for name, key in REFERENCES.items()}
+    return {name: float(known[key]) for name, key in keys.items() if key in known}
 
 
 def lasting_settings(config: RunConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from searchers.display.closing import result_table
+from searchers.display.closing import best_words, result_table
 from searchers.display.commands import analysis_command, resume_command
 from searchers.record.provenance import origin
 from searchers.record.trials import TrialRecord
@@ -46,6 +46,27 @@ def test_the_table_is_whole_in_80_columns(count):
     assert "182.3 ± 0.69" in said and "unfinished" in said
     assert said.count("0.000893") == 2 * count
     assert ("beta_norm" in said) == (count == 0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "sentence"),
+    [
+        ("min", 30.0, "Costs nothing: grey 206.0, mean image 100.3."),
+        ("min", 137.5, "No better than what costs nothing (grey 206.0, mean image 100.3)"),
+        ("max", 30.0, "No better than what costs nothing"),
+        ("max", 137.5, "Costs nothing"),
+    ],
+)
+def test_the_winner_stands_beside_what_costs_nothing(mode, value, sentence):
+    provenance = {f"reference/grey/{METRIC}": 206.0, f"reference/mean_image/{METRIC}": 100.3}
+    tuned = SimpleNamespace(**{**vars(study()), "mode": mode, "provenance": provenance})
+    best = TrialRecord("1", 1, {"beta": 1.0}, {18: {METRIC: value}})
+    config = SimpleNamespace(results="results", name="front", epochs=18)
+    said = best_words(tuned, config, [best], best)
+    assert said[0].startswith("Best: trial 1, beta = 1")
+    assert said[1].startswith(sentence.replace("206.0", "206"))
+    tuned.provenance = None
+    assert len(best_words(tuned, config, [best], best)) == 1
 
 
 def test_the_best_come_first_and_who_has_no_score_last():

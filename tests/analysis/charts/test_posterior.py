@@ -1,0 +1,59 @@
+"""The searcher's belief: bands, trials at the final scores that are expected of them, references."""
+
+import numpy as np
+import pytest
+
+from analysis.charts.posterior import Belief, Scored, draw_posterior
+from searchers.record.schema import FINISHED, STOPPED
+
+GRID = np.linspace(1, 150, 50)
+BELIEF = Belief("beta", GRID, 30 + 0 * GRID, 2 + 0 * GRID, 5 + 0 * GRID, np.exp(-((GRID - 40) ** 2) / 50))
+TRIALS = Scored(
+    settings=np.array([10.0, 40.0, 90.0]),
+    scores=np.array([33.0, 29.0, 80.0]),
+    stds=np.array([0.5, 0.5, 0.4]),
+    status=[FINISHED, FINISHED, STOPPED],
+    finals=np.array([33.0, 29.0, 41.0]),
+    final_stds=np.array([1.0, 1.0, 6.0]),
+)
+
+
+@pytest.fixture(scope="module")
+def axes():
+    return draw_posterior(BELIEF, TRIALS, "fd_x", references={"mean image": 100.3, "real images": 2.7}).axes
+
+
+def test_a_stopped_trial_is_hollow_at_its_expected_final_score(axes):
+    by_label = {container.get_label(): container for container in axes[0].containers}
+    stopped = by_label["stopped: expected at the end, from where it is"]
+    finished = by_label[FINISHED]
+    assert list(stopped.lines[0].get_xydata()[0]) == [90.0, 41.0]
+    assert stopped.lines[0].get_markerfacecolor() == "white"
+    assert finished.lines[0].get_markerfacecolor() != "white"
+    assert finished.lines[0].get_xydata().tolist() == [[10.0, 33.0], [40.0, 29.0]]
+    low, high = stopped.lines[2][0].get_segments()[0][:, 1]
+    assert (low, high) == (41.0 - 12.0, 41.0 + 12.0)
+
+
+def test_a_thin_line_leads_there_from_where_it_stopped(axes):
+    segments = [s for c in axes[0].collections if hasattr(c, "get_segments") for s in c.get_segments()]
+    assert any(np.allclose(s, [[90.0, 80.0], [90.0, 41.0]]) for s in segments)
+
+
+def test_the_outer_band_is_a_run_s(axes):
+    bands = {
+        c.get_label(): c.get_paths()[0].vertices[:, 1] for c in axes[0].collections if "±" in c.get_label()
+    }
+    assert {name: (v.min(), v.max()) for name, v in bands.items()} == {
+        "± 2σ of a run": (20.0, 40.0),
+        "± 2σ": (26.0, 34.0),
+    }
+
+
+def test_references_are_lines_with_their_names(axes):
+    assert {text.get_text() for text in axes[0].texts} >= {"mean image", "real images"}
+
+
+def test_a_logarithmic_dimension_has_a_logarithmic_axis():
+    belief = Belief("lr", np.geomspace(1e-4, 1e-2, 50), *[np.ones(50)] * 4, log=True)
+    assert draw_posterior(belief, TRIALS, "fd_x").axes[1].get_xscale() == "log"
