@@ -42,6 +42,7 @@ lint: .venv/.installed
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/lint-imports
+	.venv/bin/python -m mypy
 
 docs: .venv/.installed
 	.venv/bin/python -m pytest tests/test_readme.py $(ARGS)

@@ -9,7 +9,6 @@ and 4 beside what was reached here.
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -66,7 +65,7 @@ def study(config: BaselinesConfig, prepared: "Prepared") -> Study:
         space={"model": tune.choice(list(MODELS)), "seed": tune.choice(seeds)},
         points=tuple({"model": model, "seed": seed} for seed in seeds for model in config.models),
         settings={**prepared.settings, **beta_vaegan.model_settings(config), "beta": config.beta},
-        metric=prepared.metric,
+        metric=prepared.distance,
         provenance=prepared.provenance,
     )
 
@@ -99,7 +98,8 @@ def table(histories: dict[str, list[dict[int, float]]], metric: str, beta: float
     result = Table(title="After the last epoch, over seeds", title_justify="left", title_style="bold")
     for heading in ("model", f"{metric}", "±", "seeds", "FID in [BVG] (CelebA, 64×64)"):
         result.add_column(heading, justify="left" if heading == "model" else "right")
-    published = {**BASELINE_FID, "beta-VAE-GAN": FID_BY_BETA.get(beta)}
+    by_beta = {float(known): fid for known, fid in FID_BY_BETA.items()}
+    published: dict[str, float | None] = {**BASELINE_FID, "beta-VAE-GAN": by_beta.get(beta)}
     for model, curves in histories.items():
         last = np.array([curve[max(curve)] for curve in curves])
         spread = number(float(last.std(ddof=1))) if len(last) > 1 else "–"
@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
         if histories:
             console.print(table(histories, metric, config.beta))
             draw(histories, metric).savefig(outcome.folder / FIGURE, dpi=120)
-            console.print(f"Figure: {Path(config.results) / config.name / FIGURE}", highlight=False)
+            console.print(f"Figure: {config.folder / FIGURE}", highlight=False)
         return outcome.exit_code
 
     return main_of(PROGRAM, PRESETS, work, arguments)

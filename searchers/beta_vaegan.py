@@ -99,9 +99,9 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
     from trainables import BetaVAEGAN
     from trainables.models.losses import normalized_beta
 
-    settings, metric = {**prepared.settings, **model_settings(config)}, prepared.metric
-    objectives = {
-        metric if name == "fd" else SCORES[name]: ("min" if name == "fd" else "max")
+    settings, metric = {**prepared.settings, **model_settings(config)}, prepared.distance
+    objectives: dict[str, Literal["min", "max"]] = {
+        metric if name == "fd" else SCORES[name]: "min" if name == "fd" else "max"
         for name in config.objectives
     }
     if objectives.keys() != {metric}:

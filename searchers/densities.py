@@ -7,8 +7,7 @@ that are not for testing, and the test images give the table and the figures.
 
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 
@@ -74,7 +73,7 @@ def study(model: Model, config: DensityConfig, prepared: "Prepared") -> Study:
     pixels = config.image_size**2
     latent = tune.randint(2, min(65, pixels))
     image = {"channels": 1}
-    trainable, space, settings, first = {
+    models: dict[Model, tuple[Any, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         "vae": (
             densities.BernoulliVAE,
             {"hidden": tune.randint(64, 1025), "latent_dim": latent},
@@ -99,7 +98,8 @@ def study(model: Model, config: DensityConfig, prepared: "Prepared") -> Study:
             {"subspace": min(50, pixels)},
             {"components": 10},
         ),
-    }[model]
+    }
+    trainable, space, settings, first = models[model]
     shared = prepared.settings
     if model in FITTED:
         shared = {name: value for name, value in shared.items() if name != "width"}
@@ -128,17 +128,17 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     )
     from searchers.sweep.run import run
 
-    folder = Path(config.results) / config.name
+    folder = config.folder
     store(folder, PROGRAM, sweep_id, config)
     prepared = prepare(config, console, channels=1)
     rows = []
     for model in config.models:
         tuned = study(model, config, prepared)
-        part = replace(config, name=f"{config.name}-{model}")
+        part = replace(config, name=f"{config.title}-{model}")
         if model in FITTED:
             part = replace(part, epochs=1, grace_epochs=1, early_stopping=False)
         console.print(f"\n[bold]{TITLES[model]}[/bold]: {', '.join(tuned.space)}", highlight=False)
-        outcome = run(tuned, part, f"{sweep_id}-{model}", PROGRAM, console, resume_as=config.name)
+        outcome = run(tuned, part, f"{sweep_id}-{model}", PROGRAM, console, resume_as=config.title)
         if outcome.exit_code:
             return outcome.exit_code
         best = best_record(outcome.records, METRIC, "max")

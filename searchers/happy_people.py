@@ -140,7 +140,7 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
         )
         ending = driver.finish(
             lambda: report(
-                config.name, config.queries, settings, driver.records, driver.folder, driver.ledger, console
+                config.title, config.queries, settings, driver.records, driver.folder, driver.ledger, console
             )
         )
     console.print("\n".join(closing_words(ending)), highlight=False, soft_wrap=True)
@@ -150,13 +150,13 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
 def sweep_record(config: HappyPeopleConfig, sweep_id: str, provenance: dict[str, Any]) -> SweepRecord:
     """Return what the parent run in MLflow says of the sweep."""
     description = (
-        f"**{config.name}**: {', '.join(config.methods)} × t of {', '.join(map(str, config.free))} × "
+        f"**{config.title}**: {', '.join(config.methods)} × t of {', '.join(map(str, config.free))} × "
         f"{config.seeds} seeds, {config.queries} queries each.\n\nEach child run is one optimization "
         f"run; its steps are rounds of five queries. Sort the runs table by `{METRIC}`."
     )
     return SweepRecord(
         sweep_id=sweep_id,
-        name=config.name,
+        name=config.title,
         experiment="happy-people",
         description=description,
         params={**lasting_settings(config), **provenance},
@@ -180,7 +180,7 @@ def prepare(config: HappyPeopleConfig, console: Console) -> tuple[dict[str, Any]
 
     weights = absolute(config.inception_weights)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    extractor = load_extractor(config.features, weights=weights and Path(weights), device=device)
+    extractor = load_extractor(config.features, weights=Path(weights) if weights else None, device=device)
     console.print(extractor.reason, highlight=False)
     settings = {
         **SETTINGS[config.preset],
@@ -204,7 +204,7 @@ def prepare(config: HappyPeopleConfig, console: Console) -> tuple[dict[str, Any]
         f"the generators see {len(rows)} of smile degree {config.max_degree:g} or less",
         highlight=False,
     )
-    chosen = config.scorer_weights and Path(settings["scorer_weights"])
+    chosen = Path(settings["scorer_weights"]) if config.scorer_weights else None
     content = load_scorer(store, weights=chosen, epochs=resolved.scorer_epochs)
     _, quality = SmileScorer.from_bytes(content)
     console.print(

@@ -121,7 +121,7 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     steps = len(Batches(store, "train", config.batch_size))
     once = replace(
         config,
-        name=f"{config.name}-final",
+        name=f"{config.title}-final",
         epochs=config.final_epochs,
         num_samples=1,
         early_stopping=False,
@@ -129,7 +129,7 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     )
     console.print(f"\nThe best sizes, for {config.final_epochs} epochs with a falling learning rate:")
     decayed = final_study(sweep, config, best.config, steps)
-    final = run(decayed, once, f"{sweep_id}-final", PROGRAM, console, resume_as=config.name)
+    final = run(decayed, once, f"{sweep_id}-final", PROGRAM, console, resume_as=config.title)
     if final.exit_code:
         return final.exit_code
     (record,) = final.records

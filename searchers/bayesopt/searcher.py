@@ -267,7 +267,7 @@ class BayesOptSearch(Answers, Searcher):
         the one that suggested them: where its last fit began is not known.
         """
         for record in records:
-            self.history.start(record.trial, self.space.encode(record.config))
+            self.history.start(record.trial, self._known_space.encode(record.config))
             for epoch, metrics in sorted(record.metrics.items()):
                 self.on_trial_result(record.trial, {**metrics, self.settings.time_attr: epoch})
             if record.status is not None:

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.table import Table
 
@@ -52,7 +51,7 @@ def result_table(study: Study, config: SweepConfig, records: list[TrialRecord]) 
     further = {name: name.rpartition("/")[2] for name in study.objectives}
     derived = list(study.derived(records[0].config)) if records and not further else []
     table = Table(
-        title=f"{config.name}: all trials",
+        title=f"{config.title}: all trials",
         title_justify="left",
         title_style="bold",
         padding=(0, 0 if further else 1),
@@ -104,7 +103,7 @@ def best_words(
     early = [record for record in records if record.status == STOPPED]
     if early:
         lines.append(f"Stopped early: {len(early)} of {len(records)} trials.")
-    folder = Path(config.results) / config.name
+    folder = config.folder
     figures = [folder / name for name in ("posterior.png", "pareto.png") if (folder / name).exists()]
     if figures:
         lines.append(f"Figure: {', '.join(map(str, figures))}")

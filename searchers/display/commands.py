@@ -17,7 +17,7 @@ def ui_command(tracking_uri: str) -> str:
 
 def analysis_command(name: str, config: RunConfig) -> str:
     """Return a command of `analysis` on this sweep's record, which it finds by itself where that is usual."""
-    words = ["--sweep", str(config.name)]
+    words = ["--sweep", config.title]
     if config.tracking_uri != default_tracking_uri():
         words += ["--tracking-uri", config.tracking_uri]
     return line_of(words_of(f"analysis.{name}", *words))
@@ -25,7 +25,7 @@ def analysis_command(name: str, config: RunConfig) -> str:
 
 def resume_command(program: str, config: RunConfig, name: str | None = None) -> str:
     """Return the command that goes on with this sweep, or with the one it is a part of."""
-    words = ["--resume", str(name or config.name)]
+    words = ["--resume", name or config.title]
     if config.results != RunConfig.results:
         words += ["--results", config.results]
     return line_of(words_of(program, *words))

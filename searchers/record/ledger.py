@@ -35,13 +35,13 @@ class Ledger:
         self._lock = threading.Lock()
         self._file: BinaryIO | None = None
 
-    def claim(self) -> None:
+    def claim(self) -> BinaryIO:
         """Become the one that writes, until `close` or this process's end.
 
         Raises LedgerBusyError where another one does, OSError where the file cannot be written.
         """
         if self._file is not None:
-            return
+            return self._file
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = open(self.path, "ab", buffering=0)  # noqa: SIM115  open as long as the sweep runs
         try:
@@ -55,19 +55,20 @@ class Ledger:
         # What a killed driver wrote last without its newline was never acted on.
         content = self.path.read_bytes()
         file.truncate(content.rfind(b"\n") + 1)
+        return file
 
     def append(self, event: str, **values: Any) -> None:
         """Write an event; it is on disk when this returns. Raises as `claim`, and OSError on a full disk."""
         line = (json.dumps({"event": event, "time": int(time.time() * 1000), **values}) + "\n").encode()
         with self._lock:
-            self.claim()
-            end = self._file.seek(0, os.SEEK_END)
+            file = self.claim()
+            end = file.seek(0, os.SEEK_END)
             try:
-                if self._file.write(line) < len(line):
+                if file.write(line) < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-                os.fsync(self._file.fileno())
+                os.fsync(file.fileno())
             except OSError:
-                self._file.truncate(end)  # no half line for the next one to be glued to
+                file.truncate(end)  # no half line for the next one to be glued to
                 raise
 
     def events(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:

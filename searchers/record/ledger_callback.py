@@ -1,8 +1,10 @@
 """The recorder: what Tune reports to the driver, written into the ledger as it comes."""
 
 from pathlib import Path
+from typing import Any
 
 from ray import tune
+from ray.tune.experiment import Trial
 
 from searchers.record.ledger import Ledger
 from searchers.record.schema import CHECKPOINT, DIVERGED, END, FAILED, FINISHED, STOPPED
@@ -19,11 +21,11 @@ class LedgerCallback(tune.Callback):
         self.ledger, self.folder, self.epochs = ledger, folder, epochs
         self.records = ledger.trials()
 
-    def on_trial_start(self, iteration, trials, trial, **info) -> None:
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Record a trial that is new; one that goes on after a fault is known already."""
         self._begin(trial)
 
-    def _begin(self, trial) -> None:
+    def _begin(self, trial: Trial) -> None:
         if trial.trial_id not in self.records:
             taken = {record.number for record in self.records.values()}
             number = next(n for n in range(1, len(taken) + 2) if n not in taken)
@@ -31,7 +33,9 @@ class LedgerCallback(tune.Callback):
             self.ledger.append("trial", trial=record.trial, number=record.number, config=record.config)
             self.records[record.trial] = record
 
-    def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
         """Record an epoch; after a fault an epoch may come twice, and the first report stands."""
         images = result.pop("images", {})  # bytes: not for Tune's own snapshots
         record, epoch = self.records[trial.trial_id], result["training_iteration"]
@@ -59,12 +63,13 @@ class LedgerCallback(tune.Callback):
         )
         record.metrics[epoch], record.flags[epoch] = metrics, result.get("flags") or ""
 
-    def on_checkpoint(self, iteration, trials, trial, checkpoint, **info) -> None:
+    def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Record a checkpoint that is whole, with the epoch that it is of."""
-        record, name = self.records[trial.trial_id], Path(checkpoint.path).name
-        epoch = (trial.last_result or {}).get("training_iteration", record.epoch)
-        self.ledger.append(CHECKPOINT, trial=record.trial, name=name, epoch=epoch)
-        record.checkpoints[name] = epoch
+        record, saved = self.records[trial.trial_id], trial.latest_checkpoint_result
+        if saved is not None:
+            name, epoch = Path(saved.checkpoint.path).name, saved.metrics["training_iteration"]
+            self.ledger.append(CHECKPOINT, trial=record.trial, name=name, epoch=epoch)
+            record.checkpoints[name] = epoch
 
     def end_what_is_complete(self) -> None:
         """End the trials that have reported all: the driver died before it recorded their end."""
@@ -73,14 +78,14 @@ class LedgerCallback(tune.Callback):
             if record.status is None and (diverged or record.epoch >= self.epochs):
                 self._end(record, DIVERGED if diverged else FINISHED)
 
-    def on_trial_complete(self, iteration, trials, trial, **info) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Record how a trial ended: at its last epoch, stopped early, or diverged."""
         record = self.records[trial.trial_id]
         last = record.metrics.get(record.epoch, {})
         ended = FINISHED if record.epoch >= self.epochs else STOPPED
         self._end(record, DIVERGED if last.get("diverged") else ended)
 
-    def on_trial_error(self, iteration, trials, trial, **info) -> None:
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Record that a trial failed for good, with all its retries, and why.
 
         One whose process could never be started is told here first.

@@ -62,7 +62,7 @@ class MlflowExporter(threading.Thread):
         self.error: str | None = None  # why nothing can be sent now
         self.refused: list[str] = []  # why single events were refused for good
         self.experiment_id: str | None = None
-        self.parent_run_id: str | None = None
+        self.parent_run_id = ""  # MLflow's, known with the first answer
         self.run_ids: dict[str, str] = {}
         self._client: MlflowClient | None = None
         self._sent_before = (
@@ -170,7 +170,7 @@ class MlflowExporter(threading.Thread):
             )
         else:
             self.experiment_id = experiment.experiment_id
-        parent = None
+        parent: str | None = None
         self.run_ids = {}
         mine = f"tags.`{schema.SWEEP_TAG}` = '{self.sweep.sweep_id}'"
         for run in runs_of(client, [self.experiment_id], mine):
@@ -182,7 +182,7 @@ class MlflowExporter(threading.Thread):
             return parent
         tags = {schema.SWEEP_TAG: self.sweep.sweep_id, "mlflow.note.content": self.sweep.description}
         run = client.create_run(self.experiment_id, tags=tags | self.sweep.tags, run_name=self.sweep.name)
-        return run.info.run_id
+        return str(run.info.run_id)
 
     def _deliver(self) -> None:
         """Send all events there are, and note in the store how far it has come."""
@@ -244,7 +244,7 @@ class MlflowExporter(threading.Thread):
                 "mlflow.parentRunId": self.parent_run_id,
             }
             name = f"{self.sweep.name}-{event['number']:03d}"
-            run = self._mlflow.create_run(self.experiment_id, event["time"], tags=tags, run_name=name)
+            run = self._mlflow.create_run(str(self.experiment_id), event["time"], tags=tags, run_name=name)
             self.run_ids[event["trial"]] = run.info.run_id
         params = {**flat(event["config"]), **self.sweep.trial_params(event["config"])}
         self._log_params(self._mlflow, self.run_ids[event["trial"]], params)

@@ -50,7 +50,7 @@ def about(study: Study, space: Space, config: SweepConfig, program: str) -> Abou
     stopping = "no early stopping" if whole else "pauses at ASHA's rungs"
     further = "".join(f" and {mode}imizing `{name}`" for name, mode in study.objectives.items())
     description = (
-        f"**{config.name}**: {study.trainable.__name__} tuned over {', '.join(study.space)}, "
+        f"**{config.title}**: {study.trainable.__name__} tuned over {', '.join(study.space)}, "
         f"{config.num_samples} trials of up to {config.epochs} epochs, {study.mode}imizing "
         f"`{study.metric}`{further} with {stopping}.\n\n"
         f"Each child run is a trial; sort the runs table by `{study.metric}`."

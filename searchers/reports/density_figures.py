@@ -13,7 +13,7 @@ from analysis.charts.clusters import draw_classes, plane
 from analysis.charts.style import canvas
 from trainables.data.batches import to_uint8
 from trainables.data.pictures import save_grid
-from trainables.models.densities import FittedDensity, GaussianMixture
+from trainables.models.densities import PPCA, GaussianMixture
 
 if TYPE_CHECKING:
     from trainables.models.bernoulli_vae import BernoulliVAE
@@ -24,7 +24,7 @@ SIDE = 56  # pixels of each image of a grid
 
 
 def draw_figures(
-    model: "BernoulliVAE | FittedDensity", x: Tensor, labels: NDArray[np.integer], folder: Path
+    model: "BernoulliVAE | PPCA | GaussianMixture", x: Tensor, labels: NDArray[np.integer], folder: Path
 ) -> list[Path]:
     """Write the figures that a model has into `folder`; return their paths.
 
@@ -43,7 +43,7 @@ def draw_figures(
         grids["plane.png"] = (decode_plane(model), PLANE)
     for name, (images, columns) in grids.items():
         save_grid(folder / name, to_uint8(images).cpu().numpy(), columns, SIDE)
-    if model.has_encoder:
+    if not isinstance(model, GaussianMixture):
         encoded = model.encode(x[:CLUSTERED])
         means = encoded if isinstance(encoded, Tensor) else encoded[0]
         draw_clusters(folder / "clusters.png", means.detach().double().numpy(), labels[:CLUSTERED])
@@ -51,7 +51,7 @@ def draw_figures(
 
 
 @torch.no_grad()
-def decode_plane(model: "BernoulliVAE | FittedDensity", side: int = PLANE) -> Tensor:
+def decode_plane(model: "BernoulliVAE | PPCA", side: int = PLANE) -> Tensor:
     """Return the mean images of a grid of latents at equal quantiles of the prior, row by row from the top.
 
     Shape (side², C, H, W).

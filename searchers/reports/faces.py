@@ -35,7 +35,7 @@ def draw_faces(model: GenerativeModel, store: ImageStore, folder: Path) -> list[
     grids = {
         "generated.png": generated,
         "reconstructed.png": torch.stack([x, model.reconstruct(x)], 1).flatten(0, 1),
-        "morph.png": torch.cat([morph(model, *faces[i : i + 2], COLUMNS) for i in range(MORPHS)]),
+        "morph.png": torch.cat([morph(model, faces[i], faces[i + 1], COLUMNS) for i in range(MORPHS)]),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, images in grids.items():

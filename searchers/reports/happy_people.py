@@ -52,7 +52,7 @@ def report(
         draw(folder / file)
         ledger.append(FIGURE, path=file)
         console.print(f"Figure: {folder / file}", highlight=False, soft_wrap=True)
-    numbers = {}
+    numbers: dict[str, float] = {}
     for group, members in groups.items():
         label = f"{group[0]}/t{group[1]}" if group[1] else group[0]
         for key in ("top10", "top50"):
@@ -96,7 +96,7 @@ def pooled_distances(
     from trainables.metrics.frechet import frechet_distance
 
     c = parse_config(settings)
-    weights = c.feature_weights and Path(c.feature_weights)
+    weights = Path(c.feature_weights) if c.feature_weights else None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     extractor = load_extractor(c.features, weights=weights, device=device)
     references = held_out_references(load_images(c), c, extractor)
@@ -131,9 +131,9 @@ def result_table(
         table.add_row(
             group[0],
             str(group[1] or "–"),
-            _beside(spread(members, "top10"), paper and paper.top10),
-            _beside(spread(members, "top50"), paper and paper.top50),
-            _beside((distances[group][""], None), paper and paper.fid and (paper.fid, None)),
+            _beside(spread(members, "top10"), paper.top10 if paper else None),
+            _beside(spread(members, "top50"), paper.top50 if paper else None),
+            _beside((distances[group][""], None), (paper.fid, None) if paper and paper.fid else None),
         )
     records = [record for members in groups.values() for record in members]
     rounds = [m for record in records for m in record.metrics.values()]
@@ -224,7 +224,7 @@ def draw_faces(
     c = parse_config(settings)
     store = load_images(c)
     training = store.images[training_rows(store, c.max_degree)]
-    weights = c.scorer_weights and Path(c.scorer_weights)
+    weights = Path(c.scorer_weights) if c.scorer_weights else None
     scorer = SmileScorer.from_bytes(load_scorer(store, weights=weights, epochs=c.scorer_epochs))[0]
     rows = {"best training images": training}
     for method in ("vae-retrained", "vqvae", "vqvae-retrained"):

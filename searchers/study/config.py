@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Literal
 
 from searchers.study.ranges import COUNT, CPUS, GPUS, PLAIN_NAME, SEED, WIDTH, between, check
@@ -70,6 +71,16 @@ class RunConfig:
     """Ray cluster to join; an embedded one is started, if neither this nor RAY_ADDRESS is given"""
     dry_run: bool = False
     """print the resolved configuration and the resources, start nothing"""
+
+    @property
+    def title(self) -> str:
+        """The name of the sweep; "" before the configuration is resolved."""
+        return self.name or ""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the sweep."""
+        return Path(self.results) / self.title
 
     def __post_init__(self) -> None:
         """Hold each setting to its rule. Raises ValueError with the flag, its value and what it must be."""

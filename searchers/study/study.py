@@ -10,7 +10,8 @@ class Study:
     """What is tuned: a trainable, its search space in Tune's notation, and what the trials share."""
 
     experiment: str
-    trainable: type
+    trainable: Any
+    """a class of `trainables.tune`, whose `model_of` says what a configuration trains"""
     space: dict[str, Any]
     settings: dict[str, Any]
     metric: str

@@ -6,7 +6,6 @@ A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl`
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from ray import tune
@@ -64,11 +63,11 @@ class Driver:
     ):
         self.config, self.console, self.epochs, self.num_samples = config, console, epochs, num_samples
         self.resume = resume_command(program, config, resume_as)
-        self.folder = (Path(config.results) / config.name).resolve()
+        self.folder = config.folder.resolve()
         before = stored(self.folder)
         if before and before.data_hash not in (None, data_hash):
             raise UsageError(
-                f"The images of {config.dataset} are not those that sweep {config.name!r} began with: bring "
+                f"The images of {config.dataset} are not those that sweep {config.title!r} began with: bring "
                 "those back to go on, or begin a new sweep"
             )
         self.cluster = join(config)
@@ -79,7 +78,7 @@ class Driver:
             try:
                 self.ledger.claim()
             except LedgerBusyError:
-                raise UsageError(f"Sweep {config.name!r} is running already, in another process") from None
+                raise UsageError(f"Sweep {config.title!r} is running already, in another process") from None
             if damaged := self.ledger.damaged():
                 lines = ", ".join(map(str, damaged))
                 console.print(f"{self.ledger.path}: what stood in line {lines} is lost; all else is kept.")
@@ -205,6 +204,8 @@ class Driver:
             self.ledger.append(NOTE, status=status, metrics=metrics)
         unsent = self.exporter.close(UNSENT_PATIENCE) if self.exporter else 0
         self.ledger.close()
+        refused = self.exporter.refused if self.exporter else []
+        error = self.exporter.error if self.exporter else None
         return Ending(
             config=self.config,
             records=self.records,
@@ -212,8 +213,8 @@ class Driver:
             resume=self.resume,
             checkpoints=self.checkpoints,
             unsent=unsent,
-            delivery_error=self.exporter and (self.exporter.error or next(iter(self.exporter.refused), None)),
-            experiment_id=self.exporter and self.exporter.experiment_id,
+            delivery_error=error or next(iter(refused), None),
+            experiment_id=self.exporter.experiment_id if self.exporter else None,
         )
 
 

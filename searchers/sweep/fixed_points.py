@@ -23,7 +23,7 @@ class FixedPoints(Searcher):
         """Accept any space: each of its dimensions is given, or stays as the sweep has it."""
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is a str
         """Return the next setting, or that there is none."""
         if self.suggested == len(self.points):
             return Searcher.FINISHED

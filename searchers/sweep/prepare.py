@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from searchers.record.schema import REFERENCES, reference_param
-from searchers.study.config import SweepConfig
+from searchers.study.config import SweepConfig, UsageError
 from trainables.data.batches import Batches
 from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store
 from trainables.evaluation.references import reference_scores
@@ -23,7 +23,14 @@ class Prepared:
     metric: str | None
     """key of the Fréchet distance; None where no features are extracted"""
     provenance: dict[str, Any]
-    """hashes of the data and of the features' extractor, number of reference images"""
+    """hashes of the data and of the features' extractor, number of reference images, what costs nothing"""
+
+    @property
+    def distance(self) -> str:
+        """Key of the Fréchet distance. Raises UsageError where no features are extracted."""
+        if self.metric is None:
+            raise UsageError("--features none leaves no Fréchet distance to search by; name an extractor")
+        return self.metric
 
 
 def located(dataset: str) -> str:

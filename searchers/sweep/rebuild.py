@@ -36,6 +36,7 @@ class RebuiltTrials(SearchGenerator):
 
     def __init__(self, limiter: ClusterLimiter, records: Sequence[TrialRecord], storage: str):
         super().__init__(limiter)
+        self._limiter = limiter
         self._open = [record for record in records if record.status is None]
         self._counter, self._storage = len(records), storage
 
@@ -48,7 +49,7 @@ class RebuiltTrials(SearchGenerator):
         return not self._open and super().is_finished()
 
     def _rebuilt(self, record: TrialRecord) -> Trial:
-        spec = self._experiment.spec
+        spec: dict[str, Any] = self._experiment.spec  # type: ignore[attr-defined]
         trial = Trial(
             spec["run"],
             trial_id=record.trial,
@@ -64,9 +65,9 @@ class RebuiltTrials(SearchGenerator):
         if (found := latest_checkpoint(record, self._storage)) is not None:
             metrics = {"training_iteration": found.epoch}
             result = _TrainingResult(found.checkpoint, metrics)
-            trial.run_metadata.checkpoint_manager.register_checkpoint(result)
-            trial.storage.current_checkpoint_index = found.number
-        self.searcher.live_trials.add(record.trial)
+            trial.run_metadata.checkpoint_manager.register_checkpoint(result)  # type: ignore[union-attr]
+            trial.storage.current_checkpoint_index = found.number  # type: ignore[union-attr]
+        self._limiter.live_trials.add(record.trial)
         return trial
 
 

@@ -6,7 +6,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -36,13 +36,6 @@ from trainables.evaluation.inputs import split_config
 from trainables.tune.trainable import export_model
 
 EXPORTED = 3  # the best trials' weights go into the record
-
-
-class LiveFigure(Protocol):
-    """A figure that is drawn anew as trials end: a Tune callback that can also be told to draw."""
-
-    def draw(self) -> None:
-        """Draw what is known now."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +138,7 @@ def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str)
     of_trials = {key: value for key, value in provenance.items() if not key.startswith(REFERENCE_PARAM)}
     return SweepRecord(
         sweep_id=sweep_id,
-        name=config.name,
+        name=config.title,
         experiment=study.experiment,
         description=described.description,
         params=described.params,
@@ -156,11 +149,11 @@ def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str)
 
 def live_figures(
     study: Study, search: Searcher, recorder: LedgerCallback, delivery: MlflowExporter
-) -> list[LiveFigure]:
+) -> list[PosteriorFigure | ParetoFigure]:
     """Return the figures that are redrawn as trials end; none where nothing is searched."""
     if not isinstance(search, BayesOptSearch):
         return []
-    figures: list[LiveFigure] = [PosteriorFigure(study, search, recorder, delivery)]
+    figures: list[PosteriorFigure | ParetoFigure] = [PosteriorFigure(study, search, recorder, delivery)]
     return [*figures, ParetoFigure(study, search, recorder, delivery)] if study.objectives else figures
 
 

@@ -32,22 +32,23 @@ def earlier_results(
     ValueError where there is no such sweep, where no trial reported the metric, or where the scores are not
     those of a sweep with this configuration, to which MLflow's record adds its `provenance`.
     """
-    folder, new = Path(config.results) / config.warm_start, vars(config)
+    name = config.warm_start or ""
+    folder, new = Path(config.results) / name, vars(config)
     ledger = folder / "ledger.jsonl"
     if ledger.exists():
         settings, trials = _settings(folder), list(Ledger(ledger).trials().values())
     else:
         try:
-            settings, trials = recorded_sweep(config.tracking_uri, config.warm_start, metric)
+            settings, trials = recorded_sweep(config.tracking_uri, name, metric)
         except ValueError as error:
             raise ValueError(f"{folder} holds no sweep, and {error}") from error
         new = {**new, **provenance}
         for trial in trials:
             read = [(d, trial.config[d.name]) for d in space.dimensions if d.name in trial.config]
             trial.config = {dimension.name: _parse(text, dimension) for dimension, text in read}
-    _check(config.warm_start, settings, new)
+    _check(name, settings, new)
     if not any(metric in row for trial in trials for row in trial.metrics.values()):
-        raise ValueError(f"no trial of {config.warm_start!r} reported {metric!r}")
+        raise ValueError(f"no trial of {name!r} reported {metric!r}")
     return [(t.config, value) for t in trials if (value := _value(t, metric)) is not None]
 
 

@@ -51,7 +51,7 @@ def test_the_winner_is_trained_at_its_sizes_with_a_rate_that_falls_to_the_last_s
     winner = {"hidden": 300, "latent_dim": 20, "seed": 0, "image_size": 16}
     final = final_study(tuned, config, winner, steps_per_epoch=11)
     assert final.points_to_evaluate == ({"hidden": 300, "latent_dim": 20},)
-    assert final.settings == {"image_size": 16, "decay_steps": 77}
+    assert final.settings == {"image_size": 16, "epochs": 7, "decay_steps": 77}
     model = LegoVAE(LegoVAE.configure({**final.settings, "hidden": 12, "latent_dim": 3}))
     assert model.learning_rate(0) == 1e-3
     assert model.learning_rate(77) == pytest.approx(5e-7)

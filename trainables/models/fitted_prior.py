@@ -25,6 +25,11 @@ JITTER = 1e-6  # added to variances before a Cholesky decomposition
 class FittedPrior(nn.Module):
     """Running m and S of an encoder's posteriors, N(0, I) before the first; no gradient passes through."""
 
+    mean: Tensor
+    mean_covariance: Tensor
+    variance: Tensor
+    batches: Tensor
+
     def __init__(self, latent_dim: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(latent_dim))
@@ -50,7 +55,10 @@ class FittedPrior(nn.Module):
     def factor(self) -> Tensor:
         """Return L, lower triangular, with LLᵀ = S, (M, M)."""
         covariance = self.covariance()
-        return torch.linalg.cholesky(covariance + JITTER * torch.eye(len(covariance)).to(covariance))
+        factor: Tensor = torch.linalg.cholesky(
+            covariance + JITTER * torch.eye(len(covariance)).to(covariance)
+        )
+        return factor
 
     def from_noise(self, noise: Tensor) -> Tensor:
         """Return m + Lε for ε of N(0, I), (B, M) -> (B, M)."""

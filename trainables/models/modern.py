@@ -88,6 +88,11 @@ class ModernModel(GenerativeModel):
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {"modern": {}}
     needs_progress = True
     NETWORKS: ClassVar[dict[str, tuple[str, ...]]]  # the networks of each optimizer
+    encoder: Encoder
+    decoder: Decoder
+    discriminator: Discriminator
+    averaged_encoder: AveragedModel
+    averaged_decoder: AveragedModel
 
     def build(self) -> None:
         """Build the networks, and the running means of those that are evaluated."""
@@ -144,11 +149,13 @@ class ModernModel(GenerativeModel):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x), each (B, M)."""
-        return (self.encoder if self.training else self.averaged_encoder)(x)
+        mean, log_variance = (self.encoder if self.training else self.averaged_encoder)(x)
+        return mean, log_variance
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the images of latents (B, M)."""
-        return (self.decoder if self.training else self.averaged_decoder)(z)
+        images: Tensor = (self.decoder if self.training else self.averaged_decoder)(z)
+        return images
 
     def judge(self, x: Tensor, fake: Tensor, pairs: int) -> Verdict:
         """Put the discriminator's gradient into its parameters, the penalties' where they are due."""
@@ -197,6 +204,7 @@ class ModernVAE(ModernModel):
     NETWORKS: ClassVar = {"autoencoder": ("encoder", "decoder")}
     has_encoder = True
     likelihood = "gaussian, identity covariance, pixels in [-1, 1]"
+    pixel_variance: Tensor
 
     def build(self) -> None:
         """Build the networks, the prior and the running variance of pixels."""
@@ -234,7 +242,7 @@ class ModernVAE(ModernModel):
 
     def kl_weight(self, x: Tensor) -> float:
         """Return 2β/N: β's weight where the pixels' error is a mean instead of half a sum."""
-        return 2 * self.config.beta / x[0].numel()
+        return 2 * float(self.config.beta) / x[0].numel()
 
     def pixel_loss(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """Return the mean square error over the data's variance v, (): 1 for the mean image."""

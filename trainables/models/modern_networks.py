@@ -62,10 +62,11 @@ class Encoder(nn.Module):
     def __init__(self, image_size: int, channels: int, width: float, latent_dim: int):
         super().__init__()
         self.trunk = Trunk(image_size, channels, width, batch_norm=True)
-        self.output = nn.Sequential(nn.Flatten(), nn.Linear(self.trunk.outputs, 2 * latent_dim))
+        codes = nn.Linear(self.trunk.outputs, 2 * latent_dim)
+        self.output = nn.Sequential(nn.Flatten(), codes)
         initialize(self)
         with torch.no_grad():  # all images' variances are about the same at first
-            self.output[1].weight[latent_dim:] *= 0.1
+            codes.weight[latent_dim:] *= 0.1
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (mean, log_variance)."""
@@ -93,13 +94,15 @@ class Decoder(nn.Module):
             )
             for inputs, outputs in pairwise(sizes)
         )
-        self.pictures = nn.ModuleList(nn.Conv2d(size, channels, 1) for size in sizes)
-        self.last = nn.Sequential(nn.Conv2d(sizes[-1], 4 * channels, 3, padding=1), nn.PixelShuffle(2))
+        pictures = [nn.Conv2d(size, channels, 1) for size in sizes]
+        finest = nn.Conv2d(sizes[-1], 4 * channels, 3, padding=1)
+        self.pictures = nn.ModuleList(pictures)
+        self.last = nn.Sequential(finest, nn.PixelShuffle(2))
         initialize(self)
         with torch.no_grad():
-            for layer in [*self.pictures, self.last[0]]:
+            for layer in (*pictures, finest):
                 layer.weight *= PICTURE_GAIN
-            start_as_nearest(self.last[0])
+            start_as_nearest(finest)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the images that z stands for."""
@@ -157,7 +160,8 @@ def initialize(network: nn.Module) -> None:
             module.weight.normal_(0.0, he_deviation(module.weight[0].numel()))
         else:
             continue
-        module.bias.zero_()
+        if module.bias is not None:
+            module.bias.zero_()
 
 
 def he_deviation(fan_in: int) -> float:

@@ -44,7 +44,7 @@ def judge(
     scale: Tensor,
     penalty: float = 0.0,
     shift: tuple[int, int] = (0, 0),
-    eager: Callable[[], AbstractContextManager] = nullcontext,
+    eager: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Verdict:
     """Add scale·(L_D + penalty·(R1 + R2)) to the gradients of D's parameters; return the generator's.
 
@@ -70,6 +70,7 @@ def judge(
     loss = pairing_loss(real_logits, fake_logits)
     own = list(discriminator.parameters())
     (scale * loss).backward(inputs=[*own, fake])
+    assert fake.grad is not None
     share = generator_share(real_logits, fake_logits) / scale
     if penalty:
         with eager():  # over real and fake images at once: half of R1 + R2

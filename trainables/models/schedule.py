@@ -33,7 +33,10 @@ def power_exponent(width: float) -> float:
     return float(roots.real.max())
 
 
-def power_mean(width: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def power_mean(width: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Return an update of `AveragedModel`: the n-th weighs 1 − (1 − 1/n)^(γ + 1) (ibid., eq. 127).
 
     The mean's memory is a share of the run, whatever its length. Counts of batches are copied.
@@ -41,7 +44,7 @@ def power_mean(width: float) -> Callable[[list[Tensor], list[Tensor], Tensor], N
     power = power_exponent(width) + 1
 
     @torch.no_grad()
-    def update(means: list[Tensor], values: list[Tensor], updates: Tensor) -> None:
+    def update(means: Tensors, values: Tensors, updates: Tensor | int) -> None:
         if means[0].is_floating_point():
             torch._foreach_lerp_(means, values, 1 - (1 - 1 / (int(updates) + 1)) ** power)
         else:
