@@ -66,7 +66,7 @@ class LedgerCallback(tune.Callback):
     def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Record a checkpoint that is whole, with the epoch that it is of."""
         record, saved = self.records[trial.trial_id], trial.latest_checkpoint_result
-        if saved is not None:
+        if saved is not None and saved.checkpoint is not None:
             name, epoch = Path(saved.checkpoint.path).name, saved.metrics["training_iteration"]
             self.ledger.append(CHECKPOINT, trial=record.trial, name=name, epoch=epoch)
             record.checkpoints[name] = epoch

@@ -19,6 +19,7 @@ from searchers.reports.faces import COLUMNS, FILM_STEPS, MORPHS, PAUSE, draw_fac
 from searchers.sweep.prepare import Prepared
 from tests.fixtures.waits import PATIENCE
 from trainables.data.sources import load
+from trainables.evaluation.inputs import split_config
 from trainables.models.lego_vae import LegoVAE, morph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,8 @@ def test_the_winner_is_trained_at_its_sizes_with_a_rate_that_falls_to_the_last_s
     final = final_study(tuned, config, winner, steps_per_epoch=11)
     assert final.points_to_evaluate == ({"hidden": 300, "latent_dim": 20},)
     assert final.settings == {"image_size": 16, "epochs": 7, "decay_steps": 77}
-    model = LegoVAE(LegoVAE.configure({**final.settings, "hidden": 12, "latent_dim": 3}))
+    settings = {**final.settings, "hidden": 12, "latent_dim": 3}
+    model = LegoVAE(split_config(LegoVAE, settings)[1])
     assert model.learning_rate(0) == 1e-3
     assert model.learning_rate(77) == pytest.approx(5e-7)
 

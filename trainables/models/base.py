@@ -58,6 +58,7 @@ class GenerativeModel(nn.Module):
     has_encoder: ClassVar[bool] = False
     likelihood: ClassVar[str | None] = None  # the family and the pixel scale in which `elbo` is computed
     needs_progress: ClassVar[bool] = False
+    settles_prior: ClassVar[bool] = False
 
     def __init__(
         self, config: Any, *, device: torch.device | str = "cpu", seed: int = 0, scale_losses: bool = False
@@ -168,6 +169,13 @@ class GenerativeModel(nn.Module):
         """Draw n latents from the prior, (n, M)."""
         noise = torch.randn(n, self.config.latent_dim, generator=generator, device=generator.device)
         return noise.to(self.device)
+
+    def settle_prior(self, posterior: nn.Module) -> None:
+        """Take the aggregate posterior's moments (`fitted_prior.FittedPrior`) where `settles_prior`.
+
+        The trainable measures them on training images before it evaluates.
+        """
+        raise NotImplementedError
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:

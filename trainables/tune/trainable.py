@@ -23,6 +23,7 @@ from trainables.metrics.extractors.features import load_extractor
 from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.scores import score
 from trainables.models.base import GenerativeModel
+from trainables.models.fitted_prior import FittedPrior
 from trainables.models.storage import save_model
 from trainables.tune.device import dtype_of, set_torch_threads
 
@@ -193,6 +194,9 @@ class GenerativeTrainable(tune.Trainable):
         """Score `evaluation_samples` generated images, and the held-out ones where there is an encoder."""
         noise = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
         result: dict[str, Any] = {}
+        posterior = self._aggregate_posterior()
+        if posterior is not None and self.model.settles_prior:
+            self.model.settle_prior(posterior)
         if self.extractor and self.reference:
             samples = generate(self.model, self.training.evaluation_samples, noise, self.held_out_images)
             result |= score(samples, self.extractor, self.reference)
@@ -201,8 +205,15 @@ class GenerativeTrainable(tune.Trainable):
         result["sample_diversity"] = diversity(samples, self.held_out_variance)
         if self.model.has_encoder:
             result |= held_out_scores(self.model, self.held_out_images, noise)
-            if self.extractor and self.reference and self.epoch == self.training.epochs:
-                result |= self._ex_post_score(self.extractor, self.reference)
+            if (
+                self.extractor
+                and self.reference
+                and posterior is not None
+                and self.epoch == self.training.epochs
+            ):
+                ex_post = generate_ex_post(self.model, posterior, self.training.evaluation_samples)
+                distances = score(ex_post, self.extractor, self.reference)
+                result[f"ex_post/{self.metric}"] = distances[self.metric]
             if self.training.disentanglement:
                 # With it comes scikit-learn, seconds that only a trial waits for that asks for these scores.
                 from trainables.evaluation import latent_units
@@ -218,12 +229,12 @@ class GenerativeTrainable(tune.Trainable):
                 result["images"]["reconstructions"] = grid(to_uint8(pairs))
         return result
 
-    def _ex_post_score(self, extractor: Extractor, reference: ReferenceStatistics) -> dict[str, float]:
-        density = aggregate_posterior(self.model, self.store.images, self.store.split("train"))
-        if density is None:
-            return {}
-        samples = generate_ex_post(self.model, density, self.training.evaluation_samples)
-        return {f"ex_post/{self.metric}": score(samples, extractor, reference)[self.metric]}
+    def _aggregate_posterior(self) -> FittedPrior | None:
+        """Return the moments of the training images' codes where they are needed now, None elsewhere."""
+        last = self.extractor is not None and self.epoch == self.training.epochs
+        if not (self.model.has_encoder and (last or self.model.settles_prior)):
+            return None
+        return aggregate_posterior(self.model, self.store.images, self.store.split("train"))
 
     def _held_out_batch(self, where: slice) -> Tensor:
         return to_float(self.held_out_images[where], self.device)

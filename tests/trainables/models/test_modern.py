@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from trainables.models.fitted_prior import fit
 from trainables.models.losses import kl_divergence, reparameterize
 from trainables.models.modern import ModernGAN, ModernVAE, ModernVAEGAN
 from trainables.models.modern_networks import Decoder, Discriminator, Encoder
@@ -307,6 +308,26 @@ def test_samples_are_of_the_fitted_prior_or_the_standard_one():
     assert z.mean().item() == pytest.approx(3.0, abs=0.01)
     assert z.std().item() == pytest.approx(0.5, abs=0.01)
     assert standard.prior_sample(20_000, generator).mean().item() == pytest.approx(0.0, abs=0.02)
+
+
+def test_what_is_evaluated_has_the_prior_of_the_encoder_that_is_evaluated():
+    """A batch of eight widens the codes of an encoder that trains, and the prior that follows them."""
+    model = build(ModernVAE)
+    generator = torch.Generator().manual_seed(1)
+    mixing = torch.randn(6, 6, generator=generator)
+    means = 3 + torch.randn(5000, 6, generator=generator) @ mixing
+    model.settle_prior(fit(means, torch.full_like(means, -2.0)))
+    running = model.prior.mean.clone()
+    model.eval()
+    z = model.prior_sample(50_000, generator)
+    torch.testing.assert_close(z.mean(0), means.mean(0), atol=0.1, rtol=0)
+    expected = means.T.cov(correction=0) + math.exp(-2.0) * torch.eye(6)
+    torch.testing.assert_close(z.T.cov(), expected, atol=0.3, rtol=0.03)
+    model.train()
+    torch.testing.assert_close(model.prior_sample(50_000, generator).mean(0), running, atol=0.05, rtol=0)
+    resumed = build(ModernVAE)
+    resumed.load_training_state(model.training_state())
+    assert torch.equal(resumed.settled_prior.mean, model.settled_prior.mean)
 
 
 @pytest.mark.parametrize("fitted_prior", [True, False])
