@@ -129,7 +129,8 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     from searchers.sweep.run import run
 
     folder = config.folder
-    store(folder, PROGRAM, sweep_id, config)
+    if not config.dry_run:
+        store(folder, PROGRAM, sweep_id, config)
     prepared = prepare(config, console, channels=1)
     rows = []
     for model in config.models:
@@ -141,6 +142,8 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
         outcome = run(tuned, part, f"{sweep_id}-{model}", PROGRAM, console, resume_as=config.title)
         if outcome.exit_code:
             return outcome.exit_code
+        if config.dry_run:
+            continue
         best = best_record(outcome.records, METRIC, "max")
         if best is None:
             console.print(f"No trial of {TITLES[model]} has reported a score: there is nothing to fit.")
@@ -149,7 +152,8 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
         chosen = {name: best.config[name] for name in tuned.space}
         rows.append(Row(model, "seed", tuned, first))
         rows.append(Row(model, "best", tuned, chosen))
-    write_report(rows, config, folder, console)
+    if rows:
+        write_report(rows, config, folder, console)
     return 0
 
 

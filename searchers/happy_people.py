@@ -114,12 +114,21 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
     from ray import tune
 
     from searchers.reports.happy_people import report
-    from searchers.sweep.driver import Driver  # Ray takes seconds to import: wrong flags are answered at once
+    from searchers.sweep.driver import (  # Ray takes seconds to import: wrong flags are answered at once
+        Driver,
+        join,
+    )
     from searchers.sweep.fixed_points import FixedPoints
+    from searchers.sweep.plan import check_tracking
     from trainables.tune.latent_optimization import LatentOptimizationTrainable
 
     settings, scorer, provenance = prepare(config, console)
     grid = points(config)
+    if config.dry_run:
+        check_tracking(config, console)
+        at_once = join(config).slots(config.cpus_per_trial, config.gpus_per_trial)
+        console.print(f"Trials: {len(grid)} of {config.rounds} rounds each, {at_once} side by side.")
+        return 0
     with Driver(
         config,
         sweep_id,

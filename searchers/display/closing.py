@@ -32,11 +32,18 @@ class Ending:
     experiment_id: str | None
     """MLflow's; None where MLflow never answered"""
 
+    @classmethod
+    def planned(cls, config: RunConfig) -> "Ending":
+        """Return the end of a sweep that was planned alone, which is none."""
+        return cls(config, [], False, "", "", 0, None, None)
+
     @property
     def exit_code(self) -> int:
         """0; 130 after Ctrl-C; 1 where no trial reached an epoch."""
         if self.interrupted:
             return 130
+        if self.config.dry_run:
+            return 0
         return 0 if any(record.metrics for record in self.records) else 1
 
 

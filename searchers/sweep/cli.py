@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -39,8 +38,7 @@ def main_of(
     try:
         config, sweep_id = resolve(config, presets[config.preset], program)
         if config.dry_run:
-            print_plan(config, console)
-            return 0
+            console.print_json(json.dumps(asdict(config)))
         return work(config, sweep_id, console)
     except (UsageError, SpaceError, DataError, MetricError, ClusterError) as error:
         errors.print(f"{called_as}: {error}", highlight=False, soft_wrap=True, markup=False)
@@ -57,11 +55,3 @@ def parse(program: str, presets: Mapping[str, Config], arguments: list[str]) -> 
     preset = first.parse_known_args(arguments)[0].preset
     default = presets.get(preset, presets["quick"])  # tyro itself refuses an unknown one
     return tyro.cli(type(default), prog=program, args=arguments, default=default, description="")
-
-
-def print_plan(config: RunConfig, console: Console) -> None:
-    """Print the resolved configuration and what this machine has."""
-    console.print_json(json.dumps(asdict(config)))
-    here = f"this machine: {os.cpu_count()} CPUs, {torch.cuda.device_count()} GPUs"
-    where = config.address or os.environ.get("RAY_ADDRESS")
-    console.print(f"Trials would run on {f'the Ray cluster at {where}' if where else here}.", highlight=False)

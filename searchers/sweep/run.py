@@ -27,8 +27,9 @@ from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig, UsageError, require
 from searchers.study.study import Study
-from searchers.sweep.driver import Driver
+from searchers.sweep.driver import Driver, join
 from searchers.sweep.fixed_points import FixedPoints, read_points
+from searchers.sweep.plan import plan
 from searchers.sweep.prepare import Prepared, prepare
 from searchers.sweep.rebuild import latest_checkpoint
 from searchers.sweep.warm_start import earlier_results
@@ -90,6 +91,11 @@ def run(
     if points:
         config = replace(config, num_samples=len(points), early_stopping=False)
     search = make_search(study, config, points)
+    if config.dry_run:
+        scheduler = make_scheduler(study, config, ())
+        rule = scheduler.rule if isinstance(scheduler, PauseScheduler) else None
+        plan(study, config, rule, first_point(study, points), join(config), console)
+        return Outcome(study, config.folder, Ending.planned(config))
     with Driver(
         config,
         sweep_id,
@@ -214,12 +220,16 @@ def given_points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | No
         raise UsageError(f"--points: {error}") from error
 
 
+def first_point(study: Study, points: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """Return the first trial's place in the space; what it leaves open is drawn."""
+    first = {name: domain.sample() for name, domain in study.space.items()}
+    return first | (points or study.points_to_evaluate or [{}])[0]
+
+
 def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
     """Build the first trial's networks once. Raises UsageError where a trial would refuse its settings."""
-    first = {name: domain.sample() for name, domain in study.space.items()}
-    first |= (points or study.points_to_evaluate or [{}])[0]
     try:
-        model_class, settings = study.trainable.model_of({**study.settings, **first})
+        model_class, settings = study.trainable.model_of({**study.settings, **first_point(study, points)})
         model_class(split_config(model_class, settings)[1])
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -239,10 +239,29 @@ def test_given_points_are_trained_and_a_search_starts_from_what_is_known(finishe
 
 
 def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path, cache):
-    done = run(tmp_path, cache, "--dry-run", "--epochs", "7")
+    done = run(tmp_path, cache, *TINY.split(), "--dry-run", "--epochs", "7", "--trainings", "3")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout[: done.stdout.rindex("}") + 1])
     assert plan["epochs"] == 7
     assert plan["preset"] == "quick"
-    assert "CPUs" in done.stdout
+    assert "Trials: 12 at most, " in done.stdout and "space: beta" in done.stdout
+    assert "Budget: 3 trainings of 7 epochs; trials are compared after epochs" in done.stdout
+    assert re.search(r"a training takes .* \(7 evaluations of [\d.]+ s in it\), the sweep about", done.stdout)
+    assert re.search(r"Checkpoints: \d+ MB at most", done.stdout)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--dataset", "nowhere"], "there is no data set or path 'nowhere'"),
+        (["--points", "nowhere.json"], "nowhere.json can't be read"),
+        (["--warm-start", "nowhere"], "holds no sweep"),
+        (["--cpus-per-trial", "512"], "No trial fits"),
+        (["--tracking-uri", "ftp://x/y"], "can't be written to"),
+    ],
+)
+def test_a_dry_run_checks_what_a_start_checks(tmp_path, cache, arguments, sentence):
+    done = run(tmp_path, cache, *TINY.split(), "--dry-run", *arguments)
+    assert done.returncode == 2 and sentence in done.stderr
     assert list(tmp_path.iterdir()) == []

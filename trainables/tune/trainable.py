@@ -171,7 +171,7 @@ class GenerativeTrainable(tune.Trainable):
             if self.training.epochs:
                 done = (self.epoch + number / len(self.batches)) / self.training.epochs
                 self.model.progress = min(1.0, done)
-            for name, value in self._training_step(x).items():
+            for name, value in self.train_step(x).items():
                 losses.setdefault(name, []).append(value)
             if number % GRADIENT_NORM_EVERY == 0:
                 for name, norm in gradient_norms(self.model.optimizers).items():
@@ -182,7 +182,8 @@ class GenerativeTrainable(tune.Trainable):
         finite = {k: v for k, v in result.items() if not isinstance(v, float) or math.isfinite(v) or "/" in k}
         return finite | {self.metric: math.nan, "diverged": True, "flags": reason, "done": True}
 
-    def _training_step(self, x: Tensor) -> dict[str, Tensor]:
+    def train_step(self, x: Tensor) -> dict[str, Tensor]:
+        """Train the model on a batch in the configured precision; return its losses."""
         if not self.training.channels_last:
             x = x.contiguous()
         if self.dtype == torch.float32:
