@@ -47,8 +47,9 @@ lint: .venv/.installed
 docs: .venv/.installed
 	.venv/bin/python -m pytest tests/test_readme.py $(ARGS)
 
+# The tests of a file run in one process: they share what its fixtures start.
 test: lint
-	.venv/bin/python -m pytest -m "not slow" $(ARGS)
+	.venv/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(ARGS)
 
 test-fast: .venv/.installed
 	.venv/bin/python -m pytest -m "not slow" $(FAST) $(NOT_FAST:%=--ignore=%) $(ARGS)

@@ -139,7 +139,7 @@ def best_training(client: "MlflowClient", tables: Tables, seeds: Seeds, setting:
     """Return the training of a setting that is to be promoted, as the tables of its sweep and its number.
 
     It is the best one of those on other seeds whose weights are on record: the trial that made its setting a
-    contender was chosen for its own luck, too. Where none has weights, it is that trial.
+    contender was chosen partly for its luck. Where none has weights, it is that trial.
     """
     metric = f"metrics.{tables.sweep.metric}"
     trainings = seeds.trainings[seeds.trainings["setting"] == setting]
@@ -196,7 +196,7 @@ def show_repeats(
 ) -> int:
     """Evaluate trials again and print the means; return the number of the best.
 
-    The score that made a trial the best one is flattered by having been chosen; these are not.
+    The score by which the best trial was chosen is biased by that choice; these are not.
     """
     from analysis.judgement.evaluation import FIRST_SEED, Evaluation  # imports PyTorch
     from analysis.record.trained_model import load_trained

@@ -175,7 +175,7 @@ def _gather(packages: list[ModuleType], folder: Path) -> str:
 
 
 def _refuse_silent(address: str) -> None:
-    """Raise ClusterError where nothing listens at an address: Ray takes half a minute, and misleads."""
+    """Raise ClusterError where nothing listens: Ray takes half a minute, and its error misleads."""
     if address.startswith("ray://"):
         raise ClusterError(
             f"{address} is a Ray Client address, which Ray Tune does not support: run this on the cluster "

@@ -21,7 +21,7 @@ def take_sigterm_as_ctrl_c() -> None:
 
 @contextlib.contextmanager
 def end_in_order(say: Callable[[str], object]) -> Iterator[None]:
-    """Have Tune, which runs within, save its state and end on the first Ctrl-C or SIGTERM; tell `say` so.
+    """Inside the block, the first Ctrl-C or SIGTERM has Tune save its state and end; tell `say` so.
 
     A second one raises KeyboardInterrupt, and so does one that comes before Tune can answer. For the main
     thread.

@@ -42,7 +42,7 @@ LONGEST_TEMPORARY_FOLDER = 35 if sys.platform == "darwin" else 39
 
 
 def apply() -> None:
-    """Set and patch what a process needs before it starts Ray, joins it, or calls Tune. Twice is as once."""
+    """Set and patch what a process needs before it starts Ray, joins it, or calls Tune. It is idempotent."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ |= NEEDED
@@ -88,7 +88,7 @@ def collect_garbage_before_shutdown() -> None:
     and that ends the process with exit code 1 on the spot (Ray 2.60.0; ray#19115, ray#65184 for one call).
     """
     atexit.unregister(gc.collect)
-    atexit.register(gc.collect)  # handlers run last come, first served: this one before Ray's own
+    atexit.register(gc.collect)  # handlers run in reverse order: this one before Ray's own
 
 
 def start_patiently(**arguments: Any) -> None:

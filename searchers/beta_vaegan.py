@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m searchers.beta_vaegan"
 Objective = Literal["fd", "mig", "dci", "sap", "factor_vae", "modularity"]
+Preset = Literal["quick", "thorough", "report"]
 FIRST_BETAS = (1.0, 50.0, 100.0, 150.0)
 # The paper's recipe is for hours on a GPU; `modern` draws after minutes on a CPU core (models/modern.py).
 RECIPES: dict[str, dict[str, Any]] = {
     "quick": {"recipe": "modern", "latent_dim": 64},
+    "thorough": {"recipe": "modern", "latent_dim": 64},
     "report": {"latent_dim": 128},
 }
 
@@ -42,6 +44,8 @@ SCORES = {
 class BetaVAEGANConfig(SweepConfig):
     """Settings of one run; the command line is this class."""
 
+    preset: Preset = "quick"  # type: ignore[assignment]  # one more than other studies have
+    """quick: minutes on two CPU cores; thorough: hours; report: the paper's own setting, for GPUs"""
     objectives: Annotated[tuple[Objective, ...], SEVERAL] = ("fd",)
     """what counts: fd, the Fréchet distance, or how far single units stand for single factors of the data; of
     several the Pareto front is searched, and no trial is stopped early"""
@@ -67,6 +71,20 @@ SIZES = {
         trainings=7.5,
         replicates=2,
         evaluation_samples=500,
+    ),
+    "thorough": SweepConfig(
+        preset="thorough",  # type: ignore[arg-type]  # the studies of these sizes have three presets
+        dataset="faces",
+        dataset_limit=5000,
+        image_size=32,
+        batch_size=16,
+        epochs=60,
+        evaluate_every=5,
+        grace_epochs=20,
+        num_samples=24,
+        trainings=12,
+        replicates=2,
+        evaluation_samples=1000,
     ),
     "report": SweepConfig(
         preset="report",
@@ -118,7 +136,7 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
         metric=first,
         mode=mode,
         objectives={name: mode for name, mode in objectives.items() if name != first},
-        provenance={**prepared.provenance, "likelihood": BetaVAEGAN.model_class.likelihood},
+        provenance={**prepared.provenance, "likelihood": BetaVAEGAN.model_of(settings)[0].likelihood},
         derived=lambda trial: {"beta_norm": normalized_beta(trial["beta"], latent_dim, image_dims)},
     )
 
@@ -129,7 +147,7 @@ def check_factors(config: BetaVAEGANConfig, settings: dict[str, Any]) -> None:
     from trainables.evaluation.inputs import load_store, split_config
     from trainables.evaluation.latent_units import known_factors
 
-    training, model = split_config(BetaVAEGAN.model_class, settings)
+    training, model = split_config(*BetaVAEGAN.model_of(settings))
     store = load_store(training, model.image_size, model.channels)
     if not known_factors(store, store.split("validation")).shape[1]:
         asked = " ".join(config.objectives)

@@ -150,7 +150,7 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
             return 1
         first = tuned.points_to_evaluate[0]
         chosen = {name: best.config[name] for name in tuned.space}
-        rows.append(Row(model, "seed", tuned, first))
+        rows.append(Row(model, "PML", tuned, first))
         rows.append(Row(model, "best", tuned, chosen))
     if rows:
         write_report(rows, config, folder, console)

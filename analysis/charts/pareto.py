@@ -72,7 +72,7 @@ def draw_front(
     front = front[np.argsort(first.values[front])]
     x, y = first.values[front], second.values[front]
     if len(pareto_front(np.stack([first.sign * x, second.sign * y], axis=1))) == len(front):
-        # Whoever asks for a certain first score gets the second one of the next better trial.
+        # At a given first score the line is at the second score of the next better trial.
         where = "post" if first.sign == 1 else "pre"
         axes.step(x, y, where=where, color="black", linewidth=1, zorder=0, label="Pareto front")
     for k, index in enumerate(front):

@@ -151,7 +151,7 @@ def unit(values: Iterable[Any], domain: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def _choice(value: Any) -> float | str:
-    """Name a choice alike as the space has it and as MLflow's text came back: 1, "1" and 1.0 are one."""
+    """Return one name for a choice of the space and for its text in MLflow: 1, "1" and 1.0 are equal."""
     try:
         return str(value) if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):

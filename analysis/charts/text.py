@@ -41,7 +41,7 @@ def with_deviation(value: float, std: float) -> str:
 
 
 def percent(probability: float) -> str:
-    """Format a probability that was counted in draws: none of them is not impossible."""
+    """Format a probability estimated from draws: 0 % and 100 % are never shown."""
     if probability != probability:
         return "–"
     return "< 1 %" if probability < 0.01 else "> 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"

@@ -38,8 +38,8 @@ LABELS = {
 def provenance(trials: pd.DataFrame, metric: str, further: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return what a metric depends on beside the model, for each trial, by label; "unknown" if absent.
 
-    A metric that this module does not know depends on everything that is recorded: a wrong split costs a
-    comparison, a wrong comparison costs the truth.
+    A metric that this module does not know depends on everything that is recorded: one split too
+    many loses a comparison, one too few makes a false one.
     """
     columns = next((c for pattern, c in DEPENDS_ON if re.fullmatch(pattern, metric)), tuple(LABELS))
     values, labels = {}, LABELS | dict(further or {})

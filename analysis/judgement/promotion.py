@@ -1,4 +1,4 @@
-"""The winner in MLflow's model registry: a version that carries where it is from, with the alias champion."""
+"""The winner in MLflow's model registry: a version with its origin and the alias champion."""
 
 import json
 import os

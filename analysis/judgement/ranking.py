@@ -1,4 +1,4 @@
-"""Which trial is best, and which others may be: a ranking that knows its own uncertainty.
+"""Which trial is best, and which others may be: a ranking with its uncertainty.
 
 A trial's score is value ± std, the deviation over draws of the evaluated images: it speaks of the trial's
 weights. With repeated training it is mean and standard error over seeds, which hold both kinds of chance, and

@@ -97,7 +97,7 @@ def objections(tables: Tables, trial: pd.Series, value: float | None = None) -> 
 
 
 def verdict_of(tables: Tables, ranked: pd.DataFrame) -> Verdict:
-    """Say who is best of a ranking of single trainings: of their weights, which are not their settings."""
+    """Say which single training is best. This judges its weights, not its settings."""
     sweep, best = tables.sweep, ranked.iloc[0]
     against = objections(tables, best, best["value"])
     headline = _headline(best, sweep.metric, place(ranked, tables.space), best["number"], against)

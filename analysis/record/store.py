@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 PAGE = 1000
-# A server that is away is said to be away at once; bars for files of milliseconds are noise.
+# An unreachable server is reported at once; small files need no progress bars.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",

@@ -140,14 +140,14 @@ def candidates(space: Space, around: np.ndarray, rng: np.random.Generator, m: in
     spread = space.fill(sobol(m, d, rng))
     if not len(around):
         return spread
-    centres = around[rng.integers(len(around), size=m)]
+    centers = around[rng.integers(len(around), size=m)]
     steps = rng.standard_normal((m, d)) * 10 ** rng.uniform(-3, -0.5, size=(m, 1))
     moved = rng.random((m, d)) < np.maximum(rng.random((m, 1)), 1.0 / d)
-    near = centres + steps * moved
+    near = centers + steps * moved
     for j in np.flatnonzero(space.categorical):
         grid = space.dimensions[j].grid()
         assert grid is not None  # a category's values are few
-        near[:, j] = np.where(moved[:, j] & (rng.random(m) < 0.3), rng.choice(grid, m), centres[:, j])
+        near[:, j] = np.where(moved[:, j] & (rng.random(m) < 0.3), rng.choice(grid, m), centers[:, j])
     return np.vstack([spread, space.snap(near)])
 
 
@@ -196,7 +196,7 @@ def best_sample(
 
     Samples fill the space, lie near `around` and, in a second round, near the best of the first. A model that
     knows a few curves in many dimensions is most promising in the cube's corners, of which it knows nothing:
-    there a climb to its summit ends, and samples do not.
+    a climb by gradient ends there, and samples do not.
     """
     U = candidates(space, around, rng, SAMPLES)[: SAMPLES + SAMPLES // 2]
     values = acquisition.values(U)

@@ -56,8 +56,7 @@ class Answers:
         return self._signs[0] * mean, std, of_run
 
     def predicted_finals(self) -> dict[str, tuple[float, float]]:
-        """Return, by trial id, mean and standard deviation of each trial's metric if it were fully
-        trained."""
+        """Return mean and standard deviation of each trial's fully trained metric, by trial id."""
         trials, mean, std = self._need_model().finals()
         ids = {id(trial): trial_id for trial_id, trial in self.history.trials.items()}
         return {
@@ -99,14 +98,13 @@ class Answers:
         return next(trial_id for trial_id, t in self.history.trials.items() if t is trial)
 
     def best(self) -> tuple[dict[str, Any], float]:
-        """Return the configuration of `best_trial`, and the model's mean of its metric after full
-        training."""
+        """Return the configuration of `best_trial`, and the model's mean of its fully trained metric."""
         trial_id = self.best_trial()
         config = self._known_space.configuration(self.history.trials[trial_id].codes)
         return config, self.predicted_finals()[trial_id][0]
 
     def pareto_front(self) -> list[Observation]:
-        """Return the trials that no other one is better than in one objective and as good as in the rest."""
+        """Return the ended trials that no other dominates: is as good in all objectives, better in one."""
         ended = [o for o in self.observations() if o.state in ("stopped", "finished")]
         if not ended:
             return []

@@ -11,8 +11,8 @@ e the luck of this run, ε the noise of one evaluation. Their covariances, betwe
     e: luck 1[same run] exp(−|s − s′|)     ε: 1[same row] (noise + what is known of the row's variance)
 
 After Swersky, Snoek & Adams (2014), "Freeze-Thaw Bayesian Optimization", whose exponential decay is replaced
-by c and g: curves need not fall. Bad trials leave early; as their early rows stay in, that selects nothing
-away. The components' sizes and the priors on them were chosen on learning curves (`benchmarks/searchers`).
+by c and g: curves need not fall. Bad trials stop early, but their early rows stay in: no selection
+bias. The components' sizes and the priors on them were chosen on learning curves (`benchmarks/searchers`).
 
 Symbols: n rows, d dimensions, m query points, p pending points.
 X (n, d), s (n,), run (n,), z (n,), noise (n,): points of the unit cube, progress of training in [0, 1], the
@@ -183,7 +183,7 @@ class CurveProcess:
         return 1.0 + h.quality + h.change + h.shared + h.luck
 
     def of_runs(self, U: np.ndarray, s: np.ndarray, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and variance, (m,) each, of these runs' values at s, their luck in it."""
+        """Return mean and variance, (m,) each, of these runs' values at s, with their luck."""
         k = covariance(self._matern(self._embed(U)), s, run, self.s, self.run, self.hyper)
         variance = self.prior_variance - np.einsum("ij,ij->i", k @ self.inverse, k)
         return k @ self.alpha, np.maximum(variance, 1e-12 * self.prior_variance)
@@ -196,8 +196,7 @@ class CurveProcess:
         return result
 
     def posterior(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and variance, (m,) each, of a new run's final value at U, its luck in
-        it."""
+        """Return mean and variance, (m,) each, of a new run's final value at U, with its luck."""
         k = self._matern(self._embed(U)) * self._weight + self._offset
         variance = self.prior_variance - np.einsum("ij,ij->i", k @ self.inverse, k)
         return k @ self.alpha, np.maximum(variance, 1e-12 * self.prior_variance)

@@ -18,7 +18,7 @@ from searchers.bayesopt.history import FAILED, LIMIT, RUNNING, WHOLE, History, T
 from searchers.bayesopt.space import Space
 from searchers.bayesopt.surrogate import cap, scalarize
 
-FITTING_ROWS = 160  # more teach little about the hyperparameters and cost their cube
+FITTING_ROWS = 160  # more improve the hyperparameters little, at cubic cost
 CONDITIONING_ROWS = 1000
 REFIT = 1.15  # hyperparameters are learned anew when there are so many times the rows
 MILESTONES = 6  # epochs whose rows are kept of every trial, beside its last
@@ -26,8 +26,7 @@ REDUCTION = 3  # between two of them where the trials' ends name none
 
 
 class Warp:
-    """A monotone map of values to standardized ones: half the capped value, half the normal score of its
-    rank.
+    """A monotone map to standardized values: half the capped value, half the normal score of its rank.
 
     Ranks alone would lose how much better the best is; values alone give the early epochs, which are bad for
     everybody, most of the scale. Between the known values it is linear, beyond them it goes on with the slope
@@ -133,8 +132,7 @@ class CurveModel:
         return result
 
     def difference(self, a: int, b: int) -> tuple[float, float]:
-        """Return mean and deviation of how much higher trial a's standardized final value is than trial
-        b's."""
+        """Return mean and deviation of trial a's standardized final value less trial b's."""
         pair = [a, b]
         mean, covariance = self.process.covariance_of_runs(self.U[pair], np.ones(2), self.runs[pair])
         variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]

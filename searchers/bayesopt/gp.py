@@ -56,9 +56,9 @@ class Prior:
 
     The lengthscales' prior grows with √d (Hvarfner, Hellsten & Nardi 2024, "Vanilla Bayesian Optimization
     Performs Great in High Dimensions", eq. 5), so that the model's complexity does not grow with d; its
-    centre is lower than theirs. The learned noise may be next to none: a narrower prior, N(−6, 2), lost two
+    center is lower than theirs. The learned noise may be next to none: a narrower prior, N(−6, 2), lost two
     pairs of three on functions without noise. Its density falls as exp(−rate · noise), too. With their
-    centre and without the rate, few rows of a function of six variables look like noise on a plane, and the
+    center and without the rate, few rows of a function of six variables look like noise on a plane, and the
     search never recovers: median regret 1.7 on Hartmann6 after 40 trials, against 0.02.
     """
 

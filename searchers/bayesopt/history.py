@@ -104,8 +104,8 @@ class History:
     def pending(self) -> list[Trial]:
         """Return the trials that run.
 
-        A trial counts no longer after ten times as many others have ended as run now and it was not heard of:
-        a driver that was killed can leave trials which Tune never created.
+        A trial stops counting once ten times as many others as run now have ended since it was heard of:
+        a driver that was killed can leave trials that Tune never created.
         """
         running = [t for t in self.trials.values() if t.state == RUNNING]
         return [t for t in running if self.ended - t.heard <= 10 * len(running)]

@@ -2,7 +2,7 @@
 
 The history's rows train a Gaussian process: one value of each trial (`surrogate.py`, `gp.py`) or, where
 values of several epochs are known, the learning curves (`fidelity.py`, `curve_gp.py`). Trials that run are
-taken in as joint draws of what they may yield; the point of highest acquisition (`acquisition.py`) is
+taken in as joint draws (of curves, as means); the point of highest acquisition (`acquisition.py`) is
 proposed, unless a paused trial promises more. Pure functions of the history, the settings and the number of
 the decision: that is why a restored searcher proposes what the unrestored one would.
 """

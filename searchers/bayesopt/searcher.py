@@ -1,6 +1,6 @@
-"""Bayesian optimization as a Ray Tune searcher: right about noise, waiting trials and partial training.
+"""Bayesian optimization as a Ray Tune searcher that models noise, waiting trials and partial training.
 
-How a decision comes about is in `proposal.py`; here is what Tune calls, and the state. `get_state` is the
+`proposal.py` makes the decisions; this file has what Tune calls, and the state. `get_state` is the
 complete state; restoring it reproduces the next proposals.
 """
 
@@ -220,7 +220,7 @@ class BayesOptSearch(Answers, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Note a trial's end: finished, stopped or, `error`, failed. Tune tells the first two not apart."""
+        """Note a trial's end: finished or stopped, which Tune does not tell apart, or (`error`) failed."""
         if result:
             self.on_trial_result(trial_id, result)
         if trial_id in self.history.trials:

@@ -16,7 +16,7 @@ from searchers.bayesopt.nuts import SampledGaussianProcess, sample_hyperparamete
 from searchers.bayesopt.space import Real, Space, SpaceError
 
 SURROGATES = ("fitted", "report", "matern", "nuts")
-FITTING_ROWS = 300  # more teach little about the hyperparameters and cost their cube
+FITTING_ROWS = 300  # more improve the hyperparameters little, at cubic cost
 REPORT_STD, REPORT_LENGTHSCALE = 50.0, 30.0  # σ_f and ℓ of the β-VAE-GAN report, in FID and in β
 
 
@@ -32,7 +32,7 @@ class Model:
     noise: np.ndarray
     trials: list[Trial]
     good: np.ndarray
-    centre: float
+    center: float
     scale: float
 
     # At 0 the trial of best mean was worse than the one of best value in 19 % of 48 runs without noise, at 1
@@ -45,7 +45,7 @@ class Model:
         mean, variance = self.gp.posterior(U)
         noise = self.gp.hyper.noise + float(np.median(self.noise))
         return (
-            self.centre + self.scale * mean,
+            self.center + self.scale * mean,
             self.scale * np.sqrt(variance),
             self.scale * np.sqrt(variance + noise),
         )
@@ -109,11 +109,11 @@ def fit_model(
         y = cap(y)
         if len(y) < 2 * waiting:
             y = compress(y)
-    centre = float(y.mean())
+    center = float(y.mean())
     spread = float(y.std())
     # Values that differ by their last digits alone are equal.
     scale = spread if surrogate != "report" and spread > 8 * np.finfo(float).eps * np.abs(y).max() else 1.0
-    standard = (y - centre) / scale
+    standard = (y - center) / scale
     standard = np.concatenate([standard, np.full(len(failed), standard.max() + 1.0)])
     noise = np.concatenate([variances / scale**2, np.zeros(len(failed))])
     levels = np.array([d.size if d.categorical else 0 for d in space.dimensions])
@@ -129,7 +129,7 @@ def fit_model(
     good = np.arange(len(trials)) < len(seen)
     processes = [GaussianProcess(X, standard, noise, hyper, levels, kind) for hyper in hypers]
     gp = SampledGaussianProcess(processes) if surrogate == "nuts" else processes[0]
-    return Model(gp, X, noise, trials, good, centre, scale), state
+    return Model(gp, X, noise, trials, good, center, scale), state
 
 
 def cap(y: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ class Ending:
 
     @classmethod
     def planned(cls, config: RunConfig) -> "Ending":
-        """Return the end of a sweep that was planned alone, which is none."""
+        """Return the ending of a dry run, which has no trials."""
         return cls(config, [], False, "", "", 0, None, None)
 
     @property
@@ -118,7 +118,7 @@ def best_words(
 
 
 def _beside_references(study: Study, best: TrialRecord) -> list[str]:
-    """Say what costs nothing scores, and whether the winner is better than that."""
+    """Say what the references score, and whether the winner is better."""
     known, sign = references_of(study), 1 if study.mode == "min" else -1
     if not known:
         return []

@@ -36,7 +36,7 @@ class Ledger:
         self._file: BinaryIO | None = None
 
     def claim(self) -> BinaryIO:
-        """Become the one that writes, until `close` or this process's end.
+        """Take the write lock, until `close` or this process's end.
 
         Raises LedgerBusyError where another one does, OSError where the file cannot be written.
         """
@@ -68,7 +68,7 @@ class Ledger:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
                 os.fsync(file.fileno())
             except OSError:
-                file.truncate(end)  # no half line for the next one to be glued to
+                file.truncate(end)  # no partial line before the next event
                 raise
 
     def events(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -133,7 +133,7 @@ NEEDED: dict[str, dict[str, type]] = {
 
 
 def read_event(line: bytes) -> dict[str, Any] | None:
-    """Return the event of a line; None where a fault of the disk or a person's hand left none."""
+    """Return the event of a line; None where a disk fault or an edit damaged it."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

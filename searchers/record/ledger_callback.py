@@ -88,7 +88,7 @@ class LedgerCallback(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Record that a trial failed for good, with all its retries, and why.
 
-        One whose process could never be started is told here first.
+        A trial that never started appears here first; register it.
         """
         self._begin(trial)
         error = trial.get_error()

@@ -1,7 +1,7 @@
 """The record of a sweep in MLflow: one parent run for the sweep, one child run for each trial.
 
-`MlflowExporter`, a thread of the driver, alone writes. It sends the ledger's events to MLflow in their order,
-waits out an unreachable server, and after a restart goes on from where it was. How far that is stands in the
+Only `MlflowExporter`, a thread of the driver, writes. It sends the ledger's events to MLflow in their order,
+waits out an unreachable server, and after a restart goes on from where it was. Its place is kept in the
 store itself, as a tag of the parent run: another store, or an older copy of this one, gets what it lacks.
 Sending an event twice does no harm: runs are found by their tags, metrics carry the ledger's own timestamps
 (MLflow stores equal points once), and an image is sent only if its step is not there yet. An event that

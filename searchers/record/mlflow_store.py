@@ -56,7 +56,7 @@ def database_path(tracking_uri: str) -> Path | None:
 
 
 def client_of(tracking_uri: str) -> "MlflowClient":
-    """Return a client that is neither patient nor talkative. A SQLite database that is not there is made.
+    """Return a client that retries once and prints no addresses. A missing SQLite database is made.
 
     Raises StoreError where MLflow is missing, where it knows no such store, and where the database is of
     another version; what MLflow or the network raise where a server is away.

@@ -1,2 +1,1 @@
-"""Which trial goes on, pauses, is resumed or ends. Replayable from the ledger; Ray only in
-`tune_scheduler`."""
+"""Which trial goes on, pauses, resumes or ends. Replayable from the ledger; Ray in `tune_scheduler` only."""

@@ -1,12 +1,11 @@
-"""The rule of a sweep's trials: at rungs all but the best pause, and a free worker resumes one or begins
-another.
+"""The rule of a sweep's trials: at rungs all but the best pause; a free worker resumes or begins one.
 
 ASHA's rule (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", alg. 2), PAUSE for STOP:
 a trial that reaches a rung goes on where its value is among the best 1/η of those that did before. A pause
 can be taken back, so a comparison that was made too early, or by luck, costs little. Trials that have not
 begun to draw are not compared.
 
-Epochs are counted from 1, values are minimized. Pure: no Ray here; `tune_scheduler.py` is its face to Tune.
+Epochs are counted from 1, values are minimized. Pure: no Ray here; `tune_scheduler.py` applies it in Tune.
 """
 
 import math
@@ -19,7 +18,7 @@ import numpy as np
 REDUCTION_FACTOR = 3  # η: a third of the trials that reach a rung go on
 SHORTEST = 17  # the first rung is at max_epochs / SHORTEST where none is given
 TELLING = 1.5  # variance over trials, in units of that of a curve's own noise, from which values are compared
-COLLAPSED = "collapsed"  # the flag of a model whose samples are all but one picture
+COLLAPSED = "collapsed"  # the flag of a model whose samples are nearly identical
 
 Action = Literal["continue", "pause", "stop"]
 State = Literal["running", "paused", "ended"]
@@ -70,9 +69,8 @@ class PauseRule:
 
     Args:
         max_epochs: the epochs of a full training.
-        first_rung: the first epoch at which trials are compared. None: max_epochs/17, and three times that,
-        and
-            so on, for as long as the first trials' values differ by less than the noise of their own curves.
+        first_rung: the first epoch at which trials are compared. None: max_epochs/17, and three times that
+            and so on, as long as the first trials' values differ by less than the noise of their own curves.
         first_trials: so many trials pause at the first rung whatever their values: what they teach decides
             which of them goes on.
         budget: epochs that the sweep may train in all; inf for as many as it takes.
@@ -141,8 +139,7 @@ class PauseRule:
             return "stop"
         others = self.reached.setdefault(rung, {})
         if collapsed and not progress.whole:
-            # Where others draw already, it is behind; where none does, the rung is too early for a
-            # comparison.
+            # Where others draw already, it is behind; where none does, it is too early to compare.
             return "pause" if others else self._go_on(progress, epoch)
         cut = np.percentile(list(others.values()), 100 / self.reduction_factor) if others else math.inf
         others[trial] = value
@@ -202,8 +199,7 @@ class PauseRule:
         return ahead
 
     def affords(self, whole: bool = False) -> bool:
-        """Whether a trial may begin or go on: the budget is not used up; a `whole` one may use what is set
-        aside."""
+        """Whether the budget lets a trial begin or go on; a `whole` one may use what is set aside."""
         open_replicates = self.replicates - sum(p.whole for p in self.trials.values())
         aside = 0 if whole else max(0, open_replicates) * self.max_epochs
         return self.spent + self.committed + aside < self.budget
@@ -280,8 +276,7 @@ class PauseRule:
 
 
 def decide(rule: PauseRule, searcher: Any, trial: str) -> dict[str, Any] | str | None:
-    """Return what a free worker does: the configuration of a new trial, or the id of a paused one that goes
-    on.
+    """Return what a free worker does: a new trial's configuration, or the id of a paused one to resume.
 
     None where there is nothing to do now. `searcher` is ours, which weighs both by expected improvement
     (`next_trial`), or any with Tune's `suggest`: then a paused trial goes first that is by now among the best

@@ -68,8 +68,7 @@ class PauseScheduler(TrialScheduler):
         return True
 
     def on_trial_add(self, tune_controller: "TuneController", trial: Trial) -> None:
-        """Note a trial: a new one, one that is tried again after a fault, one from before the sweep was
-        resumed.
+        """Note a trial: a new one, one that is tried again after a fault, or one of a resumed sweep.
 
         Tune resumes a sweep with all trials pending. Those that the rule knows as paused are made so again,
         before Tune puts the trial among its pending ones.
@@ -101,8 +100,7 @@ class PauseScheduler(TrialScheduler):
     def on_trial_complete(
         self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]
     ) -> None:
-        """Note the end of a trial that ran; Tune tells its last result here alone, if a stopping criterion
-        held."""
+        """Note the end of a trial that ran. If a stopping criterion held, its last result comes only here."""
         if self.rule.trials[trial.trial_id].epoch < result.get(self._time_attr, 0):
             self._report(trial, result)
         self.rule.end(trial.trial_id)
@@ -135,8 +133,7 @@ class PauseScheduler(TrialScheduler):
         return None
 
     def _choose(self, tune_controller: "TuneController", trials: dict[str, Trial]) -> None:
-        """Without a gate: one paused trial at a time goes on, when none that is new waits or it has earned
-        it."""
+        """Without a gate, let a paused trial go on if it has earned it or no new one waits, one at a time."""
         if not (self.rule.may_begin or self.rule.may_resume):
             tune_controller.search_alg.set_finished()
             self.over = True
@@ -178,8 +175,7 @@ class Gate(Searcher):
         return self.searcher.set_search_properties(metric, mode, config, **spec)
 
     def suggest(self, trial_id: str) -> Any:
-        """Return a configuration; None where a paused trial goes on or nothing is to do, FINISHED at the
-        end."""
+        """Return a configuration, None where a paused trial goes on or nothing is to do, FINISHED last."""
         rule = self.scheduler.rule
         choice = decide(rule, self.searcher, trial_id)
         if choice == Searcher.FINISHED:

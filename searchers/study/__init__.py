@@ -1,1 +1,1 @@
-"""What is tuned (a study), and how a run of it is told (its configuration)."""
+"""What is tuned (a study), and how it is run (its configuration)."""

@@ -33,7 +33,7 @@ def default_tracking_uri() -> str:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What every sweep is told: its images and scores, what a trial gets, its name and where all goes."""
+    """Options of every sweep: its images and scores, what a trial gets, its name and where all goes."""
 
     preset: Literal["quick", "report"] = "quick"
     """quick: minutes on two CPU cores; report: the paper's own setting, for GPUs"""
@@ -106,7 +106,7 @@ class SweepConfig(RunConfig):
     evaluate_every: Annotated[int, COUNT] = 1
     """epochs between two evaluations"""
     num_samples: Annotated[int, COUNT] = 20
-    """trials, at most: the budget of --trainings may be used up before"""
+    """settings to try, at most: the budget of --trainings may be used up before"""
     trainings: Annotated[float | None, between(0.01, 1_000_000)] = None
     """full trainings' worth of epochs that the sweep may spend; a third of --num-samples, if not given"""
     grace_epochs: Annotated[int | None, COUNT] = 2

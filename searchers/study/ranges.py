@@ -1,4 +1,4 @@
-"""What each setting of a sweep may be, told beside its type: `epochs: Annotated[int, between(1, 9)] = 3`."""
+"""The valid values of each setting, beside its type: `epochs: Annotated[int, between(1, 9)] = 3`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -46,7 +46,7 @@ class Driver:
     trials need, and UsageError where not one trial fits, where another process runs this sweep, and where
     its data has changed.
 
-    As a context manager it lets go of the ledger at its end, however that comes.
+    As a context manager it releases the ledger at its end, also after an error.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class FixedPoints(Searcher):
         return dict(self.points[self.suggested - 1])
 
     def replay(self, records: Sequence[TrialRecord]) -> None:
-        """Go on behind the settings that have been begun."""
+        """Go on after the settings that have begun."""
         self.suggested = len(records)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:

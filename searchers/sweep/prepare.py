@@ -23,7 +23,7 @@ class Prepared:
     metric: str | None
     """key of the Fréchet distance; None where no features are extracted"""
     provenance: dict[str, Any]
-    """hashes of the data and of the features' extractor, number of reference images, what costs nothing"""
+    """hashes of the data and of the features' extractor, number of reference images, references' scores"""
 
     @property
     def distance(self) -> str:

@@ -1,4 +1,4 @@
-"""Takes a sweep up again from its ledger and its checkpoints alone: nothing that Tune saved is needed.
+"""Resumes a sweep from its ledger and its checkpoints alone: nothing that Tune saved is needed.
 
 Tune's own snapshots can be torn, an old one can win after a change of the clock or the time zone, and where
 one can't be restored Tune begins anew without a word. So trials without an end are made again as Tune's, with
@@ -72,7 +72,7 @@ class RebuiltTrials(SearchGenerator):
 
 
 def revived(recorded: Any, given: Any) -> Any:
-    """Return a configuration as the trainable had it: `given` where JSON made `recorded` of it, else that.
+    """Return a trial's own configuration: `given` where JSON turns it into `recorded`, else `recorded`.
 
     JSON knows no tuples; what a dimension or a replicate changed is in `recorded` alone.
     """

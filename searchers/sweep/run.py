@@ -186,8 +186,7 @@ def make_search(study: Study, config: SweepConfig, points: list[dict[str, Any]] 
 def make_scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]) -> TrialScheduler:
     """Return the scheduler that pauses and resumes, its state rebuilt from the ledger's records.
 
-    Where there are several objectives every trial trains to its end: a rung would judge it by the first
-    alone.
+    With several objectives every trial trains to its end: a rung would judge it by the first alone.
     """
     if not config.early_stopping or study.objectives:
         return FIFOScheduler()
@@ -254,8 +253,7 @@ def export_best(
 def recommended(study: Study, search: Searcher, records: list[TrialRecord]) -> TrialRecord | None:
     """Return the trial that is called the best: the searcher's answer where it searched for one score alone.
 
-    That is a fully trained trial, unless the model is sure of another one. None before the first finite
-    value.
+    That is a fully trained trial, unless the model is sure of another. None before any finite value.
     """
     known = {record.trial: record for record in records}
     if isinstance(search, BayesOptSearch) and not study.objectives:

@@ -73,7 +73,7 @@ def test_a_table_is_of_one_family_the_best_first():
     results = [
         {
             "model": "vae",
-            "label": "seed",
+            "label": "PML",
             "values": {"hidden": 400},
             "nats_per_image": -150.0,
             **scores,

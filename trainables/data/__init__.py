@@ -1,1 +1,1 @@
-"""Images in: data sources, and the memory-mapped store that all trials of a node share."""
+"""Data sources, and the memory-mapped store that all trials of a node share."""

@@ -14,7 +14,7 @@ LOCAL = ("file", "sqlite")
 def secret_in(address: str) -> str | None:
     """Return what in an address is secret, as "a password before the @", without the secret; None if nothing.
 
-    The part before the @ is not left to a URL parser: keys of S3 hold slashes, at which parsers end it.
+    No URL parser splits off the part before the @: it stops at a slash, and keys of S3 hold slashes.
     """
     scheme, separator, rest = address.partition("://")
     if not separator or scheme.lower() in LOCAL:

@@ -71,7 +71,7 @@ class Batches:
                 images[mirrored] = images[mirrored].flip(2)
             yield self._to_float(images)
 
-    def labelled(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def labeled(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of an epoch with their labels, int64 (B,), on the device."""
         for images, rows in zip(self.epoch(epoch), self.rows(epoch), strict=True):
             yield images, torch.from_numpy(self.store.labels[rows]).to(self.device)

@@ -1,4 +1,4 @@
-"""The data sets that are known by name, and what a path can be: from either to a source.
+"""Which names and which paths are data sets, and how either becomes a source.
 
 A named set is looked for in a data root, in the folders where torchvision puts it, and is downloaded there
 where the network allows.
@@ -185,7 +185,7 @@ def _listing(path: Path, scratch: Path):
 
 
 def fingerprint(*paths: Path) -> list[Any]:
-    """Return what tells these files from others and from later ones; of a folder, of all files below it.
+    """Return what only these files, in this version, have; of a folder, all files below it count.
 
     Names, sizes and times of modification may be the same for other content: copies keep them, and so do
     archives that are unpacked. So a file is also told by where it lies and by the time of its last change of

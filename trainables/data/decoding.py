@@ -135,7 +135,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _eight_bit_levels(levels: NDArray[Any]) -> NDArray[np.uint8]:
     """Return 16-bit levels, or floats in [0, 1], [0, 255] or [0, 65535], as 8 bits; Pillow would clip them.
 
-    Raises ValueError for other ranges: what is white in them, nobody knows.
+    Raises ValueError for other ranges, whose white level is unknown.
     """
     low, high = float(levels.min()), float(levels.max())
     if not (low >= 0 and high <= 65535):  # NaN, too

@@ -30,7 +30,7 @@ def download_celeba(folder: Path) -> Path:
             for file_id, md5, file in datasets.CelebA.file_list:
                 if file in CELEBA_FILES:
                     datasets.utils.download_file_from_google_drive(file_id, str(folder), file, md5)
-    except Exception as error:  # no network, a quota, no right to write, …: whatever it is, it is told
+    except Exception as error:  # no network, a quota, no right to write, …: any error is reported
         raise DataError(
             f"CelebA is not in {folder} and was not downloaded ({first_line(error)}): put "
             f"{', '.join(CELEBA_FILES)} from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html there, or "
@@ -52,7 +52,7 @@ def download_mnist(name: str, root: Path) -> Path:
                 str(root), download=True
             )
         return Path(data.raw_folder)
-    except Exception as error:  # no network, no right to write, …: whatever it is, it is told
+    except Exception as error:  # no network, no right to write, …: any error is reported
         raise DataError(
             f"{name} is not in {root} and was not downloaded ({first_line(error)}): put {MNIST_FILES}, "
             f"gzipped or not, into {root / name}, or name the folder that has them as the data root"

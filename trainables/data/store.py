@@ -3,7 +3,7 @@
 The file holds a single record batch, so that each column is one piece of memory: `image` (fixed-size binary,
 H·W·C bytes a row), `digest` (BLAKE2b-128 of those bytes), `label` (int64), `split` (uint8, an index into
 `SPLITS`) and a float32 column `factor:<name>` for each factor. The manifest is JSON in the schema's metadata:
-file and manifest can't be parted.
+the two can't be separated.
 """
 
 import errno
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
 DIGEST_BYTES = 16
-FORMAT = 2  # raise it where the same source would give other bytes: older conversions are then done anew
+FORMAT = 2  # raise it where the same source would give other bytes: that redoes older conversions
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _METADATA = b"latentune"
 _FACTOR = "factor:"

@@ -1,7 +1,7 @@
 """Stores and archives at storage URIs: each machine copies one once, and checks the copy by its hash.
 
 A URI is what pyarrow.fs takes: file:///…, s3://bucket/…, gs://bucket/…. It may end with a # and a store's
-content hash: then no other store is accepted, and a machine that has this one asks the storage no more.
+content hash: then no other store is accepted, and a machine that has it does not ask the storage.
 """
 
 import hashlib

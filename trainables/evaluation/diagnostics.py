@@ -1,4 +1,4 @@
-"""What training looks like from outside: gradient norms, active latent units, and whether a model is dead."""
+"""Signs of how training goes: gradient norms, active latent units, and whether a model is dead."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 ACTIVE_VARIANCE = 0.01
-COLLAPSED_BELOW = 0.1  # of the data's diversity: samples that are all but one picture
+COLLAPSED_BELOW = 0.1  # of the data's diversity: less means samples nearly identical
 CERTAIN_ABOVE = 0.99  # accuracy at which a discriminator has little left to tell its generator
 
 
@@ -48,7 +48,7 @@ def diversity(samples: Tensor, reference_variance: float) -> float:
 def flags(result: Mapping[str, Any]) -> str:
     """Name what is wrong with a model by its result, separated by commas; empty where nothing is.
 
-    `collapsed`: its samples are all but one picture. `dead_latent_space`: no unit is active.
+    `collapsed`: its samples are nearly identical. `dead_latent_space`: no unit is active.
     `discriminator_wins`: it is right so often that little is left for the generator to learn from.
     """
     found = {

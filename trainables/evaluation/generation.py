@@ -54,7 +54,7 @@ def _require_signed_range(model: GenerativeModel, images: Tensor, like: Tensor) 
     if int(images.min()) < 127:
         return
     dark = float((like.float().mean(0) < DARK_LEVEL).float().mean())
-    # A model whose samples are all but one picture has failed otherwise: its flag says so.
+    # Nearly identical samples are another failure, which the flag `collapsed` names.
     if dark > DARK_SHARE and diversity(images, pixel_variance(like)) >= COLLAPSED_BELOW:
         raise ValueError(
             f"samples of {type(model).__name__} are never below 0, and the data are: they seem to be in "

@@ -1,4 +1,4 @@
-"""What an encoder makes of held-out images: the bound on their likelihood, reconstructions, latent units."""
+"""An encoder's scores on held-out images: the bound on their likelihood, reconstructions, latent units."""
 
 from typing import Any
 

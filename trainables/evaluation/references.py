@@ -1,4 +1,4 @@
-"""What images that no model made score: whoever judges a model's score compares it with these first."""
+"""The scores of images that no model made, with which each model's score is compared first."""
 
 import numpy as np
 from numpy.typing import NDArray

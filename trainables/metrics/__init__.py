@@ -1,1 +1,1 @@
-"""Numbers out: feature extractors, Fréchet distances, likelihoods. Functions of arrays, never of a model."""
+"""Feature extractors, Fréchet distances, likelihoods. Functions of arrays, never of a model."""

@@ -8,7 +8,7 @@ from trainables.metrics.frechet import frechet_distance
 from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.statistics import Identity, as_features
 
-MINIMUM = 10_000  # from 1000 images it removes only half of the bias: a better-looking number, no better one
+MINIMUM = 10_000  # from 1000 images it removes only half of the bias: the number just looks better
 SMALLEST_SUBSET = 5_000
 POINTS = 15
 

@@ -1,4 +1,4 @@
-"""Nearest neighbours in a set of images, and the share of near copies: is the model a memory?"""
+"""Nearest neighbors in a set of images, and the share of near copies: did the model memorize?"""
 
 from typing import Any, NamedTuple
 

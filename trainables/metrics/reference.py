@@ -1,4 +1,4 @@
-"""The real images' side of the scores: computed once for a data set, shared by all trials and processes."""
+"""Statistics of the real images: computed once for a data set, shared by all trials and processes."""
 
 import hashlib
 import io

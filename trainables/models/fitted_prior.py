@@ -7,7 +7,7 @@ one with the aggregate's own moments has the lowest KL:
     m = E μ(x),   S = Cov μ(x) + diag(E σ²(x)),
 
 so that training against N(0, I) descends this prior's ELBO, too, and pulls m and S to 0 and I besides. A
-short training leaves them far from there, and that is most of what samples of N(0, I) are worse by than
+short training leaves them far from there, the main reason why samples of N(0, I) are worse than
 samples of a Gaussian fitted afterwards (ex post density estimation; Ghosh et al. 2020, "From Variational to
 Deterministic Autoencoders", sec. 3). With z = m + Lε, LLᵀ = S, it is a VAE whose latents ε are N(0, I) and
 whose decoder begins with one more linear map.

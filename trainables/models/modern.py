@@ -17,11 +17,10 @@ the penalties on real and on fake images.
 
 Training has phases by `progress`: the VAE alone up to `vae_share`; then batches are half reconstructions and
 half samples of the prior, w rising from 0 to 1 over `ramp_share`. The prior has the aggregate posterior's
-moments (`trainables.models.fitted_prior`). What is evaluated are running means of encoder and decoder, and a
-prior with the exact moments of that encoder's posteriors, which batch norm in evaluation mode makes narrower
-than those of a batch of eight. All
-images that D sees in a step are moved by the same few pixels (DiffAugment's translation; Zhao et al. 2020),
-or it would know a small data set by heart.
+moments (`trainables.models.fitted_prior`). Evaluation uses running means of encoder and decoder, and a prior
+with the exact moments of that encoder's posteriors: batch norm in evaluation mode makes them narrower than
+those of a batch of eight. All images that D sees in a step are moved by the same few pixels (DiffAugment's
+translation; Zhao et al. 2020), or it would memorize a small data set.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WARM_UP_STEPS = 50  # Adam's second moments are of few gradients before
+WARM_UP_STEPS = 50  # before, Adam's second moments hold few gradients
 CONSTANT_SHARE = 0.5  # of training, before the rate falls
 
 

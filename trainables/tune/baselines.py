@@ -13,7 +13,7 @@ from trainables.models.vaegan import VAEGAN
 from trainables.tune.trainable import GenerativeTrainable
 
 RATES = {"learning_rate", "discriminator_learning_rate"}
-# Each model, its settings, and those hyperparameters that keep its own values whatever the sweep is given.
+# Each model, its settings, and the hyperparameters for which it ignores the sweep's values.
 MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "GAN": (GAN, {}, {"gan_loss"}),
     "WGAN-GP": (GAN, {"recipe": "wgan_gp"}, {"gan_loss", *RATES}),
@@ -23,7 +23,7 @@ MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "beta-VAE-GAN": (VAEGAN, {}, set()),
 }
 
-# In the setting of the recipe "modern"; the two that it does not have keep their own, at its cost.
+# For the recipe "modern". WGAN-GP and FactorVAE have no such recipe: theirs, at its cost.
 MODERN: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "GAN": (ModernGAN, {}, set()),
     "WGAN-GP": (GAN, {"recipe": "wgan_gp", "width": 0.25}, {"gan_loss", "width", *RATES}),

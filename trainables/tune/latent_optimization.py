@@ -125,7 +125,7 @@ class LatentOptimizationTrainable(tune.Trainable):
     def _reconstruction(self) -> dict[str, float]:
         """Return how well the model keeps held-out images, and how well it keeps the order of their scores.
 
-        A search in latents that do not hold what is scored finds nothing, however well it searches.
+        No search succeeds in latents that lose what the score depends on.
         """
         if not len(self.held_out):
             return {"reconstruction_mse": math.nan}

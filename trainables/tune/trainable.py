@@ -216,7 +216,7 @@ class GenerativeTrainable(tune.Trainable):
                 distances = score(ex_post, self.extractor, self.reference)
                 result[f"ex_post/{self.metric}"] = distances[self.metric]
             if self.training.disentanglement:
-                # With it comes scikit-learn, seconds that only a trial waits for that asks for these scores.
+                # It imports scikit-learn, which takes seconds: only trials that ask for these scores wait.
                 from trainables.evaluation import latent_units
 
                 asked = self.training.disentanglement

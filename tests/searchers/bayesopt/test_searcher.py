@@ -651,6 +651,7 @@ def running_ray():
         yield
 
 
+@pytest.mark.slow
 def test_what_a_tuner_saved_is_restored_without_its_space_given_again(running_ray, tmp_path, monkeypatch):
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")
@@ -669,6 +670,7 @@ def test_what_a_tuner_saved_is_restored_without_its_space_given_again(running_ra
     assert search.suggest("next").keys() == {"beta", "kind"}
 
 
+@pytest.mark.slow
 def test_sweep_in_tune_under_asha_and_its_searcher_restored(running_ray, tmp_path, monkeypatch):
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")

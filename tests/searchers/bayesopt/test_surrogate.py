@@ -33,5 +33,5 @@ def test_compression_keeps_the_order_and_all_up_to_the_median(values):
 def test_values_are_compressed_while_little_is_known(waiting, compressed):
     trials = [Trial({"x": x}) for x in np.linspace(0, 1, len(VALUES))]
     model, _ = fit_model("fitted", SPACE, trials, [], VALUES, np.zeros(len(VALUES)), None, waiting)
-    seen = model.centre + model.scale * model.gp.y
+    seen = model.center + model.scale * model.gp.y
     np.testing.assert_allclose(seen, compress(cap(VALUES)) if compressed else cap(VALUES))

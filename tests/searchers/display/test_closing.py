@@ -17,7 +17,7 @@ from searchers.study.config import SweepConfig
 METRIC = "fd_efficientnet_lite0"
 SCORES = {METRIC: 182.34567, f"{METRIC}_std": 0.68791, "epochs": 18}
 FURTHER = {"disentanglement/mig": "max", "disentanglement/dci": "max", "disentanglement/sap": "max"}
-CONFIG = SimpleNamespace(name="front", epochs=18)
+CONFIG = SweepConfig(name="front", epochs=18)
 
 
 def study(**objectives):
@@ -61,7 +61,7 @@ def test_the_winner_stands_beside_what_costs_nothing(mode, value, sentence):
     provenance = {f"reference/grey/{METRIC}": 206.0, f"reference/mean_image/{METRIC}": 100.3}
     tuned = SimpleNamespace(**{**vars(study()), "mode": mode, "provenance": provenance})
     best = TrialRecord("1", 1, {"beta": 1.0}, {18: {METRIC: value}})
-    config = SimpleNamespace(results="results", name="front", epochs=18)
+    config = SweepConfig(results="results", name="front", epochs=18)
     said = best_words(tuned, config, [best], best)
     assert said[0].startswith("Best: trial 1, beta = 1")
     assert said[1].startswith(sentence.replace("206.0", "206"))
@@ -104,10 +104,10 @@ def installed(tmp_path, monkeypatch):
 
 def test_the_commands_name_the_record_where_the_sweep_wrote_elsewhere(installed, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    elsewhere = SimpleNamespace(name="my sweep", tracking_uri="sqlite:////tmp/a b/mlflow.db")
+    elsewhere = SweepConfig(name="my sweep", tracking_uri="sqlite:////tmp/a b/mlflow.db")
     said = analysis_command("winners", elsewhere)
     assert said == f"{installed} winners --sweep 'my sweep' --tracking-uri 'sqlite:////tmp/a b/mlflow.db'"
-    usual = SimpleNamespace(name="quick", tracking_uri="sqlite:///mlflow.db")
+    usual = SweepConfig(name="quick", tracking_uri="sqlite:///mlflow.db")
     assert analysis_command("report", usual) == f"{installed} report --sweep quick"
 
 

@@ -63,7 +63,7 @@ def test_half_of_the_images_are_mirrored(store):
 def test_labels_are_those_of_the_images(store):
     batches = Batches(store, "train", 5, seed=3)
     by_content = {image.tobytes(): label for image, label in zip(store.images, store.labels, strict=True)}
-    for images, labels in batches.labelled(2):
+    for images, labels in batches.labeled(2):
         for image, label in zip(to_uint8(images).numpy(), labels.tolist(), strict=True):
             assert by_content[image.tobytes()] == label
 

@@ -62,6 +62,21 @@ SCHEDULERS = {
 }
 
 
+def test_a_trial_gets_the_resources_it_asks_for(space, tmp_path):
+    """The first test: Ray may take long to give back a CPU of an actor that it has killed."""
+
+    class Counting(BetaVAEGAN):
+        def step(self):
+            import torch
+
+            accelerators = ray.get_runtime_context().get_accelerator_ids()["GPU"]
+            return super().step() | {"gpus": len(accelerators), "threads": torch.get_num_threads()}
+
+    trainable = tune.with_resources(Counting, {"cpu": 2, "gpu": 0.5})
+    (result,) = fit(space, tmp_path, trainable=trainable, samples=1)
+    assert (result.metrics["gpus"], result.metrics["threads"]) == (1, 2)
+
+
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_schedulers_stop_and_pause_trials(scheduler, space, tmp_path):
     """HyperBand pauses trials at its rungs: they are saved, their actor ends, and they go on from there.
@@ -109,19 +124,6 @@ def test_optunas_searcher_proposes_for_it(space, tmp_path):
     ).fit()
     assert not results.errors
     assert len({result.config["beta"] for result in results}) == 3
-
-
-def test_a_trial_gets_the_resources_it_asks_for(space, tmp_path):
-    class Counting(BetaVAEGAN):
-        def step(self):
-            import torch
-
-            accelerators = ray.get_runtime_context().get_accelerator_ids()["GPU"]
-            return super().step() | {"gpus": len(accelerators), "threads": torch.get_num_threads()}
-
-    trainable = tune.with_resources(Counting, {"cpu": 2, "gpu": 0.5})
-    (result,) = fit(space, tmp_path, trainable=trainable, samples=1)
-    assert (result.metrics["gpus"], result.metrics["threads"]) == (1, 2)
 
 
 def test_a_sweep_goes_on_from_its_checkpoints_after_its_actors_died(space, tmp_path):

@@ -179,7 +179,7 @@ def load_array(path: Path, named: Path) -> NDArray[Any]:
     """Map a .npy file; raises DataError, which names the file `named`, where it is none."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a damaged header raises whatever it spells
+    except Exception as error:  # a damaged header can raise any exception
         raise DataError(
             f"{named} can't be read as an array ({first_line(error)}); is the file whole?"
         ) from error

@@ -144,7 +144,7 @@ def _list_plain_tar(path: Path) -> Listing:
                     for member in archive:
                         hidden += _take(member, members, rejects)
                     end = archive.offset
-                if end == begin:  # tarfile takes a damaged header, but for the first one, for the end
+                if end == begin:  # tarfile takes any damaged header but the first for the end
                     raise tarfile.ReadError(f"no header at byte {end}")
             except tarfile.ReadError as error:
                 if not members and not rejects:

@@ -1,4 +1,4 @@
-"""What the folders that images lie in say of them: splits by the folders' names, then classes."""
+"""What folder names say of the images in them: splits first, then classes."""
 
 import posixpath
 import re

@@ -186,7 +186,7 @@ def require_size(size: int) -> None:
         raise ValueError(f"{size / 1e6:.0f} MB, more than the {MAX_BYTES // 10**6} MB an image may take")
 
 
-# A decoding process meets the same file chunk after chunk: what it opened for the last one, it keeps.
+# Consecutive chunks read the same file, so a decoding process keeps open what it opened last.
 @lru_cache(maxsize=1)
 def _descriptor(path: Path) -> int:
     return os.open(path, os.O_RDONLY)

@@ -25,7 +25,7 @@ def read_state(path: Path, kind: str) -> dict[str, Tensor]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes lead the unpickler into whatever error they spell
+    except Exception as error:  # on foreign bytes the unpickler can raise any exception
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"{path} holds no weights that torch can read: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
