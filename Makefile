@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help install sweep lint docs test test-fast test-slow coverage chaos lock
+.PHONY: help install sweep lint docs test test-fast test-slow coverage chaos kills lock
 
 # Tests of formulas, models, data and settings, without Ray, MLflow, a browser or further processes.
 FAST = tests/test_latentune.py tests/test_readme.py tests/analysis/judgement/test_ranking.py \
@@ -22,6 +22,7 @@ help:
 	@echo "make docs                              the pages against the tree: commands, files, links, pictures"
 	@echo "make coverage                          the lines that make test runs"
 	@echo "make chaos [ARGS='--minutes N']        faults at random on three machines in namespaces (root)"
+	@echo "make kills [ARGS='--kills N']          the driver of a sweep killed at random, Tune's snapshots damaged"
 	@echo "make lock                              pin requirements.lock anew from pyproject.toml"
 
 install: .venv/.installed
@@ -62,6 +63,9 @@ test-slow: .venv/.installed
 
 chaos: .venv/.installed
 	.venv/bin/python -m tests.cluster.chaos $(ARGS)
+
+kills: .venv/.installed
+	.venv/bin/python -m tests.searchers.kills $(ARGS)
 
 # The local part of a version (torch 2.13.0+cpu) names one build; the lock serves every machine.
 lock: .venv/.installed

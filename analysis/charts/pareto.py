@@ -17,7 +17,7 @@ from analysis.charts.style import (
     plain,
 )
 
-# Neighbours' names stand in turn above and below their points.
+# Neighbors' names stand in turn above and below their points.
 ABOVE, BELOW = (5, 4), (5, -11)
 
 

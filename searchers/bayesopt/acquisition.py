@@ -1,4 +1,4 @@
-"""What a trial at x would be worth, and the search for the best x.
+"""Expected improvement: what a trial at x would be worth, and the search for the best x.
 
 All functions here are to be maximized and think of an objective that is minimized: `best` is the incumbent's
 value, an improvement is below it. Symbols as in `gp.py`; z = (best − mean)/std.
@@ -231,7 +231,7 @@ def _climb(acquisition: Acquisition, space: Space, u: np.ndarray) -> tuple[np.nd
         before = value
         if moving.any():
             u, value = _ascend(acquisition, space, u, value, moving)
-        u, value = _try_neighbours(acquisition, space, u, value)
+        u, value = _try_neighbors(acquisition, space, u, value)
         if value <= before + 1e-6 or moving.all():
             break
     return u, value
@@ -270,7 +270,7 @@ def _ascend(
     return (snapped, reached_value) if reached_value > value else (u, value)
 
 
-def _try_neighbours(
+def _try_neighbors(
     acquisition: Acquisition, space: Space, u: np.ndarray, value: float
 ) -> tuple[np.ndarray, float]:
     """For each discrete dimension in turn: all its values, or the nearest two where they are many."""

@@ -31,10 +31,12 @@ from scipy.optimize import minimize
 
 from searchers.bayesopt.gp import (
     JITTER,
+    distance_gradient,
     distances_by_dimension,
     embed,
     inverse_of,
     kernel,
+    posterior_gradient,
     squared_distances,
 )
 
@@ -206,21 +208,11 @@ class CurveProcess:
 
         Categorical coordinates have gradient 0.
         """
-        ordered = self.levels == 0
-        w = self.hyper.lengthscales
         values, slopes = kernel("matern", squared_distances(self._embed(u[None]), self._Z))
         k = values[0][self._of_row] * self._weight + self._offset
         slope = slopes[0][self._of_row] * self._weight
-        alpha = self.alpha[:, None]
-        projected = self.inverse @ k
-        variance = max(self.prior_variance - k @ projected, 1e-12 * self.prior_variance)
-        # dk/du_j = 2 slope (u_j − X_j)/w_j²
-        dk = 2.0 * slope[:, None] * (u[ordered] - self.X[:, ordered]) / w[ordered] ** 2
-        mean_gradient = np.zeros((len(u), alpha.shape[1]))
-        variance_gradient = np.zeros(len(u))
-        mean_gradient[ordered] = dk.T @ alpha
-        variance_gradient[ordered] = -2.0 * (dk.T @ projected)
-        return k @ alpha, float(variance), mean_gradient, variance_gradient
+        slopes = slope[:, None] * distance_gradient(u, self.X, self.hyper.lengthscales, self.levels)
+        return posterior_gradient(k, slopes, self.alpha[:, None], self.inverse, self.prior_variance)
 
     def covariance_of_runs(
         self, U: np.ndarray, s: np.ndarray, run: np.ndarray

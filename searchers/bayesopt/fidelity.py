@@ -69,7 +69,7 @@ def _interpolate(x: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.nda
     if len(known) == 1:
         return np.asarray(values[0] + (x - known[0]))
     result: np.ndarray = np.interp(x, known, values)
-    # The slope of an end is taken over a tenth of the points: two neighbours may be next to equal.
+    # The slope of an end is taken over a tenth of the points: two neighbors may be next to equal.
     step = max(1, len(known) // 10)
     for end, inner, beyond in ((0, step, x < known[0]), (-1, -1 - step, x > known[-1])):
         slope = (values[end] - values[inner]) / (known[end] - known[inner])

@@ -147,19 +147,11 @@ class GaussianProcess:
 
         Categorical coordinates have gradient 0.
         """
-        ordered = self.levels == 0
         Z = self._embed(u[None])
         k, slope = (v[0] for v in self._kernel(Z, self.Z))
         alpha = self.alpha.reshape(len(k), -1)
-        projected = self.inverse @ k
-        variance = max(self.prior_variance - k @ projected, 1e-12 * self.prior_variance)
-        # dk/du_j = 2 slope (u_j − X_j)/w_j²
-        dk = 2.0 * slope[:, None] * (u[ordered] - self.X[:, ordered]) / self.hyper.lengthscales[ordered] ** 2
-        mean_gradient = np.zeros((len(u), alpha.shape[1]))
-        variance_gradient = np.zeros(len(u))
-        mean_gradient[ordered] = dk.T @ alpha
-        variance_gradient[ordered] = -2.0 * (dk.T @ projected)
-        return k @ alpha, float(variance), mean_gradient, variance_gradient
+        slopes = slope[:, None] * distance_gradient(u, self.X, self.hyper.lengthscales, self.levels)
+        return posterior_gradient(k, slopes, alpha, self.inverse, self.prior_variance)
 
     def fantasize(self, P: np.ndarray, normals: np.ndarray) -> "GaussianProcess":
         """Return this GP with joint draws of noisy values at pending points P (p, d) taken as observed.
@@ -207,6 +199,27 @@ def distances_by_dimension(X: np.ndarray, levels: np.ndarray) -> np.ndarray:
         D[j] = D[j] > 1e-12
     result: np.ndarray = D
     return result
+
+
+def distance_gradient(
+    u: np.ndarray, X: np.ndarray, lengthscales: np.ndarray, levels: np.ndarray
+) -> np.ndarray:
+    """Return the gradient in u (d,) of the scaled squared distances to the rows X (n, d), (n, d)."""
+    result: np.ndarray = 2.0 * np.where(levels == 0, u - X, 0.0) / lengthscales**2
+    return result
+
+
+def posterior_gradient(
+    k: np.ndarray, slopes: np.ndarray, alpha: np.ndarray, inverse: np.ndarray, prior_variance: float
+) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+    """Return mean (S,), variance, and their gradients (d, S) and (d,) at a point u.
+
+    Its covariances with the rows are k (n,), and `slopes` (n, d) their gradients in u; `inverse` (n, n)
+    times the rows' values is alpha (n, S).
+    """
+    projected = inverse @ k
+    variance = max(prior_variance - k @ projected, 1e-12 * prior_variance)
+    return k @ alpha, float(variance), slopes.T @ alpha, -2.0 * (slopes.T @ projected)
 
 
 def squared_distances(A: np.ndarray, B: np.ndarray) -> np.ndarray:

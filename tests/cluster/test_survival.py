@@ -129,7 +129,7 @@ def begun(tmp_path, number, epoch) -> int:
     return len((tmp_path / f"begun/{number}-{epoch}").read_text().splitlines())
 
 
-def check_neighbours(tmp_path, records, heard):
+def check_neighbors(tmp_path, records, heard):
     """They ended as if nothing had been, and no epoch of theirs was begun twice."""
     for number in (2, 3):
         assert records[number].status == FINISHED and not heard[number]
@@ -142,7 +142,7 @@ def test_the_kernel_s_killer_takes_a_trial_s_process_first(sweep, tmp_path):
     records, heard = sweep("die", 3, 99, FailureCount())
     assert records[1].status == FAILED and heard[1]
     assert begun(tmp_path, 1, 3) == 1 + RETRIES
-    check_neighbours(tmp_path, records, heard)
+    check_neighbors(tmp_path, records, heard)
     scores = {int(path.read_text()) for path in tmp_path.glob("oom_score_adj-*")}
     assert len(scores) == 1 and scores.pop() > int(Path("/proc/self/oom_score_adj").read_text())
 
@@ -155,7 +155,7 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(sweep, tmp_
     assert [m["score"] for m in records[1].metrics.values()] == [1.0, 3.0, 6.0, 10.0]
     assert records[1].status == FINISHED and not heard[1]
     assert [begun(tmp_path, 1, epoch) for epoch in range(1, EPOCHS + 1)] == [1, 1, 2, 1]
-    check_neighbours(tmp_path, records, heard)
+    check_neighbors(tmp_path, records, heard)
     for pid in (tmp_path / "begun/1-3").read_text().split()[:1]:
         assert not Path(f"/proc/{pid}").exists()  # it holds no GPU any more
 
@@ -166,10 +166,10 @@ def test_a_trial_that_always_fails_is_given_up_and_the_searcher_told(sweep, tmp_
     assert "CUDA out of memory" in records[1].error
     assert sorted(records[1].metrics) == [1, 2]
     assert begun(tmp_path, 1, 3) == 1 + RETRIES
-    check_neighbours(tmp_path, records, heard)
+    check_neighbors(tmp_path, records, heard)
 
 
-def test_a_trial_that_hoards_memory_is_ended_and_its_neighbours_live(sweep, tmp_path):
+def test_a_trial_that_hoards_memory_is_ended_and_its_neighbors_live(sweep, tmp_path):
     records, heard = sweep("hoard", 3, 99, FailureCount())
     assert records[1].status == FAILED and heard[1]
     assert sorted(records[1].metrics) == [1, 2]

@@ -21,7 +21,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from trainables.latent.discrete import Proposal
-from trainables.metrics.neighbours import nearest_neighbours
+from trainables.metrics.neighbors import nearest_neighbors
 
 BATCH = 256
 
@@ -122,7 +122,7 @@ class ContinuousSearch:
         """Return which of z, (n, M), keep their distance from all that was tried."""
         if not len(self.tried):
             return np.ones(len(z), dtype=bool)
-        nearest = nearest_neighbours(z / self.scale, self.tried / self.scale).distances[:, 0]
+        nearest = nearest_neighbors(z / self.scale, self.tried / self.scale).distances[:, 0]
         return nearest >= self.settings.spacing * math.sqrt(z.shape[1])
 
     def predict(self, z: Tensor) -> tuple[Tensor, Tensor]:

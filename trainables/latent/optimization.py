@@ -19,7 +19,7 @@ from trainables.data.batches import to_float, to_uint8
 from trainables.latent.continuous import ContinuousSearch
 from trainables.latent.discrete import DiscreteSearch, Proposal
 from trainables.latent.weighting import rank_weights
-from trainables.metrics.neighbours import nearest_neighbours
+from trainables.metrics.neighbors import nearest_neighbors
 from trainables.models.base import GenerativeModel
 
 SLAB = 4096  # images compared at a time
@@ -241,5 +241,5 @@ def novelty(queries: NDArray[np.uint8], images: NDArray[np.uint8] | Selection) -
     nearest = np.full(len(queries), np.inf)
     for first in range(0, len(images), SLAB):
         slab = images[first : first + SLAB]
-        nearest = np.minimum(nearest, nearest_neighbours(queries, slab).distances[:, 0])
+        nearest = np.minimum(nearest, nearest_neighbors(queries, slab).distances[:, 0])
     return nearest / (255 * math.sqrt(queries[0].size))

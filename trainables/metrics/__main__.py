@@ -28,7 +28,7 @@ from trainables.metrics.frechet import (
 from trainables.metrics.infinity import MINIMUM, frechet_distance_infinity
 from trainables.metrics.kid import kernel_inception_distance
 from trainables.metrics.manifold import manifold_scores
-from trainables.metrics.neighbours import near_copy_share
+from trainables.metrics.neighbors import near_copy_share
 from trainables.metrics.threads import thread_limit
 
 PROGRAM = "python -m trainables.metrics"

@@ -1,7 +1,7 @@
 """Fidelity and diversity apart: precision, recall, density and coverage of generated features.
 
 Real features y_i (m, d) and generated ones x_j (n, d); a ball around each point reaches to its k-th nearest
-neighbour of the same set. Values depend on n, m and k: compare at equal ones.
+neighbor of the same set. Values depend on n, m and k: compare at equal ones.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trainables.metrics.errors import MetricError
-from trainables.metrics.neighbours import ROWS, squared_distances
+from trainables.metrics.neighbors import ROWS, squared_distances
 from trainables.metrics.statistics import as_features
 
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.metrics.manifold import manifold_scores
-from trainables.metrics.neighbours import near_copy_share, nearest_neighbours
+from trainables.metrics.neighbors import near_copy_share, nearest_neighbors
 
 
 def by_definition(X, Y, k):
@@ -46,14 +46,14 @@ def test_lost_modes_cost_recall_and_outliers_cost_precision():
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 30), st.integers(3, 40), st.integers(1, 3), st.booleans(), st.integers(0, 2**32 - 1))
-def test_neighbours_are_those_of_all_distances(n, m, k, far, seed):
+def test_neighbors_are_those_of_all_distances(n, m, k, far, seed):
     rng = np.random.default_rng(seed)
     Q, T = rng.standard_normal((n, 4, 2)), rng.standard_normal((m, 4, 2))
     if far:  # where float32 products alone lose the distances
         Q, T = Q + 1000, T + 1000
     Q, T = Q.astype(np.float32), T.astype(np.float32)
     exact = np.linalg.norm((Q[:, None].astype(np.float64) - T).reshape(n, m, -1), axis=2)
-    found = nearest_neighbours(Q, T, k)
+    found = nearest_neighbors(Q, T, k)
     np.testing.assert_allclose(found.distances, np.sort(exact, 1)[:, :k], rtol=1e-9)
     np.testing.assert_allclose(np.take_along_axis(exact, found.indices, 1), found.distances, rtol=1e-9)
 
@@ -63,9 +63,9 @@ def test_copies_are_found_in_pixels():
     training = rng.integers(0, 256, (300, 8, 8, 3), np.uint8)
     noise = rng.integers(-8, 9, (40, 8, 8, 3))
     copies = np.clip(training[100:140] + noise, 0, 255).astype(np.uint8)
-    found = nearest_neighbours(copies, training)
+    found = nearest_neighbors(copies, training)
     assert found.indices[:, 0].tolist() == list(range(100, 140))
-    assert nearest_neighbours(training[7:8], training).distances[0, 0] == 0
+    assert nearest_neighbors(training[7:8], training).distances[0, 0] == 0
     new = rng.integers(0, 256, (60, 8, 8, 3), np.uint8)
     assert near_copy_share(np.concatenate([copies, new]), training) == pytest.approx(0.4)
 
@@ -78,12 +78,12 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="4 dimensions; the real ones have 3"):
         manifold_scores(np.zeros((10, 4)), X)
     with pytest.raises(ValueError, match="k is 11; it must be between 1 and 10"):
-        nearest_neighbours(X, X, 11)
+        nearest_neighbors(X, X, 11)
     with pytest.raises(ValueError, match="4 values a row; training has 3"):
-        nearest_neighbours(np.zeros((2, 4)), X)
+        nearest_neighbors(np.zeros((2, 4)), X)
     with pytest.raises(ValueError, match="queries hold values that are not finite"):
-        nearest_neighbours(np.full((1, 3), np.nan), X)
+        nearest_neighbors(np.full((1, 3), np.nan), X)
     with pytest.raises(ValueError, match=r"training have shape \(0, 3\)"):
-        nearest_neighbours(X, X[:0])
+        nearest_neighbors(X, X[:0])
     with pytest.raises(ValueError, match="ratio is 0"):
         near_copy_share(X, X, ratio=0)

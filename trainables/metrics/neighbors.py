@@ -11,7 +11,7 @@ ROWS = 1024  # bounds memory at ROWS·m distances
 NEAR_COPY_RATIO = 1 / 3
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """Distances (n, k), ascending, and the rows (n, k) that they lead to."""
 
     distances: NDArray[np.float64]
@@ -28,7 +28,7 @@ def squared_distances(X: NDArray[Any], Y: NDArray[Any]) -> NDArray[Any]:
     return products
 
 
-def nearest_neighbours(queries: ArrayLike, training: ArrayLike, k: int = 1) -> Neighbours:
+def nearest_neighbors(queries: ArrayLike, training: ArrayLike, k: int = 1) -> Neighbors:
     """Return the k nearest rows of training (m, …) to each row of queries (n, …), by Euclidean distance.
 
     Rows are features or pixels; pixels may be uint8. Raises MetricError where the shapes differ, a value is
@@ -52,7 +52,7 @@ def nearest_neighbours(queries: ArrayLike, training: ArrayLike, k: int = 1) -> N
             exact = np.square(T[found].astype(np.float64) - Q[i].astype(np.float64)).sum(1)
             order = np.lexsort((found, exact))[:k]  # of equal ones the first row
             distances[i], indices[i] = np.sqrt(exact[order]), found[order]
-    return Neighbours(distances, indices)
+    return Neighbors(distances, indices)
 
 
 def near_copy_share(generated: ArrayLike, training: ArrayLike, *, ratio: float = NEAR_COPY_RATIO) -> float:
@@ -60,11 +60,11 @@ def near_copy_share(generated: ArrayLike, training: ArrayLike, *, ratio: float =
 
     A near copy's nearest training image is closer than `ratio` times the second nearest (Yoon et al. 2023:
     1/3). The ratio needs no scale of its own, and blur alone does not pass for copying. An image
-    that the training set holds twice is not seen. Raises as `nearest_neighbours`.
+    that the training set holds twice is not seen. Raises as `nearest_neighbors`.
     """
     if not 0 < ratio <= 1:
         raise MetricError(f"ratio is {ratio}; it must be above 0 and at most 1")
-    distances = nearest_neighbours(generated, training, k=2).distances
+    distances = nearest_neighbors(generated, training, k=2).distances
     return float((distances[:, 0] < ratio * distances[:, 1]).mean())
 
 
