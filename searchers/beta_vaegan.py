@@ -137,7 +137,9 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
         mode=mode,
         objectives={name: mode for name, mode in objectives.items() if name != first},
         provenance={**prepared.provenance, "likelihood": BetaVAEGAN.model_of(settings)[0].likelihood},
-        derived=lambda trial: {"beta_norm": normalized_beta(trial["beta"], latent_dim, image_dims)},
+        derived=lambda trial: {
+            "beta_norm": normalized_beta(trial["beta"], trial.get("latent_dim", latent_dim), image_dims)
+        },
     )
 
 

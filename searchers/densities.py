@@ -149,9 +149,9 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
             console.print(f"No trial of {TITLES[model]} has reported a score: there is nothing to fit.")
             return 1
         first = tuned.points_to_evaluate[0]
-        chosen = {name: best.config[name] for name in tuned.space}
+        chosen = {name: best.config[name] for name in outcome.study.space}
         rows.append(Row(model, "PML", tuned, first))
-        rows.append(Row(model, "best", tuned, chosen))
+        rows.append(Row(model, "best", outcome.study, chosen))
     if rows:
         write_report(rows, config, folder, console)
     return 0

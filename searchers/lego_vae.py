@@ -116,6 +116,7 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     best = best_record(outcome.records, METRIC, "min")
     if outcome.exit_code or best is None or not config.final_epochs:
         return outcome.exit_code
+    sweep = outcome.study
     training, model_config = split_config(sweep.trainable.model_class, sweep.settings)
     store = load_store(training, model_config.image_size, model_config.channels)
     steps = len(Batches(store, "train", config.batch_size))
@@ -126,6 +127,8 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
         num_samples=1,
         early_stopping=False,
         points=None,
+        space=(),
+        set=(),
     )
     console.print(f"\nThe best sizes, for {config.final_epochs} epochs with a falling learning rate:")
     decayed = final_study(sweep, config, best.config, steps)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+from searchers.study.given import Call, read_settings, read_space
 from searchers.study.ranges import COUNT, CPUS, GPUS, PLAIN_NAME, SEED, WIDTH, between, check
 
 MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root")
@@ -115,6 +116,11 @@ class SweepConfig(RunConfig):
     """the best so many are trained again with another seed, from budget set aside: training's own noise"""
     early_stopping: bool = True
     """pause trials that do not keep up, by ASHA's rule; otherwise every trial is trained to its last epoch"""
+    space: tuple[str, ...] = ()
+    """what is searched, beside or instead of the study's own: learning_rate=loguniform(1e-4,3e-3)
+    latent_dim=choice(32,64)"""
+    set: tuple[str, ...] = ()
+    """settings that all trials have, of the model and its training: gamma=0.1 recipe=larsen"""
     surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
     """Gaussian process of the search: hyperparameters learned, [BVG]'s own, fixed Matérn, drawn by NUTS"""
     warm_start: Annotated[str | None, PLAIN_NAME] = None
@@ -123,3 +129,20 @@ class SweepConfig(RunConfig):
     """JSON file with a list of settings to train to the end instead of searching"""
     seed: Annotated[int, SEED] = 0
     """of data order, networks and search"""
+
+    @property
+    def given_space(self) -> dict[str, Call]:
+        """What `space` says, by name."""
+        return read_space(self.space)
+
+    @property
+    def given_settings(self) -> dict[str, Any]:
+        """What `set` says, by name."""
+        return read_settings(self.set)
+
+    def __post_init__(self) -> None:
+        """Hold each setting to its rule. Raises ValueError with one sentence."""
+        super().__post_init__()
+        for name in ("space", "set"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list, where JSON had it
+        read_space(self.space), read_settings(self.set)  # wrong words are answered before data is converted

@@ -1,7 +1,6 @@
 """A searcher that runs a fixed list of configurations, one trial each."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from ray.tune.search import Searcher
 
 from searchers.bayesopt.space import Space
 from searchers.record.trials import TrialRecord
+from trainables.models.settings import check_kind
 
 
 class FixedPoints(Searcher):
@@ -71,18 +71,8 @@ def read_points(path: Path, space: Space, settings: Mapping[str, Any]) -> list[d
                 if name in dimensions:
                     dimensions[name].encode(value)
                 else:
-                    _check_type(name, value, settings[name])
+                    if settings[name] is not None:
+                        check_kind(name, value, type(settings[name]))
             except ValueError as error:
                 raise ValueError(f"entry {number} of {path}: {error}") from error
     return points
-
-
-def _check_type(name: str, value: Any, usual: Any) -> None:
-    """Raise ValueError where a value is not of the type that the sweep's own value has."""
-    if usual is None:
-        return
-    kinds: tuple[type, ...] = (int, float) if isinstance(usual, float) else (type(usual),)
-    if isinstance(value, bool) != isinstance(usual, bool) or not isinstance(value, kinds):
-        raise ValueError(f"{name} is {value!r}; it must be of the kind of {usual!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} is {value}; it must be finite")

@@ -3,7 +3,7 @@
 `Study` says what is tuned, `SweepConfig` how this run of it goes, `run` does it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
 
+from analysis.charts.text import number
 from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.bayesopt.space import Choice
 from searchers.bayesopt.tune_space import read_space
 from searchers.display.closing import Ending, best_words, closing_words, result_table
 from searchers.display.pareto import ParetoFigure, describe, front
@@ -29,6 +31,7 @@ from searchers.study.config import SweepConfig, UsageError, require
 from searchers.study.study import Study
 from searchers.sweep.driver import Driver, join
 from searchers.sweep.fixed_points import FixedPoints, read_points
+from searchers.sweep.overlay import overlay
 from searchers.sweep.plan import plan
 from searchers.sweep.prepare import Prepared, prepare
 from searchers.sweep.rebuild import latest_checkpoint
@@ -86,6 +89,7 @@ def run(
 
     Raises UsageError, ClusterError and the data's and metrics' own errors, before anything has begun.
     """
+    study = overlay(study, config)
     points = given_points(study, config)
     check_settings(study, points)
     if points:
@@ -226,12 +230,29 @@ def first_point(study: Study, points: list[dict[str, Any]] | None) -> dict[str, 
 
 
 def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
-    """Build the first trial's networks once. Raises UsageError where a trial would refuse its settings."""
-    try:
-        model_class, settings = study.trainable.model_of({**study.settings, **first_point(study, points)})
-        model_class(split_config(model_class, settings)[1])
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    """Build the networks of the first trial and of each end of the space once.
+
+    Raises UsageError where a trial would refuse its settings.
+    """
+    first = first_point(study, points)
+    ends = [] if points else [{**first, **end} for end in ends_of(study)]
+    for point in [first, *ends]:
+        try:
+            model_class, settings = study.trainable.model_of({**study.settings, **point})
+            model_class(split_config(model_class, settings)[1])
+        except (ValueError, TypeError, RuntimeError, OverflowError, ZeroDivisionError) as error:
+            where = ", ".join(f"{name} = {number(point[name])}" for name in study.space)
+            said = str(error).partition("\n")[0]
+            if point is not first or not isinstance(error, ValueError):
+                said = f"A trial of {where} can't be built: {said}"
+            raise UsageError(said) from error
+
+
+def ends_of(study: Study) -> Iterator[dict[str, Any]]:
+    """Yield each dimension's least and greatest value, or all that it is a choice of, one at a time."""
+    for dimension in read_space(study.space).dimensions:
+        values = dimension.choices if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+        yield from ({dimension.name: value} for value in values)
 
 
 def export_best(

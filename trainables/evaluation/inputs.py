@@ -9,6 +9,7 @@ from trainables.data.store import DataError, ImageStore
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.reference import ReferenceStatistics, reference_statistics
 from trainables.models.base import GenerativeModel
+from trainables.models.settings import check_kind, nearest
 
 if TYPE_CHECKING:  # with it comes scikit-learn
     from trainables.models.densities import FittedDensity
@@ -65,7 +66,15 @@ def split_config(
     unknown = sorted(set(model) - known)
     if unknown:
         valid = ", ".join(sorted(names | known))
-        raise ValueError(f"{unknown[0]!r} is no setting of {model_class.__name__}; its settings: {valid}")
+        meant = nearest(unknown[0], names | known)
+        raise ValueError(
+            f"{unknown[0]!r} is no setting of {model_class.__name__}{meant}; its settings: {valid}"
+        )
+    kinds = {
+        field.name: field.type for kind in (TrainingConfig, model_class.Config) for field in fields(kind)
+    }
+    for key, value in config.items():
+        check_kind(key, value, kinds.get(key))
     training = TrainingConfig(**{key: value for key, value in config.items() if key in names})
     return training, model_class.configure(model)
 

@@ -1,0 +1,110 @@
+"""`--space` and `--set` laid over a study: what a person searches and holds, beside or instead of its own."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from ray import tune
+
+from searchers.bayesopt.space import SpaceError
+from searchers.bayesopt.tune_space import read_space
+from searchers.study.config import SweepConfig, UsageError
+from searchers.study.given import Call
+from searchers.study.study import Study
+
+# Trials that differ in these see other images, have other scores or another budget.
+SHARED = frozenset(
+    (
+        "dataset",
+        "dataset_limit",
+        "data_root",
+        "cache_dir",
+        "image_size",
+        "channels",
+        "features",
+        "feature_weights",
+        "evaluation_samples",
+        "evaluate_every",
+        "epochs",
+        "disentanglement",
+        "images",
+        "model",
+        "seed",
+    )
+)
+
+
+def overlay(study: Study, config: SweepConfig) -> Study:
+    """Return the study with the dimensions of `--space` and the settings of `--set`.
+
+    The study's own dimensions stay, unless they are given anew or set. Its first points stay where they lie
+    in the new space. Raises UsageError and SpaceError with one sentence each.
+    """
+    if not (config.space or config.set):
+        return study
+    flags = {field.name for field in fields(config)}
+    settings = config.given_settings
+    for name in settings:
+        if name in flags:
+            raise UsageError(f"--set {name}: it has a flag of its own, --{name.replace('_', '-')}")
+        if name in SHARED:
+            raise UsageError(f"--set {name}: what a score is of, the sweep's flags say")
+    space = {name: domain for name, domain in study.space.items() if name not in settings}
+    for name, call in config.given_space.items():
+        if name in SHARED:
+            raise UsageError(f"--space {name}: all trials of a sweep share it, or their scores differ by it")
+        if name in settings:
+            raise UsageError(f"{name} is both searched (--space) and held (--set)")
+        space[name] = domain_of(name, call)
+    if study.points and config.space:
+        raise UsageError("--space: this sweep trains given settings and searches nothing")
+    if study.points and (both := settings.keys() & study.space.keys()):
+        raise UsageError(f"--set {min(both)}: this sweep's trials differ in it")
+    if not space:
+        held = " ".join(settings)
+        raise UsageError(f"--set {held}: nothing is left to be searched; --space says over what")
+    known = read_space(space)
+    points = [
+        {name: value for name, value in point.items() if name in space} for point in study.points_to_evaluate
+    ]
+    inside = [point for point in points if point and _is_inside(point, known.dimensions)]
+    return replace(
+        study,
+        space=space,
+        settings={name: value for name, value in study.settings.items() if name not in space} | settings,
+        points_to_evaluate=tuple(point for n, point in enumerate(inside) if point not in inside[:n]),
+    )
+
+
+def domain_of(name: str, call: Call) -> Any:
+    """Return Tune's domain of what was typed. Raises UsageError where Tune does not take its arguments."""
+    arguments = [_domain_or_value(name, argument) for argument in call.arguments]
+    if call.kind == "sample_from":
+        return tune.sample_from(lambda spec: spec)  # the space refuses any
+    listed = len(arguments) == 1 and isinstance(arguments[0], list)
+    if call.kind in ("choice", "grid_search") and not listed:
+        arguments = [arguments]
+    typed = f"{call.kind}({', '.join(map(str, call.arguments))})"
+    if call.kind == "choice" and len(arguments[0]) < 2:
+        raise UsageError(f"--space {name}={typed}: a choice has two values at least; --set holds one")
+    try:
+        domain = getattr(tune, call.kind)(*arguments)
+        read_space({name: domain})
+    except SpaceError:
+        raise
+    except (TypeError, ValueError, AssertionError, OverflowError, ZeroDivisionError) as error:
+        raise UsageError(f"--space {name}={typed}: {error}") from error
+    return domain
+
+
+def _domain_or_value(name: str, argument: Any) -> Any:
+    if isinstance(argument, Call):
+        return domain_of(name, argument)
+    return [_domain_or_value(name, value) for value in argument] if isinstance(argument, list) else argument
+
+
+def _is_inside(point: Mapping[str, Any], dimensions: Any) -> bool:
+    try:
+        return all(d.encode(point[d.name]) is not None for d in dimensions if d.name in point)
+    except ValueError:
+        return False

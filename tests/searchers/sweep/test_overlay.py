@@ -1,0 +1,105 @@
+"""`--space` and `--set` laid over a study."""
+
+from dataclasses import replace
+
+import pytest
+from ray import tune
+from ray.tune.search.sample import Float
+
+from searchers.bayesopt.space import SpaceError
+from searchers.bayesopt.tune_space import read_space
+from searchers.study.config import SweepConfig, UsageError
+from searchers.study.study import Study
+from searchers.sweep.overlay import overlay
+from searchers.sweep.run import check_settings
+from trainables import BetaVAEGAN
+
+STUDY = Study(
+    experiment="e",
+    trainable=BetaVAEGAN,
+    space={"beta": tune.uniform(1, 150)},
+    settings={"recipe": "modern", "latent_dim": 64, "image_size": 16, "width": 0.1, "epochs": 1},
+    metric="fd",
+    points_to_evaluate=({"beta": 1.0}, {"beta": 50.0}, {"beta": 150.0}),
+)
+
+
+def laid(space=(), settings=(), study=STUDY):
+    return overlay(study, SweepConfig(space=tuple(space), set=tuple(settings)))
+
+
+def test_without_either_the_study_is_itself():
+    assert laid() is STUDY
+
+
+def test_the_studys_own_dimensions_stay_beside_the_given_ones():
+    study = laid(["learning_rate=loguniform(1e-4,3e-3)", "latent_dim=choice(32,64)"], ["gamma=2"])
+    assert list(study.space) == ["beta", "learning_rate", "latent_dim"]
+    assert "latent_dim" not in study.settings and study.settings["gamma"] == 2
+    assert study.points_to_evaluate == STUDY.points_to_evaluate
+    rate = read_space(study.space).dimensions[1]
+    assert (rate.low, rate.high, rate.log) == (1e-4, 3e-3, True)
+    check_settings(study, None)
+
+
+def test_a_dimension_given_anew_replaces_it_and_first_points_outside_are_left_out():
+    study = laid(["beta=loguniform(2,60)"])
+    assert isinstance(study.space["beta"], Float) and study.space["beta"].upper == 60
+    assert study.points_to_evaluate == ({"beta": 50.0},)
+
+
+def test_a_dimension_that_is_set_is_searched_no_longer():
+    study = laid(["latent_dim=choice(8,16)"], ["beta=3"])
+    assert list(study.space) == ["latent_dim"] and study.settings["beta"] == 3
+    assert study.points_to_evaluate == ()
+
+
+@pytest.mark.parametrize(
+    ("space", "settings", "error", "sentence"),
+    [
+        ([], ["beta=3"], UsageError, "nothing is left to be searched"),
+        ([], ["epochs=3"], UsageError, "it has a flag of its own, --epochs"),
+        ([], ["channels=1"], UsageError, "the sweep's flags say"),
+        (["epochs=randint(1,9)"], [], UsageError, "all trials of a sweep share it"),
+        (["gamma=uniform(1,2)"], ["gamma=1"], UsageError, "both searched .* and held"),
+        (["gamma=uniform(2,1)"], [], (UsageError, SpaceError), "gamma"),
+        (["gamma=uniform(1)"], [], UsageError, r"--space gamma=uniform\(1\): .*missing"),
+        (["gamma=loguniform(-1,2)"], [], UsageError, "lower bound greater than 0"),
+        (["gamma=choice(1)"], [], UsageError, "two values at least; --set holds one"),
+        (["gamma=choice(uniform(0,1),2)"], [], SpaceError, "conditional dimensions cannot be searched"),
+        (["gamma=sample_from(lambda spec: spec.config.beta)"], [], SpaceError, "conditional dimensions"),
+        (["gamma=grid_search([1,2])"], [], SpaceError, "grid_search belongs to no searcher; use tune.choice"),
+        (["gamma=randn(0,1)"], [], SpaceError, "a normal distribution has no bounds"),
+    ],
+)
+def test_what_cannot_be_searched_or_set_gets_a_sentence(space, settings, error, sentence):
+    with pytest.raises(error, match=sentence) as raised:
+        laid(space, settings)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("space", "settings", "sentence"),
+    [
+        (["gama=uniform(1,2)"], [], r"'gama' is no setting of ModernVAEGAN \(did you mean gamma\?\)"),
+        ([], ["gama=2"], r"'gama' is no setting of ModernVAEGAN \(did you mean gamma\?\)"),
+        (["latent_dim=uniform(8,9)"], [], "latent_dim is 8.*; it must be a whole number"),
+        ([], ["latent_dim=eight"], "latent_dim is 'eight'; it must be a whole number"),
+        ([], ["fitted_prior=1"], "fitted_prior is 1; it must be True or False"),
+        (["latent_dim=choice(8,-3)"], [], "latent_dim = -3 can't be built"),
+        (["ema_width=uniform(0.4,0.9)"], [], r"ema_width is 0\.\d+; it must lie between"),
+        ([], ["recipe=larson"], "has no recipe 'larson'; its recipes: report, larsen"),
+    ],
+)
+def test_what_a_trial_would_refuse_is_refused_before_it_begins(space, settings, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        check_settings(laid(space, settings), None)
+
+
+def test_a_sweep_of_given_trials_is_not_searched():
+    study = replace(STUDY, points=({"beta": 1.0},))
+    with pytest.raises(UsageError, match="searches nothing"):
+        laid(["gamma=uniform(1,2)"], study=study)
+    with pytest.raises(UsageError, match="this sweep's trials differ in it"):
+        laid([], ["beta=2"], study=study)
+    assert laid([], ["gamma=2"], study=study).settings["gamma"] == 2
