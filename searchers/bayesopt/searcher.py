@@ -25,7 +25,7 @@ from searchers.bayesopt.tune_space import has_dimensions, read_space
 
 logger = logging.getLogger(__name__)
 MODES = ("min", "max")
-VERSION = 2  # of the state
+VERSION = 3  # of the state
 
 
 class Record(Protocol):
@@ -92,7 +92,7 @@ class BayesOptSearch(Answers, Searcher):
         )
         self.seed_key = seed_key
         self.points_to_evaluate = [dict(p) for p in points_to_evaluate or ()]
-        self.first: list[dict[str, Any]] = []  # those points' codes
+        self.first: list[dict[str, Any]] = []  # codes of those points that are not suggested yet
         self.history = History()
         self.suggested = 0
         self.decisions = 0
@@ -150,9 +150,9 @@ class BayesOptSearch(Answers, Searcher):
         if not (begin or paused):
             return None
         number, self.decisions = self.decisions, self.decisions + 1
-        if begin and self.suggested < len(self.first):
+        if begin and self.first:
             u = spread(space, self.history, self.settings.seed, self.suggested)
-            codes = {**space.codes(u), **self.first[self.suggested]}
+            codes = {**space.codes(u), **self.first.pop(0)}
         else:
             decision = decide(
                 space,
@@ -267,7 +267,12 @@ class BayesOptSearch(Answers, Searcher):
         the one that suggested them: where its last fit began is not known.
         """
         for record in records:
-            self.history.start(record.trial, self._known_space.encode(record.config))
+            codes = self._known_space.encode(record.config)
+            self.history.start(record.trial, codes)
+            # Workers begin in any order, and what was suggested to one that never began is still to come.
+            begun = next((point for point in self.first if point.items() <= codes.items()), None)
+            if begun is not None:
+                self.first.remove(begun)
             for epoch, metrics in sorted(record.metrics.items()):
                 self.on_trial_result(record.trial, {**metrics, self.settings.time_attr: epoch})
             if record.status is not None:
@@ -285,7 +290,7 @@ class BayesOptSearch(Answers, Searcher):
             "mode": self._mode,
             "objectives": self.objectives,
             "settings": asdict(self.settings),
-            "first": self.first,
+            "first": list(self.first),
             "suggested": self.suggested,
             "decisions": self.decisions,
             "fit": self._fit,
@@ -304,7 +309,7 @@ class BayesOptSearch(Answers, Searcher):
             if self.space is not None:
                 self._check_space(self.space, state["space"])
             state = json.loads(json.dumps(state))  # a copy
-            self._restored, self.first, self._waiting = state["space"], state["first"], []
+            self._restored, self.first, self._waiting = state["space"], list(state["first"]), []
             self._fit, self.history = state["fit"], History.from_json(state["history"])
             if self.space is None:
                 try:

@@ -17,7 +17,7 @@ class FixedPoints(Searcher):
 
     def __init__(self, points: list[dict[str, Any]], metric: str, mode: str):
         super().__init__(metric=metric, mode=mode)
-        self.points, self.suggested = points, 0
+        self.points = list(points)  # those to come
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec) -> bool:
         """Accept any space: each of its dimensions is given, or stays as the sweep has it."""
@@ -25,25 +25,25 @@ class FixedPoints(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is a str
         """Return the next setting, or that there is none."""
-        if self.suggested == len(self.points):
-            return Searcher.FINISHED
-        self.suggested += 1
-        return dict(self.points[self.suggested - 1])
+        return dict(self.points.pop(0)) if self.points else Searcher.FINISHED
 
     def replay(self, records: Sequence[TrialRecord]) -> None:
-        """Go on after the settings that have begun."""
-        self.suggested = len(records)
+        """Go on with the settings that have not been begun: workers begin them in any order."""
+        for record in records:
+            begun = next((point for point in self.points if point.items() <= record.config.items()), None)
+            if begun is not None:
+                self.points.remove(begun)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Nothing is learned."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Write how far it came."""
-        Path(checkpoint_path).write_text(json.dumps(self.suggested))
+        """Write what is to come."""
+        Path(checkpoint_path).write_text(json.dumps(self.points))
 
     def restore(self, checkpoint_path: str) -> None:
         """Read what `save` wrote."""
-        self.suggested = json.loads(Path(checkpoint_path).read_text())
+        self.points = json.loads(Path(checkpoint_path).read_text())
 
 
 def read_points(path: Path, space: Space, settings: Mapping[str, Any]) -> list[dict[str, Any]]:

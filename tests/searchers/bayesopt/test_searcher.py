@@ -22,6 +22,7 @@ from searchers.bayesopt.gp import GaussianProcess, Hyperparameters
 from searchers.bayesopt.history import ENDED, FAILED
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Choice, Integer, Real, Space, SpaceError
+from searchers.record.trials import TrialRecord
 from searchers.sweep.driver import tune_settings
 from tests.fixtures.embedded import embedded_ray
 from tests.fixtures.settings import SMALL_FACES
@@ -242,6 +243,16 @@ def test_first_points_may_be_partial_and_are_checked():
         BayesOptSearch(MIXED, "loss", "min", points_to_evaluate=[{"rate": 2.0}])
 
 
+def test_a_first_point_whose_trial_never_began_is_suggested_after_a_replay():
+    """Workers begin in any order: the second point's trial is in no ledger, the third's is."""
+    first = [{"x": 0.1}, {"x": 0.2}, {"x": 0.3}, {"x": 0.1}]
+    search = BayesOptSearch(Space([Real("x", 0, 1)]), metric="loss", mode="min", points_to_evaluate=first)
+    begun = [TrialRecord("a", 1, {"x": 0.1}), TrialRecord("b", 2, {"x": 0.3})]
+    search.replay(begun)
+    assert [search.suggest(name)["x"] for name in "cd"] == [0.2, 0.1]
+    assert search.suggest("e")["x"] not in (0.1, 0.2, 0.3)
+
+
 @pytest.mark.parametrize(
     ("point", "says"),
     [
@@ -459,7 +470,7 @@ def test_a_restored_searcher_knows_its_space_and_decides_as_the_other_would():
     for i in range(4):
         assert again.next_trial(f"n{i}", paused) == search.next_trial(f"n{i}", paused)
     assert again.get_state() == search.get_state()
-    with pytest.raises(ValueError, match="version 1; this searcher reads 2"):
+    with pytest.raises(ValueError, match="version 1; this searcher reads 3"):
         again.set_state({**state, "version": 1})
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from searchers.bayesopt.space import Choice, Integer, Real, Space
-from searchers.sweep.fixed_points import read_points
+from searchers.record.trials import TrialRecord
+from searchers.sweep.fixed_points import FixedPoints, read_points
 
 SPACE = Space([Real("beta", 1.0, 150.0), Integer("layers", 1, 4), Choice("model", ("VAE", "GAN"))])
 SETTINGS = {"seed": 0, "learning_rate": 1e-3, "compile": False, "weights": None}
@@ -53,3 +54,15 @@ def test_no_list_of_settings_is_told(tmp_path, content):
 def test_an_unknown_setting_is_told(tmp_path):
     with pytest.raises(ValueError, match="sets 'bta'; it can set beta, compile"):
         read(tmp_path, [{"bta": 2.0}])
+
+
+def test_settings_that_were_begun_in_any_order_are_not_begun_again():
+    """The second was suggested to a worker that never began it."""
+    points = [{"beta": 1.0}, {"beta": 2.0}, {"beta": 1.0}, {"beta": 3.0}]
+    searcher = FixedPoints(points, "fid", "min")
+    searcher.replay(
+        [TrialRecord("a", 1, {"beta": 1.0, "seed": 0}), TrialRecord("b", 2, {"beta": 3.0, "seed": 0})]
+    )
+    assert [searcher.suggest(name) for name in "cd"] == [{"beta": 2.0}, {"beta": 1.0}]
+    assert searcher.suggest("e") == FixedPoints.FINISHED
+    assert len(points) == 4
