@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 
 from searchers.bayesopt.space import Space
 from searchers.record.trials import TrialRecord
+from searchers.sweep.overlay import SHARED
 from trainables.models.settings import check_kind
 
 
@@ -49,20 +50,21 @@ class FixedPoints(Searcher):
 def read_points(path: Path, space: Space, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a file's list of settings: `[{"beta": 76.3, "seed": 1}, …]`, or the same under "points".
 
-    A setting is a dimension of `space`, inside its bounds, or one of the sweep's `settings`, of its type.
-    Raises ValueError, in one sentence that names the entry, where there is no such list.
+    A setting is a dimension of `space`, inside its bounds, or one of the sweep's `settings`, of its type, but
+    for those that all trials share. Raises ValueError, in a sentence that names the entry, where there is no
+    such list.
     """
     try:
         content = json.loads(path.read_text())
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     points = content.get("points") if isinstance(content, dict) else content
     if not (isinstance(points, list) and points and all(isinstance(p, dict) and p for p in points)):
         raise ValueError(f'{path} holds no list of settings such as [{{"beta": 76.3, "seed": 1}}]')
     dimensions = {dimension.name: dimension for dimension in space.dimensions}
-    known = sorted({*dimensions, *settings})
+    known = sorted({*dimensions, *(settings.keys() - SHARED | {"seed"})})
     for number, point in enumerate(points, 1):
         for name, value in point.items():
             if name not in known:

@@ -85,8 +85,10 @@ def domain_of(name: str, call: Call) -> Any:
     if call.kind in ("choice", "grid_search") and not listed:
         arguments = [arguments]
     typed = f"{call.kind}({', '.join(map(str, call.arguments))})"
-    if call.kind == "choice" and len(arguments[0]) < 2:
+    if call.kind == "choice" and len({repr(value) for value in arguments[0]}) < 2:
         raise UsageError(f"--space {name}={typed}: a choice has two values at least; --set holds one")
+    if call.kind not in ("choice", "grid_search") and not all(map(_is_number, arguments)):
+        raise UsageError(f"--space {name}={typed}: {call.kind} takes numbers, as in {call.kind}(1,8)")
     try:
         domain = getattr(tune, call.kind)(*arguments)
         read_space({name: domain})
@@ -101,6 +103,10 @@ def _domain_or_value(name: str, argument: Any) -> Any:
     if isinstance(argument, Call):
         return domain_of(name, argument)
     return [_domain_or_value(name, value) for value in argument] if isinstance(argument, list) else argument
+
+
+def _is_number(argument: Any) -> bool:
+    return isinstance(argument, int | float) and not isinstance(argument, bool)
 
 
 def _is_inside(point: Mapping[str, Any], dimensions: Any) -> bool:

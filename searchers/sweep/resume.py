@@ -96,7 +96,7 @@ def stored(folder: Path) -> Stored | None:
         if isinstance(found.sweep_id, str) and isinstance(found.config, dict):
             return found
         reason = "it lacks the sweep's id or settings"
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RecursionError) as error:
         reason = str(error)
     raise UsageError(f"{path} can't be read ({reason}): bring it back, or begin a new sweep")
 

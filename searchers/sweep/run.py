@@ -230,18 +230,19 @@ def first_point(study: Study, points: list[dict[str, Any]] | None) -> dict[str, 
 
 
 def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
-    """Build the networks of the first trial and of each end of the space once.
+    """Build the networks of the first trial, of each given one and of each end of the space once.
 
     Raises UsageError where a trial would refuse its settings.
     """
     first = first_point(study, points)
-    ends = [] if points else [{**first, **end} for end in ends_of(study)]
+    ends = [{**first, **other} for other in (points[1:] if points else ends_of(study))]
     for point in [first, *ends]:
         try:
             model_class, settings = study.trainable.model_of({**study.settings, **point})
             model_class(split_config(model_class, settings)[1])
-        except (ValueError, TypeError, RuntimeError, OverflowError, ZeroDivisionError) as error:
-            where = ", ".join(f"{name} = {number(point[name])}" for name in study.space)
+        except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, AssertionError) as error:
+            shown = point if points else study.space
+            where = ", ".join(f"{name} = {number(point[name])}" for name in shown)
             said = str(error).partition("\n")[0]
             if point is not first or not isinstance(error, ValueError):
                 said = f"A trial of {where} can't be built: {said}"

@@ -13,7 +13,7 @@ from latentune import called
 from trainables.data.catalogue import NAMES, default_cache
 from trainables.data.pictures import tile
 from trainables.data.sources import load
-from trainables.data.store import DataError, ImageStore
+from trainables.data.store import DataError, ImageStore, first_line
 from trainables.data.transfer import fetch, is_uri, publish
 
 PROGRAM = "python -m trainables.data"
@@ -80,7 +80,10 @@ class Info:
         yield from describe(store)
         if self.sheet:
             rows = np.linspace(0, len(store) - 1, SHEET * SHEET).astype(int)  # evenly spread
-            tile(store.images[rows], SHEET, gap=0).save(self.sheet)
+            try:
+                tile(store.images[rows], SHEET, gap=0).save(self.sheet)
+            except (OSError, ValueError) as error:  # no such folder; an ending that Pillow does not know
+                raise DataError(f"--sheet {self.sheet} can't be written ({first_line(error)})") from error
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ from urllib.parse import parse_qsl
 
 # Names of query parameters that hold secrets: password, secret_key, access_token, sig, …
 SECRET = re.compile(
-    r"pass(?!file)|pwd|secret|token|credential|(api|access|private|account)[_-]?key|signature|^sig$|^key$",
+    r"pass(?!file)|pwd|secret|token|credential|(api|access|private|account)[_-]?key|signature|^sig$|^key$"
+    r"|^auth$|authorization|bearer|jwt",
     re.IGNORECASE,
 )
 LOCAL = ("file", "sqlite")
+# Some drivers take parameters behind semicolons, and servers hand tokens out behind a #.
+SEPARATORS = re.compile("[&;#]")
 
 
 def secret_in(address: str) -> str | None:
@@ -25,5 +28,17 @@ def secret_in(address: str) -> str | None:
         return "a password before the @"
     if at and scheme.lower() in ("http", "https"):
         return "a user or token before the @"
-    names = [name for name, value in parse_qsl(query) if value]
-    return next((f"the parameter {name}" for name in names if SECRET.search(name)), None)
+    _, colon, port = before.partition(":") if at else place.partition(":")
+    if colon and not at and "@" in query and not re.match(r"\d*(/|$)", port):
+        return "a password before the @"  # with a question mark in it
+    return _secret_parameter(SEPARATORS.sub("&", rest.replace("?", "&")))
+
+
+def _secret_parameter(query: str) -> str | None:
+    """Return which parameter of a query is secret; ODBC's connections are such queries in a parameter."""
+    for name, value in parse_qsl(query):
+        if SECRET.search(name) and value:
+            return f"the parameter {name}"
+        if ";" in value and (what := _secret_parameter(value.replace(";", "&"))):
+            return what
+    return None

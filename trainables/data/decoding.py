@@ -135,10 +135,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _eight_bit_levels(levels: NDArray[Any]) -> NDArray[np.uint8]:
     """Return 16-bit levels, or floats in [0, 1], [0, 255] or [0, 65535], as 8 bits; Pillow would clip them.
 
-    Raises ValueError for other ranges, whose white level is unknown.
+    Raises ValueError for other ranges, whose white level is unknown. Floats that go little beyond 1 are of
+    one: they are no black picture of 255 levels.
     """
     low, high = float(levels.min()), float(levels.max())
-    if not (low >= 0 and high <= 65535):  # NaN, too
+    beyond = levels.dtype.kind == "f" and 1 < high < 2
+    if beyond or not (low >= 0 and high <= 65535):  # NaN, too
         raise ValueError(f"its levels are from {low:.3g} to {high:.3g}, in no range that is known")
     scale = 1 / 257
     if levels.dtype.kind == "f":

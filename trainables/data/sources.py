@@ -45,7 +45,9 @@ def load(
     """
     if limit is not None and limit < 1:
         raise DataError(f"the limit of images is {limit}; choose 1 or more, or none")
-    Preprocessing(image_size, channels or 3, crop)
+    if workers is not None and workers < 1:
+        raise DataError(f"the number of workers is {workers}; choose 1 or more, or none")
+    Preprocessing(image_size, 3 if channels is None else channels, crop)
     if not os.fspath(dataset).strip():
         raise DataError(f"the data set is named {os.fspath(dataset)!r}; choose {', '.join(NAMES)}, or a path")
     cache = Path(cache_dir).expanduser() if cache_dir else default_cache()

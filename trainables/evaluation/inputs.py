@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from trainables.data.sources import load
 from trainables.data.store import DataError, ImageStore
@@ -13,6 +13,9 @@ from trainables.models.settings import check_kind, nearest
 
 if TYPE_CHECKING:  # with it comes scikit-learn
     from trainables.models.densities import FittedDensity
+
+
+_PRECISION = Literal["float32", "bfloat16", "float16", "auto"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class TrainingConfig:
     batch_size: int = 256
     epochs: int | None = None  # of the whole training, by which a model may have a schedule
     evaluate_every: int = 1  # trained between two evaluations
-    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    precision: _PRECISION = "float32"
     channels_last: bool = True  # order of images and filters in memory
     compile: bool = False  # the networks, by torch.compile, which takes minutes at first
     flip: bool = False
@@ -41,7 +44,9 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raise DataError where a number is out of range; what has names is checked where it is used."""
+        """Raise DataError where a number is out of range; other names are checked where they are used."""
+        if self.precision not in (known := get_args(_PRECISION)):
+            raise DataError(f"precision is {self.precision!r}; choose {', '.join(known)}")
         ranges = {
             "batch_size": (2, 10**6, "batch norm has no variance of one image"),
             "evaluation_samples": (2, 10**6, "a covariance needs two, and all are held in memory"),

@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         with thread_limit(args.threads):
             for line in scores(args):
                 print(line)
-    except (MetricError, DataError, FileNotFoundError) as error:
+    except (MetricError, DataError, OSError) as error:
         print(f"{called(PROGRAM)}: {error}", file=sys.stderr)
         return 2
     return 0

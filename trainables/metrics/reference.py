@@ -104,22 +104,45 @@ class ReferenceStatistics:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, FileNotFoundError):
                 raise
             raise MetricError(f"{path} is no readable .npz file: {error}") from error
+        try:
+            return cls._of_arrays(path, arrays)
+        except MetricError:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError, np.linalg.LinAlgError) as error:
+            raise MetricError(f"{path} holds damaged statistics: {error}") from error
+
+    @classmethod
+    def _of_arrays(cls, path: Path, arrays: dict[str, NDArray[Any]]) -> "ReferenceStatistics":
         if "mu" not in arrays or "sigma" not in arrays:
             raise MetricError(f"{path} holds {sorted(arrays)}; statistics need 'mu' (d,) and 'sigma' (d, d)")
+        if any(arrays[name].dtype.kind not in "fiu" for name in ("mu", "sigma")):
+            raise MetricError(f"{path}: mu and sigma hold no numbers, or complex ones")
         mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
-        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        if mean.ndim != 1 or not mean.size or covariance.shape != (len(mean), len(mean)):
             raise MetricError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are not (d,) and (d, d)")
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
             raise MetricError(f"{path} holds statistics that are not finite")
+        largest = np.abs(covariance).max()
+        if np.abs(covariance - covariance.T).max() > 1e-3 * largest or covariance.diagonal().min() < 0:
+            raise MetricError(f"{path}: sigma is no covariance: not symmetric, or with a negative variance")
+        if int(arrays.get("format", np.int64(FORMAT))) != FORMAT:
+            raise MetricError(f"{path} has the format {arrays['format']}, this version reads {FORMAT}")
         n = int(arrays["n"]) if "n" in arrays else None
+        if n is not None and n < 2:
+            raise MetricError(f"{path} holds statistics of {n} images; at least 2 are needed")
         factor = arrays["factor"] if "factor" in arrays else covariance_factor(covariance, n and n - 1)
+        features = arrays.get("features")
+        if factor.shape[:1] != mean.shape or factor.ndim != 2 or not np.isfinite(factor).all():
+            raise MetricError(f"{path}: factor {factor.shape} is not (d, r), or not finite")
+        if features is not None and (features.shape[1:] != mean.shape or not np.isfinite(features).all()):
+            raise MetricError(f"{path}: features {features.shape} are not (k, d), or not finite")
         identity = Identity(*map(str, arrays["identity"])) if "identity" in arrays else None
         kernel_mean = float(arrays["kernel_mean"]) if "kernel_mean" in arrays else None
-        return cls(n, mean, covariance, factor, identity, arrays.get("features"), kernel_mean)
+        return cls(n, mean, covariance, factor, identity, features, kernel_mean)
 
 
 def reference_statistics(

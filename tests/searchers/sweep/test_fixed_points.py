@@ -9,7 +9,7 @@ from searchers.record.trials import TrialRecord
 from searchers.sweep.fixed_points import FixedPoints, read_points
 
 SPACE = Space([Real("beta", 1.0, 150.0), Integer("layers", 1, 4), Choice("model", ("VAE", "GAN"))])
-SETTINGS = {"seed": 0, "learning_rate": 1e-3, "compile": False, "weights": None}
+SETTINGS = {"seed": 0, "image_size": 16, "learning_rate": 1e-3, "compile": False, "weights": None}
 
 
 def read(tmp_path, content):
@@ -45,7 +45,7 @@ def test_a_bad_entry_is_named(tmp_path, second, reason):
         read(tmp_path, [{"beta": 2.0}, second])
 
 
-@pytest.mark.parametrize("content", ["", "[", "[]", "{}", "3", "[3]", "[{}]", '{"points": 3}'])
+@pytest.mark.parametrize("content", ["", "[", "[" * 100_000, "[]", "{}", "3", "[3]", "[{}]", '{"points": 3}'])
 def test_no_list_of_settings_is_told(tmp_path, content):
     with pytest.raises(ValueError, match=r"points.json (is no JSON|holds no list of settings)"):
         read(tmp_path, content)
@@ -54,6 +54,11 @@ def test_no_list_of_settings_is_told(tmp_path, content):
 def test_an_unknown_setting_is_told(tmp_path):
     with pytest.raises(ValueError, match="sets 'bta'; it can set beta, compile"):
         read(tmp_path, [{"bta": 2.0}])
+
+
+def test_what_all_trials_share_is_no_setting_of_one(tmp_path):
+    with pytest.raises(ValueError, match="sets 'image_size'; it can set beta, compile"):
+        read(tmp_path, [{"beta": 2.0, "image_size": 30}])
 
 
 def test_settings_that_were_begun_in_any_order_are_not_begun_again():

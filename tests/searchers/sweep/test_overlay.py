@@ -66,6 +66,9 @@ def test_a_dimension_that_is_set_is_searched_no_longer():
         (["gamma=uniform(1)"], [], UsageError, r"--space gamma=uniform\(1\): .*missing"),
         (["gamma=loguniform(-1,2)"], [], UsageError, "lower bound greater than 0"),
         (["gamma=choice(1)"], [], UsageError, "two values at least; --set holds one"),
+        (["gamma=choice(1,1)"], [], UsageError, "two values at least; --set holds one"),
+        (["gamma=uniform(nan,1)"], [], UsageError, r"uniform takes numbers, as in uniform\(1,8\)"),
+        (["gamma=uniform(uniform(0,1),1)"], [], UsageError, "uniform takes numbers"),
         (["gamma=choice(uniform(0,1),2)"], [], SpaceError, "conditional dimensions cannot be searched"),
         (["gamma=sample_from(lambda spec: spec.config.beta)"], [], SpaceError, "conditional dimensions"),
         (["gamma=grid_search([1,2])"], [], SpaceError, "grid_search belongs to no searcher; use tune.choice"),
@@ -87,10 +90,13 @@ def test_what_cannot_be_searched_or_set_gets_a_sentence(space, settings, error, 
         ([], ["latent_dim=eight"], "latent_dim is 'eight'; it must be a whole number"),
         ([], ["fitted_prior=1"], "fitted_prior is 1; it must be True or False"),
         (["latent_dim=choice(8,-3)"], [], "latent_dim = -3 can't be built"),
+        (["latent_dim=choice(8,0)"], [], "latent_dim = 0 can't be built"),
+        (["precision=choice(float32,float31)"], [], "precision is 'float31'; choose float32"),
         (["ema_width=uniform(0.4,0.9)"], [], r"ema_width is 0\.\d+; it must lie between"),
         ([], ["recipe=larson"], "has no recipe 'larson'; its recipes: report, larsen"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
 def test_what_a_trial_would_refuse_is_refused_before_it_begins(space, settings, sentence):
     with pytest.raises(UsageError, match=sentence):
         check_settings(laid(space, settings), None)
@@ -103,3 +109,18 @@ def test_a_sweep_of_given_trials_is_not_searched():
     with pytest.raises(UsageError, match="this sweep's trials differ in it"):
         laid([], ["beta=2"], study=study)
     assert laid([], ["gamma=2"], study=study).settings["gamma"] == 2
+
+
+@pytest.mark.parametrize(
+    ("second", "sentence"),
+    [
+        ({"beta": 2.0, "latent_dim": 0}, "A trial of beta = 2, latent_dim = 0 can't be built"),
+        ({"beta": 2.0, "batch_size": 1}, "batch_size = 1 can't be built"),
+        ({"beta": 2.0, "seed": -1}, "seed = -1 can't be built"),
+        ({"beta": 2.0, "precision": "float31"}, "precision = float31 can't be built"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_each_given_trial_is_checked(second, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        check_settings(STUDY, [{"beta": 1.0}, second])

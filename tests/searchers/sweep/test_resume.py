@@ -35,6 +35,7 @@ def test_a_resumed_sweep_has_the_settings_it_began_with(folder):
     [
         "",
         "{",
+        "[" * 100_000,
         "[]",
         "null",
         "7",

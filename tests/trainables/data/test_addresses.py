@@ -23,6 +23,12 @@ from trainables.data.addresses import secret_in
         ("abfs://container/x?sig=SECRET", "the parameter sig"),
         ("https://host/x?token=SECRET", "the parameter token"),
         ("gs://bucket/x?access_token=SECRET#bedroom", "the parameter access_token"),
+        ("postgresql://me:SEC?RET@host/db", "a password before the @"),
+        ("mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BUID%3Dme%3BPWD%3DSECRET", "the parameter PWD"),
+        ("jdbc:sqlserver://host;user=me;password=SECRET", "the parameter password"),
+        ("https://host/x#access_token=SECRET", "the parameter access_token"),
+        ("https://host/x?a=1;token=SECRET", "the parameter token"),
+        ("https://host/x?auth=SECRET", "the parameter auth"),
     ],
 )
 def test_secrets_are_found_and_not_repeated(address, what):
@@ -48,6 +54,8 @@ def test_secrets_are_found_and_not_repeated(address, what):
         "postgresql://me@host/db",
         "postgresql://host/db?passfile=/home/me/.pgpass&sslkey=/home/me/key.pem",
         "mysql://host/db?password=",
+        "s3://bucket/x?endpoint_override=localhost:9000&owner=me@here",
+        "http://host:5000/a:b?owner=me@here",
     ],
 )
 def test_addresses_without_a_secret_pass(address):

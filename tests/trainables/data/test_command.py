@@ -45,6 +45,8 @@ def test_convert_info_verify_and_publish(tmp_path, capsys):
     [
         (["convert", "no such set"], "there is no data set or path 'no such set'; choose faces, celeba"),
         (["convert", "faces", "--image-size", "3"], "image_size is 3; choose 8 to 1024"),
+        (["convert", "faces", "--workers", "-4"], "the number of workers is -4; choose 1 or more"),
+        (["convert", "faces", "--channels", "0"], "channels is 0; choose 3 (RGB) or 1"),
         (["info", "no.arrow"], "there is no store 'no.arrow'"),
         (["verify", "gs:/x"], "there is no store 'gs:/x'"),
     ],
@@ -79,3 +81,11 @@ def test_data_needs_neither_ray_nor_mlflow_nor_torch():
         check=True,
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["no folder/sheet.png", "sheet", "sheet.xyz"])
+def test_a_sheet_that_cannot_be_written_is_told(tmp_path, capsys, name):
+    write(tmp_path / "pets", classes())
+    path = load(tmp_path / "pets", image_size=16, cache_dir=tmp_path / "cache").path
+    assert main(["info", str(path), "--sheet", str(tmp_path / name)]) == 2
+    assert "can't be written (" in capsys.readouterr().err

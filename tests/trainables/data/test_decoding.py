@@ -35,6 +35,12 @@ def test_levels_of_any_type_become_eight_bits(array, tolerance):
     np.testing.assert_allclose(np.asarray(decode(tiff(array))), LEVELS, atol=tolerance)
 
 
+def test_floats_that_go_little_beyond_1_are_no_black_picture():
+    """As a filter leaves them: of 255 levels they would be the lowest two."""
+    with pytest.raises(ValueError, match="in no range that is known"):
+        decode(tiff((LEVELS / 255 * 1.01).astype(np.float32)))
+
+
 @pytest.mark.parametrize("wrong", [-1.0, 70_000.0, np.nan, np.inf])
 def test_levels_of_an_unknown_range_are_refused(wrong):
     array = LEVELS.astype(np.float32)

@@ -147,6 +147,10 @@ def test_input_that_cannot_be_scored_is_one_sentence_and_code_2(tmp_path, folder
             "no file of weights at absent",
         ),
         ([generated, real, "--threads", "0"], "threads is 0"),
+        ([generated, real, "--threads", "1000000000"], "threads is 1000000000"),
+        ([generated, real, "--device", "abacus"], "device is 'abacus', which torch can't use"),
+        ([generated, real, "--save-real", str(tmp_path)], "Is a directory"),
+        (["x" * 5000, real], "File name too long"),
     ):
         assert main(["--features", "random", *paths]) == 2
         errors = capsys.readouterr().err

@@ -1,4 +1,5 @@
 import os
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -152,6 +153,9 @@ def test_files_of_pytorch_fid_are_read_and_written(tmp_path, extractor):
     np.testing.assert_allclose(covariance, np.cov(features, rowvar=False), atol=1e-14)
 
 
+GOOD = {"mu": np.zeros(2), "sigma": np.eye(2)}
+
+
 def test_bad_input_is_refused(tmp_path, extractor):
     with pytest.raises(ValueError, match="no image"):
         reference_statistics(images(0), extractor, cache_dir=tmp_path, key="none")
@@ -166,10 +170,35 @@ def test_bad_input_is_refused(tmp_path, extractor):
         ({"x": [1]}, "holds \\['x'\\]"),
         ({"mu": np.zeros(3), "sigma": np.zeros((2, 2))}, r"mu \(3,\) and sigma \(2, 2\)"),
         ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.nan)}, "not finite"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "are not"),
+        ({"mu": np.array(["a"]), "sigma": np.eye(1)}, "hold no numbers"),
+        ({"mu": np.zeros(1) + 1j, "sigma": np.eye(1)}, "hold no numbers, or complex ones"),
+        (GOOD | {"sigma": -np.eye(2)}, "with a negative variance"),
+        (GOOD | {"sigma": np.triu(np.ones((2, 2)))}, "not symmetric"),
+        (GOOD | {"n": np.array([1, 2])}, "damaged statistics"),
+        (GOOD | {"n": "x"}, "damaged statistics"),
+        (GOOD | {"n": np.nan}, "damaged statistics"),
+        (GOOD | {"n": -5}, "statistics of -5 images"),
+        (GOOD | {"identity": ["a", "b"]}, "damaged statistics"),
+        (GOOD | {"kernel_mean": np.zeros(3)}, "damaged statistics"),
+        (GOOD | {"factor": np.zeros((3, 3))}, r"factor \(3, 3\)"),
+        (GOOD | {"factor": np.full((2, 2), np.nan)}, "factor .* not finite"),
+        (GOOD | {"factor": np.array(["a", "b"])}, "factor"),
+        (GOOD | {"features": np.zeros((4, 3))}, r"features \(4, 3\)"),
+        (GOOD | {"format": 99}, "has the format 99, this version reads 1"),
     ):
         np.savez(tmp_path / "bad.npz", **content)
         with pytest.raises(ValueError, match=message):
             ReferenceStatistics.load(tmp_path / "bad.npz")
+    np.save(tmp_path / "one.npy", np.zeros(2))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(ValueError, match="no readable"):
+        ReferenceStatistics.load(tmp_path / "one.npz")
+    with zipfile.ZipFile(tmp_path / "members.npz", "w") as archive:
+        for name in ("mu.npy", "sigma.npy"):
+            archive.writestr(name, "hello")
+    with pytest.raises(ValueError, match="damaged statistics"):
+        ReferenceStatistics.load(tmp_path / "members.npz")
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(ValueError, match="no readable"):
         ReferenceStatistics.load(tmp_path / "text.npz")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.formats.containers import require_unpackable
+from trainables.data.formats.containers import MAX_RATIO, SMALL, require_unpackable
 from trainables.data.formats.folders import UNKNOWN
 from trainables.data.formats.labels import Labels, as_labels
 from trainables.data.formats.layout import Source
@@ -84,8 +84,11 @@ def open_idx(name: str, files: dict[str, Path], class_names: Sequence[str], scra
 def _read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
+        most = max(SMALL, MAX_RATIO["arrays"] * path.stat().st_size)
         with opener(path, "rb") as file:
-            data = file.read()
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise ValueError(f"it unpacks to more than {most / 1e6:.0f} MB, and is taken for a bomb")
         shape = struct.unpack(f">{rank}I", data[4 : 4 + 4 * rank])
         values = np.frombuffer(data, np.uint8, offset=4 + 4 * rank)
         if data[:4] != bytes((0, 0, 8, rank)) or len(values) != np.prod(shape):

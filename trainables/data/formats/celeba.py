@@ -56,6 +56,9 @@ def describe(names: Sequence[str], tables: Mapping[str, str]) -> Knowledge:
             table = read_table(file, tables[file], names)
             _require_matches(table.file, table.matched, table.example, names, known.notes)
             values = np.where(np.isnan(table.values), np.nan, table.values > 0).astype(np.float32)
+            known.notes += [
+                f"the column {name} of {file} stands before the file names: ignored" for name in table.passed
+            ]
             known.factors |= dict(zip(table.columns, values.T.copy(), strict=True))
             _label(known, "Smiling", SMILING)
         else:

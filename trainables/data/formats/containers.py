@@ -168,6 +168,8 @@ def _take(
         rejects.append((member.name, OUTSIDE))
     elif not member.isreg():
         rejects.append((name, "a link or a device, not a file"))
+    elif member.sparse is not None:  # its bytes do not lie in one piece
+        rejects.append((name, "stored with holes, as by tar --sparse"))
     else:
         if name in members:
             rejects.append((name, REPLACED))

@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,9 @@ from trainables.data.store import SPLITS
 
 UNKNOWN = -1  # the label of an image whose class is not known
 SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trainset"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "valset"), "validation"),
-    **dict.fromkeys(("test", "testing", "testset"), "test"),
+    **dict.fromkeys(("train", "training", "trainset", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "devset"), "validation"),
+    **dict.fromkeys(("test", "testing", "testset", "tst", "holdout"), "test"),
 }
 DEPTH = 4  # folders deep: where the names of splits are looked for
 
@@ -48,7 +48,9 @@ def place(names: Sequence[str]) -> Placement:
     folders in which they differ are the classes, if there are two; an image beside these has none.
     """
     folders = [name.split("/")[:-1] for name in names]
-    depth = next((d for d in range(DEPTH) if _are_splits({f[d] for f in folders if len(f) > d})), None)
+    depth = next(
+        (d for d in range(DEPTH) if are_splits({split_of(f[d]) for f in folders if len(f) > d})), None
+    )
     splits: NDArray[np.uint8] | None = None
     left_out: set[int] = set()
     if depth is not None:
@@ -70,8 +72,9 @@ def place(names: Sequence[str]) -> Placement:
     return Placement(labels, class_names, splits, sorted(left_out), notes)
 
 
-def _are_splits(folders: set[str]) -> bool:
-    found = {split_of(folder) for folder in folders} - {None}
+def are_splits(named: Iterable[str | None]) -> bool:
+    """Tell whether among the splits that names stand for is the training split and another one."""
+    found = set(named) - {None}
     return "train" in found and len(found) > 1
 
 

@@ -46,5 +46,7 @@ def as_labels(raw: NDArray[Any], class_names: Sequence[str] = ()) -> Labels:
     if numbers[known].max() < NAMED:
         values[known] = numbers[known]
         return Labels(values, [str(k) for k in range(int(values.max()) + 1)], notes)
-    distinct, values[known] = np.unique(numbers[known], return_inverse=True)
-    return Labels(values, [f"{number:.0f}" for number in distinct], notes)
+    # Whole numbers above 2**53, such as hashes, differ by less than floats can tell.
+    exact = raw if raw.dtype.kind in "iu" else numbers
+    distinct, values[known] = np.unique(exact[known], return_inverse=True)
+    return Labels(values, [f"{int(number)}" for number in distinct], notes)

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from trainables.data.formats.folders import split_of
+from trainables.data.formats.folders import are_splits, split_of
 from trainables.data.formats.labels import as_labels
 from trainables.data.formats.layout import Source
 from trainables.data.formats.readers import ParquetReader
@@ -22,15 +23,18 @@ def open_parquet(name: str, paths: Sequence[Path]) -> Source:
     """Return the images of Parquet files: a column of bytes, or of structs with `bytes`.
 
     A column `label` becomes the label, with the class names of the hub's metadata; other columns of numbers
-    or booleans become factors. Files called train-…, validation-… and test-… are these splits. Raises
-    DataError where a file can't be read, has no such column, or differs from the others.
+    or booleans become factors. Files called train-…, validation-… and test-… are these splits; a file beside
+    them that names none is left out, as it may hold test images. Raises DataError where a file can't be read,
+    has no such column, or differs from the others, and where there is no row.
     """
-    paths = sorted(paths)
+    paths, beside = _placed(sorted(paths))
     try:
         files = [pq.ParquetFile(path) for path in paths]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{name} can't be read as Parquet ({first_line(error)})") from error
     schema = files[0].schema_arrow
+    if len(set(schema.names)) < len(schema.names):
+        raise DataError(f"{paths[0]} has two columns of one name among {', '.join(schema.names)}")
     for path, file in zip(paths, files, strict=True):
         if not file.schema_arrow.equals(schema):
             raise DataError(f"{path} has other columns than {paths[0]}; convert them one by one")
@@ -41,6 +45,8 @@ def open_parquet(name: str, paths: Sequence[Path]) -> Source:
             "struct with bytes)"
         )
     counts = [file.metadata.num_rows for file in files]
+    if not sum(counts):
+        raise DataError(f"{name} holds no images: its tables have no rows")
     places = [
         (f, group, row)
         for f, file in enumerate(files)
@@ -66,6 +72,10 @@ def open_parquet(name: str, paths: Sequence[Path]) -> Source:
         known.class_names,
         {name: values.astype(np.float32) for name, values in columns.items()},
         _splits(paths, counts),
+        rejects=[
+            (path.name, "it lies beside the files that name the splits, and may belong to any")
+            for path in beside
+        ],
         notes=[*known.notes, *(f"the column {name} holds no numbers: ignored" for name in unused)],
     )
 
@@ -90,8 +100,11 @@ def _holds_images(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _numbers(file: pq.ParquetFile, column: str) -> NDArray[np.float64]:
-    values = file.read([column]).column(column).cast(pa.float64(), safe=False)
+def _numbers(file: pq.ParquetFile, column: str) -> NDArray[Any]:
+    values = file.read([column]).column(column)
+    if pa.types.is_integer(values.type) and not values.null_count:
+        return values.to_numpy()  # floats would round those above 2**53
+    values = values.cast(pa.float64(), safe=False)
     return values.to_numpy().astype(np.float64)  # absent values are NaN
 
 
@@ -99,14 +112,25 @@ def _class_names(schema: pa.Schema, label: str | None) -> list[str]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return [str(name) for name in features[label]["names"]]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return []
 
 
+def _split_of(path: Path) -> str | None:
+    """Return a file's split: it is named after it, as in train-00000-of-00002.parquet, or its folder is."""
+    return split_of(path.stem) or split_of(path.parent.name)
+
+
+def _placed(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the files to be read and, where the others name a training and another split, those beside."""
+    named = [path for path in paths if _split_of(path)]
+    if not are_splits(_split_of(path) for path in named):
+        return list(paths), []
+    return named, [path for path in paths if path not in named]
+
+
 def _splits(paths: Sequence[Path], counts: Sequence[int]) -> NDArray[np.uint8] | None:
-    # A file is named after its split, as in train-00000-of-00002.parquet, or its folder is.
-    names = [split_of(path.stem) or split_of(path.parent.name) for path in paths]
-    known = [SPLITS.index(name) for name in names if name is not None]
-    if len(known) < len(names) or len(set(known)) == 1:
+    known = [SPLITS.index(split) for path in paths if (split := _split_of(path))]
+    if len(known) < len(paths) or len(set(known)) == 1:
         return None
     return np.repeat(known, counts).astype(np.uint8)

@@ -68,9 +68,18 @@ class Extractor:
         self.kid_metric = "kid" if self.metric == "fid" else f"kid_{self.metric.removeprefix('fd_')}"
         self.identity = Identity(network_name, weights, str(resize))
         self.reason = reason
-        self.device = torch.device(device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise MetricError(f"device is {device}, but torch finds no CUDA GPU on this machine; take cpu")
+        try:
+            self.device = torch.device(device)
+            if self.device.type == "cuda" and not torch.cuda.is_available():
+                raise MetricError(
+                    f"device is {device}, but torch finds no CUDA GPU on this machine; take cpu"
+                )
+            torch.empty(1, device=self.device)
+        except (RuntimeError, NotImplementedError, AssertionError) as error:
+            said = str(error).partition("\n")[0][:80]
+            raise MetricError(
+                f"device is {str(device)!r}, which torch can't use ({said}); take cpu"
+            ) from error
         self.threads = threads
         # Large batches fall out of a CPU core's caches: at 224, 16 images a batch are 3 times as fast as 128.
         self.batch_size = batch_size if self.device.type == "cpu" else 256

@@ -149,3 +149,16 @@ def test_an_archive_that_does_not_fit_the_disk_is_refused_before_it_fills_it(tmp
     path = tar_of_zeros(tmp_path / "set.tar.gz", 100_000)
     with pytest.raises(DataError, match=r"has 0 MB free; free some, or name another folder as cache_dir"):
         converted(path, tmp_path)
+
+
+def test_a_member_with_holes_is_left_out(tmp_path):
+    """GNU tar leaves out their zeros; what lies in the archive are not the file's bytes."""
+    path = pack_tar(tmp_path / "set.tar", FILES)
+    with tarfile.open(path, "a") as archive:
+        member = tarfile.TarInfo("holes.bmp")
+        member.pax_headers = {"GNU.sparse.map": "0,512,100000,512", "GNU.sparse.size": "100512"}
+        member.size = 1024
+        archive.addfile(member, io.BytesIO(bytes(1024)))
+    store = converted(path, tmp_path)
+    assert len(store) == 12
+    assert store.manifest["rejects"] == [["holes.bmp", "stored with holes, as by tar --sparse"]]

@@ -15,6 +15,7 @@ from tests.fixtures.files import celeba, encoded, pack_zip, picture, write
 from tests.fixtures.real_data import REAL
 from trainables.data import download
 from trainables.data.decoding import CROPS
+from trainables.data.formats import arrays
 from trainables.data.sources import load
 from trainables.data.store import DataError
 
@@ -156,6 +157,59 @@ def test_parquet_as_the_hub_writes_it(tmp_path):
     assert store.manifest["rejects"] == [
         ["validation-00000-of-00001.parquet row 2", "the cell holds no bytes"]
     ]
+
+
+def test_parquet_beside_the_files_that_name_splits_is_left_out(tmp_path, caplog):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for k, name in enumerate(("train-0", "test-0", "extra")):
+        pq.write_table(hub_table(12 * k, 12), folder / f"{name}.parquet")
+    store = load(folder, image_size=16, cache_dir=tmp_path)
+    assert len(store) == 24
+    assert len(store.split("test")) == 12
+    (reject,) = store.manifest["rejects"]
+    assert reject == ["extra.parquet", "it lies beside the files that name the splits, and may belong to any"]
+
+
+def test_labels_in_parquet_that_floats_would_round(tmp_path):
+    cells = [{"bytes": encoded(picture(i))} for i in range(4)]
+    pq.write_table(pa.table({"image": cells, "label": [2**60 + i for i in range(4)]}), tmp_path / "t.parquet")
+    store = load(tmp_path / "t.parquet", image_size=16, cache_dir=tmp_path)
+    assert store.labels.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pa.table({"image": pa.array([], pa.binary())}), "its tables have no rows"),
+        (
+            pa.table([pa.array([b""]), pa.array([1]), pa.array([2])], ["image", "x", "x"]),
+            "columns of one name",
+        ),
+    ],
+    ids=["no rows", "two columns of one name"],
+)
+def test_parquet_that_cannot_be_read(tmp_path, table, message):
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "t.parquet", cache_dir=tmp_path)
+
+
+def test_parquet_with_metadata_of_a_nesting_beyond_reading(tmp_path):
+    table = hub_table(0, 4).replace_schema_metadata({"huggingface": "[" * 100_000})
+    pq.write_table(table, tmp_path / "t.parquet")
+    store = load(tmp_path / "t.parquet", image_size=16, cache_dir=tmp_path)
+    assert store.manifest["class_names"] == ["0", "1"]
+
+
+def test_an_idx_file_that_is_a_bomb_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "SMALL", 1000)
+    images = np.arange(12 * 64, dtype=np.uint8).reshape(12, 8, 8)
+    write(tmp_path / "set", mnist_files(images, images))
+    load(tmp_path / "set", image_size=16, cache_dir=tmp_path)
+    write(tmp_path / "set", mnist_files(np.zeros((2000, 8, 8), np.uint8), images))
+    with pytest.raises(DataError, match="is taken for a bomb"):
+        load(tmp_path / "set", image_size=16, cache_dir=tmp_path)
 
 
 def test_parquet_without_images(tmp_path):

@@ -23,6 +23,9 @@ FORMS = {
     "commas and spaces": joined(", "),
     "semicolons": joined(";"),
     "tabs": joined("\t"),
+    "bars": joined("|"),
+    "semicolons and decimal commas in a note": joined(";").replace("image_id", "image_id, a file"),
+    "an end of each line": joined(",").replace("\n", ",\n") + ",",
     "quotes": joined(",", '"'),
     "quotes and spaces": joined(" ", '"'),
     "blank lines": joined(",").replace("\n", "\r\n\r\n"),
@@ -82,3 +85,35 @@ def test_images_that_a_table_leaves_out_are_counted(tmp_path, caplog):
     assert np.isfinite(store.factors["Smiling"]).sum() == 5
     assert "7 of 12 images are not in the table list_attr_celeba.csv, the first 05.png" in store.notes
     assert "7 of 12 images are not in the table" in caplog.text
+
+
+def test_an_index_of_numbers_is_not_taken_for_names_without_an_ending():
+    names = [f"{i}.png" for i in range(4)]
+    for ending in ("", ".jpg"):
+        text = ",image_id,Smiling\n" + "".join(f"{k},{3 - k}{ending},{3 - k}\n" for k in range(4))
+        table = read_table("t", text, names)
+        assert list(table.columns) == ["Smiling"]
+        assert table.values[:, 0].tolist() == [0, 1, 2, 3]
+    alone = read_table("t", ",Smiling\n0.png,5\n1.png,6\n", names[:2])
+    assert alone.values[:, 0].tolist() == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1.png,1\n2.png,-1\n", "has no header: its first line is of the image '1.png'"),
+        ("image\n1.png\n2.png\n", "the header of t names the columns 'image'; beside the file name"),
+        ("image,a,a\n1.png,1,0\n2.png,1,1\n", "the header of t names the columns 'image, a, a'"),
+    ],
+)
+def test_headers_that_name_no_columns_are_refused(text, message):
+    with pytest.raises(DataError, match=message):
+        read_table("t", text, ["1.png", "2.png"])
+
+
+def test_columns_before_the_names_are_told(tmp_path):
+    lines = ["Male,image,Smiling", *(f"1,{i:02}.png,1" for i in range(12))]
+    write(tmp_path / "set", images(".png") | {"list_attr_celeba.csv": "\n".join(lines).encode()})
+    store = load(tmp_path / "set", image_size=16, cache_dir=tmp_path)
+    assert list(store.factors) == ["Smiling"]
+    assert store.notes == ["the column Male of list_attr_celeba.csv stands before the file names: ignored"]
