@@ -38,6 +38,7 @@ COMMANDS = {
         "searchers.happy_people", "HappyPeopleConfig", "optimize faces in a latent space"
     ),
     "sweep densities": Command("searchers.densities", "DensityConfig", "tune four densities of digits"),
+    "sweep tune": Command("searchers.tune", "TuneConfig", "tune a model of your own"),
     "winners": Command("analysis.winners", "WinnersConfig", "which trial won, and can that be told?"),
     "figures": Command("analysis.figures", "FiguresConfig", "draw a sweep's figures"),
     "tables": Command("analysis.tables", "TablesConfig", "print the papers' tables beside our numbers"),

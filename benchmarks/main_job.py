@@ -61,7 +61,7 @@ def memory(pid: int) -> int:
 def records_of(folder: Path, name: str) -> tuple[list[TrialRecord], str]:
     """Return a sweep's trials and its metric."""
     records = list(Ledger(folder / "results" / name / "ledger.jsonl").trials().values())
-    first = records[0].metrics[1]
+    first = records[0].metrics[min(records[0].metrics)]
     return records, next(key for key in first if key == "fid" or (key.startswith("fd_") and "std" not in key))
 
 
@@ -86,7 +86,8 @@ def report(folder: Path, names: list[str]) -> str:
         lines.append(
             f"| {name} | {best.config['dataset_limit'] or 'all'}, {size}×{size} | {len(records)} ({stopped}) "
             f"| {best.config['beta']:.1f} | {norm:.2f} "
-            f"| {best.metrics[1][metric]:.0f} → {best.last(metric):.0f} ± {best.last(metric + '_std'):.0f} "
+            f"| {best.metrics[min(best.metrics)][metric]:.0f} → {best.last(metric):.0f} "
+            f"± {best.last(metric + '_std'):.0f} "
             f"| {time_taken} | {cost['peak_bytes'] / 2**30:.1f} GiB |"
         )
         trained, _ = records_of(folder, f"{name}-baselines")

@@ -109,7 +109,8 @@ class SweepConfig(RunConfig):
     num_samples: Annotated[int, COUNT] = 20
     """settings to try, at most: the budget of --trainings may be used up before"""
     trainings: Annotated[float | None, between(0.01, 1_000_000)] = None
-    """full trainings' worth of epochs that the sweep may spend; a third of --num-samples, if not given"""
+    """full trainings' worth of epochs that the sweep may spend; a third of --num-samples, if not
+    given and trials are paused"""
     grace_epochs: Annotated[int | None, COUNT] = 2
     """trials are compared after so many epochs first; learned from the first trials' curves, if None"""
     replicates: Annotated[int, between(0, 1_000)] = 0

@@ -52,11 +52,10 @@ def plan(
     if rule is None:
         lines.append(f"Each trains for {config.epochs} epochs.")
     else:
-        rungs = ", ".join(map(str, rule.rungs[:-1])) or "none"
-        lines.append(
-            f"Budget: {trainings:g} trainings of {config.epochs} epochs; trials are compared after epochs "
-            f"{rungs}; the best {rule.replicates} are trained again with another seed."
-        )
+        rungs = ", ".join(map(str, rule.rungs[:-1]))
+        compared = f"trials are compared after epochs {rungs}" if rungs else "no trial is paused"
+        again = f"; the best {rule.replicates} are trained again with another seed" if rule.replicates else ""
+        lines.append(f"Budget: {trainings:g} trainings of {config.epochs} epochs; {compared}{again}.")
     if issubclass(study.trainable, GenerativeTrainable):
         cost = measure(study.trainable, {**study.settings, **first})
         evaluations = -(-config.epochs // config.evaluate_every)

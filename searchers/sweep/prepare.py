@@ -60,6 +60,8 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
     training = TrainingConfig(
         dataset=located(config.dataset),
         dataset_limit=config.dataset_limit,
+        image_size=config.image_size,
+        channels=channels,
         data_root=absolute(config.data_root),
         batch_size=config.batch_size,
         epochs=config.epochs,
@@ -87,5 +89,5 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
         provenance |= {reference_param(name, extractor.metric): v for name, v in costless.items()}
         said = ", ".join(f"{name} {costless[key]:.4g}" for name, key in REFERENCES.items())
         console.print(f"What costs nothing scores ({extractor.metric}): {said}", highlight=False)
-    settings = {**asdict(training), "image_size": config.image_size, "width": config.width}
+    settings = {**asdict(training), "width": config.width}
     return Prepared(settings, extractor.metric if extractor else None, provenance)

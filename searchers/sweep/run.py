@@ -194,10 +194,13 @@ def make_scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRec
     """
     if not config.early_stopping or study.objectives:
         return FIFOScheduler()
-    trainings = config.trainings if config.trainings is not None else config.num_samples / REDUCTION_FACTOR
+    grace = None if config.grace_epochs is None else min(config.grace_epochs, config.epochs)
+    trainings = config.trainings
+    if trainings is None:  # where no rung lies before the end, every trial is a whole training
+        trainings = config.num_samples / (1 if grace == config.epochs else REDUCTION_FACTOR)
     rule = PauseRule(
         config.epochs,
-        None if config.grace_epochs is None else min(config.grace_epochs, config.epochs),
+        grace,
         first_trials=len(study.space) + 2 if study.random_starts is None else study.random_starts,
         budget=max(1.0, trainings) * config.epochs,
         max_trials=config.num_samples,

@@ -1,6 +1,6 @@
 """What an evaluation starts from: the settings that name it, the images, and their reference statistics."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -27,6 +27,8 @@ class TrainingConfig:
 
     dataset: str = "faces"
     dataset_limit: int | None = None
+    image_size: int = 64  # of the images that a model without a setting of this name sees
+    channels: int = 3  # likewise
     data_root: str | None = None
     cache_dir: str | None = None
     batch_size: int = 256
@@ -63,11 +65,14 @@ def split_config(
 ) -> tuple[TrainingConfig, Any]:
     """Split Tune's flat configuration into the training's and the model's.
 
-    Raises ValueError, with the valid names, where a key is neither's.
+    Raises ValueError, with the valid names, where a key is neither's, where a value is of another type than
+    the setting, and where the model has no `Config`.
     """
+    if not is_dataclass(getattr(model_class, "Config", None)):
+        raise ValueError(f"{model_class.__name__}.Config must be a frozen dataclass of its hyperparameters")
     names = {field.name for field in fields(TrainingConfig)}
-    model = {key: value for key, value in config.items() if key not in names}
     known = {field.name for field in fields(model_class.Config)} | {"recipe"}
+    model = {key: value for key, value in config.items() if key in known or key not in names}
     unknown = sorted(set(model) - known)
     if unknown:
         valid = ", ".join(sorted(names | known))
@@ -81,7 +86,10 @@ def split_config(
     for key, value in config.items():
         check_kind(key, value, kinds.get(key))
     training = TrainingConfig(**{key: value for key, value in config.items() if key in names})
-    return training, model_class.configure(model)
+    configured = model_class.configure(model)
+    size = getattr(configured, "image_size", training.image_size)
+    channels = getattr(configured, "channels", training.channels)
+    return replace(training, image_size=size, channels=channels), configured
 
 
 def load_store(training: TrainingConfig, image_size: int, channels: int) -> ImageStore:

@@ -44,9 +44,9 @@ class GenerativeModel(nn.Module):
     - `progress` is the fraction of training done, in [0, 1], and part of `training_state`. The trainable sets
       it before each step. A model that `needs_progress` has its schedule by it.
 
-    A subclass defines `build`, `build_optimizers`, `training_step` and `decode`, and `encode` where it has an
-    encoder. The inherited `sample`, `reconstruct` and `elbo` assume a standard normal prior and a diagonal
-    Gaussian posterior. A model with others overrides them.
+    A subclass defines `build`; either `loss` alone, or `build_optimizers` and `training_step`; `decode`, and
+    `encode` where it has an encoder, or `sample` in place of them. The inherited `sample`, `reconstruct` and
+    `elbo` assume a standard normal prior and a diagonal Gaussian posterior, which others override.
 
     `scale_losses` is for training under float16's autocast, where small gradients would become 0. A training
     step then multiplies the loss of each optimizer by that optimizer's `loss_scale`, and `update` divides the
@@ -74,10 +74,30 @@ class GenerativeModel(nn.Module):
         # The image store keeps rows as (H, W, C), and a batch keeps that order as its strides.
         self.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs
         self.optimizers = self.build_optimizers()
+        self._check_parts()
         self.options = {name: _options(optimizer) for name, optimizer in self.optimizers.items()}
         kind = self.device.type
         self.scalers = {name: torch.amp.GradScaler(kind, enabled=scale_losses) for name in self.optimizers}
         self.compiled = False
+
+    def _check_parts(self) -> None:
+        """Raise TypeError where what a subclass built is not what the contract says."""
+        name, optimizers = type(self).__name__, self.optimizers
+        if not isinstance(self.generator, torch.Generator):
+            raise TypeError(
+                f"{name}.generator is the model's source of random numbers; a network needs another name"
+            )
+        if not (isinstance(optimizers, dict) and optimizers):
+            raise TypeError(
+                f"{name}.build_optimizers returns {type(optimizers).__name__}; it must return a dictionary "
+                'of optimizers by name, such as {"model": Adam(…)}'
+            )
+        for key, optimizer in optimizers.items():
+            if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, torch.optim.LBFGS):
+                raise TypeError(
+                    f"{name}'s optimizer {key!r} is a {type(optimizer).__name__}; it must be one of "
+                    "torch.optim that steps without a closure"
+                )
 
     @classmethod
     def configure(cls, values: dict[str, Any]) -> Any:
@@ -103,12 +123,23 @@ class GenerativeModel(nn.Module):
         raise NotImplementedError
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Return the optimizers by name. The networks are on their device already."""
-        raise NotImplementedError
+        """Return the optimizers by name. The networks are on their device already.
+
+        Here it is one Adam, at the config's `learning_rate` if it has one, for a model that defines `loss`.
+        """
+        rate = getattr(self.config, "learning_rate", 1e-3)
+        return {"model": torch.optim.Adam(self.parameters(), lr=rate)}
+
+    def loss(self, x: Tensor) -> Tensor:
+        """Return what the inherited training step descends, (), of a batch."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither loss nor training_step")
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
         """Update the networks on a batch and return named scalar losses, detached."""
-        raise NotImplementedError
+        self.train()
+        loss = self.loss(x)
+        self.descend("model", loss)
+        return {"loss": loss.detach()}
 
     def loss_scale(self, name: str) -> Tensor:
         """Return the factor, (), by which an optimizer's loss is multiplied: 1 without `scale_losses`."""

@@ -75,11 +75,11 @@ class GenerativeTrainable(tune.Trainable):
         """Become another trial; what it shares with the last one (images, features) stays in memory."""
         model_class, settings = self.model_of(new_config)
         self.training, self.model_config = split_config(model_class, settings)
-        training, model = self.training, self.model_config
+        training = self.training
         if model_class.needs_progress and not training.epochs:
             raise ValueError(f"{model_class.__name__} has a schedule: set `epochs`, all of its training")
         # Seed and batch size aside, trials of a sweep see the same images through the same features.
-        needed = (replace(training, seed=0, batch_size=2, epochs=None), model.image_size, model.channels)
+        needed = replace(training, seed=0, batch_size=2, epochs=None)
         if needed != self.loaded:
             self._load_evaluation()
             self.loaded = needed
@@ -111,7 +111,7 @@ class GenerativeTrainable(tune.Trainable):
 
     def _load_evaluation(self) -> None:
         t, threads = self.training, torch.get_num_threads()
-        self.store = load_store(t, self.model_config.image_size, self.model_config.channels)
+        self.store = load_store(t, t.image_size, t.channels)
         self.extractor: Extractor | None = None
         self.reference: ReferenceStatistics | None = None
         if t.features != "none":

@@ -39,7 +39,8 @@ def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged():
 
 
 @pytest.mark.parametrize(
-    ("changes", "budget"), [({}, 12.0), ({"trainings": 2.5}, 10.0), ({"num_samples": 2}, 4.0)]
+    ("changes", "budget"),
+    [({}, 12.0), ({"trainings": 2.5}, 10.0), ({"num_samples": 2}, 4.0), ({"grace_epochs": 4}, 36.0)],
 )
 def test_the_budget_is_a_third_of_the_trials_if_it_is_not_given(changes, budget):
     rule = make_scheduler(study(), replace(CONFIG, **changes), []).rule

@@ -1,0 +1,134 @@
+"""Anybody's model: `python -m searchers.tune mymodule:Flow --space learning_rate=loguniform(1e-4,3e-3)`.
+
+The model is a `trainables.models.base.GenerativeModel` or a `GenerativeTrainable` that trains one. Its module
+is found as Python finds it from the working folder. What is searched is said by `--space`.
+"""
+
+import inspect
+import sys
+from dataclasses import asdict, dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from searchers.study.config import SweepConfig, UsageError
+from searchers.study.study import Study
+from searchers.sweep.cli import main_of
+from trainables.models.settings import nearest
+
+if TYPE_CHECKING:
+    from searchers.sweep.prepare import Prepared
+    from trainables.tune.trainable import GenerativeTrainable
+
+PROGRAM = "python -m searchers.tune"
+
+
+@dataclass(frozen=True)
+class TuneConfig(SweepConfig):
+    """Settings of one run; the command line is this class."""
+
+    model: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="MODULE:CLASS")]] = None
+    """the model's class and the module that it is in"""
+    metric: str | None = None
+    """reported key that is searched by; the Fréchet distance, if not given"""
+    mode: Literal["min", "max"] = "min"
+    """whether that key's least or greatest value is the best"""
+    channels: Literal[1, 3] = 3
+    """of the images: 1 for grey, 3 for color"""
+
+
+SIZE = SweepConfig(
+    dataset_limit=2500,
+    image_size=32,
+    batch_size=32,
+    epochs=20,
+    evaluate_every=2,
+    grace_epochs=6,
+    num_samples=12,
+    evaluation_samples=500,
+)
+GPU = {"preset": "report", "dataset_limit": None, "gpus_per_trial": 0.5}
+PRESETS = {"quick": TuneConfig(**asdict(SIZE)), "report": TuneConfig(**(asdict(SIZE) | GPU))}
+
+
+def trainable_of(path: str | None) -> "type[GenerativeTrainable]":
+    """Return the trainable of `module:Class`. Raises UsageError where there is none."""
+    from trainables.evaluation.inputs import split_config
+    from trainables.models.base import GenerativeModel
+    from trainables.tune.trainable import GenerativeTrainable
+
+    module_name, colon, name = (path or "").partition(":")
+    if not (colon and module_name and name):
+        raise UsageError("Name the model as MODULE:CLASS, such as mymodule:Flow")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)  # the command `latentune` does not look in the working folder
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise UsageError(f"{path}: {module_name} can't be imported from {here}: {error}") from error
+    except Exception as error:  # whatever a stranger's module raises
+        raise UsageError(f"{path}: importing {module_name} raised {type(error).__name__}: {error}") from error
+    kinds = (GenerativeModel, GenerativeTrainable)
+    known = [
+        k for k, v in vars(module).items() if inspect.isclass(v) and issubclass(v, kinds) and v not in kinds
+    ]
+    found: Any = getattr(module, name, None)
+    if not (inspect.isclass(found) and issubclass(found, kinds)):
+        there = f"; there are: {', '.join(known)}" if known else ""
+        raise UsageError(
+            f"{path}: {module_name} has no model {name}{nearest(name, known)}{there}. A model is "
+            "a subclass of trainables.models.base.GenerativeModel"
+        )
+    if issubclass(found, GenerativeTrainable):
+        made = found
+    else:  # a class of this module, which workers know, whatever the module of the model is called
+        made = type(name, (GenerativeTrainable,), {"model_class": found, "__module__": __name__})
+    try:
+        split_config(made.model_of({})[0], {})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    return made
+
+
+def study(config: TuneConfig, prepared: "Prepared") -> Study:
+    """Return a study without a dimension: `--space` brings all."""
+    trainable = trainable_of(config.model)
+    settings = {**prepared.settings, "channels": config.channels}
+    model_class, _ = trainable.model_of(settings)
+    if "width" not in {field.name for field in fields(model_class.Config)}:
+        settings.pop("width")
+    provenance: dict[str, Any] = dict(prepared.provenance)
+    if model_class.likelihood:
+        provenance["likelihood"] = model_class.likelihood
+    return Study(
+        experiment=f"tune-{model_class.__name__}",
+        trainable=trainable,
+        space={},
+        settings=settings,
+        metric=config.metric or prepared.distance,
+        mode=config.mode,
+        provenance=provenance,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+
+    def work(config: TuneConfig, sweep_id: str, console: Console) -> int:
+        from searchers.sweep.prepare import prepare
+        from searchers.sweep.run import run  # Ray takes seconds to import: wrong flags are answered at once
+
+        trainable_of(config.model)  # before the data is converted
+        if not (config.space or config.points):
+            raise UsageError("Say what is searched, such as --space 'learning_rate=loguniform(1e-4,3e-3)'")
+        prepared = prepare(config, console, channels=config.channels)
+        return run(study(config, prepared), config, sweep_id, PROGRAM, console).exit_code
+
+    return main_of(PROGRAM, PRESETS, work, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

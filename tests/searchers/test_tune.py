@@ -1,0 +1,166 @@
+"""A model that this project has not got, tuned from the command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from mlflow import MlflowClient
+
+from searchers.record.ledger import Ledger
+from searchers.tune import main
+from tests.fixtures.waits import PATIENCE
+
+# The easy case: a loss, and how to draw. Its settings are its own; it has no width and no image_size.
+FLOW = '''
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from trainables.models.base import GenerativeModel
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    learning_rate: float = 1e-3
+    hidden: int = 64
+    steps: int = 4
+
+
+class Flow(GenerativeModel):
+    """Rectified flow (Liu et al. 2023): the network is the velocity from noise to images."""
+
+    Config = FlowConfig
+
+    def build(self):
+        size = 3 * 16 * 16
+        self.velocity = nn.Sequential(nn.Linear(size + 1, self.config.hidden), nn.SiLU(),
+                                      nn.Linear(self.config.hidden, size))
+
+    def speed(self, x, t):
+        return self.velocity(torch.cat([x.flatten(1), t[:, None]], 1)).view_as(x)
+
+    def loss(self, x):
+        noise = torch.randn(x.shape, generator=self.generator)
+        t = torch.rand(len(x), generator=self.generator)
+        at = t[:, None, None, None]
+        return (self.speed((1 - at) * noise + at * x, t) - (x - noise)).square().mean()
+
+    @torch.no_grad()
+    def sample(self, n, generator=None):
+        x = torch.randn(n, 3, 16, 16, generator=generator or self.generator)
+        for step in range(self.config.steps):
+            x = x + self.speed(x, torch.full((n,), step / self.config.steps)) / self.config.steps
+        return x.clamp(-1, 1)
+
+
+class Nothing(GenerativeModel):
+    Config = FlowConfig
+    build = Flow.build
+
+
+class OneOptimizer(Flow):
+    def build_optimizers(self):
+        return torch.optim.Adam(self.parameters())
+
+
+class Closure(Flow):
+    def build_optimizers(self):
+        return {"all": torch.optim.LBFGS(self.parameters())}
+
+
+class Generator(Flow):
+    def build(self):
+        super().build()
+        self.generator = nn.Linear(1, 1)
+
+
+class NoConfig(Flow):
+    Config = None
+'''
+TINY = (
+    "--dataset-limit 60 --image-size 16 --batch-size 16 --evaluation-samples 20 --features random --epochs 2"
+)
+SPACE = ["--space", "learning_rate=loguniform(1e-4,1e-2)", "hidden=choice(16,32)"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A person's working folder, with a model in it."""
+    path = tmp_path_factory.mktemp("own")
+    (path / "mine.py").write_text(FLOW)
+    return path
+
+
+def run(folder, *arguments):
+    own = {
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "searchers.tune", *arguments],
+        cwd=folder,
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+def test_it_is_tuned_over_its_own_settings_and_recorded(folder):
+    flags = [*TINY.split(), *SPACE, "--set", "steps=2", "--num-samples", "3", "--evaluate-every", "1"]
+    done = run(folder, "mine:Flow", *flags, "--name", "flow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = Ledger(folder / "results/flow/ledger.jsonl").trials()
+    assert len(records) >= 3
+    for record in records.values():
+        assert record.config["hidden"] in (16, 32) and 1e-4 <= record.config["learning_rate"] <= 1e-2
+        assert record.config["steps"] == 2
+        assert record.metrics[1]["loss/loss"] > 0 and record.metrics[1]["fd_random"] > 0
+    assert "hidden = " in done.stdout and "Best: trial" in done.stdout
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    assert "tune-Flow" in {e.name for e in client.search_experiments()}
+    assert json.loads((folder / "results/flow/sweep.json").read_text())["config"]["model"] == "mine:Flow"
+    resumed = run(folder, "--resume", "flow")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert set(Ledger(folder / "results/flow/ledger.jsonl").trials()) == set(records)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Name the model as MODULE:CLASS, such as mymodule:Flow"),
+        (["mine"], "Name the model as MODULE:CLASS"),
+        (["nowhere:Flow"], "nowhere can't be imported from"),
+        (["mine:Flo"], "mine has no model Flo (did you mean Flow?); there are: Flow, Nothing, "),
+        (["mine:nn"], "mine has no model nn; there are: "),
+        (["broken:Flow"], "importing broken raised ZeroDivisionError: division by zero"),
+        (["mine:Flow"], "Say what is searched, such as --space"),
+        (
+            ["mine:Flow", "--space", "hiden=choice(1,2)"],
+            "'hiden' is no setting of Flow (did you mean hidden",
+        ),
+        (["mine:Flow", "--set", "hidden=4"], "Say what is searched"),
+        (["mine:NoConfig", *SPACE], "NoConfig.Config must be a frozen dataclass of its hyperparameters"),
+        (
+            ["mine:OneOptimizer", *SPACE],
+            "build_optimizers returns Adam; it must return a dictionary",
+        ),
+        (
+            ["mine:Closure", *SPACE],
+            "Closure's optimizer 'all' is a LBFGS; it must be one of torch",
+        ),
+        (["mine:Generator", *SPACE], "Generator.generator is the model's source of random numbers"),
+    ],
+)
+def test_a_wrong_model_gets_a_sentence(folder, arguments, sentence, monkeypatch, capsys):
+    (folder / "broken.py").write_text("1 / 0")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    assert main([*arguments, *TINY.split(), "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and "Traceback" not in error
