@@ -99,6 +99,7 @@ class BayesOptSearch(Answers, Searcher):
         self._fit: dict[str, Any] | None = None  # the last fit's hyperparameters and number of rows
         self._waiting: list[tuple[Any, ...]] = []  # what was known before the space was
         self.space: Space | None = None
+        self._replayed: list[dict[str, Any]] = []  # codes of the trials that a ledger brought
         self._restored: list[dict[str, Any]] | None = None  # the space of a restored state
         self._space_given = space is not None
         if space is not None:
@@ -269,15 +270,13 @@ class BayesOptSearch(Answers, Searcher):
         for record in records:
             codes = self._known_space.encode(record.config)
             self.history.start(record.trial, codes)
-            # Workers begin in any order, and what was suggested to one that never began is still to come.
-            begun = next((point for point in self.first if point.items() <= codes.items()), None)
-            if begun is not None:
-                self.first.remove(begun)
+            self._replayed.append(codes)
             for epoch, metrics in sorted(record.metrics.items()):
                 self.on_trial_result(record.trial, {**metrics, self.settings.time_attr: epoch})
             if record.status is not None:
                 self.history.end(record.trial, failed=record.status == FAILED)
             self.suggested += 1
+        self.first = self._to_come(self.first)
         # At most one decision a row was made: the random numbers of earlier ones are not drawn again.
         self.decisions = sum(1 + len(trial.rows) for trial in self.history.trials.values())
 
@@ -350,10 +349,23 @@ class BayesOptSearch(Answers, Searcher):
                 first.append(space.encode(point, partial=True))
             except SpaceError as reason:
                 raise SpaceError(f"points_to_evaluate[{i}]: {reason}") from None
-        self.space, self.first = space, first
+        self.space, self.first = space, self._to_come(first)
         waiting, self._waiting = self._waiting, []
         for known in waiting:
             self.add_evaluated_point(*known)
+
+    def _to_come(self, first: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the first points without those of replayed trials, each of which was one of them at most.
+
+        Workers begin in any order: what was suggested to one that never began is still to come. Tune tells
+        the space again after a replay.
+        """
+        left = list(first)
+        for codes in self._replayed:
+            begun = next((point for point in left if point.items() <= codes.items()), None)
+            if begun is not None:
+                left.remove(begun)
+        return left
 
     def _begin(self, trial_id: str, codes: dict[str, Any]) -> dict[str, Any]:
         self.history.start(trial_id, codes)

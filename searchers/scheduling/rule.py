@@ -259,7 +259,8 @@ class PauseRule:
     def replay(
         self, records: Iterable[Record], metric: str, sign: float = 1.0, replicates: Iterable[str] = ()
     ) -> None:
-        """Take in what a ledger holds; trials without an end are paused where they were.
+        """Take in what a ledger holds. Trials without an end are paused if they had reached
+        a rung, and run if they were between two.
 
         `sign`: 1 for a metric that is minimized, −1 for one that is maximized.
         """
@@ -270,8 +271,9 @@ class PauseRule:
                 if metric in metrics:
                     self.report(record.trial, epoch, sign * metrics[metric], record.flags.get(epoch, ""))
             progress = self.trials[record.trial]
-            progress.epoch = max(record.metrics, default=0)
-            going_on: State = "paused" if progress.epoch else "running"
+            *_, before, progress.epoch = [0, 0, *sorted(record.metrics)]
+            at_rung = any(before < rung <= progress.epoch for rung in self.rungs)
+            going_on: State = "paused" if at_rung and not progress.whole else "running"
             progress.state = going_on if record.status is None else "ended"
 
 

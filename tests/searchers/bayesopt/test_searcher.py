@@ -246,9 +246,11 @@ def test_first_points_may_be_partial_and_are_checked():
 def test_a_first_point_whose_trial_never_began_is_suggested_after_a_replay():
     """Workers begin in any order: the second point's trial is in no ledger, the third's is."""
     first = [{"x": 0.1}, {"x": 0.2}, {"x": 0.3}, {"x": 0.1}]
-    search = BayesOptSearch(Space([Real("x", 0, 1)]), metric="loss", mode="min", points_to_evaluate=first)
+    search = BayesOptSearch(points_to_evaluate=first)
+    search.set_search_properties("loss", "min", {"x": tune.uniform(0, 1)})
     begun = [TrialRecord("a", 1, {"x": 0.1}), TrialRecord("b", 2, {"x": 0.3})]
     search.replay(begun)
+    search.set_search_properties("loss", "min", {"x": tune.uniform(0, 1)})  # as Tune does, once more
     assert [search.suggest(name)["x"] for name in "cd"] == [0.2, 0.1]
     assert search.suggest("e")["x"] not in (0.1, 0.2, 0.3)
 

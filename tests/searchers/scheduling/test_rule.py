@@ -242,7 +242,7 @@ def test_replayed_from_records_it_is_what_it_was():
     assert turned.reached == rule.reached
 
 
-def test_replayed_trials_without_an_end_are_paused_and_those_without_a_result_run():
+def test_replayed_trials_without_an_end_run_between_rungs_and_are_paused_at_one():
     rule = PauseRule(9, 3)
     records = [
         TrialRecord("a", 1, {}, {1: {"fid": 1.0}, 2: {"fid": 1.0}}),
@@ -252,7 +252,7 @@ def test_replayed_trials_without_an_end_are_paused_and_those_without_a_result_ru
     ]
     rule.replay(records, "fid", replicates=["b"])
     assert {i: p.state for i, p in rule.trials.items()} == {
-        "a": "paused",
+        "a": "running",
         "b": "running",
         "c": "ended",
         "d": "paused",
