@@ -171,7 +171,9 @@ def table(record: Path) -> str:
         "| data | model | β | trainings | epochs | CPU s | FD | FD, ex post | squared error | KL |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for (dataset, model, beta), group in sorted(grouped(record).items(), key=str):
+    for (dataset, model, beta), group in sorted(
+        grouped(record).items(), key=lambda item: (*item[0][:2], item[0][2] or 0.0)
+    ):
         metric = group[0]["metric"]
         cells = []
         for key, scale in ((metric, 1), (f"ex_post/{metric}", 1), ("reconstruction_mse", 1000), ("kl", 1)):
@@ -198,12 +200,15 @@ def figure(record: Path) -> Figure:
     for axes, dataset in zip(result.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
         curves = sorted((key[2], group) for key, group in groups.items() if key[0] == dataset)
         metric = curves[0][1][0]["metric"]
-        for key, color, name in ((metric, "C0", "prior"), (f"ex_post/{metric}", "C1", "ex post")):
+        for key, color, name, line in (
+            (metric, "C0", "prior", "-"),
+            (f"ex_post/{metric}", "C1", "ex post", "--"),
+        ):
             trained = min(len(group) for _, group in curves)
             values = np.array([[row["scores"][key] for row in group[:trained]] for _, group in curves]).T
-            draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {trained})")
+            draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {trained})", line)
         draw_references(axes, {"real": curves[0][1][0]["references"]["real"]})
-        axes.set(xscale="log", xlabel="β", ylabel=axis_label(metric, 1), title=dataset)
+        axes.set(xscale="log", xlabel=f"β ({dataset})", ylabel=axis_label(metric, 1))
         axes.set_ylim(bottom=0)
         legend_above(axes, columns=2)
     return result
