@@ -3,7 +3,7 @@
 `Study` says what is tuned, `SweepConfig` how this run of it goes, `run` does it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from searchers.sweep.warm_start import earlier_results
 from trainables.evaluation.inputs import split_config
 from trainables.tune.trainable import export_model
 
+MOST_BUILT = 32  # choices of a dimension, before the first trial
 EXPORTED = 3  # the best trials' weights go into the record
 
 
@@ -253,9 +254,16 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
 
 
 def ends_of(study: Study) -> Iterator[dict[str, Any]]:
-    """Yield each dimension's least and greatest value, or all that it is a choice of, one at a time."""
+    """Yield each dimension's least and greatest value, or those that it is a choice of, one at a time.
+
+    Of many choices only some are yielded: building their networks would take minutes.
+    """
     for dimension in read_space(study.space).dimensions:
-        values = dimension.choices if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+        values: Sequence[Any]
+        if isinstance(dimension, Choice):
+            values = dimension.choices[:: -(-len(dimension.choices) // MOST_BUILT)]
+        else:
+            values = (dimension.low, dimension.high)
         yield from ({dimension.name: value} for value in values)
 
 

@@ -11,7 +11,7 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 from searchers.sweep.overlay import overlay
-from searchers.sweep.run import check_settings
+from searchers.sweep.run import check_settings, ends_of
 from trainables import BetaVAEGAN
 
 STUDY = Study(
@@ -124,3 +124,9 @@ def test_a_sweep_of_given_trials_is_not_searched():
 def test_each_given_trial_is_checked(second, sentence):
     with pytest.raises(UsageError, match=sentence):
         check_settings(STUDY, [{"beta": 1.0}, second])
+
+
+def test_of_many_choices_some_are_built():
+    study = laid([f"latent_dim=choice({','.join(map(str, range(1, 2000)))})"])
+    built = [end["latent_dim"] for end in ends_of(study) if "latent_dim" in end]
+    assert built[0] == 1 and len(built) <= 32
