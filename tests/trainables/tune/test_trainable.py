@@ -194,7 +194,7 @@ def test_wrong_settings_are_named_with_the_right_ones(cache_dir):
     with pytest.raises(ValueError, match=r"'betta' is no setting of VAEGAN .*; its settings: .*beta, .*flip"):
         build(BetaVAEGAN, cache_dir, betta=1.0)
     with pytest.raises(
-        ValueError, match="precision is 'fp16'; it is one of: float32, bfloat16, float16, auto"
+        ValueError, match="precision is 'fp16'; choose float32, bfloat16, float16, auto"
     ):
         build(VAE, cache_dir, precision="fp16")
     with pytest.raises(
