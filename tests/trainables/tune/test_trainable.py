@@ -193,9 +193,7 @@ def test_the_model_of_a_baseline_takes_what_it_has(cache_dir, model, own):
 def test_wrong_settings_are_named_with_the_right_ones(cache_dir):
     with pytest.raises(ValueError, match=r"'betta' is no setting of VAEGAN .*; its settings: .*beta, .*flip"):
         build(BetaVAEGAN, cache_dir, betta=1.0)
-    with pytest.raises(
-        ValueError, match="precision is 'fp16'; choose float32, bfloat16, float16, auto"
-    ):
+    with pytest.raises(ValueError, match="precision is 'fp16'; choose float32, bfloat16, float16, auto"):
         build(VAE, cache_dir, precision="fp16")
     with pytest.raises(
         ValueError, match="no model 'NVAE'; there are: GAN, WGAN-GP, VAE, FactorVAE, VAE-GAN, beta-VAE-GAN"
