@@ -17,7 +17,6 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from matplotlib.figure import Figure
 from analysis.charts.bands import draw_band
 from analysis.charts.style import axis_label, canvas, draw_references, legend_above
 from searchers.beta_vaegan import PRESETS, model_settings
+from searchers.sweep.plan import step_seconds
 from trainables.evaluation.references import reference_scores
 from trainables.tune.baselines import MODERN, Baseline
 from trainables.tune.builtin import VAE
@@ -38,7 +38,7 @@ MODEL_BETA = 12.0  # of the β-VAE-GAN among the models
 VAE_BETAS = (2.0, 5.0, 10.0, 20.0)  # among which the plain VAE is tuned
 SEEDS = (0, 1, 2)
 DISENTANGLEMENT = ("mig", "dci", "sap", "factor_vae")
-WARM_UP, TIMED = 8, 40  # steps
+TIMED = 40  # steps
 
 
 def trainings(part: str, datasets: list[str]) -> Iterator[tuple[str, str, float | None, int]]:
@@ -82,19 +82,13 @@ def trainable_of(model: str) -> type[GenerativeTrainable]:
 
 
 def epoch_seconds(dataset: str, model: str, beta: float | None) -> float:
-    """Return the CPU seconds of an epoch of this model's full step, the median over steps."""
+    """Return the CPU seconds of an epoch by this model's full step."""
     trainable = trainable_of(model)(configuration(dataset, model, beta, 0, 1))
     trainable.model.progress = 0.6  # all networks are trained by then
-    seconds = []
-    for x in islice(trainable.batches.epoch(0), WARM_UP + TIMED):
-        began = time.process_time()
-        trainable.train_step(x)
-        seconds.append(time.process_time() - began)
-    steps = len(trainable.batches)
+    seconds, steps = step_seconds(trainable, TIMED), len(trainable.batches)
     trainable.stop()
     # A penalty that is due every eighth step is in the mean, a disturbance of the machine is not.
-    mean = statistics.mean(sorted(seconds[WARM_UP:])[: -TIMED // 20])
-    return mean * steps
+    return steps * statistics.mean(seconds[: -TIMED // 20])
 
 
 def train(dataset: str, model: str, beta: float | None, seed: int, epochs: int, folder: Path) -> dict:

@@ -116,9 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
 
     def work(config: BaselinesConfig, sweep_id: str, console: Console) -> int:
-        from searchers.sweep.run import (
-            tune_study,  # Ray takes seconds to import: wrong flags are answered at once
-        )
+        # Ray takes seconds to import: wrong flags are answered at once.
+        from searchers.sweep.run import tune_study
 
         outcome = tune_study(PROGRAM, study, config, sweep_id, console)
         metric = outcome.study.metric

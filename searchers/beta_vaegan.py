@@ -6,7 +6,7 @@ disentanglement, with `--objectives mig` for the latter alone.
 """
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
@@ -24,11 +24,8 @@ Objective = Literal["fd", "mig", "dci", "sap", "factor_vae", "modularity"]
 Preset = Literal["quick", "thorough", "report"]
 FIRST_BETAS = (1.0, 50.0, 100.0, 150.0)
 # The paper's recipe is for hours on a GPU; `modern` draws after minutes on a CPU core (models/modern.py).
-RECIPES: dict[str, dict[str, Any]] = {
-    "quick": {"recipe": "modern", "latent_dim": 64},
-    "thorough": {"recipe": "modern", "latent_dim": 64},
-    "report": {"latent_dim": 128},
-}
+MODERN = {"recipe": "modern", "latent_dim": 64}
+RECIPES: dict[str, dict[str, Any]] = {"quick": MODERN, "thorough": MODERN, "report": {"latent_dim": 128}}
 
 # Reported keys of what `disentanglement_lib` calls these, all of them maximized.
 SCORES = {
@@ -57,33 +54,30 @@ class BetaVAEGANConfig(SweepConfig):
         object.__setattr__(self, "objectives", tuple(self.objectives))  # a list, where JSON had it
 
 
+QUICK = SweepConfig(
+    preset="quick",
+    dataset="faces",
+    dataset_limit=2500,
+    image_size=32,
+    batch_size=16,
+    epochs=45,
+    evaluate_every=5,
+    grace_epochs=15,  # the networks draw from a quarter of the training on
+    num_samples=12,
+    trainings=7.5,
+    replicates=2,
+    evaluation_samples=500,
+)
 SIZES = {
-    "quick": SweepConfig(
-        preset="quick",
-        dataset="faces",
-        dataset_limit=2500,
-        image_size=32,
-        batch_size=16,
-        epochs=45,
-        evaluate_every=5,
-        grace_epochs=15,  # the networks draw from a quarter of the training on
-        num_samples=12,
-        trainings=7.5,
-        replicates=2,
-        evaluation_samples=500,
-    ),
-    "thorough": SweepConfig(
+    "quick": QUICK,
+    "thorough": replace(
+        QUICK,
         preset="thorough",  # type: ignore[arg-type]  # the studies of these sizes have three presets
-        dataset="faces",
         dataset_limit=5000,
-        image_size=32,
-        batch_size=16,
         epochs=60,
-        evaluate_every=5,
         grace_epochs=20,
         num_samples=24,
         trainings=12,
-        replicates=2,
         evaluation_samples=1000,
     ),
     "report": SweepConfig(
@@ -163,9 +157,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
 
     def work(config: BetaVAEGANConfig, sweep_id: str, console: Console) -> int:
-        from searchers.sweep.run import (
-            tune_study,  # Ray takes seconds to import: wrong flags are answered at once
-        )
+        # Ray takes seconds to import: wrong flags are answered at once.
+        from searchers.sweep.run import tune_study
 
         return tune_study(PROGRAM, study, config, sweep_id, console).exit_code
 

@@ -123,9 +123,9 @@ def study(model: Model, config: DensityConfig, prepared: "Prepared") -> Study:
 def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     """Tune each model, then fit [PML]'s settings and the best ones for the table; return the exit code."""
     from searchers.reports.densities import Row, write_report
-    from searchers.sweep.prepare import (
-        prepare,  # Ray takes seconds to import: wrong flags are answered at once
-    )
+
+    # Ray takes seconds to import: wrong flags are answered at once.
+    from searchers.sweep.prepare import prepare
     from searchers.sweep.run import run
 
     folder = config.folder

@@ -114,10 +114,9 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
     from ray import tune
 
     from searchers.reports.happy_people import report
-    from searchers.sweep.driver import (  # Ray takes seconds to import: wrong flags are answered at once
-        Driver,
-        join,
-    )
+
+    # Ray takes seconds to import: wrong flags are answered at once.
+    from searchers.sweep.driver import Driver, join
     from searchers.sweep.fixed_points import FixedPoints
     from searchers.sweep.plan import check_tracking
     from trainables.tune.latent_optimization import LatentOptimizationTrainable

@@ -103,9 +103,9 @@ def final_study(sweep: Study, config: LegoConfig, winner: dict[str, Any], steps_
 def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     """Sweep, train the winner, draw; return the exit code."""
     from searchers.reports.faces import draw_faces
-    from searchers.sweep.prepare import (
-        prepare,  # Ray takes seconds to import: wrong flags are answered at once
-    )
+
+    # Ray takes seconds to import: wrong flags are answered at once.
+    from searchers.sweep.prepare import prepare
     from searchers.sweep.run import run
     from trainables.data.batches import Batches
     from trainables.evaluation.inputs import load_store, split_config

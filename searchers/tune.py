@@ -93,10 +93,9 @@ def trainable_of(path: str | None) -> "type[GenerativeTrainable]":
     return made
 
 
-def study(config: TuneConfig, prepared: "Prepared") -> Study:
+def study(config: TuneConfig, trainable: "type[GenerativeTrainable]", prepared: "Prepared") -> Study:
     """Return a study without a dimension: `--space` brings all."""
-    trainable = trainable_of(config.model)
-    settings = {**prepared.settings, "channels": config.channels}
+    settings = dict(prepared.settings)
     model_class, _ = trainable.model_of(settings)
     if "width" not in {field.name for field in fields(model_class.Config)}:
         settings.pop("width")
@@ -118,14 +117,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
 
     def work(config: TuneConfig, sweep_id: str, console: Console) -> int:
+        # Ray takes seconds to import: wrong flags are answered at once.
         from searchers.sweep.prepare import prepare
-        from searchers.sweep.run import run  # Ray takes seconds to import: wrong flags are answered at once
+        from searchers.sweep.run import run
 
-        trainable_of(config.model)  # before the data is converted
+        trainable = trainable_of(config.model)  # before the data is converted
         if not (config.space or config.points):
             raise UsageError("Say what is searched, such as --space 'learning_rate=loguniform(1e-4,3e-3)'")
         prepared = prepare(config, console, channels=config.channels)
-        return run(study(config, prepared), config, sweep_id, PROGRAM, console).exit_code
+        return run(study(config, trainable, prepared), config, sweep_id, PROGRAM, console).exit_code
 
     return main_of(PROGRAM, PRESETS, work, arguments)
 

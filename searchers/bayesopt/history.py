@@ -4,7 +4,7 @@ Plain data that JSON holds exactly, and the training set of a surrogate that tak
 Pure: no Ray here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,19 @@ import numpy as np
 RUNNING, PAUSED, ENDED, FAILED = "running", "paused", "ended", "failed"
 LIMIT = 1e100  # its square is still a number: beyond it, a value is a diverged model's
 WHOLE = 0  # the epoch of a value from elsewhere, which counts as fully trained
+
+
+def not_begun(points: Iterable[dict[str, Any]], begun: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the points without those that trials have begun, each of which was one of them at most.
+
+    Workers begin in any order: a point whose trial is not among the begun ones is still to come.
+    """
+    left = list(points)
+    for config in begun:
+        found = next((point for point in left if point.items() <= config.items()), None)
+        if found is not None:
+            left.remove(found)
+    return left
 
 
 @dataclass

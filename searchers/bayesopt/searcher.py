@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 
 from searchers.bayesopt import space_json
 from searchers.bayesopt.answers import Answers
-from searchers.bayesopt.history import FAILED, WHOLE, History
+from searchers.bayesopt.history import FAILED, WHOLE, History, not_begun
 from searchers.bayesopt.proposal import Settings, decide, spread
 from searchers.bayesopt.space import Dimension, Space, SpaceError
 from searchers.bayesopt.tune_space import has_dimensions, read_space
@@ -276,7 +276,7 @@ class BayesOptSearch(Answers, Searcher):
             if record.status is not None:
                 self.history.end(record.trial, failed=record.status == FAILED)
             self.suggested += 1
-        self.first = self._to_come(self.first)
+        self.first = not_begun(self.first, self._replayed)
         # At most one decision a row was made: the random numbers of earlier ones are not drawn again.
         self.decisions = sum(1 + len(trial.rows) for trial in self.history.trials.values())
 
@@ -349,23 +349,11 @@ class BayesOptSearch(Answers, Searcher):
                 first.append(space.encode(point, partial=True))
             except SpaceError as reason:
                 raise SpaceError(f"points_to_evaluate[{i}]: {reason}") from None
-        self.space, self.first = space, self._to_come(first)
+        # Tune tells the space again after a replay.
+        self.space, self.first = space, not_begun(first, self._replayed)
         waiting, self._waiting = self._waiting, []
         for known in waiting:
             self.add_evaluated_point(*known)
-
-    def _to_come(self, first: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the first points without those of replayed trials, each of which was one of them at most.
-
-        Workers begin in any order: what was suggested to one that never began is still to come. Tune tells
-        the space again after a replay.
-        """
-        left = list(first)
-        for codes in self._replayed:
-            begun = next((point for point in left if point.items() <= codes.items()), None)
-            if begun is not None:
-                left.remove(begun)
-        return left
 
     def _begin(self, trial_id: str, codes: dict[str, Any]) -> dict[str, Any]:
         self.history.start(trial_id, codes)

@@ -259,8 +259,7 @@ class PauseRule:
     def replay(
         self, records: Iterable[Record], metric: str, sign: float = 1.0, replicates: Iterable[str] = ()
     ) -> None:
-        """Take in what a ledger holds. Trials without an end are paused if they had reached
-        a rung, and run if they were between two.
+        """Take in what a ledger holds. A trial without an end is paused at a rung, and runs between two.
 
         `sign`: 1 for a metric that is minimized, −1 for one that is maximized.
         """

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from searchers.study.given import Call, read_settings, read_space
+from searchers.study import given
 from searchers.study.ranges import COUNT, CPUS, GPUS, PLAIN_NAME, SEED, WIDTH, between, check
 
 MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root")
@@ -131,19 +131,10 @@ class SweepConfig(RunConfig):
     seed: Annotated[int, SEED] = 0
     """of data order, networks and search"""
 
-    @property
-    def given_space(self) -> dict[str, Call]:
-        """What `space` says, by name."""
-        return read_space(self.space)
-
-    @property
-    def given_settings(self) -> dict[str, Any]:
-        """What `set` says, by name."""
-        return read_settings(self.set)
-
     def __post_init__(self) -> None:
         """Hold each setting to its rule. Raises ValueError with one sentence."""
         super().__post_init__()
         for name in ("space", "set"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a list, where JSON had it
-        read_space(self.space), read_settings(self.set)  # wrong words are answered before data is converted
+        given.read_space(self.space)  # wrong words are answered before data is converted
+        given.read_settings(self.set)

@@ -34,6 +34,7 @@ from searchers.study.config import RunConfig, UsageError
 from searchers.sweep.rebuild import RebuiltTrials, Replays, what_goes_on
 from searchers.sweep.resume import store, stored
 
+KEPT = 2  # checkpoints of each trial
 FIRST_ANSWER = 60.0  # seconds that the first trial waits for MLflow's first answer
 UNSENT_PATIENCE = 60.0  # seconds that the end of a sweep waits for MLflow
 
@@ -244,6 +245,6 @@ def tune_settings(config: RunConfig) -> dict[str, Any]:
         "reuse_actors": True,
         "max_failures": RETRIES,
         "raise_on_failed_trial": False,
-        "checkpoint_config": tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+        "checkpoint_config": tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=KEPT),
         "verbose": 0,
     }

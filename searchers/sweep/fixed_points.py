@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from searchers.bayesopt.history import not_begun
 from searchers.bayesopt.space import Space
 from searchers.record.trials import TrialRecord
 from searchers.sweep.overlay import SHARED
@@ -30,10 +31,7 @@ class FixedPoints(Searcher):
 
     def replay(self, records: Sequence[TrialRecord]) -> None:
         """Go on with the settings that have not been begun: workers begin them in any order."""
-        for record in records:
-            begun = next((point for point in self.points if point.items() <= record.config.items()), None)
-            if begun is not None:
-                self.points.remove(begun)
+        self.points = not_begun(self.points, (record.config for record in records))
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Nothing is learned."""

@@ -8,8 +8,8 @@ from ray import tune
 
 from searchers.bayesopt.space import SpaceError
 from searchers.bayesopt.tune_space import read_space
+from searchers.study import given
 from searchers.study.config import SweepConfig, UsageError
-from searchers.study.given import Call
 from searchers.study.study import Study
 
 # Trials that differ in these see other images, have other scores or another budget.
@@ -43,14 +43,14 @@ def overlay(study: Study, config: SweepConfig) -> Study:
     if not (config.space or config.set):
         return study
     flags = {field.name for field in fields(config)}
-    settings = config.given_settings
+    settings = given.read_settings(config.set)
     for name in settings:
         if name in flags:
             raise UsageError(f"--set {name}: it has a flag of its own, --{name.replace('_', '-')}")
         if name in SHARED:
             raise UsageError(f"--set {name}: what a score is of, the sweep's flags say")
     space = {name: domain for name, domain in study.space.items() if name not in settings}
-    for name, call in config.given_space.items():
+    for name, call in given.read_space(config.space).items():
         if name in SHARED:
             raise UsageError(f"--space {name}: all trials of a sweep share it, or their scores differ by it")
         if name in settings:
@@ -76,7 +76,7 @@ def overlay(study: Study, config: SweepConfig) -> Study:
     )
 
 
-def domain_of(name: str, call: Call) -> Any:
+def domain_of(name: str, call: given.Call) -> Any:
     """Return Tune's domain of what was typed. Raises UsageError where Tune does not take its arguments."""
     arguments = [_domain_or_value(name, argument) for argument in call.arguments]
     if call.kind == "sample_from":
@@ -100,7 +100,7 @@ def domain_of(name: str, call: Call) -> Any:
 
 
 def _domain_or_value(name: str, argument: Any) -> Any:
-    if isinstance(argument, Call):
+    if isinstance(argument, given.Call):
         return domain_of(name, argument)
     return [_domain_or_value(name, value) for value in argument] if isinstance(argument, list) else argument
 

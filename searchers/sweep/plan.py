@@ -15,10 +15,10 @@ from searchers.record.mlflow_store import StoreError, client_of, database_path, 
 from searchers.scheduling.rule import PauseRule
 from searchers.study.config import RunConfig, SweepConfig, UsageError
 from searchers.study.study import Study
+from searchers.sweep.driver import KEPT
 from trainables.tune.trainable import GenerativeTrainable
 
 STEPS = 12  # that are timed, after two that warm up
-KEPT = 2  # checkpoints of each trial
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,7 @@ def measure(trainable: type[GenerativeTrainable], config: dict[str, Any]) -> Cos
     """Train some steps of a trial in this process, evaluate once, save once."""
     trial = trainable(config=config)
     trial.model.progress = 0.5  # all networks train from here on, whatever the recipe's phases
-    seconds = []
-    for x in itertools.islice(itertools.cycle(trial.batches.epoch(0)), STEPS + 2):
-        start = time.process_time()
-        trial.train_step(x)
-        seconds.append(time.process_time() - start)
-    step = sorted(seconds[2:])[STEPS // 2]
+    step = step_seconds(trial, STEPS)[STEPS // 2]
     start = time.process_time()
     trial.evaluate()
     evaluation = time.process_time() - start
@@ -87,6 +82,16 @@ def measure(trainable: type[GenerativeTrainable], config: dict[str, Any]) -> Cos
         trial.save_checkpoint(folder)
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
     return Cost(step * len(trial.batches), evaluation, size)
+
+
+def step_seconds(trial: GenerativeTrainable, count: int) -> list[float]:
+    """Return the CPU seconds of `count` training steps after two that warm up, the shortest first."""
+    seconds = []
+    for x in itertools.islice(itertools.cycle(trial.batches.epoch(0)), count + 2):
+        start = time.process_time()
+        trial.train_step(x)
+        seconds.append(time.process_time() - start)
+    return sorted(seconds[2:])
 
 
 def check_tracking(config: RunConfig, console: Console) -> None:

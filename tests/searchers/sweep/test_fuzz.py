@@ -8,13 +8,13 @@ import pytest
 
 from searchers.beta_vaegan import PRESETS, BetaVAEGANConfig
 from searchers.record.ledger import Ledger
-from searchers.record.schema import FINISHED
 from searchers.study.config import UsageError
 from searchers.sweep.cli import parse
 from searchers.sweep.fixed_points import read_points
 from searchers.sweep.resume import STORED, resolve, store
 from tests.fixtures.fuzz import Subject, check
 from tests.searchers.sweep.test_fixed_points import SETTINGS, SPACE
+from tests.searchers.sweep.test_resume import two_trials
 
 PROGRAM = "python -m searchers.x"
 POINTS = [{"beta": 76.3, "seed": 1}, {"beta": 3, "layers": 2, "model": "GAN", "learning_rate": 0.01}]
@@ -42,17 +42,6 @@ def resume(path):
     (folder / STORED).write_bytes(path.read_bytes())
     default = BetaVAEGANConfig()
     resolve(BetaVAEGANConfig(resume="one", results=str(path.parent)), default, PROGRAM)
-
-
-def events(tmp_path):
-    """Return the bytes of a ledger of two trials."""
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    for number in (1, 2):
-        ledger.append("trial", trial=f"t{number}", number=number, config={"beta": 1.0})
-        ledger.append("result", trial=f"t{number}", epoch=3, metrics={"fid": 1.0 * number}, images={})
-        ledger.append("end", trial=f"t{number}", status=FINISHED)
-    ledger.close()
-    return ledger.path.read_bytes()
 
 
 def read_ledger(path):
@@ -83,7 +72,9 @@ def test_damage_is_refused_in_one_sentence(tmp_path, kind):
         inputs = {"settings": settings(tmp_path / "whole")}
         subject = Subject(kind, inputs, resume, (UsageError,), 300)
     elif kind == "ledger":
-        subject = Subject(kind, {"ledger.jsonl": events(tmp_path / "whole")}, read_ledger, (), 300)
+        subject = Subject(
+            kind, {"ledger.jsonl": two_trials(tmp_path / "whole").path.read_bytes()}, read_ledger, (), 300
+        )
     elif kind == "points":
         inputs = {"points.json": json.dumps(POINTS).encode(), "best.json": json.dumps(POINTS[0]).encode()}
         subject = Subject(kind, inputs, lambda p: read_points(p, SPACE, SETTINGS), (ValueError,), 300)

@@ -80,12 +80,7 @@ def test_what_is_stored_survives_any_mutation_with_a_sentence(folder):
 
 def test_a_ledger_keeps_what_can_be_read_of_it(tmp_path):
     """Cut lines, NUL bytes, blank and doubled lines, CRLF: all whole events stay, the others are numbered."""
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    for number in (1, 2):
-        ledger.append("trial", trial=f"t{number}", number=number, config={"beta": 1.0})
-        ledger.append("result", trial=f"t{number}", epoch=3, metrics={"fid": 1.0 * number}, images={})
-        ledger.append("end", trial=f"t{number}", status=FINISHED)
-    ledger.close()
+    ledger = two_trials(tmp_path)
     lines = ledger.path.read_bytes().splitlines()
     damaged = [lines[0], lines[0], b"", lines[1][:20], lines[1] + b"\r", b"\0" * 30, *lines[2:]]
     ledger.path.write_bytes(b"\n".join(damaged) + b"\n" + lines[0][:9])
@@ -102,6 +97,17 @@ def test_a_ledger_keeps_what_can_be_read_of_it(tmp_path):
         assert ledger.trials().keys() <= {"t1", "t2"} or b"t1" in original
         for record in ledger.trials().values():
             record.last("fid")
+
+
+def two_trials(folder):
+    """Return a closed ledger of two trials that ended."""
+    ledger = Ledger(folder / "ledger.jsonl")
+    for number in (1, 2):
+        ledger.append("trial", trial=f"t{number}", number=number, config={"beta": 1.0})
+        ledger.append("result", trial=f"t{number}", epoch=3, metrics={"fid": 1.0 * number}, images={})
+        ledger.append("end", trial=f"t{number}", status=FINISHED)
+    ledger.close()
+    return ledger
 
 
 def mutated(content: bytes, chance: random.Random) -> bytes:
