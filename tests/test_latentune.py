@@ -1,6 +1,7 @@
 """The command `latentune`: it finds its commands, starts fast, and works in any folder."""
 
 import ast
+import os
 import shlex
 import subprocess
 import sys
@@ -101,6 +102,15 @@ def test_the_next_command_is_this_environment_s_or_python_s_where_it_is_not_inst
     monkeypatch.chdir(tmp_path)
     assert line_of(words) == "'my env/latentune' winners -s 'a b'"
     assert shlex.split(line_of(words))[1:] == words[1:]
+
+
+def test_folders_of_the_packages_names_hide_nothing(tmp_path):
+    """Beside a clone, or where a cache lies, a folder is called latentune; a module of that name is meant."""
+    for name in ("latentune", "analysis"):
+        (tmp_path / name).mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    code = "from latentune import called; from analysis.winners import WinnersConfig"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
 
 
 def test_completion_knows_every_command_and_its_flags(capsys):

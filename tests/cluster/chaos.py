@@ -92,9 +92,9 @@ def run(network: Network, seconds: float, seed: int) -> tuple[Counter, int, int]
         during: Counter = Counter()
         while time.monotonic() < end and sweep.results() < (TRIALS - 6) * EPOCHS:
             time.sleep(draw.uniform(*PAUSE_SECONDS))
-            if "ended" in sweep.log:
+            sweep.wait_until(lambda sweep=sweep: sweep.ended or chaos.running_trials())
+            if sweep.ended:
                 break
-            sweep.wait_until(lambda sweep=sweep: "ended" in sweep.log or chaos.running_trials())
             kind = chaos.any(sweep)
             during[kind] += 1
             print(f"{time.strftime('%H:%M:%S')} {kind}; {sweep.results()} results", flush=True)

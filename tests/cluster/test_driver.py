@@ -21,6 +21,7 @@ from tests.searchers.test_beta_vaegan import TINY, command, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * PATIENCE)]
 TRIALS, EPOCHS = 4, 3
+CALL = r"\S*(python -m searchers\.|latentune sweep )beta_vaegan"  # as it is installed, or from a checkout
 SWEEP = [*TINY.split(), "--num-samples", str(TRIALS), "--epochs", str(EPOCHS), "--no-early-stopping"]
 
 
@@ -119,7 +120,7 @@ def test_a_disk_that_is_full_at_once_ends_the_sweep_with_a_sentence(small_disk, 
     driver.send_signal(signal.SIGCONT)
     code, out, err = finish(driver)
     assert code == 2, out + err
-    assert "Traceback" not in out + err and re.search(r"Free space, then: \S*python -m searchers", err)
+    assert "Traceback" not in out + err and re.search(rf"Free space, then: {CALL} --resume full", err)
     filling.unlink()
     code, out, err = finish(start(tmp_path, "--resume", "full"))
     assert code == 0, out + err
@@ -131,8 +132,7 @@ def test_mlflow_down_for_good_and_another_one_on_resume(tmp_path):
     down = ["--tracking-uri", "http://127.0.0.1:9"]
     code, out, err = finish(start(tmp_path, *SWEEP, "--name", "silent", *down))
     assert code == 0, out + err
-    again = r"nothing is lost: \S*python -m searchers.beta_vaegan --resume silent"
-    assert re.search(again, " ".join(out.split()))
+    assert re.search(rf"nothing is lost: {CALL} --resume silent", " ".join(out.split()))
     up = ["--tracking-uri", f"sqlite:///{tmp_path}/later.db"]
     code, out, err = finish(start(tmp_path, "--resume", "silent", *up))
     assert code == 0, out + err
