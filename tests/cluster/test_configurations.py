@@ -95,9 +95,8 @@ def test_what_is_shipped_exists(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_all_code_is_shipped(name):
-    modules = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["py-modules"]
-    packages = {path.parent.name for path in REPOSITORY.glob("*/__init__.py")} - {"tests", "benchmarks"}
-    assert packages | {f"{module}.py" for module in modules} <= set(read(name)["file_mounts"].values())
+    build = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert set(build["targets"]["wheel"]["only-include"]) <= set(read(name)["file_mounts"].values())
 
 
 @pytest.mark.parametrize("name", FILES[1:])
