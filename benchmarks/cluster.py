@@ -175,10 +175,10 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
     from cluster.connect import connect
     from cluster.limiter import ClusterLimiter
     from searchers.bayesopt.searcher import BayesOptSearch
+    from searchers.execution.driver import tune_settings
     from searchers.record.ledger import Ledger
     from searchers.record.ledger_callback import LedgerCallback
     from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
-    from searchers.sweep.driver import tune_settings
 
     class Idle(tune.Trainable):
         def step(self):

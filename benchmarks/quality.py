@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from analysis.charts.bands import draw_band
 from analysis.charts.style import axis_label, canvas, draw_references, legend_above
 from searchers.beta_vaegan import PRESETS, model_settings
-from searchers.sweep.plan import step_seconds
+from searchers.execution.plan import step_seconds
 from trainables.evaluation.references import reference_scores
 from trainables.tune.baselines import MODERN, Baseline
 from trainables.tune.builtin import VAE

@@ -21,14 +21,14 @@ from analysis.charts.style import MODELS
 from analysis.charts.text import number
 from analysis.papers import BASELINE_FID, FID_BY_BETA
 from searchers import beta_vaegan
+from searchers.execution.cli import main_of
 from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig
 from searchers.study.ranges import SEVERAL, between, multiple_of
 from searchers.study.study import Study
-from searchers.sweep.cli import main_of
 
 if TYPE_CHECKING:
-    from searchers.sweep.prepare import Prepared
+    from searchers.execution.prepare import Prepared
 
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work(config: BaselinesConfig, sweep_id: str, console: Console) -> int:
         # Ray takes seconds to import: wrong flags are answered at once.
-        from searchers.sweep.run import tune_study
+        from searchers.execution.run import tune_study
 
         outcome = tune_study(PROGRAM, study, config, sweep_id, console)
         metric = outcome.study.metric

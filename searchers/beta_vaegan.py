@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 
+from searchers.execution.cli import main_of
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.ranges import SEVERAL, multiple_of
 from searchers.study.study import Study
-from searchers.sweep.cli import main_of
 
 if TYPE_CHECKING:
-    from searchers.sweep.prepare import Prepared
+    from searchers.execution.prepare import Prepared
 
 PROGRAM = "python -m searchers.beta_vaegan"
 Objective = Literal["fd", "mig", "dci", "sap", "factor_vae", "modularity"]
@@ -158,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work(config: BetaVAEGANConfig, sweep_id: str, console: Console) -> int:
         # Ray takes seconds to import: wrong flags are answered at once.
-        from searchers.sweep.run import tune_study
+        from searchers.execution.run import tune_study
 
         return tune_study(PROGRAM, study, config, sweep_id, console).exit_code
 

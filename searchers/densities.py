@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 
+from searchers.execution.cli import main_of
+from searchers.execution.resume import store
 from searchers.record.trials import best_record
 from searchers.study.config import SweepConfig
 from searchers.study.ranges import SEVERAL, multiple_of
 from searchers.study.study import Study
-from searchers.sweep.cli import main_of
-from searchers.sweep.resume import store
 
 if TYPE_CHECKING:
-    from searchers.sweep.prepare import Prepared
+    from searchers.execution.prepare import Prepared
 
 PROGRAM = "python -m searchers.densities"
 METRIC = "nats_per_image"
@@ -122,11 +122,10 @@ def study(model: Model, config: DensityConfig, prepared: "Prepared") -> Study:
 
 def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     """Tune each model, then fit [PML]'s settings and the best ones for the table; return the exit code."""
-    from searchers.reports.densities import Row, write_report
-
     # Ray takes seconds to import: wrong flags are answered at once.
-    from searchers.sweep.prepare import prepare
-    from searchers.sweep.run import run
+    from searchers.execution.prepare import prepare
+    from searchers.execution.run import run
+    from searchers.reports.densities import Row, write_report
 
     folder = config.folder
     if not config.dry_run:

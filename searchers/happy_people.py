@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 from rich.console import Console
 
 from searchers.display.closing import closing_words
+from searchers.execution.cli import main_of
 from searchers.record.mlflow_exporter import SweepRecord
 from searchers.record.provenance import PACKAGES, lasting_settings, origin
 from searchers.record.schema import METRIC_TAG, MODE_TAG
 from searchers.study.config import RunConfig, require
 from searchers.study.ranges import SEVERAL, between, each, multiple_of, one_of
-from searchers.sweep.cli import main_of
 
 PROGRAM = "python -m searchers.happy_people"
 METRIC = "top10"
@@ -113,12 +113,11 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
     require("Optimizing in the latent space", {"xgboost": "xgboost", "highspy": "highspy"})
     from ray import tune
 
-    from searchers.reports.happy_people import report
-
     # Ray takes seconds to import: wrong flags are answered at once.
-    from searchers.sweep.driver import Driver, join
-    from searchers.sweep.fixed_points import FixedPoints
-    from searchers.sweep.plan import check_tracking
+    from searchers.execution.driver import Driver, join
+    from searchers.execution.fixed_points import FixedPoints
+    from searchers.execution.plan import check_tracking
+    from searchers.reports.happy_people import report
     from trainables.tune.latent_optimization import LatentOptimizationTrainable
 
     settings, scorer, provenance = prepare(config, console)
@@ -180,7 +179,7 @@ def prepare(config: HappyPeopleConfig, console: Console) -> tuple[dict[str, Any]
     """
     import torch
 
-    from searchers.sweep.prepare import absolute, located
+    from searchers.execution.prepare import absolute, located
     from trainables.latent.problem import held_out_references, load_images, training_rows
     from trainables.latent.scorer import SmileScorer, load_scorer
     from trainables.latent.settings import parse_config

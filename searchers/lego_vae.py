@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 
+from searchers.execution.cli import main_of
 from searchers.record.trials import best_record
 from searchers.study.config import SweepConfig
 from searchers.study.ranges import COUNT, between, one_of
 from searchers.study.study import Study
-from searchers.sweep.cli import main_of
 
 if TYPE_CHECKING:
-    from searchers.sweep.prepare import Prepared
+    from searchers.execution.prepare import Prepared
 
 PROGRAM = "python -m searchers.lego_vae"
 METRIC = "validation_loss_last3"
@@ -102,11 +102,10 @@ def final_study(sweep: Study, config: LegoConfig, winner: dict[str, Any], steps_
 
 def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     """Sweep, train the winner, draw; return the exit code."""
-    from searchers.reports.faces import draw_faces
-
     # Ray takes seconds to import: wrong flags are answered at once.
-    from searchers.sweep.prepare import prepare
-    from searchers.sweep.run import run
+    from searchers.execution.prepare import prepare
+    from searchers.execution.run import run
+    from searchers.reports.faces import draw_faces
     from trainables.data.batches import Batches
     from trainables.evaluation.inputs import load_store, split_config
     from trainables.models.storage import load_model

@@ -1,12 +1,20 @@
 """Anybody's model: `python -m searchers.tune mymodule:Flow --space learning_rate=loguniform(1e-4,3e-3)`.
 
 The model is a `trainables.models.base.GenerativeModel` or a `GenerativeTrainable` that trains one. Its module
-is found as Python finds it from the working folder. What is searched is said by `--space`.
+is found as Python finds it from the working folder. What is searched is said by `--space`. From Python, as
+in a notebook:
+
+    from ray import tune
+    from searchers import Study, sweep
+
+    study = Study(trainable=Flow, space={"learning_rate": tune.loguniform(1e-4, 3e-3)})
+    outcome = sweep(study, dataset="photos/", epochs=20)
+    outcome.best.config, outcome.frame, outcome.folder
 """
 
 import inspect
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,16 +22,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from cluster.interrupts import signals_kept
+from searchers.execution.cli import main_of
+from searchers.record.schema import FROM_PYTHON
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
-from searchers.sweep.cli import main_of
 from trainables.models.settings import nearest
 
 if TYPE_CHECKING:
-    from searchers.sweep.prepare import Prepared
+    from searchers.execution.prepare import Prepared
+    from searchers.execution.run import Outcome
     from trainables.tune.trainable import GenerativeTrainable
 
 PROGRAM = "python -m searchers.tune"
+MODEL_IS = "A model is a subclass of trainables.models.base.GenerativeModel"
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,6 @@ PRESETS = {"quick": TuneConfig(**asdict(SIZE)), "report": TuneConfig(**(asdict(S
 
 def trainable_of(path: str | None) -> "type[GenerativeTrainable]":
     """Return the trainable of `module:Class`. Raises UsageError where there is none."""
-    from trainables.evaluation.inputs import split_config
     from trainables.models.base import GenerativeModel
     from trainables.tune.trainable import GenerativeTrainable
 
@@ -79,38 +90,74 @@ def trainable_of(path: str | None) -> "type[GenerativeTrainable]":
     if not (inspect.isclass(found) and issubclass(found, kinds)):
         there = f"; there are: {', '.join(known)}" if known else ""
         raise UsageError(
-            f"{path}: {module_name} has no model {name}{nearest(name, known)}{there}. A model is "
-            "a subclass of trainables.models.base.GenerativeModel"
+            f"{path}: {module_name} has no model {name}{nearest(name, known)}{there}. {MODEL_IS}"
         )
+    return trainable_for(found)
+
+
+def trainable_for(found: Any) -> "type[GenerativeTrainable]":
+    """Return the trainable of a model's class; a trainable's class itself. Raises UsageError for others."""
+    from trainables.evaluation.inputs import split_config
+    from trainables.models.base import GenerativeModel
+    from trainables.tune.trainable import GenerativeTrainable
+
+    if not (inspect.isclass(found) and issubclass(found, GenerativeModel | GenerativeTrainable)):
+        raise UsageError(f"{found!r} is no model's class. {MODEL_IS}")
     if issubclass(found, GenerativeTrainable):
         made = found
     else:  # a class of this module, which workers know, whatever the module of the model is called
-        made = type(name, (GenerativeTrainable,), {"model_class": found, "__module__": __name__})
+        made = type(found.__name__, (GenerativeTrainable,), {"model_class": found, "__module__": __name__})
     try:
         split_config(made.model_of({})[0], {})
     except (ValueError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{found.__module__}:{found.__name__}: {error}") from error
     return made
 
 
-def study(config: TuneConfig, trainable: "type[GenerativeTrainable]", prepared: "Prepared") -> Study:
-    """Return a study without a dimension: `--space` brings all."""
-    settings = dict(prepared.settings)
-    model_class, _ = trainable.model_of(settings)
+def complete(study: Study, prepared: "Prepared") -> Study:
+    """Return the study with what it leaves open: training settings, score, experiment, provenance."""
+    settings = dict(prepared.settings) | study.settings
+    model_class, _ = study.trainable.model_of(settings)
     if "width" not in {field.name for field in fields(model_class.Config)}:
         settings.pop("width")
-    provenance: dict[str, Any] = dict(prepared.provenance)
+    provenance: dict[str, Any] = {**prepared.provenance, **(study.provenance or {})}
     if model_class.likelihood:
         provenance["likelihood"] = model_class.likelihood
-    return Study(
-        experiment=f"tune-{model_class.__name__}",
-        trainable=trainable,
-        space={},
+    return replace(
+        study,
+        experiment=study.experiment or f"tune-{model_class.__name__}",
         settings=settings,
-        metric=config.metric or prepared.distance,
-        mode=config.mode,
+        metric=study.metric or prepared.distance,
         provenance=provenance,
     )
+
+
+def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Outcome":
+    """Run a study as the command line does, and return its outcome.
+
+    `settings` are the fields of `TuneConfig`, which are the command's flags: `dataset`, `epochs`,
+    `num_samples`, `name`, `resume`, … The process's signal handlers are afterwards what they were, and Ray
+    stays up for the next call. Ctrl-C ends the sweep in order.
+
+    Raises UsageError, SpaceError, DataError, MetricError and ClusterError with one sentence each, before a
+    trial has begun.
+    """
+    from searchers.execution.prepare import prepare
+    from searchers.execution.resume import resolve
+    from searchers.execution.run import run
+
+    study = replace(study, trainable=trainable_for(study.trainable))
+    defaults = PRESETS["quick"]
+    if unknown := settings.keys() - asdict(defaults).keys():
+        name = min(unknown)
+        raise UsageError(f"sweep has no setting {name}{nearest(name, asdict(defaults))}")
+    if not (study.space or study.points or settings.keys() & {"space", "points"}):
+        raise UsageError("The study's space is empty: say what is searched")
+    with signals_kept():
+        config, sweep_id = resolve(replace(defaults, **settings), defaults, FROM_PYTHON)
+        console = console or Console()
+        prepared = prepare(config, console, channels=config.channels)
+        return run(complete(study, prepared), config, sweep_id, FROM_PYTHON, console)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,14 +165,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work(config: TuneConfig, sweep_id: str, console: Console) -> int:
         # Ray takes seconds to import: wrong flags are answered at once.
-        from searchers.sweep.prepare import prepare
-        from searchers.sweep.run import run
+        from searchers.execution.prepare import prepare
+        from searchers.execution.run import run
 
         trainable = trainable_of(config.model)  # before the data is converted
         if not (config.space or config.points):
             raise UsageError("Say what is searched, such as --space 'learning_rate=loguniform(1e-4,3e-3)'")
         prepared = prepare(config, console, channels=config.channels)
-        return run(study(config, trainable, prepared), config, sweep_id, PROGRAM, console).exit_code
+        study = Study(trainable=trainable, metric=config.metric or "", mode=config.mode)
+        return run(complete(study, prepared), config, sweep_id, PROGRAM, console).exit_code
 
     return main_of(PROGRAM, PRESETS, work, arguments)
 

@@ -47,6 +47,11 @@ def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: i
         )
     if arguments is None:
         raise AnalysisError(f"The record of {sweep.name!r} does not say with which settings it ran.")
+    if sweep.tags[schema.PROGRAM_TAG] == schema.FROM_PYTHON:
+        raise AnalysisError(
+            f"{sweep.name!r} was run from Python, where its model is: sweep(study, seed=…, points=…) trains "
+            "its settings again."
+        )
     known = sweeps(client)
     if schema.RETRAINS_TAG in sweep.tags:
         origin = sweep.tags[schema.RETRAINS_TAG]
@@ -111,7 +116,8 @@ def flags_of(sweep: Sweep) -> list[str]:
         settings["final_epochs"] = 0
     if "models" in arguments:  # one sweep for each, named after it
         settings["models"] = [sweep.name.rpartition("-")[2]]
-    return [word for name, value in settings.items() for word in flag(name, value)]
+    own = [settings.pop("model")] if "model" in settings else []  # MODULE:CLASS of a person's own, not a flag
+    return [*own, *(word for name, value in settings.items() for word in flag(name, value))]
 
 
 def flag(name: str, value: Any) -> list[str]:

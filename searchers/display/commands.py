@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from latentune import line_of, words_of
+from searchers.record.schema import FROM_PYTHON
 from searchers.study.config import RunConfig, default_tracking_uri
 
 
@@ -24,7 +25,10 @@ def analysis_command(name: str, config: RunConfig) -> str:
 
 
 def resume_command(program: str, config: RunConfig, name: str | None = None) -> str:
-    """Return the command that goes on with this sweep, or with the one it is a part of."""
+    """Return the command, or the call, that goes on with this sweep, or with the one it is a part of."""
+    if program == FROM_PYTHON:
+        place = "" if config.results == RunConfig.results else f", results={config.results!r}"
+        return f"sweep(study, resume={name or config.title!r}{place})"
     words = ["--resume", name or config.title]
     if config.results != RunConfig.results:
         words += ["--results", config.results]

@@ -97,7 +97,8 @@ def origin(program: str, packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     tags |= {
         "python": platform.python_version(),
         PROGRAM_TAG: program.removeprefix("python -m "),
-        COMMAND_TAG: shlex.join([*called(program).split(), *sys.argv[1:]]),
+        # What Python code called has no words of its own: a notebook's are its kernel's.
+        COMMAND_TAG: shlex.join([*called(program).split(), *sys.argv[1:]]) if " -m " in program else program,
     }
     if commit := git_commit():
         tags["mlflow.source.git.commit"] = commit

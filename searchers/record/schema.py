@@ -19,6 +19,7 @@ FRONT_TAG = "latentune.pareto_front"  # numbers of the trials on the Pareto fron
 MODEL_TAG = "latentune.model"  # the model's class, module:name
 RETRAINS_TAG = "latentune.retrains"  # id of the sweep whose settings this one trains again
 PROGRAM_TAG = "latentune.program"  # the module that was run, such as searchers.beta_vaegan
+FROM_PYTHON = "sweep(study)"  # that tag's value where no module was run
 COMMAND_TAG = "latentune.command"  # what was typed
 DELIVERED_TAG = "latentune.delivered"  # bytes of the ledger that this store has
 REFUSED_TAG = "latentune.refused"  # events that this store refused, for a run in its trash, say

@@ -1,6 +1,6 @@
 """What `--space` and `--set` say: `learning_rate=loguniform(1e-4,3e-3)` and `recipe=larsen`, read as text.
 
-The words are the names of Ray Tune's search spaces; `searchers.sweep.overlay` makes domains of them.
+The words are the names of Ray Tune's search spaces; `searchers.execution.overlay` makes domains of them.
 """
 
 import ast

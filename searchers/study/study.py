@@ -9,12 +9,14 @@ from typing import Any, Literal
 class Study:
     """What is tuned: a trainable, its search space in Tune's notation, and what the trials share."""
 
-    experiment: str
     trainable: Any
     """a class of `trainables.tune`, whose `model_of` says what a configuration trains"""
-    space: dict[str, Any]
-    settings: dict[str, Any]
-    metric: str
+    space: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    metric: str = ""
+    """reported key that is searched by; `searchers.tune` puts the Fréchet distance for none"""
+    experiment: str = ""
+    """in MLflow; `searchers.tune` names it after the model"""
     points_to_evaluate: tuple[dict[str, Any], ...] = ()
     mode: Literal["min", "max"] = "min"
     objectives: dict[str, Literal["min", "max"]] = field(default_factory=dict)

@@ -15,10 +15,10 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from cluster.watchdog import RETRIES, FailureCount, HangWatch
+from searchers.execution.driver import tune_settings
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.schema import FAILED, FINISHED
-from searchers.sweep.driver import tune_settings
 from tests.fixtures.embedded import embedded_ray
 
 EPOCHS = 4

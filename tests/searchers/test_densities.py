@@ -13,9 +13,9 @@ import torch
 from analysis.papers import DENSITIES
 from searchers.bayesopt.tune_space import read_space
 from searchers.densities import PRESETS, DensityConfig, study
+from searchers.execution.prepare import Prepared
 from searchers.reports.densities import score_table
 from searchers.reports.density_figures import decode_plane, draw_figures
-from searchers.sweep.prepare import Prepared
 from tests.fixtures.waits import PATIENCE
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig

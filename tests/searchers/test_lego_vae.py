@@ -13,10 +13,10 @@ from PIL import Image
 
 from searchers import lego_vae
 from searchers.bayesopt.tune_space import read_space
+from searchers.execution.prepare import Prepared
 from searchers.lego_vae import PRESETS, LegoConfig, final_study, study
 from searchers.record.ledger import Ledger
 from searchers.reports.faces import COLUMNS, FILM_STEPS, MORPHS, PAUSE, draw_faces
-from searchers.sweep.prepare import Prepared
 from tests.fixtures.waits import PATIENCE
 from trainables.data.sources import load
 from trainables.evaluation.inputs import split_config

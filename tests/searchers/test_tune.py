@@ -164,3 +164,57 @@ def test_a_wrong_model_gets_a_sentence(folder, arguments, sentence, monkeypatch,
     assert main([*arguments, *TINY.split(), "--dry-run"]) == 2
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
+
+
+FROM_PYTHON = """
+import signal
+
+from ray import tune
+
+from mine import Flow
+from searchers import Study, sweep
+from searchers.study.config import UsageError
+
+handlers = {sign: signal.getsignal(sign) for sign in signal.valid_signals()}
+study = Study(trainable=Flow, space={"learning_rate": tune.loguniform(1e-4, 1e-2)}, settings={"hidden": 16})
+tiny = dict(dataset_limit=60, image_size=16, batch_size=16, evaluation_samples=20, features="random")
+tiny |= dict(epochs=2, evaluate_every=1, grace_epochs=2, num_samples=2)
+first = sweep(study, name="first", **tiny)
+second = sweep(study, name="second", seed=1, **tiny)
+assert {sign: signal.getsignal(sign) for sign in signal.valid_signals()} == handlers
+for outcome, name in ((first, "first"), (second, "second")):
+    assert outcome.folder.name == name and outcome.exit_code == 0
+    frame = outcome.frame
+    assert list(frame.columns[:5]) == ["number", "trial", "status", "epoch", "learning_rate"]
+    assert len(frame) == 2 and (frame.status == "finished").all() and (frame.epoch == 2).all()
+    assert outcome.best.last("fd_random") == frame.fd_random.min()
+    assert outcome.best.config["hidden"] == 16
+again = sweep(study, resume="first")
+assert again.frame.equals(first.frame)
+for wrong in (dict(epoch=3), dict(name="first"), dict(dataset="nowhere")):
+    try:
+        sweep(study, **wrong)
+    except ValueError as error:
+        print("REFUSED", error)
+"""
+
+
+def test_from_python_it_works_twice_and_leaves_the_process_as_it_was(folder):
+    own = {"XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_PYTHON],
+        cwd=folder,
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = [line for line in done.stdout.splitlines() if line.startswith("REFUSED")]
+    assert "epoch (did you mean epochs?)" in refused[0]
+    assert "sweep(study, resume='first')" in refused[1] or "--resume first" in refused[1]
+    assert "nowhere" in refused[2]
+    runs = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (experiment,) = [e for e in runs.search_experiments() if e.name == "tune-Flow"]
+    tags = [run.data.tags for run in runs.search_runs([experiment.experiment_id])]
+    assert "sweep(study)" in {found.get("latentune.program") for found in tags}

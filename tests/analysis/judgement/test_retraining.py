@@ -20,10 +20,10 @@ from analysis.record.tables import load
 from latentune import words_of
 from searchers import beta_vaegan, densities, lego_vae
 from searchers.bayesopt.tune_space import read_space
+from searchers.execution.cli import parse
+from searchers.execution.prepare import Prepared
 from searchers.record.provenance import about
 from searchers.record.schema import ARGUMENTS_TAG, RETRAINS_TAG
-from searchers.sweep.cli import parse
-from searchers.sweep.prepare import Prepared
 from tests.fixtures.recorded import METRIC, Imagined, record
 
 RECORDED = {"features": "efficientnet_lite0-579344248a93-antialias64", "data_hash": "01ab"}

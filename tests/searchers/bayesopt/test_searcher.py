@@ -22,8 +22,8 @@ from searchers.bayesopt.gp import GaussianProcess, Hyperparameters
 from searchers.bayesopt.history import ENDED, FAILED
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Choice, Integer, Real, Space, SpaceError
+from searchers.execution.driver import tune_settings
 from searchers.record.trials import TrialRecord
-from searchers.sweep.driver import tune_settings
 from tests.fixtures.embedded import embedded_ray
 from tests.fixtures.settings import SMALL_FACES
 from trainables import VAE

@@ -6,10 +6,10 @@ import random
 import pytest
 
 from searchers.densities import DensityConfig
+from searchers.execution.resume import STORED, resolve, store, stored
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FINISHED
 from searchers.study.config import SweepConfig, UsageError
-from searchers.sweep.resume import STORED, resolve, store, stored
 
 PROGRAM = "python -m searchers.x"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from searchers.bayesopt.space import Choice, Dimension, Space
+from searchers.execution.resume import stored
 from searchers.record.ledger import Ledger
 from searchers.record.recorded_sweep import recorded_sweep
 from searchers.record.schema import DIVERGED, FINISHED, STOPPED
 from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig
-from searchers.sweep.resume import stored
 
 # Of a sweep's settings, those that decide its scores beside what is searched.
 COMPARED = ("dataset", "dataset_limit", "image_size", "epochs", "evaluation_samples", "features")

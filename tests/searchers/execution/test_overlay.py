@@ -8,10 +8,10 @@ from ray.tune.search.sample import Float
 
 from searchers.bayesopt.space import SpaceError
 from searchers.bayesopt.tune_space import read_space
+from searchers.execution.overlay import overlay
+from searchers.execution.run import check_settings, ends_of
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
-from searchers.sweep.overlay import overlay
-from searchers.sweep.run import check_settings, ends_of
 from trainables import BetaVAEGAN
 
 STUDY = Study(

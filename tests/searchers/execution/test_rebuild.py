@@ -11,16 +11,16 @@ from rich.console import Console
 
 from cluster.connect import Cluster, Node
 from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.execution import driver as module
+from searchers.execution.driver import Driver
+from searchers.execution.fixed_points import FixedPoints
+from searchers.execution.rebuild import latest_checkpoint, revived, what_goes_on
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FINISHED
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import PauseRule
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig
-from searchers.sweep import driver as module
-from searchers.sweep.driver import Driver
-from searchers.sweep.fixed_points import FixedPoints
-from searchers.sweep.rebuild import latest_checkpoint, revived, what_goes_on
 from tests.fixtures.embedded import embedded_ray
 
 EPOCHS = 4

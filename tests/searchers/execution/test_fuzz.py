@@ -7,14 +7,14 @@ import json
 import pytest
 
 from searchers.beta_vaegan import PRESETS, BetaVAEGANConfig
+from searchers.execution.cli import parse
+from searchers.execution.fixed_points import read_points
+from searchers.execution.resume import STORED, resolve, store
 from searchers.record.ledger import Ledger
 from searchers.study.config import UsageError
-from searchers.sweep.cli import parse
-from searchers.sweep.fixed_points import read_points
-from searchers.sweep.resume import STORED, resolve, store
 from tests.fixtures.fuzz import Subject, check
-from tests.searchers.sweep.test_fixed_points import SETTINGS, SPACE
-from tests.searchers.sweep.test_resume import two_trials
+from tests.searchers.execution.test_fixed_points import SETTINGS, SPACE
+from tests.searchers.execution.test_resume import two_trials
 
 PROGRAM = "python -m searchers.x"
 POINTS = [{"beta": 76.3, "seed": 1}, {"beta": 3, "layers": 2, "model": "GAN", "learning_rate": 0.01}]

@@ -9,8 +9,8 @@ from ray.tune.search import Searcher
 
 from searchers.bayesopt.history import not_begun
 from searchers.bayesopt.space import Space
+from searchers.execution.overlay import SHARED
 from searchers.record.trials import TrialRecord
-from searchers.sweep.overlay import SHARED
 from trainables.models.settings import check_kind
 
 

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from cluster.connect import Cluster, ClusterError, Node
+from searchers.execution import driver as module
+from searchers.execution.driver import Driver
+from searchers.execution.resume import STORED, resolve, stored
 from searchers.record.schema import FINISHED
 from searchers.study.config import SweepConfig, UsageError
-from searchers.sweep import driver as module
-from searchers.sweep.driver import Driver
-from searchers.sweep.resume import STORED, resolve, stored
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from searchers.display.commands import resume_command
 from searchers.record.files import write_whole
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, UsageError
 from trainables.data.addresses import secret_in
@@ -49,9 +50,8 @@ def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str
         flag = "--" + refused[0].replace("_", "-")
         raise UsageError(f"A resumed sweep keeps the settings it began with: leave out {flag}")
     if before.program != program:
-        raise UsageError(
-            f"Sweep {config.resume!r} is one of {before.program}: {before.program} --resume {config.resume}"
-        )
+        again = resume_command(before.program, config, config.resume)
+        raise UsageError(f"Sweep {config.resume!r} is one of {before.program}: {again}")
     try:
         kept = type(config)(**before.config | {name: getattr(config, name) for name in changed})
     except (TypeError, ValueError) as error:

@@ -9,11 +9,11 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 
 from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.execution.fixed_points import FixedPoints
+from searchers.execution.run import make_scheduler, recommended
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig
-from searchers.sweep.fixed_points import FixedPoints
-from searchers.sweep.run import make_scheduler, recommended
 
 SPACE = tune.uniform(0.5, 4)
 CONFIG = SweepConfig(epochs=4, grace_epochs=2, num_samples=9)

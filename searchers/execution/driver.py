@@ -23,6 +23,8 @@ from cluster.watchdog import RETRIES, watchdogs
 from searchers.display.closing import Ending
 from searchers.display.commands import resume_command
 from searchers.display.live_table import LiveTable
+from searchers.execution.rebuild import RebuiltTrials, Replays, what_goes_on
+from searchers.execution.resume import store, stored
 from searchers.record.ledger import Ledger, LedgerBusyError
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
@@ -31,8 +33,6 @@ from searchers.record.schema import COMPLETE, KILLED, NOTE, RESUMED
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import RunConfig, UsageError
-from searchers.sweep.rebuild import RebuiltTrials, Replays, what_goes_on
-from searchers.sweep.resume import store, stored
 
 KEPT = 2  # checkpoints of each trial
 FIRST_ANSWER = 60.0  # seconds that the first trial waits for MLflow's first answer

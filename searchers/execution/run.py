@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
@@ -19,6 +20,13 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.display.closing import Ending, best_words, closing_words, result_table
 from searchers.display.pareto import ParetoFigure, describe, front
 from searchers.display.posterior import PosteriorFigure
+from searchers.execution.driver import Driver, join
+from searchers.execution.fixed_points import FixedPoints, read_points
+from searchers.execution.overlay import overlay
+from searchers.execution.plan import plan
+from searchers.execution.prepare import Prepared, prepare
+from searchers.execution.rebuild import latest_checkpoint
+from searchers.execution.warm_start import earlier_results
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
@@ -29,13 +37,6 @@ from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig, UsageError, require
 from searchers.study.study import Study
-from searchers.sweep.driver import Driver, join
-from searchers.sweep.fixed_points import FixedPoints, read_points
-from searchers.sweep.overlay import overlay
-from searchers.sweep.plan import plan
-from searchers.sweep.prepare import Prepared, prepare
-from searchers.sweep.rebuild import latest_checkpoint
-from searchers.sweep.warm_start import earlier_results
 from trainables.evaluation.inputs import split_config
 from trainables.tune.trainable import export_model
 
@@ -50,6 +51,19 @@ class Outcome:
     study: Study
     folder: Path
     ending: Ending
+    best: TrialRecord | None = None
+    """the recommended trial; None before any finite value"""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row a trial: its number, id, status, last epoch, place in the space, and last scores."""
+        rows = [
+            {"number": r.number, "trial": r.trial, "status": r.status or "unfinished", "epoch": r.epoch}
+            | {name: r.config[name] for name in self.study.space}
+            | r.metrics.get(r.epoch, {})
+            for r in self.records
+        ]
+        return pd.DataFrame(rows)
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -139,7 +153,7 @@ def run(
     best = recommended(study, search, ending.records)
     words = [*best_words(study, config, ending.records, best), *closing_words(ending)]
     console.print("\n".join(words), highlight=False, soft_wrap=True)  # a command in two lines can't be copied
-    return Outcome(study, driver.folder, ending)
+    return Outcome(study, driver.folder, ending, best)
 
 
 def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str) -> SweepRecord:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from searchers.bayesopt.space import Choice, Integer, Real, Space
+from searchers.execution.fixed_points import FixedPoints, read_points
 from searchers.record.trials import TrialRecord
-from searchers.sweep.fixed_points import FixedPoints, read_points
 
 SPACE = Space([Real("beta", 1.0, 150.0), Integer("layers", 1, 4), Choice("model", ("VAE", "GAN"))])
 SETTINGS = {"seed": 0, "image_size": 16, "learning_rate": 1e-3, "compile": False, "weights": None}

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from analysis.charts.text import duration
 from cluster.connect import Cluster
+from searchers.execution.driver import KEPT
 from searchers.record.mlflow_store import StoreError, client_of, database_path, passes, sentence
 from searchers.scheduling.rule import PauseRule
 from searchers.study.config import RunConfig, SweepConfig, UsageError
 from searchers.study.study import Study
-from searchers.sweep.driver import KEPT
 from trainables.tune.trainable import GenerativeTrainable
 
 STEPS = 12  # that are timed, after two that warm up

@@ -12,14 +12,14 @@ from ray import tune
 from searchers.bayesopt.history import FAILED
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.tune_space import read_space
+from searchers.execution.run import _earlier
+from searchers.execution.warm_start import earlier_results
 from searchers.record.ledger import Ledger
 from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
 from searchers.record.provenance import lasting_settings
 from searchers.record.schema import DIVERGED, FINISHED, STOPPED
 from searchers.record.schema import FAILED as BROKEN
 from searchers.study.config import SweepConfig, UsageError
-from searchers.sweep.run import _earlier
-from searchers.sweep.warm_start import earlier_results
 from tests.fixtures.waits import PATIENCE
 
 SPACE = {

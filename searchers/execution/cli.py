@@ -14,8 +14,8 @@ from rich.console import Console
 from cluster.connect import ClusterError
 from latentune import called
 from searchers.bayesopt.space import SpaceError
+from searchers.execution.resume import resolve
 from searchers.study.config import RunConfig, UsageError
-from searchers.sweep.resume import resolve
 from trainables.data.store import DataError
 from trainables.metrics.errors import MetricError
 
