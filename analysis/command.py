@@ -1,8 +1,10 @@
 """What the commands share: which record is read, and one sentence where something is wrong."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import tyro
@@ -23,9 +25,30 @@ class Record:
     """name or id of the sweep"""
     tracking_uri: str | None = None
     """MLflow's database or server; MLFLOW_TRACKING_URI or sqlite:///mlflow.db, if not given"""
+    trust: tuple[str, ...] = ()
+    """modules of models of your own: a trial's weights are loaded by code that its record names"""
 
 
 Config = TypeVar("Config")
+
+
+def allow(modules: Sequence[str]) -> None:
+    """Let models of these modules be loaded; they are looked for in the working folder, too.
+
+    Raises AnalysisError where there is no such module.
+    """
+    from trainables.models.storage import trust  # imports PyTorch
+
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    for module in modules:
+        try:
+            found = find_spec(module.partition(".")[0])
+        except ValueError:
+            found = None
+        if found is None:
+            raise AnalysisError(f"--trust {module}: there is no module of this name, here or installed")
+    trust(*modules)
 
 
 def run_command(
@@ -43,6 +66,8 @@ def run_command(
     description = (body.__doc__ or "").split("\n\n")[0]
     try:
         config = tyro.cli(config_class, prog=program, args=arguments, description=description)
+        if isinstance(config, Record) and config.trust:
+            allow(config.trust)
         return body(config, console())
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has seen enough

@@ -16,6 +16,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from torch import Tensor
 from analysis.record.trained_model import TrainedModel
 from trainables.data.batches import to_uint8
 from trainables.data.pictures import picture, png
+from trainables.models.storage import trust, trusted
 
 MAX_IMAGES = 1024  # a request for more would hold up a server
 DEFAULTS = {"operation": "sample", "n": 16, "seed": 0, "images": None}
@@ -123,8 +125,21 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
-    """Return the model in MLflow's folder: its loaders call this name."""
+    """Return the model in MLflow's folder: MLflow calls this, with the package's own code on the path."""
+    code = Path(path).resolve().parents[1] / "code"
+    trust(*(entry.stem for entry in code.iterdir()) if code.is_dir() else ())
     return PyfuncModel(path)
+
+
+def own_code() -> list[str]:
+    """Return the trusted modules' files and folders, which go with the model."""
+    paths = []
+    for name in sorted(trusted() - {"trainables"}):
+        spec = find_spec(name)
+        if spec is not None and spec.origin is not None:
+            source = Path(spec.origin)
+            paths.append(str(source.parent if spec.submodule_search_locations else source))
+    return paths
 
 
 def save_pyfunc(folder: Path, target: Path, metadata: dict[str, Any]) -> None:
@@ -145,6 +160,7 @@ def save_pyfunc(folder: Path, target: Path, metadata: dict[str, Any]) -> None:
         target,
         loader_module="analysis.judgement.champion",
         data_path=str(folder),
+        code_paths=own_code() or None,
         signature=ModelSignature(Schema(columns)),
         input_example=pd.DataFrame([{"operation": "sample", "n": 4, "seed": 1}]),
         pip_requirements=[requirement],

@@ -41,8 +41,10 @@ class TrainedModel:
     @property
     def preprocessing(self) -> Preprocessing:
         """How images become the model's."""
-        config = self.network.config
-        return Preprocessing(config.image_size, config.channels, self.description.get("crop"))
+        config, known = self.network.config, self.description
+        size = known.get("image_size") or config.image_size
+        channels = known.get("channels") or config.channels
+        return Preprocessing(size, channels, known.get("crop"))
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a source of noise on the model's device."""

@@ -6,6 +6,7 @@ A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl`
 
 import math
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, Self
 
 from ray import tune
@@ -42,10 +43,10 @@ UNSENT_PATIENCE = 60.0  # seconds that the end of a sweep waits for MLflow
 class Driver:
     """A sweep's cluster, folder and record. `config` is a resolved one.
 
-    `program` is what is typed, and `resume_as` the sweep to name where this one is a part of it. Raises,
-    before anything has begun, ClusterError where the cluster can't be joined or its nodes don't see what
-    trials need, and UsageError where not one trial fits, where another process runs this sweep, and where
-    its data has changed.
+    `program` is what is typed, `resume_as` the sweep to name where this one is a part of it, and `code` what
+    trials need beside this project. Raises, before anything has begun, ClusterError where the cluster can't
+    be joined or its nodes don't see what trials need, and UsageError where not one trial fits, where another
+    process runs this sweep, and where its data has changed.
 
     As a context manager it releases the ledger at its end, also after an error.
     """
@@ -61,6 +62,7 @@ class Driver:
         num_samples: int,
         data_hash: str | None = None,
         resume_as: str | None = None,
+        code: Sequence[ModuleType] = (),
     ):
         self.config, self.console, self.epochs, self.num_samples = config, console, epochs, num_samples
         self.resume = resume_command(program, config, resume_as)
@@ -71,7 +73,7 @@ class Driver:
                 f"The images of {config.dataset} are not those that sweep {config.title!r} began with: bring "
                 "those back to go on, or begin a new sweep"
             )
-        self.cluster = join(config)
+        self.cluster = join(config, code)
         refuse_unseen(config.dataset, self.cluster)
         self.checkpoints = resolve(config.storage, self.folder, self.cluster)
         self.ledger = Ledger(self.folder / "ledger.jsonl")
@@ -223,12 +225,12 @@ def _none_paused() -> int:
     return 0
 
 
-def join(config: RunConfig) -> Cluster:
-    """Return the cluster that the configuration asks for; its machines are given this code.
+def join(config: RunConfig, code: Sequence[ModuleType] = ()) -> Cluster:
+    """Return the cluster that the configuration asks for; its machines are given this code, and `code`.
 
     Raises ClusterError where it can't be joined, UsageError where not one trial fits.
     """
-    joined = connect(config.address, packages=[trainables, searchers, cluster, latentune])
+    joined = connect(config.address, packages=[trainables, searchers, cluster, latentune, *code])
     if joined.slots(config.cpus_per_trial, config.gpus_per_trial) < 1:
         raise UsageError(
             f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "

@@ -3,9 +3,11 @@
 `Study` says what is tuned, `SweepConfig` how this run of it goes, `run` does it.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -113,7 +115,7 @@ def run(
     if config.dry_run:
         scheduler = make_scheduler(study, config, ())
         rule = scheduler.rule if isinstance(scheduler, PauseScheduler) else None
-        plan(study, config, rule, first_point(study, points), join(config), console)
+        plan(study, config, rule, first_point(study, points), join(config, own_code(study)), console)
         return Outcome(study, config.folder, Ending.planned(config))
     with Driver(
         config,
@@ -124,6 +126,7 @@ def run(
         num_samples=config.num_samples,
         data_hash=(study.provenance or {}).get("data_hash"),
         resume_as=resume_as,
+        code=own_code(study),
     ) as driver:
         if points:
             console.print(f"Nothing is searched: {len(points)} given trials run to their last epoch.")
@@ -154,6 +157,16 @@ def run(
     words = [*best_words(study, config, ending.records, best), *closing_words(ending)]
     console.print("\n".join(words), highlight=False, soft_wrap=True)  # a command in two lines can't be copied
     return Outcome(study, driver.folder, ending, best)
+
+
+def own_code(study: Study) -> list[ModuleType]:
+    """Return the module or package of a person's own model, which a joined cluster's machines lack.
+
+    A model of a notebook travels with the trial.
+    """
+    model_class, _ = study.trainable.model_of(study.settings)
+    first = model_class.__module__.partition(".")[0]
+    return [] if first in ("trainables", "__main__") else [sys.modules[first]]
 
 
 def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str) -> SweepRecord:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -12,6 +13,7 @@ from searchers.record.ledger import Ledger
 from searchers.tune import main
 from tests.fixtures.waits import PATIENCE
 
+ROOT = Path(__file__).resolve().parents[2]
 # The easy case: a loss, and how to draw. Its settings are its own; it has no width and no image_size.
 FLOW = '''
 from dataclasses import dataclass
@@ -94,14 +96,14 @@ def folder(tmp_path_factory):
     return path
 
 
-def run(folder, *arguments):
+def run(folder, *arguments, module="searchers.tune"):
     own = {
         "XDG_CACHE_HOME": str(folder / "cache"),
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "200",
     }
     return subprocess.run(
-        [sys.executable, "-m", "searchers.tune", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=folder,
         env=os.environ | own,
         capture_output=True,
@@ -164,6 +166,39 @@ def test_a_wrong_model_gets_a_sentence(folder, arguments, sentence, monkeypatch,
     assert main([*arguments, *TINY.split(), "--dry-run"]) == 2
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
+
+
+def test_what_it_draws_is_judged_and_promoted_once_its_module_is_trusted(folder):
+    """A record names the code that loads its weights; none is run unasked. The package brings it along."""
+    winners = ("--sweep", "flow", "--repeats", "2")
+    done = run(folder, *winners, module="analysis.winners")
+    assert done.returncode == 2 and "mine:Flow" in done.stderr and "--trust mine" in done.stderr
+    done = run(folder, *winners, "--trust", "yours", module="analysis.winners")
+    assert done.returncode == 2 and "no module of this name" in done.stderr
+    promote = ("--promote", "--anyway", "--model-name", "flows", "--trust", "mine")
+    done = run(folder, *winners, *promote, module="analysis.winners")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Evaluated 2 times" in done.stdout and "alias champion" in done.stdout
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    load = (
+        "import mlflow, pandas; mlflow.set_tracking_uri('sqlite:///../mlflow.db'); "
+        "model = mlflow.pyfunc.load_model('models:/flows@champion'); "
+        "print(len(model.predict(pandas.DataFrame([{'operation': 'sample', 'n': 3}]))[0]['images']))"
+    )
+    path = os.environ | {"PYTHONPATH": str(ROOT)}
+    called = [sys.executable, "-c", load]
+    loaded = subprocess.run(called, cwd=elsewhere, env=path, capture_output=True, text=True, timeout=PATIENCE)
+    assert loaded.stdout.strip() == "3", loaded.stderr
+
+
+@pytest.mark.slow
+def test_its_best_settings_are_trained_again_on_other_seeds(folder):
+    arguments = ("--sweep", "flow", "--retrain-seeds", "2", "--contenders", "1", "--trust", "mine")
+    done = run(folder, *arguments, module="analysis.winners")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = Ledger(folder / "results/flow-seeds/ledger.jsonl").trials()
+    assert {record.config["seed"] for record in again.values()} == {1000, 1001}
 
 
 FROM_PYTHON = """

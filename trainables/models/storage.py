@@ -12,6 +12,17 @@ from torch import Tensor
 from trainables.models.base import GenerativeModel
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+_trusted = {"trainables"}
+
+
+def trust(*modules: str) -> None:
+    """Let `load_model` import these modules, and what is in them: packages or files of a person's own."""
+    _trusted.update(module.partition(".")[0] for module in modules)
+
+
+def trusted() -> set[str]:
+    """Return the modules, by the first part of their names, that `load_model` may import."""
+    return set(_trusted)
 
 
 def save_model(
@@ -40,13 +51,17 @@ def save_model(
 def load_model(folder: Path, device: torch.device | str = "cpu") -> GenerativeModel:
     """Rebuild what `save_model` wrote, in evaluation mode.
 
-    Raises ValueError where the description names no model of this package or the weights do not fit it, and
-    FileNotFoundError where a file is missing.
+    A description is data, and importing what it names runs code: modules other than this package's must have
+    been `trust`ed. Raises ValueError where the model's has not been, and where the weights do not fit it;
+    ImportError where it is not found, and FileNotFoundError where a file is missing.
     """
     description = json.loads((folder / DESCRIPTION).read_text())
     module, _, name = description["model"].partition(":")
-    if not module.startswith("trainables."):  # a description is data, so it may not import just any module
-        raise ValueError(f"{folder / DESCRIPTION} names {description['model']!r}, which is no model of ours")
+    if (first := module.partition(".")[0]) not in _trusted:
+        raise ValueError(
+            f"the model is {description['model']}, and loading it runs the code of {first}: if you know that "
+            f"code, --trust {first} allows it (in Python: trainables.models.storage.trust({first!r}))"
+        )
     model_class = getattr(importlib.import_module(module), name)
     model: GenerativeModel = model_class(model_class.configure(description["config"]), device=device)
     try:

@@ -260,9 +260,10 @@ def export_model(
 ) -> None:
     """Write the model of a trial's checkpoint as `trainables.models.storage.load_model` reads it."""
     model_class, settings = trainable.model_of(config)
-    _, hyperparameters = split_config(model_class, settings)
+    training, hyperparameters = split_config(model_class, settings)
     state = torch.load(checkpoint_dir / CHECKPOINT, map_location="cpu", weights_only=True)
-    save_model(folder, model_class, asdict(hyperparameters), state["model"]["networks"], epoch=state["epoch"])
+    about = {"epoch": state["epoch"], "image_size": training.image_size, "channels": training.channels}
+    save_model(folder, model_class, asdict(hyperparameters), state["model"]["networks"], **about)
 
 
 def grid(images: Tensor) -> bytes:
