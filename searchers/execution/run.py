@@ -4,45 +4,39 @@
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from analysis.charts.text import number
 from searchers.bayesopt.searcher import BayesOptSearch
-from searchers.bayesopt.space import Choice
 from searchers.bayesopt.tune_space import read_space
 from searchers.display.closing import Ending, best_words, closing_words, result_table
 from searchers.display.pareto import ParetoFigure, describe, front
 from searchers.display.posterior import PosteriorFigure
+from searchers.execution.check import check_settings, first_point
 from searchers.execution.driver import Driver, join
-from searchers.execution.fixed_points import FixedPoints, read_points
 from searchers.execution.overlay import overlay
 from searchers.execution.plan import plan
 from searchers.execution.prepare import Prepared, prepare
 from searchers.execution.rebuild import latest_checkpoint
-from searchers.execution.warm_start import earlier_results
+from searchers.execution.search import given_points, make_scheduler, make_search
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
 from searchers.record.provenance import about
 from searchers.record.schema import MODEL, REFERENCE_PARAM
 from searchers.record.trials import TrialRecord, best_record, ranked
-from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule
 from searchers.scheduling.tune_scheduler import PauseScheduler
-from searchers.study.config import SweepConfig, UsageError, require
+from searchers.study.config import SweepConfig
 from searchers.study.study import Study
-from trainables.evaluation.inputs import split_config
 from trainables.tune.trainable import export_model
 
-MOST_BUILT = 32  # choices of a dimension, before the first trial
 EXPORTED = 3  # the best trials' weights go into the record
 
 
@@ -195,105 +189,6 @@ def live_figures(
     return [*figures, ParetoFigure(study, search, recorder, delivery)] if study.objectives else figures
 
 
-def make_search(study: Study, config: SweepConfig, points: list[dict[str, Any]] | None) -> Searcher:
-    """Return the searcher: Bayesian optimization, or the given points one after another.
-
-    Raises UsageError where the surrogate's package is missing and where the earlier sweep can't be used.
-    """
-    if config.surrogate == "nuts":
-        require("--surrogate nuts", {"pyro": "pyro-ppl"})
-    if points:
-        return FixedPoints(points, study.metric, study.mode)
-    return BayesOptSearch(
-        points_to_evaluate=list(study.points_to_evaluate),
-        random_starts=study.random_starts,
-        surrogate=config.surrogate,
-        noise_key=f"{study.metric}_std",
-        seed=config.seed,
-        warm_start=_earlier(study, config),
-        objectives=study.objectives,
-    )
-
-
-def make_scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]) -> TrialScheduler:
-    """Return the scheduler that pauses and resumes, its state rebuilt from the ledger's records.
-
-    With several objectives every trial trains to its end: a rung would judge it by the first alone.
-    """
-    if not config.early_stopping or study.objectives:
-        return FIFOScheduler()
-    grace = None if config.grace_epochs is None else min(config.grace_epochs, config.epochs)
-    trainings = config.trainings
-    if trainings is None:  # where no rung lies before the end, every trial is a whole training
-        trainings = config.num_samples / (1 if grace == config.epochs else REDUCTION_FACTOR)
-    rule = PauseRule(
-        config.epochs,
-        grace,
-        first_trials=len(study.space) + 2 if study.random_starts is None else study.random_starts,
-        budget=max(1.0, trainings) * config.epochs,
-        max_trials=config.num_samples,
-        replicates=config.replicates,
-    )
-    scheduler = PauseScheduler(rule)
-    records = list(records)
-    again = [r.trial for r in records if r.config.get("seed") != study.settings.get("seed")]
-    scheduler.replay(records, study.metric, study.mode, again)
-    return scheduler
-
-
-def given_points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | None:
-    """Return the settings to train instead of searching, from the study or from a file; None to search.
-
-    Raises UsageError where the file can't be used.
-    """
-    if not config.points:
-        return list(study.points) if study.points else None
-    try:
-        return read_points(Path(config.points), read_space(study.space), study.settings)
-    except ValueError as error:
-        raise UsageError(f"--points: {error}") from error
-
-
-def first_point(study: Study, points: list[dict[str, Any]] | None) -> dict[str, Any]:
-    """Return the first trial's place in the space; what it leaves open is drawn."""
-    first = {name: domain.sample() for name, domain in study.space.items()}
-    return first | (points or study.points_to_evaluate or [{}])[0]
-
-
-def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
-    """Build the networks of the first trial, of each given one and of each end of the space once.
-
-    Raises UsageError where a trial would refuse its settings.
-    """
-    first = first_point(study, points)
-    ends = [{**first, **other} for other in (points[1:] if points else ends_of(study))]
-    for point in [first, *ends]:
-        try:
-            model_class, settings = study.trainable.model_of({**study.settings, **point})
-            model_class(split_config(model_class, settings)[1])
-        except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, AssertionError) as error:
-            shown = point if points else study.space
-            where = ", ".join(f"{name} = {number(point[name])}" for name in shown)
-            said = str(error).partition("\n")[0]
-            if point is not first or not isinstance(error, ValueError):
-                said = f"A trial of {where} can't be built: {said}"
-            raise UsageError(said) from error
-
-
-def ends_of(study: Study) -> Iterator[dict[str, Any]]:
-    """Yield each dimension's least and greatest value, or those that it is a choice of, one at a time.
-
-    Of many choices only some are yielded: building their networks would take minutes.
-    """
-    for dimension in read_space(study.space).dimensions:
-        values: Sequence[Any]
-        if isinstance(dimension, Choice):
-            values = dimension.choices[:: -(-len(dimension.choices) // MOST_BUILT)]
-        else:
-            values = (dimension.low, dimension.high)
-        yield from ({dimension.name: value} for value in values)
-
-
 def export_best(
     study: Study,
     records: list[TrialRecord],
@@ -330,18 +225,3 @@ def best_scores(study: Study, best: TrialRecord | None) -> dict[str, float]:
         return {}
     place = {name: best.config[name] for name in study.space if isinstance(best.config[name], int | float)}
     return {f"best/{k}": float(v) for k, v in {**best.metrics[best.epoch], **place}.items()}
-
-
-def _earlier(study: Study, config: SweepConfig) -> list | None:
-    """Return what the sweep of `--warm-start` found, as the searcher takes it.
-
-    Raises UsageError where there is none, and where its scores are not comparable.
-    """
-    if config.warm_start is None:
-        return None
-    if study.objectives:
-        raise UsageError("--warm-start knows one score of a trial, and this search weighs several")
-    try:
-        return earlier_results(config, study.metric, read_space(study.space), study.provenance or {})
-    except ValueError as error:
-        raise UsageError(f"--warm-start: {error}") from error

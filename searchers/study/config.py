@@ -122,6 +122,8 @@ class SweepConfig(RunConfig):
     latent_dim=choice(32,64)"""
     set: tuple[str, ...] = ()
     """settings that all trials have, of the model and its training: gamma=0.1 recipe=larsen"""
+    searcher: Literal["ours", "bayesian-optimization", "optuna-tpe", "optuna-gp", "random", "grid"] = "ours"
+    """who proposes trials: this project's Bayesian optimization or, to compare, another on the same budget"""
     surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
     """Gaussian process of the search: hyperparameters learned, [BVG]'s own, fixed Matérn, drawn by NUTS"""
     warm_start: Annotated[str | None, PLAIN_NAME] = None

@@ -8,8 +8,8 @@ from ray.tune.search.sample import Float
 
 from searchers.bayesopt.space import SpaceError
 from searchers.bayesopt.tune_space import read_space
+from searchers.execution.check import check_settings, ends_of
 from searchers.execution.overlay import overlay
-from searchers.execution.run import check_settings, ends_of
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 from trainables import BetaVAEGAN

@@ -10,7 +10,8 @@ from ray.tune.schedulers import FIFOScheduler
 
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.execution.fixed_points import FixedPoints
-from searchers.execution.run import make_scheduler, recommended
+from searchers.execution.run import recommended
+from searchers.execution.search import make_scheduler
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig

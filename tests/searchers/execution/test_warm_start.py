@@ -12,7 +12,7 @@ from ray import tune
 from searchers.bayesopt.history import FAILED
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.tune_space import read_space
-from searchers.execution.run import _earlier
+from searchers.execution.search import _earlier
 from searchers.execution.warm_start import earlier_results
 from searchers.record.ledger import Ledger
 from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord

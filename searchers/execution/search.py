@@ -1,0 +1,125 @@
+"""Which searcher proposes a sweep's trials, and which scheduler pauses them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.bayesopt.space import Choice
+from searchers.bayesopt.tune_space import read_space
+from searchers.execution.fixed_points import FixedPoints, read_points
+from searchers.execution.peers import PEERS, PeerSearch
+from searchers.execution.warm_start import earlier_results
+from searchers.record.trials import TrialRecord
+from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule
+from searchers.scheduling.tune_scheduler import PauseScheduler
+from searchers.study.config import SweepConfig, UsageError, require
+from searchers.study.study import Study
+
+
+def make_search(study: Study, config: SweepConfig, points: list[dict[str, Any]] | None) -> Searcher:
+    """Return the searcher: Bayesian optimization, another package's, or the given points one after another.
+
+    Raises UsageError where a package is missing and where the earlier sweep can't be used.
+    """
+    if config.surrogate == "nuts":
+        require("--surrogate nuts", {"pyro": "pyro-ppl"})
+    if points:
+        return FixedPoints(points, study.metric, study.mode)
+    if config.searcher != "ours":
+        return peer_search(study, config)
+    return BayesOptSearch(
+        points_to_evaluate=list(study.points_to_evaluate),
+        random_starts=study.random_starts,
+        surrogate=config.surrogate,
+        noise_key=f"{study.metric}_std",
+        seed=config.seed,
+        warm_start=_earlier(study, config),
+        objectives=study.objectives,
+    )
+
+
+def peer_search(study: Study, config: SweepConfig) -> PeerSearch:
+    """Return another package's searcher. Raises UsageError where it is missing, or can't do what is asked."""
+    flag = f"--searcher {config.searcher}"
+    require(flag, PEERS[config.searcher])
+    if study.objectives:
+        raise UsageError(f"{flag} weighs one score, and this search several")
+    if config.warm_start is not None or config.surrogate != "fitted":
+        other = "--surrogate" if config.warm_start is None else "--warm-start"
+        raise UsageError(f"{other} is for this project's own searcher; leave it or {flag} out")
+    unordered = [
+        d.name for d in read_space(study.space).dimensions if isinstance(d, Choice) and d.categorical
+    ]
+    if config.searcher == "bayesian-optimization" and unordered:
+        raise UsageError(f"{flag} searches numbers, and {unordered[0]} is a choice without an order")
+    return PeerSearch(
+        config.searcher,
+        study.metric,
+        study.mode,
+        seed=config.seed,
+        starts=first_trials(study),
+        trials=config.num_samples,
+    )
+
+
+def first_trials(study: Study) -> int:
+    """Return how many trials are spread over the space before a model of it counts."""
+    return len(study.space) + 2 if study.random_starts is None else study.random_starts
+
+
+def make_scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]) -> TrialScheduler:
+    """Return the scheduler that pauses and resumes, its state rebuilt from the ledger's records.
+
+    With several objectives every trial trains to its end: a rung would judge it by the first alone.
+    """
+    if not config.early_stopping or study.objectives:
+        return FIFOScheduler()
+    grace = None if config.grace_epochs is None else min(config.grace_epochs, config.epochs)
+    trainings = config.trainings
+    if trainings is None:  # where no rung lies before the end, every trial is a whole training
+        trainings = config.num_samples / (1 if grace == config.epochs else REDUCTION_FACTOR)
+    rule = PauseRule(
+        config.epochs,
+        grace,
+        first_trials=first_trials(study),
+        budget=max(1.0, trainings) * config.epochs,
+        max_trials=config.num_samples,
+        replicates=config.replicates if config.searcher == "ours" else 0,
+    )
+    scheduler = PauseScheduler(rule)
+    records = list(records)
+    again = [r.trial for r in records if r.config.get("seed") != study.settings.get("seed")]
+    scheduler.replay(records, study.metric, study.mode, again)
+    return scheduler
+
+
+def given_points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | None:
+    """Return the settings to train instead of searching, from the study or from a file; None to search.
+
+    Raises UsageError where the file can't be used.
+    """
+    if not config.points:
+        return list(study.points) if study.points else None
+    try:
+        return read_points(Path(config.points), read_space(study.space), study.settings)
+    except ValueError as error:
+        raise UsageError(f"--points: {error}") from error
+
+
+def _earlier(study: Study, config: SweepConfig) -> list | None:
+    """Return what the sweep of `--warm-start` found, as the searcher takes it.
+
+    Raises UsageError where there is none, and where its scores are not comparable.
+    """
+    if config.warm_start is None:
+        return None
+    if study.objectives:
+        raise UsageError("--warm-start knows one score of a trial, and this search weighs several")
+    try:
+        return earlier_results(config, study.metric, read_space(study.space), study.provenance or {})
+    except ValueError as error:
+        raise UsageError(f"--warm-start: {error}") from error
