@@ -42,6 +42,7 @@ COMMANDS = {
     "winners": Command("analysis.winners", "WinnersConfig", "which trial won, and can that be told?"),
     "figures": Command("analysis.figures", "FiguresConfig", "draw a sweep's figures"),
     "tables": Command("analysis.tables", "TablesConfig", "print the papers' tables beside our numbers"),
+    "compare": Command("analysis.compare", "CompareConfig", "draw which of several searches paid"),
     "report": Command("analysis.report", "ReportConfig", "write a sweep as one HTML file"),
     "data": Command("trainables.data", "Convert Info Verify Publish", "convert and inspect data sets"),
     "metrics": Command("trainables.metrics", "Arguments", "score one set of images against another"),

@@ -42,11 +42,21 @@ def draw_bands(
 
 
 def draw_band(
-    axes: Axes, x: Sequence[int], values: NDArray[np.float64], color: str, name: str, line: str = "-"
+    axes: Axes,
+    x: Sequence[int],
+    values: NDArray[np.float64],
+    color: str,
+    name: str,
+    line: str = "-",
+    steps: bool = False,
 ) -> None:
-    """Draw the mean of values (n, len(x)) as a line, and one standard deviation around it."""
+    """Draw the mean of values (n, len(x)) as a line, and one standard deviation around it.
+
+    With `steps` a value holds until the next one.
+    """
     mean = np.nanmean(values, axis=0)
     std = np.nanstd(values, axis=0, ddof=1) if len(values) > 1 else np.zeros(len(mean))
     marker = "o" if len(x) <= MARKED else ""
-    axes.plot(x, mean, line, marker=marker, markersize=3, color=color, label=name)
-    axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
+    style, step = ("steps-post", "post") if steps else ("default", None)
+    axes.plot(x, mean, line, marker=marker, markersize=3, color=color, label=name, drawstyle=style)
+    axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0, step=step)
