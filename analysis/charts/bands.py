@@ -57,6 +57,8 @@ def draw_band(
     mean = np.nanmean(values, axis=0)
     std = np.nanstd(values, axis=0, ddof=1) if len(values) > 1 else np.zeros(len(mean))
     marker = "o" if len(x) <= MARKED else ""
-    style, step = ("steps-post", "post") if steps else ("default", None)
+    style = "steps-post" if steps else "default"
     axes.plot(x, mean, line, marker=marker, markersize=3, color=color, label=name, drawstyle=style)
-    axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0, step=step)
+    axes.fill_between(
+        x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0, step="post" if steps else None
+    )
