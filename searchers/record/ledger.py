@@ -116,8 +116,11 @@ class Ledger:
                 records[trial].status, records[trial].error = event["status"], event.get("error")
         return records
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Release the write lock."""
+        """Release the write lock; so does a ledger that nobody holds any more."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -196,8 +196,9 @@ def ec2(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = (tmp_path / "moto.log").open("wb")
-    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=log, stderr=log)
+    with (tmp_path / "moto.log").open("wb") as log:
+        called = [sys.executable, "-m", "moto.server", "-p", str(port)]
+        server = subprocess.Popen(called, stdout=log, stderr=log)
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "test",
@@ -206,7 +207,12 @@ def ec2(tmp_path, monkeypatch):
         "HOME": str(tmp_path),
     }.items():
         monkeypatch.setenv(name, value)
-    wait_until(lambda: server.poll() is not None or socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+
+    def answers() -> bool:
+        with socket.socket() as asking:
+            return asking.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(lambda: server.poll() is not None or answers())
     assert server.poll() is None, (tmp_path / "moto.log").read_text()
     yield
     server.terminate()

@@ -81,7 +81,8 @@ def test_the_figures_are_of_the_models_own_faces(tmp_path):
     last = morphs[: 16 * 8, (COLUMNS - 1) * step :][::8, ::8]
     expected = (strip[-1].permute(1, 2, 0).numpy() + 1) * 127.5
     np.testing.assert_allclose(last, expected, atol=0.51)
-    assert Image.open(tmp_path / "figures/morph.gif").n_frames <= MORPHS * (PAUSE + FILM_STEPS - 2)
+    with Image.open(tmp_path / "figures/morph.gif") as film:
+        assert film.n_frames <= MORPHS * (PAUSE + FILM_STEPS - 2)
 
 
 def run(folder, *arguments):

@@ -9,6 +9,7 @@ from trainables.data.store import DataError, ImageStore
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.reference import ReferenceStatistics, reference_statistics
 from trainables.models.base import GenerativeModel
+from trainables.models.schedule import WIDEST_MEAN
 from trainables.models.settings import check_kind, nearest
 
 if TYPE_CHECKING:  # with it comes scikit-learn
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # with it comes scikit-learn
 
 
 _PRECISION = Literal["float32", "bfloat16", "float16", "auto"]
+_SCHEDULE = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class TrainingConfig:
     channels_last: bool = True  # order of images and filters in memory
     compile: bool = False  # the networks, by torch.compile, which takes minutes at first
     flip: bool = False
+    schedule: _SCHEDULE = (
+        "constant"  # of the learning rate; cosine: warmed up, and down to 0 in the second half
+    )
+    ema: float = (
+        0.0  # relative width of the mean of the weights that is evaluated and kept; 0: the last weights
+    )
     features: str = "auto"  # an extractor's name, or "none": no samples are scored
     feature_weights: str | None = None
     evaluation_samples: int = 1000
@@ -47,8 +55,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Raise DataError where a number is out of range; other names are checked where they are used."""
-        if self.precision not in (known := get_args(_PRECISION)):
-            raise DataError(f"precision is {self.precision!r}; choose {', '.join(known)}")
+        for name, kind in (("precision", _PRECISION), ("schedule", _SCHEDULE)):
+            if getattr(self, name) not in (known := get_args(kind)):
+                raise DataError(f"{name} is {getattr(self, name)!r}; choose {', '.join(known)}")
+        if not 0 <= self.ema < WIDEST_MEAN:
+            raise DataError(f"ema is {self.ema}; choose 0, or a width up to {WIDEST_MEAN} of the training")
         ranges = {
             "batch_size": (2, 10**6, "batch norm has no variance of one image"),
             "evaluation_samples": (2, 10**6, "a covariance needs two, and all are held in memory"),

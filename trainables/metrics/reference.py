@@ -102,7 +102,7 @@ class ReferenceStatistics:
         Raises MetricError where the file holds no such statistics.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = dict(file)
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, FileNotFoundError):

@@ -168,15 +168,21 @@ class GenerativeModel(nn.Module):
         return self.update(name, max_norm)
 
     def compile(self) -> None:
-        """Let `torch.compile` compile each stack of layers in the training step that first needs it."""
+        """Let `torch.compile` compile each stack of layers, or network, in the step that first needs it."""
         import torch._functorch.config  # importing the compiler takes seconds
 
         torch.compiler.reset()  # kernels of another model in this process would count against the limit
         torch.compiler.config.recompile_limit = 64  # all stacks share one count, and run eagerly beyond it
         torch._functorch.config.donated_buffer = False  # training steps go back through a graph twice
         for stack in _stacks(self):
-            stack.forward = torch.compile(stack.forward)  # type: ignore[method-assign]
+            stack.forward = torch.compile(stack.forward)
         self.compiled = True
+
+    def scale_rates(self, share: float) -> None:
+        """Set each optimizer's learning rates to this share of those that it was built with."""
+        for name, optimizer in self.optimizers.items():
+            for group, built in zip(optimizer.param_groups, self.options[name], strict=True):
+                group["lr"] = share * built["lr"]
 
     def eager(self) -> AbstractContextManager[Any]:
         """Return a context in which nothing runs compiled, as second derivatives and evaluation need it."""
@@ -287,10 +293,16 @@ def _load_optimizer(
         group.update({key: value for key, value in ours.items() if value != theirs[key]})
 
 
-def _stacks(module: nn.Module) -> Iterator[nn.Sequential]:
-    """Yield the outermost stacks of layers."""
-    for child in module.children():
-        if isinstance(child, nn.Sequential):
-            yield child
-        else:
-            yield from _stacks(child)
+def _stacks(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the outermost stacks of layers of each network, and networks that have none."""
+    for network in model.children():
+        stacks: list[nn.Module] = list(_sequentials(network))
+        yield from stacks or [network]
+
+
+def _sequentials(module: nn.Module) -> Iterator[nn.Sequential]:
+    if isinstance(module, nn.Sequential):
+        yield module
+    else:
+        for child in module.children():
+            yield from _sequentials(child)

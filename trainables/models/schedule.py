@@ -1,13 +1,16 @@
-"""What depends on how far training is: the learning rate, and the length of a running mean."""
+"""What depends on how far training is: the learning rate, and running means of the weights."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 WARM_UP_STEPS = 50  # before, Adam's second moments hold few gradients
+WIDEST_MEAN = 0.28  # beyond, a power-function mean's exponent is below 0
 CONSTANT_SHARE = 0.5  # of training, before the rate falls
 
 
@@ -27,8 +30,8 @@ def power_exponent(width: float) -> float:
     width = (γ + 1)^½ · (γ + 2)⁻¹ · (γ + 3)^−½ is the standard deviation of the mean's weights as a share of
     the steps so far. Raises ValueError unless it lies between 0 and 0.28, where γ is above 0.
     """
-    if not 0 < width < 0.28:
-        raise ValueError(f"ema_width is {width}; it must lie between 0 and 0.28")
+    if not 0 < width < WIDEST_MEAN:
+        raise ValueError(f"ema_width is {width}; it must lie between 0 and {WIDEST_MEAN}")
     roots = np.roots([1, 7, 16 - width**-2, 12 - width**-2])
     return float(roots.real.max())
 
@@ -51,3 +54,53 @@ def power_mean(width: float) -> Callable[[Tensors, Tensors, Tensor | int], None]
             torch._foreach_copy_(means, values)
 
     return update
+
+
+class MeanWeights:
+    """A power-function mean of all that a model's `state_dict` holds, beside the model, over its steps."""
+
+    def __init__(self, model: nn.Module, width: float):
+        self._update, self.steps = power_mean(width), 0
+        tensors = model.state_dict().values()  # they share the model's memory
+        self._pairs = [
+            ([t.clone() for t in kind], kind)
+            for kind in (
+                [t for t in tensors if t.is_floating_point()],
+                [t for t in tensors if not t.is_floating_point()],
+            )
+            if kind
+        ]
+
+    def update(self) -> None:
+        """Take in the weights after a step."""
+        for means, values in self._pairs:
+            self._update(means, values, self.steps)
+        self.steps += 1
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the model have the means inside the block, and its own weights again behind it."""
+        kept = [[t.clone() for t in values] for _, values in self._pairs]
+        for means, values in self._pairs:
+            _copy(values, means)
+        try:
+            yield
+        finally:
+            for (_, values), own in zip(self._pairs, kept, strict=True):
+                _copy(values, own)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the means and the number of steps that they are over."""
+        return {"means": [means for means, _ in self._pairs], "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for (means, _), stored in zip(self._pairs, state["means"], strict=True):
+            _copy(means, stored)
+        self.steps = state["steps"]
+
+
+@torch.no_grad()
+def _copy(to: Tensors, of: Tensors) -> None:
+    for tensor, value in zip(to, of, strict=True):
+        tensor.copy_(value)

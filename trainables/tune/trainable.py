@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.scores import score
 from trainables.models.base import GenerativeModel
 from trainables.models.fitted_prior import FittedPrior
+from trainables.models.schedule import MeanWeights, rate_share
 from trainables.models.storage import save_model
 from trainables.tune.device import dtype_of, set_torch_threads
 
@@ -76,8 +78,13 @@ class GenerativeTrainable(tune.Trainable):
         model_class, settings = self.model_of(new_config)
         self.training, self.model_config = split_config(model_class, settings)
         training = self.training
-        if model_class.needs_progress and not training.epochs:
+        scheduled = model_class.needs_progress or training.schedule != "constant"
+        if scheduled and not training.epochs:
             raise ValueError(f"{model_class.__name__} has a schedule: set `epochs`, all of its training")
+        if model_class.needs_progress and (training.schedule != "constant" or training.ema):
+            raise ValueError(
+                f"{model_class.__name__} has its own schedule and means: leave schedule and ema out"
+            )
         # Seed and batch size aside, trials of a sweep see the same images through the same features.
         needed = replace(training, seed=0, batch_size=2, epochs=None)
         if needed != self.loaded:
@@ -98,6 +105,7 @@ class GenerativeTrainable(tune.Trainable):
             self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if training.compile:
             self.model.compile()
+        self.mean = MeanWeights(self.model, training.ema) if training.ema else None
         self.batches = Batches(
             self.store,
             "train",
@@ -152,7 +160,7 @@ class GenerativeTrainable(tune.Trainable):
             return self._ended(result, "loss_not_finite")
         start = time.monotonic()
         try:
-            with self.model.eager():
+            with self.model.eager(), self.mean.in_place() if self.mean else nullcontext():
                 result |= self.evaluate()
         except FloatingPointError as error:
             log.warning("The trial ends: %s", error)
@@ -171,8 +179,13 @@ class GenerativeTrainable(tune.Trainable):
             if self.training.epochs:
                 done = (self.epoch + number / len(self.batches)) / self.training.epochs
                 self.model.progress = min(1.0, done)
+            if self.training.schedule == "cosine":
+                share = rate_share(self.epoch * len(self.batches) + number, self.model.progress)
+                self.model.scale_rates(share)
             for name, value in self.train_step(x).items():
                 losses.setdefault(name, []).append(value)
+            if self.mean:
+                self.mean.update()
             if number % GRADIENT_NORM_EVERY == 0:
                 for name, norm in gradient_norms(self.model.optimizers).items():
                     norms.setdefault(name, []).append(norm)
@@ -243,6 +256,12 @@ class GenerativeTrainable(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all that the next epoch depends on."""
         state = {"model": self.model.training_state(), "epoch": self.epoch, "rng": torch.get_rng_state()}
+        if self.device.type == "cuda":  # a model of one's own may draw from it, as dropout does
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        if self.mean:
+            state["mean"] = self.mean.state_dict()
+            with self.mean.in_place():
+                state["mean_networks"] = {k: v.clone() for k, v in self.model.state_dict().items()}
         torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]  # Tune gives a path
@@ -253,6 +272,10 @@ class GenerativeTrainable(tune.Trainable):
         # Under PBT, Tune may count from an earlier result than the checkpoint's: an epoch too many.
         self._iteration = self.epoch
         torch.set_rng_state(state["rng"].cpu())
+        if "cuda_rng" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+        if self.mean and "mean" in state:
+            self.mean.load_state_dict(state["mean"])
 
 
 def export_model(
@@ -263,7 +286,8 @@ def export_model(
     training, hyperparameters = split_config(model_class, settings)
     state = torch.load(checkpoint_dir / CHECKPOINT, map_location="cpu", weights_only=True)
     about = {"epoch": state["epoch"], "image_size": training.image_size, "channels": training.channels}
-    save_model(folder, model_class, asdict(hyperparameters), state["model"]["networks"], **about)
+    networks = state.get("mean_networks", state["model"]["networks"])
+    save_model(folder, model_class, asdict(hyperparameters), networks, **about)
 
 
 def grid(images: Tensor) -> bytes:

@@ -49,7 +49,8 @@ def test_the_front_is_drawn_and_recorded(ended):
     woken = []
     delivery = SimpleNamespace(wake=lambda: woken.append(True))
     ParetoFigure(STUDY, search, recorder, delivery).draw()
-    assert Image.open(recorder.folder / FIGURE).size[0] > 500
+    with Image.open(recorder.folder / FIGURE) as drawn:
+        assert drawn.size[0] > 500
     events = [json.loads(line) for line in (recorder.folder / "ledger.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["figure", "note"]
     assert events[1]["tags"] == {FRONT_TAG: "1, 2, 4"}

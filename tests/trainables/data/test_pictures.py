@@ -33,11 +33,11 @@ def test_a_grid_of_grey_images_is_grey(tmp_path):
 
 def test_a_film_runs_for_ever_through_its_frames(tmp_path):
     save_film(tmp_path / "film.gif", levels(6, 3), side=16, milliseconds=50)
-    film = Image.open(tmp_path / "film.gif")
-    assert film.n_frames == 6
-    assert film.size == (16, 16)
-    assert film.info["loop"] == 0
-    assert film.info["duration"] == 50
-    for i in range(6):
-        film.seek(i)
-        assert abs(int(np.asarray(film.convert("RGB"))[3, 3, 0]) - 20 * i) <= 1
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 6
+        assert film.size == (16, 16)
+        assert film.info["loop"] == 0
+        assert film.info["duration"] == 50
+        for i in range(6):
+            film.seek(i)
+            assert abs(int(np.asarray(film.convert("RGB"))[3, 3, 0]) - 20 * i) <= 1

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from trainables.models.schedule import WARM_UP_STEPS, power_exponent, power_mean, rate_share
+from trainables.models.schedule import WARM_UP_STEPS, MeanWeights, power_exponent, power_mean, rate_share
 
 
 def test_the_rate_rises_stays_and_falls_to_nothing():
@@ -37,6 +37,28 @@ def test_a_power_mean_weighs_updates_by_their_number():
         expected = value if expected is None else expected + share * (value - expected)
     assert averaged.module.weight.item() == pytest.approx(expected)
     assert averaged.module.num_batches_tracked.item() == 4
+
+
+def test_mean_weights_are_torch_s_averaged_model_beside_the_model():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    averaged = AveragedModel(network, multi_avg_fn=power_mean(0.1), use_buffers=True)
+    mean = MeanWeights(network, 0.1)
+    for _ in range(5):
+        with torch.no_grad():
+            network[0].weight.normal_()
+        network(torch.randn(4, 3))
+        averaged.update_parameters(network)
+        mean.update()
+    own = {name: value.clone() for name, value in network.state_dict().items()}
+    with mean.in_place():
+        for name, value in averaged.module.state_dict().items():
+            torch.testing.assert_close(network.state_dict()[name], value)
+    assert all(torch.equal(value, own[name]) for name, value in network.state_dict().items())
+    again = MeanWeights(network, 0.1)
+    again.load_state_dict(mean.state_dict())
+    with again.in_place():
+        torch.testing.assert_close(network[0].weight, averaged.module[0].weight)
 
 
 @pytest.mark.parametrize("width", [0.0, 0.28, 1.0])

@@ -22,6 +22,7 @@ from trainables import (
     LegoVAE,
     TrainingConfig,
 )
+from trainables.models.schedule import power_exponent, rate_share
 from trainables.models.storage import load_model
 from trainables.tune.baselines import Baseline
 from trainables.tune.trainable import export_model, grid
@@ -70,6 +71,7 @@ def scores(result):
         (ConvVAE, {"beta_warm_up": 2, "beta_every": 3}),
         (LegoVAE, {"hidden": 32, "decay_steps": 20}),
         (BernoulliVAE, {"channels": 3, "averaging": 0.1}),
+        (VAE, {"ema": 0.1, "schedule": "cosine", "epochs": 3}),
         (VAE, {"recipe": "modern", "epochs": 3}),
         (GAN, {"recipe": "modern", "epochs": 3, "precision": "float16"}),
         (BetaVAEGAN, {"recipe": "modern", "epochs": 3, "vae_share": 0.5, "precision": "bfloat16"}),
@@ -169,8 +171,67 @@ def test_an_exported_model_is_the_trained_one(cache_dir, tmp_path):
     assert torch.equal(loaded.sample(4, noise[0]), trial.model.sample(4, noise[1]))
     assert loaded.config.beta == 2.0
     (tmp_path / "model" / "model.json").write_text('{"model": "os:system", "config": {}}')
-    with pytest.raises(ValueError, match="no model of ours"):
+    with pytest.raises(ValueError, match="loading it runs the code of os"):
         load_model(tmp_path / "model")
+
+
+def test_what_is_scored_and_exported_are_the_mean_weights(cache_dir, tmp_path):
+    """Beside a trial without: it trains alike, and draws from the mean of the weights after each step."""
+    trials = [build(GAN, cache_dir, epochs=1, ema=width) for width in (0.1, 0.0)]
+    tracked = []
+    original = trials[1].model.training_step
+
+    def note(x):
+        losses = original(x)
+        tracked.append(weights(trials[1]))
+        return losses
+
+    trials[1].model.training_step = note
+    for trial in trials:
+        trial.step()
+    assert_equal(*map(weights, trials))
+    trials[0].save_checkpoint(str(tmp_path))
+    export_model(GAN, trials[0].config, tmp_path, tmp_path / "model")
+    loaded = load_model(tmp_path / "model").state_dict()
+    power = power_exponent(0.1) + 1
+    for name, value in loaded.items():
+        expected = tracked[0][name].double()
+        for n, own in enumerate(tracked[1:], start=2):
+            share = 1 - (1 - 1 / n) ** power if own[name].is_floating_point() else 1
+            expected += share * (own[name] - expected)
+        torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_cosine_takes_each_optimizer_s_own_rate_to_nothing(cache_dir, monkeypatch):
+    trial = build(GAN, cache_dir, epochs=4, schedule="cosine")
+    built = {name: options[0]["lr"] for name, options in trial.model.options.items()}
+    seen = []
+    original = trial.model.training_step
+
+    def note(x):
+        seen.append({name: o.param_groups[0]["lr"] for name, o in trial.model.optimizers.items()})
+        return original(x)
+
+    monkeypatch.setattr(trial.model, "training_step", note)
+    for _ in range(4):
+        trial.step()
+    total = len(seen)
+    for step, rates in enumerate(seen):
+        assert rates == pytest.approx({n: lr * rate_share(step, step / total) for n, lr in built.items()})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"schedule": "cosine"}, "VAE has a schedule: set `epochs`"),
+        ({"schedule": "linear"}, "schedule is 'linear'; choose constant, cosine"),
+        ({"ema": 0.3}, "ema is 0.3; choose 0, or a width up to 0.28"),
+        ({"ema": 0.1, "recipe": "modern", "epochs": 1}, "has its own schedule and means"),
+    ],
+)
+def test_schedules_and_means_that_cannot_be(changes, sentence, cache_dir):
+    with pytest.raises(ValueError, match=sentence):
+        build(VAE, cache_dir, **changes)
 
 
 @pytest.mark.parametrize(
