@@ -8,7 +8,8 @@ from searchers.bayesopt.space import Choice
 from searchers.bayesopt.tune_space import read_space
 from searchers.study.config import UsageError
 from searchers.study.study import Study
-from trainables.evaluation.inputs import split_config
+from trainables.data.batches import Batches
+from trainables.evaluation.inputs import load_store, split_config
 
 MOST_BUILT = 32  # choices of a dimension, before the first trial
 
@@ -23,7 +24,11 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
     for point in [first, *ends]:
         try:
             model_class, settings = study.trainable.model_of({**study.settings, **point})
-            model_class(split_config(model_class, settings)[1])
+            training, hyperparameters = split_config(model_class, settings)
+            model_class(hyperparameters)
+            if "batch_size" in point:
+                store = load_store(training, training.image_size, training.channels)
+                Batches(store, "train", training.batch_size)
         except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, AssertionError) as error:
             shown = point if points else study.space
             where = ", ".join(f"{name} = {number(point[name])}" for name in shown)

@@ -102,6 +102,14 @@ def test_what_a_trial_would_refuse_is_refused_before_it_begins(space, settings, 
         check_settings(laid(space, settings), None)
 
 
+def test_a_batch_beyond_the_set_is_refused(tmp_path):
+    small = {"dataset": "faces", "dataset_limit": 60, "image_size": 16, "cache_dir": str(tmp_path)}
+    study = replace(STUDY, settings=STUDY.settings | small)
+    check_settings(laid(["batch_size=choice(8,16)"], study=study), None)
+    with pytest.raises(UsageError, match="batch_size = 100 can't be built"):
+        check_settings(laid(["batch_size=choice(8,100)"], study=study), None)
+
+
 def test_a_sweep_of_given_trials_is_not_searched():
     study = replace(STUDY, points=({"beta": 1.0},))
     with pytest.raises(UsageError, match="searches nothing"):

@@ -45,7 +45,8 @@ def read_table(file: str, text: str, names: Sequence[str], columns: Sequence[str
 
     Its columns are `columns`, or those that its header names. Names match by their path, else by the file
     name, else without the ending, by whichever of these matches most. Raises DataError where a line of an
-    image holds anything but numbers, one for each column, and where the header names no columns.
+    image holds anything but numbers, one for each column, where two lines of one image differ, and where the
+    header names no columns.
     """
     rows = _rows(file, text)
     passed: Sequence[str] = ()
@@ -74,15 +75,15 @@ def read_table(file: str, text: str, names: Sequence[str], columns: Sequence[str
         if not images:
             continue  # a header, or an image that this part of the set lacks
         try:
-            values[images] = np.array([cell or "nan" for cell in cells[column + 1 :]], np.float32).reshape(
-                len(columns)
-            )
+            said = np.array([cell or "nan" for cell in cells[column + 1 :]], np.float32).reshape(len(columns))
         except ValueError as error:
             raise DataError(
                 f"{file} can't be read at {' '.join(cells)[:40]!r}: after the file name it takes "
                 f"{len(columns)} number{'s' * (len(columns) > 1)}"
             ) from error
-        matched[images] = True
+        if matched[images].any() and not np.array_equal(values[images[0]], said, equal_nan=True):
+            raise DataError(f"{file} has two lines of {cells[column][:40]!r}, which differ")
+        values[images], matched[images] = said, True
     example = rows[-1][column] if rows and len(rows[-1]) > column else ""
     return Table(file, columns, values, matched, example[:40], passed)
 
@@ -108,6 +109,10 @@ def _rows(file: str, text: str) -> list[list[str]]:
         rows = [[cell.strip() for cell in cells] for cells in parsed]
         while rows and all(len(cells) > 1 and not cells[-1] for cells in rows):
             rows = [cells[:-1] for cells in rows]  # each line ends in a separator
+        while len(rows) > 1 and rows[0][0].startswith("#"):  # a remark, or a header with a mark
+            if len(rows[0]) == len(rows[1]):
+                return [[rows[0][0].lstrip("# "), *rows[0][1:]], *rows[1:]]
+            rows = rows[1:]
         return rows
     except csv.Error as error:
         raise DataError(f"{file} can't be read as a table ({first_line(error)})") from error

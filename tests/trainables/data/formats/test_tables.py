@@ -67,6 +67,21 @@ def test_a_line_that_is_empty_in_places_is_unknown_there():
     assert table.matched.tolist() == [True, False, False, False]
 
 
+@pytest.mark.parametrize("remark", ["# made by hand\n", "# of 2026, by A, B and C\n# again\n", ""])
+@pytest.mark.parametrize("header", ["name,x\n", "# name,x\n", "#name,x\n"])
+def test_remarks_above_a_header_are_no_lines(remark, header):
+    table = read_table("t", f"{remark}{header}000001.jpg,5\n000002.jpg,6\n", NAMES)
+    assert list(table.columns) == ["x"]
+    assert table.values[:2, 0].tolist() == [5, 6]
+
+
+def test_an_image_may_have_two_lines_that_say_the_same_and_none_that_differ():
+    table = read_table("t", "name,x\n000001.jpg,5\n000001.jpg,5\n", NAMES)
+    assert table.values[0, 0] == 5
+    with pytest.raises(DataError, match="two lines of '000001\\.jpg', which differ"):
+        read_table("t", "name,x\n000001.jpg,5\n000001.jpg,6\n", NAMES)
+
+
 def images(endings, n=12):
     return {f"{i:02}{endings}": encoded(picture(i)) for i in range(n)}
 
