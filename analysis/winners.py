@@ -206,7 +206,8 @@ def show_repeats(
     trials = tables.trials.set_index("number")
     if not kept:
         raise AnalysisError(f"The record of {tables.sweep.name!r} has no weights to evaluate again.")
-    evaluation = Evaluation.of(trials.loc[kept[0]])
+    asked = str((tables.sweep.arguments or {}).get("features", ""))
+    evaluation = Evaluation.of(trials.loc[kept[0]], asked)
     rows = {}
     for n in kept:
         model = load_trained(client, tables, n)

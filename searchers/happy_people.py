@@ -43,8 +43,6 @@ class HappyPeopleConfig(RunConfig):
     """runs of each setting"""
     queries: Annotated[int, multiple_of(5, 5, 1_000_000)] = 60
     """images a run asks the score of"""
-    crop: Literal["larsen", "square"] | None = None
-    """part of each image to take: larsen, the face of CelebA's aligned images; square, the middle"""
     image_size: Annotated[int, one_of(16, 32, 64, 128, 256)] = 64
     """images are resized to this many pixels"""
 

@@ -15,8 +15,6 @@ in a notebook:
 import inspect
 import sys
 from dataclasses import asdict, dataclass, fields, replace
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -28,6 +26,7 @@ from searchers.record.schema import FROM_PYTHON
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 from trainables.models.settings import nearest
+from trainables.own import OwnCodeError, module_of
 
 if TYPE_CHECKING:
     from searchers.execution.prepare import Prepared
@@ -72,16 +71,12 @@ def trainable_of(path: str | None) -> "type[GenerativeTrainable]":
     from trainables.tune.trainable import GenerativeTrainable
 
     module_name, colon, name = (path or "").partition(":")
-    if not (colon and module_name and name):
+    if not (path and colon and module_name and name):
         raise UsageError("Name the model as MODULE:CLASS, such as mymodule:Flow")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # the command `latentune` does not look in the working folder
     try:
-        module = import_module(module_name)
-    except ImportError as error:
-        raise UsageError(f"{path}: {module_name} can't be imported from {here}: {error}") from error
-    except Exception as error:  # whatever a stranger's module raises
-        raise UsageError(f"{path}: importing {module_name} raised {type(error).__name__}: {error}") from error
+        module = module_of(path)
+    except OwnCodeError as error:
+        raise UsageError(str(error)) from error
     kinds = (GenerativeModel, GenerativeTrainable)
     known = [
         k for k, v in vars(module).items() if inspect.isclass(v) and issubclass(v, kinds) and v not in kinds

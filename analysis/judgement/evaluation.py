@@ -15,6 +15,7 @@ from trainables.evaluation.inputs import TrainingConfig, load_reference, load_st
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.scores import score
+from trainables.models.storage import trusted
 
 FIRST_SEED = 30_000  # of the noise; the trials' own evaluations take another one
 
@@ -29,18 +30,21 @@ class Evaluation:
     samples: int
 
     @classmethod
-    def of(cls, trial: pd.Series) -> "Evaluation":
-        """Load what a trial was evaluated with.
+    def of(cls, trial: pd.Series, asked: str = "") -> "Evaluation":
+        """Load what a trial was evaluated with; `asked`: the extractor's name as the sweep was given it.
 
-        Raises AnalysisError where data or features here are not those of the record, DataError and
-        MetricError where they can't be loaded.
+        Raises AnalysisError where an own extractor's module is not trusted, and where data or features here
+        are not those of the record; DataError and MetricError where they can't be loaded.
         """
         import trainables.torchvision_shim  # noqa: F401  before torchvision
         from trainables.metrics.extractors.features import load_extractor
 
         store = load_images(trial)
         weights = _given(trial, "feature_weights")
-        name = comparable.extractor_name(trial["params.features"])
+        own = asked.partition(":")[0] if ":" in asked else ""
+        if own and own != "classifier" and own.partition(".")[0] not in trusted():
+            raise AnalysisError(f"The extractor is {asked}: if you know that code, --trust {own} allows it.")
+        name = asked if own else comparable.extractor_name(trial["params.features"])
         extractor = load_extractor(name, weights=Path(weights) if weights else None)
         if str(extractor.identity) != trial["params.features"]:
             raise AnalysisError(
@@ -63,6 +67,7 @@ def load_images(trial: pd.Series) -> ImageStore:
     training = TrainingConfig(
         dataset=trial["params.dataset"],
         dataset_limit=int(float(limit)) if limit else None,
+        crop=_given(trial, "crop"),
         data_root=_given(trial, "data_root"),
         cache_dir=_given(trial, "cache_dir"),
     )

@@ -8,8 +8,9 @@ from searchers.bayesopt.space import Choice
 from searchers.bayesopt.tune_space import read_space
 from searchers.study.config import UsageError
 from searchers.study.study import Study
-from trainables.data.batches import Batches
+from trainables.data.batches import Batches, to_uint8
 from trainables.evaluation.inputs import load_store, split_config
+from trainables.own import OwnCodeError, imported, numbers_of
 
 MOST_BUILT = 32  # choices of a dimension, before the first trial
 
@@ -25,7 +26,9 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
         try:
             model_class, settings = study.trainable.model_of({**study.settings, **point})
             training, hyperparameters = split_config(model_class, settings)
-            model_class(hyperparameters)
+            model = model_class(hyperparameters)
+            if training.scores and point is first:
+                try_scores(training.scores, model)
             if "batch_size" in point:
                 store = load_store(training, training.image_size, training.channels)
                 Batches(store, "train", training.batch_size)
@@ -36,6 +39,16 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
             if point is not first or not isinstance(error, ValueError):
                 said = f"A trial of {where} can't be built: {said}"
             raise UsageError(said) from error
+
+
+def try_scores(path: str, model: Any) -> None:
+    """Ask a person's own function for the scores of two samples. Raises OwnCodeError where it has none."""
+    function, samples = imported(path), to_uint8(model.sample(2))
+    try:
+        found = function(model, samples)
+    except Exception as error:  # whatever a stranger's code raises
+        raise OwnCodeError(f"{path} raised {type(error).__name__} on two samples: {error}") from error
+    numbers_of(path, found)
 
 
 def ends_of(study: Study) -> Iterator[dict[str, Any]]:

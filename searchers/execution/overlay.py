@@ -17,6 +17,7 @@ SHARED = frozenset(
     (
         "dataset",
         "dataset_limit",
+        "crop",
         "data_root",
         "cache_dir",
         "image_size",

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from searchers.record.schema import REFERENCES, reference_param
@@ -11,6 +12,8 @@ from searchers.study.config import SweepConfig, UsageError
 from trainables.data.batches import Batches
 from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store
 from trainables.evaluation.references import reference_scores
+from trainables.metrics.errors import MetricError
+from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.extractors.features import load_extractor
 
 
@@ -47,6 +50,17 @@ def absolute(path: str | None) -> str | None:
     return path and str(Path(path).expanduser().resolve())
 
 
+def refuse_other_sizes(extractor: Extractor, size: int, channels: int) -> None:
+    """Raise MetricError where an extractor does not take images of the sweep's size."""
+    try:
+        extractor(np.zeros((2, size, size, channels), np.uint8))
+    except MetricError:
+        raise
+    except Exception as error:  # whatever a stranger's network raises
+        said = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}" if str(error) else type(error)
+        raise MetricError(f"{extractor.name} does not take images of {size}×{size} pixels: {said}") from error
+
+
 def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepared:
     """Convert the data and measure the reference once; return what the trials share.
 
@@ -56,12 +70,14 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
     extractor = None
     if config.features != "none":
         extractor = load_extractor(config.features, weights=Path(weights) if weights else None)
-        console.print(extractor.reason, highlight=False)
+        console.print(extractor.reason, highlight=False, markup=False)
+        refuse_other_sizes(extractor, config.image_size, channels)
     training = TrainingConfig(
         dataset=located(config.dataset),
         dataset_limit=config.dataset_limit,
         image_size=config.image_size,
         channels=channels,
+        crop=config.crop,
         data_root=absolute(config.data_root),
         batch_size=config.batch_size,
         epochs=config.epochs,

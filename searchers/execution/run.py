@@ -154,13 +154,15 @@ def run(
 
 
 def own_code(study: Study) -> list[ModuleType]:
-    """Return the module or package of a person's own model, which a joined cluster's machines lack.
+    """Return the modules of own models, extractors and scores, which a joined cluster's machines lack.
 
     A model of a notebook travels with the trial.
     """
     model_class, _ = study.trainable.model_of(study.settings)
-    first = model_class.__module__.partition(".")[0]
-    return [] if first in ("trainables", "__main__") else [sys.modules[first]]
+    names = {model_class.__module__.partition(".")[0]}
+    names |= {str(study.settings.get(key)).partition(":")[0] for key in ("features", "scores")}
+    ours = {"trainables", "__main__"}
+    return [sys.modules[name.partition(".")[0]] for name in sorted(names - ours) if name in sys.modules]
 
 
 def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str) -> SweepRecord:

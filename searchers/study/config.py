@@ -44,6 +44,9 @@ class RunConfig:
     """use this many images at most"""
     data_root: str | None = None
     """folder of the named data sets"""
+    crop: Literal["larsen", "square"] | None = None
+    """part of each image to take: larsen, the face of CelebA's aligned images; square, the middle; the
+    whole image, squashed to a square, if not given"""
     image_size: Annotated[int, between(8, 1024)] = 64
     """images are resized to this many pixels"""
     width: Annotated[float, WIDTH] = 1.0

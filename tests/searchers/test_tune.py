@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,23 @@ class Flow(GenerativeModel):
         for step in range(self.config.steps):
             x = x + self.speed(x, torch.full((n,), step / self.config.steps)) / self.config.steps
         return x.clamp(-1, 1)
+
+
+def embed(x):
+    return torch.nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)
+
+
+def sharpness(model, samples):
+    x = samples.float() / 255
+    return {"sharpness": (x[:, 1:] - x[:, :-1]).abs().mean(), "pixels": samples[0].numel()}
+
+
+def wrong_scores(model, samples):
+    return [1.0]
+
+
+def too_large(x):
+    return x[:, :, :24, :24].flatten(1).view(-1, 3 * 24 * 24)
 
 
 class Nothing(GenerativeModel):
@@ -199,6 +217,45 @@ def test_its_best_settings_are_trained_again_on_other_seeds(folder):
     assert done.returncode == 0, done.stdout + done.stderr
     again = Ledger(folder / "results/flow-seeds/ledger.jsonl").trials()
     assert {record.config["seed"] for record in again.values()} == {1000, 1001}
+
+
+def test_its_own_extractor_and_scores_are_searched_by_and_judged(folder):
+    own = ["--set", "scores=mine:sharpness", "--metric", "sharpness", "--mode", "max", "--epochs", "1"]
+    flags = [*TINY.replace("--features random --epochs 2", "--features mine:embed").split(), *own]
+    done = run(folder, "mine:Flow", *flags, *SPACE, "--num-samples", "2", "--name", "own")
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = Ledger(folder / "results/own/ledger.jsonl").trials().values()
+    for record in records:
+        metrics = record.metrics[1]
+        assert 0 < metrics["sharpness"] < 1 and metrics["pixels"] == 3 * 16 * 16 and metrics["fd_embed"] > 0
+    best = max(records, key=lambda record: record.metrics[1]["sharpness"])
+    assert f"Best: trial {best.number}," in done.stdout
+    judged = ("--sweep", "own", "--repeats", "2", "--trust", "mine")
+    done = run(folder, *judged, module="analysis.winners")
+    assert "sharpness is no score of generated images" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--features", "mine:embde"], r"mine has no embde \(did you mean embed\?\)"),
+        (["--features", "mine:Flow"], "no network and no function of images"),
+        (["--features", "theirs:embed"], "theirs can't be imported"),
+        (["--features", "mine:too_large"], r"does not take images of 16×16 pixels: RuntimeError"),
+        (["--set", "scores=mine:sharp"], r"mine has no sharp \(did you mean sharpness"),
+        (["--set", "scores=mine:wrong_scores"], "mine:wrong_scores returns list; it must return numbers"),
+        (["--set", "scores=mine:embed"], "mine:embed raised TypeError on two samples"),
+    ],
+)
+def test_a_wrong_extractor_or_score_gets_a_sentence(folder, arguments, sentence, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    flags = [*TINY.split(), *SPACE]
+    assert main(["mine:Flow", *flags, *arguments, "--name", "wrong"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(sentence, said), said
+    assert not (folder / "results/wrong").exists()
 
 
 FROM_PYTHON = """

@@ -82,7 +82,7 @@ class _Work:
         self.folder, self.source, self.preprocessing = folder, source, preprocessing
         self.header = {"key": key, "inputs": len(source), "row": ROW.itemsize}
         self.width = preprocessing.image_size**2 * preprocessing.channels
-        self.inputs = self.rows = 0
+        self.inputs = self.rows = self.squashed = 0
         self.rejects = [list(reject) for reject in source.rejects]
 
     def __enter__(self) -> "_Work":
@@ -132,6 +132,7 @@ class _Work:
 
     def _count(self, line: dict[str, Any]) -> None:
         self.rejects += [[self.source.names[self.inputs + i], why] for i, why in line["rejects"]]
+        self.squashed += line.get("squashed", 0)
         self.inputs += line["inputs"]
         self.rows += line["rows"]
 
@@ -147,9 +148,17 @@ class _Work:
         rows["input"] = [self.inputs + i for i in range(chunk.inputs) if i not in rejected]
         self._write("pixels", np.ascontiguousarray(chunk.pixels).data)
         self._write("rows", rows.tobytes())
-        line = {"inputs": chunk.inputs, "rows": len(rows), "rejects": chunk.rejects}
+        counts = {"inputs": chunk.inputs, "rows": len(rows), "squashed": int(chunk.squashed)}
+        line = {**counts, "rejects": chunk.rejects}
         self._write("journal", json.dumps(line).encode() + b"\n")
         self._count(line)
+
+    def _squashing(self) -> list[str]:
+        if not self.squashed:
+            return []
+        return [
+            f"{self.squashed} of {self.rows} images are not square, and are squashed: a crop takes a part"
+        ]
 
     def finish(self, path: Path, name: str) -> ImageStore:
         """Write the store."""
@@ -176,7 +185,7 @@ class _Work:
                 "class_names": list(source.class_names),
                 "rejected": len(self.rejects),
                 "rejects": self.rejects[:NAMED_REJECTS],
-                "notes": list(source.notes),
+                "notes": [*source.notes, *self._squashing()],
                 "settings": asdict(self.preprocessing),
             },
         )

@@ -33,6 +33,7 @@ SUFFIXES = frozenset(ending for endings in FORMATS.values() for ending in ending
 # What is kept of an image: left, upper, right, lower. "larsen" on CelebA's 178×218: Larsen et al. 2016.
 CROPS = {"larsen": (15 / 178, 40 / 218, 163 / 178, 188 / 218)}
 CROP_NAMES = ("larsen", "square")
+NOT_SQUARE = 1.05  # of the longer side to the shorter: where squashing begins to show
 Box = tuple[float, float, float, float]
 
 
@@ -67,6 +68,8 @@ class Chunk:
     digests: NDArray[np.uint8]
     identities: NDArray[np.uint64]
     rejects: list[tuple[int, str]]
+    squashed: int = 0
+    """images whose sides differ by a twentieth or more and that are made square without a crop"""
 
 
 def convert_chunk(reader: Reader, preprocessing: Preprocessing) -> Chunk:
@@ -74,20 +77,22 @@ def convert_chunk(reader: Reader, preprocessing: Preprocessing) -> Chunk:
     n, size = len(reader), preprocessing.image_size
     pixels = np.empty((n, size, size, preprocessing.channels), np.uint8)
     digests, identities = np.empty((n, DIGEST_BYTES), np.uint8), np.empty(n, np.uint64)
-    done, rejects = 0, []
+    done, squashed, rejects = 0, 0, []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # bombs and odd metadata: what matters is checked here
         for i in range(n):
             try:
                 encoded = reader.read(i)
-                pixels[done] = fit(decode(encoded), preprocessing)
+                image = decode(encoded)
+                pixels[done] = fit(image, preprocessing)
             except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, …
                 rejects.append((i, reason(error)))
                 continue
             digests[done] = np.frombuffer(digest(pixels[done]), np.uint8)
             identities[done] = identity(encoded)
+            squashed += preprocessing.crop is None and max(image.size) >= NOT_SQUARE * min(image.size)
             done += 1
-    return Chunk(n, pixels[:done], digests[:done], identities[:done], rejects)
+    return Chunk(n, pixels[:done], digests[:done], identities[:done], rejects, squashed)
 
 
 def decode(encoded: bytes | NDArray[np.uint8]) -> Image.Image:

@@ -31,6 +31,7 @@ class TrainingConfig:
     dataset_limit: int | None = None
     image_size: int = 64  # of the images that a model without a setting of this name sees
     channels: int = 3  # likewise
+    crop: str | None = None  # "larsen" or "square"; None: the whole image, squashed
     data_root: str | None = None
     cache_dir: str | None = None
     batch_size: int = 256
@@ -49,6 +50,7 @@ class TrainingConfig:
     features: str = "auto"  # an extractor's name, or "none": no samples are scored
     feature_weights: str | None = None
     evaluation_samples: int = 1000
+    scores: str | None = None  # MODULE:NAME: a function (model, uint8 samples (n, H, W, C)) → numbers by name
     disentanglement: bool | tuple[str, ...] = False  # score the encoder's units, by all scores or by these
     images: bool = False  # send grids of samples and reconstructions, PNG, under `images` with each result
     seed: int = 0
@@ -112,6 +114,7 @@ def load_store(training: TrainingConfig, image_size: int, channels: int) -> Imag
         training.dataset,
         image_size=image_size,
         channels=channels,
+        crop=training.crop,
         limit=training.dataset_limit,
         data_root=Path(training.data_root) if training.data_root else None,
         cache_dir=Path(training.cache_dir) if training.cache_dir else None,

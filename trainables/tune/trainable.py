@@ -27,6 +27,7 @@ from trainables.models.base import GenerativeModel
 from trainables.models.fitted_prior import FittedPrior
 from trainables.models.schedule import MeanWeights, rate_share
 from trainables.models.storage import save_model
+from trainables.own import imported, numbers_of
 from trainables.tune.device import dtype_of, set_torch_threads
 
 GRID_IMAGES = 64
@@ -126,6 +127,7 @@ class GenerativeTrainable(tune.Trainable):
             weights = Path(t.feature_weights) if t.feature_weights else None
             self.extractor = load_extractor(t.features, weights=weights, device=self.device, threads=threads)
             self.reference = load_reference(self.store, self.extractor, t.cache_dir)
+        self.own_scores = imported(t.scores) if t.scores else None
         self.metric = self.extractor.metric if self.extractor else self.objective
         self.held_out = self.store.split("validation")[: t.evaluation_samples]
         self.held_out_images = torch.from_numpy(self.store.images[self.held_out])
@@ -217,6 +219,9 @@ class GenerativeTrainable(tune.Trainable):
         else:
             samples = generate(self.model, GRID_IMAGES, noise, self.held_out_images)
         result["sample_diversity"] = diversity(samples, self.held_out_variance)
+        if self.own_scores:
+            path = str(self.training.scores)
+            result |= numbers_of(path, self.own_scores(self.model, samples))
         if self.model.has_encoder:
             result |= held_out_scores(self.model, self.held_out_images, noise)
             if (
@@ -285,7 +290,8 @@ def export_model(
     model_class, settings = trainable.model_of(config)
     training, hyperparameters = split_config(model_class, settings)
     state = torch.load(checkpoint_dir / CHECKPOINT, map_location="cpu", weights_only=True)
-    about = {"epoch": state["epoch"], "image_size": training.image_size, "channels": training.channels}
+    kept = ("image_size", "channels", "crop")
+    about = {"epoch": state["epoch"], **{name: getattr(training, name) for name in kept}}
     networks = state.get("mean_networks", state["model"]["networks"])
     save_model(folder, model_class, asdict(hyperparameters), networks, **about)
 

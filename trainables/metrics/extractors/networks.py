@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -139,13 +140,20 @@ def efficientnet_lite0_weights() -> Path:
 
 
 def load_exported(path: Path) -> nn.Module:
-    """Return the network in a file that torch.export.save wrote. Raises WeightsError for another file."""
+    """Return the network in a file that torch.export.save or torch.jit.save wrote.
+
+    Raises WeightsError for another file.
+    """
     # torch reports a foreign file by a page of log lines, so its mark is looked for first.
-    if not zipfile.is_zipfile(path) or not any(
-        name.endswith("archive_format") for name in zipfile.ZipFile(path).namelist()
-    ):
-        raise WeightsError(f"{path} is no exported network; write one with torch.export.save(…, 'name.pt2')")
-    return torch.export.load(path).module()
+    names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+    if any(name.endswith("archive_format") for name in names):
+        return torch.export.load(path).module()
+    if any(name.endswith("constants.pkl") for name in names):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is; files of it stay
+            network: nn.Module = torch.jit.load(path, map_location="cpu")
+        return network.eval()
+    raise WeightsError(f"{path} is no exported network; write one with torch.export.save(…, 'name.pt2')")
 
 
 class RandomNetwork(nn.Sequential):

@@ -1,0 +1,57 @@
+"""A person's own code, named MODULE:NAME: models, extractors, scores."""
+
+import hashlib
+import inspect
+import sys
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class OwnCodeError(ValueError):
+    """What was named cannot be imported; the message says what can."""
+
+
+def module_of(path: str) -> ModuleType:
+    """Import the module of `MODULE:NAME`, as Python finds it from the working folder. Raises OwnCodeError."""
+    name, colon, wanted = path.partition(":")
+    if not (name and colon and wanted):
+        raise OwnCodeError(f"{path!r} must be MODULE:NAME, such as mymodule:Flow")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)  # the command `latentune` does not look in the working folder
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise OwnCodeError(f"{path}: {name} can't be imported from {here}: {error}") from error
+    except Exception as error:  # whatever a stranger's module raises
+        raise OwnCodeError(f"{path}: importing {name} raised {type(error).__name__}: {error}") from error
+
+
+def imported(path: str) -> Any:
+    """Return what `MODULE:NAME` names. Raises OwnCodeError where it is not there."""
+    module, name = module_of(path), path.partition(":")[2]
+    if not hasattr(module, name):
+        meant = get_close_matches(name, list(vars(module)), 1)
+        there = f" (did you mean {meant[0]}?)" if meant else ""
+        raise OwnCodeError(f"{path}: {module.__name__} has no {name}{there}")
+    return getattr(module, name)
+
+
+def numbers_of(path: str, found: Any) -> dict[str, float]:
+    """Return an own function's scores as floats. Raises OwnCodeError where they are no numbers by name."""
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise OwnCodeError(f"{path} returns {type(found).__name__}; it must return numbers by name")
+    try:
+        return {name: float(value) for name, value in found.items()}
+    except (TypeError, ValueError) as error:
+        raise OwnCodeError(f"{path} returns what is no number: {error}") from error
+
+
+def source_hash(module: ModuleType) -> str:
+    """Return the SHA-256 of a module's source: scores by other code are other scores."""
+    try:
+        return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
+    except (OSError, TypeError) as error:
+        raise OwnCodeError(f"the source of {module.__name__} can't be read: {error}") from error
