@@ -54,7 +54,8 @@ def test_the_command_draws_and_tells(tracking_uri, tmp_path, capsys):
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "one" in said and "going-on" in said and "epochs to" in said
-    assert Image.open(figure).size[0] > 1000
+    with Image.open(figure) as drawn:
+        assert drawn.size[0] > 1000
 
 
 @pytest.mark.parametrize(

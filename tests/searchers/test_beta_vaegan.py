@@ -144,6 +144,11 @@ def test_resume_after_the_driver_was_killed(tmp_path, cache, snapshots):
     driver, ledger = start(tmp_path, cache, *arguments, name="killed", results=5)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
+    for pipe in (
+        driver.stdout,
+        driver.stderr,
+    ):  # Ray's processes may hold them open: there is no end to read to
+        pipe.close()
     before = Ledger(ledger).trials()
     for path in ledger.parent.glob("tune/*.json"):
         if snapshots == "gone":

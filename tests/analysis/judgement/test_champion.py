@@ -173,7 +173,7 @@ def test_a_model_without_encoder_says_so(tmp_path):
 
 def test_a_description_of_other_code_is_refused(weights, tmp_path):
     (tmp_path / "model.json").write_text(json.dumps({"model": "os:system", "config": {}}))
-    with pytest.raises(ValueError, match="no model of ours"):
+    with pytest.raises(ValueError, match="loading it runs the code of os"):
         TrainedModel.load(tmp_path)
 
 

@@ -18,7 +18,7 @@ from searchers.study.config import SweepConfig, UsageError
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "join", lambda config: Cluster(None, (Node(2.0, 0.0),)))
+    monkeypatch.setattr(module, "join", lambda config, code: Cluster(None, (Node(2.0, 0.0),)))
     return SweepConfig(name="one", results=str(tmp_path / "results"), epochs=3)
 
 
@@ -83,7 +83,9 @@ def test_a_full_disk_leaves_the_settings_whole(config, monkeypatch):
 
 
 def test_gpus_that_no_trial_asks_for_are_spoken_of(config, monkeypatch):
-    monkeypatch.setattr(module, "join", lambda config: Cluster(None, (Node(2.0, 0.0),), (Node(4.0, 1.0),)))
+    monkeypatch.setattr(
+        module, "join", lambda config, code: Cluster(None, (Node(2.0, 0.0),), (Node(4.0, 1.0),))
+    )
     monkeypatch.setattr("cluster.storage._refuse_unshared", lambda *_: None)
     console = Console(file=io.StringIO(), width=200)
     drive(config, console=console)

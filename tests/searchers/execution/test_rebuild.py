@@ -57,7 +57,7 @@ def ray_here():
 
 @pytest.fixture
 def drive(tmp_path, monkeypatch, ray_here):
-    monkeypatch.setattr(module, "join", lambda config: Cluster(None, (Node(2.0, 0.0),)))
+    monkeypatch.setattr(module, "join", lambda config, code: Cluster(None, (Node(2.0, 0.0),)))
 
     def run(trials, search, scheduler=None):
         config = SweepConfig(name="one", results=str(tmp_path), epochs=EPOCHS, num_samples=trials)
