@@ -15,6 +15,7 @@ in a notebook:
 import inspect
 import sys
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -25,6 +26,8 @@ from searchers.execution.cli import main_of
 from searchers.record.schema import FROM_PYTHON
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
+from trainables.data.catalogue import default_cache
+from trainables.data.memory import kept
 from trainables.models.settings import nearest
 from trainables.own import OwnCodeError, module_of
 
@@ -131,8 +134,9 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
     """Run a study as the command line does, and return its outcome.
 
     `settings` are the fields of `TuneConfig`, which are the command's flags: `dataset`, `epochs`,
-    `num_samples`, `name`, `resume`, … The process's signal handlers are afterwards what they were, and Ray
-    stays up for the next call. Ctrl-C ends the sweep in order.
+    `num_samples`, `name`, `resume`, … As `dataset` it also takes images in memory: an array, a tensor, a
+    `torch.utils.data.Dataset`, a `datasets.Dataset` (`trainables.data.memory`). The process's signal handlers
+    are afterwards what they were, and Ray stays up for the next call. Ctrl-C ends the sweep in order.
 
     Raises UsageError, SpaceError, DataError, MetricError and ClusterError with one sentence each, before a
     trial has begun.
@@ -148,6 +152,9 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
         raise UsageError(f"sweep has no setting {name}{nearest(name, asdict(defaults))}")
     if not (study.space or study.points or settings.keys() & {"space", "points"}):
         raise UsageError("The study's space is empty: say what is searched")
+    if "dataset" in settings and not isinstance(settings["dataset"], str | Path):
+        settings["dataset"] = kept(settings["dataset"], default_cache() / "memory")
+    settings |= {name: str(value) for name, value in settings.items() if isinstance(value, Path)}
     with signals_kept():
         config, sweep_id = resolve(replace(defaults, **settings), defaults, FROM_PYTHON)
         console = console or Console()

@@ -1,0 +1,88 @@
+"""Images that are in a program's memory, as a file that all trials read."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainables.data.store import DataError
+
+LABELS = ("label", "labels", "class")
+
+
+def kept(images: Any, folder: Path) -> Path:
+    """Write images into `folder`, once, as a .npz file by the name of their content; return its path.
+
+    `images`: an array or a tensor, (N, H, W), (N, H, W, C) or (N, C, H, W); or a sequence such as a
+    `torch.utils.data.Dataset` or a `datasets.Dataset`, whose items are an image (PIL, array, tensor), begin
+    with one and an integer label, or are dictionaries with an image and, as `label`, one. uint8, or floats in
+    [0, 1]. Raises DataError where there is no image, or they differ in size.
+    """
+    arrays = {"images": np.asarray(images)} if hasattr(images, "shape") else _collected(images)
+    if not arrays["images"].size or arrays["images"].dtype == object:
+        raise DataError(f"{type(images).__name__} holds no images")
+    digest = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    path = folder / f"memory-{digest.hexdigest()[:16]}.npz"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # names are data
+        os.replace(file.name, path)
+    return path
+
+
+def _collected(images: Any) -> dict[str, NDArray[Any]]:
+    """Return the images and, where each has one, the labels of a sequence."""
+    pixels: list[NDArray[Any]] = []
+    labels: list[int | None] = []
+    try:
+        length = len(images)
+    except TypeError as error:
+        raise DataError(
+            f"{type(images).__name__} is no data set: it takes a path, an array, or a sequence of images"
+        ) from error
+    for number in range(length):
+        image, label = _taken(images[number])
+        if image is None:
+            raise DataError(f"item {number} of {type(images).__name__} is no image and holds none")
+        if pixels and image.shape != pixels[0].shape:
+            raise DataError(
+                f"images differ in shape ({pixels[0].shape} and, number {number}, {image.shape}): resize "
+                "them in the data set's transform, or give a folder of files"
+            )
+        pixels.append(image)
+        labels.append(label)
+    arrays: dict[str, NDArray[Any]] = {"images": np.array(pixels)}
+    if labels and None not in labels:
+        arrays["labels"] = np.array(labels, np.int64)
+    return arrays
+
+
+def _taken(item: Any) -> tuple[NDArray[Any] | None, int | None]:
+    """Return an item's image and label, None where it has none."""
+    label: Any = None
+    if isinstance(item, Mapping):
+        label = next((item[name] for name in LABELS if name in item), None)
+        item = next((value for value in item.values() if _is_image(value)), None)
+    elif isinstance(item, tuple | list) and item:
+        label = item[1] if len(item) > 1 else None
+        item = item[0]
+    if not _is_image(item):
+        return None, None
+    if isinstance(item, Image.Image) and item.mode not in ("L", "RGB"):
+        item = item.convert("RGB")
+    number = label.item() if hasattr(label, "item") and np.ndim(label) == 0 else label
+    return np.asarray(item), number if isinstance(number, int) else None
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, Image.Image) or len(getattr(value, "shape", ())) in (2, 3)
