@@ -261,6 +261,7 @@ def test_a_wrong_extractor_or_score_gets_a_sentence(folder, arguments, sentence,
 FROM_PYTHON = """
 import signal
 
+import numpy as np
 from ray import tune
 
 from mine import Flow
@@ -272,7 +273,8 @@ study = Study(trainable=Flow, space={"learning_rate": tune.loguniform(1e-4, 1e-2
 tiny = dict(dataset_limit=60, image_size=16, batch_size=16, evaluation_samples=20, features="random")
 tiny |= dict(epochs=2, evaluate_every=1, grace_epochs=2, num_samples=2)
 first = sweep(study, name="first", **tiny)
-second = sweep(study, name="second", seed=1, **tiny)
+pixels = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), np.uint8)
+second = sweep(study, dataset=pixels, name="second", seed=1, **tiny)
 assert {sign: signal.getsignal(sign) for sign in signal.valid_signals()} == handlers
 for outcome, name in ((first, "first"), (second, "second")):
     assert outcome.folder.name == name and outcome.exit_code == 0

@@ -24,7 +24,7 @@ def kept(images: Any, folder: Path) -> Path:
     with one and an integer label, or are dictionaries with an image and, as `label`, one. uint8, or floats in
     [0, 1]. Raises DataError where there is no image, or they differ in size.
     """
-    arrays = {"images": np.asarray(images)} if hasattr(images, "shape") else _collected(images)
+    arrays = {"images": np.asarray(images)} if hasattr(images, "__array__") else _collected(images)
     if not arrays["images"].size or arrays["images"].dtype == object:
         raise DataError(f"{type(images).__name__} holds no images")
     digest = hashlib.sha256()
