@@ -33,11 +33,20 @@ def tile(
     return picture(sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap], scale)
 
 
-def png(image: Image.Image) -> bytes:
+class PNG(bytes):
+    """A PNG file. Loggers that write a result as text, as Tune's own do, write its size."""
+
+    def __repr__(self) -> str:
+        return f"PNG of {len(self)} bytes"
+
+    __str__ = __repr__
+
+
+def png(image: Image.Image) -> PNG:
     """Return the picture as a PNG file."""
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
-    return file.getvalue()
+    return PNG(file.getvalue())
 
 
 def row(images: NDArray[np.uint8]) -> bytes:

@@ -1,13 +1,17 @@
 """The Tune trainable on its own: exact resume, reused actors, divergence, what it reports and exports."""
 
 import io
+import json
 import math
+import re
 from dataclasses import fields
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
 from tests.fixtures.settings import SMALL_FACES
 from trainables import (
@@ -141,6 +145,21 @@ def test_a_loss_that_is_not_finite_ends_the_trial(cache_dir):
     assert result["diverged"]
     assert result["done"]
     assert math.isnan(result["fd_random"])
+
+
+def test_tunes_loggers_write_numbers_and_no_pictures(cache_dir, tmp_path):
+    """With `images` in a sweep of one's own, Tune's JSON, CSV and TensorBoard loggers get the results."""
+    result = build(VAE, cache_dir, images=True).train()
+    trial = Mock(config={}, local_path=str(tmp_path), trial_id="t")
+    for logger in (JsonLoggerCallback(), CSVLoggerCallback()):
+        logger.log_trial_start(trial)
+        logger.log_trial_result(1, trial, result)
+        logger.log_trial_end(trial)
+    (written,) = tmp_path.rglob("result.json")
+    row = json.loads(written.read_text())
+    assert row["fd_random"] == pytest.approx(result["fd_random"])
+    assert re.fullmatch(r"PNG of \d+ bytes", row["images"]["samples"])
+    assert all(path.stat().st_size < 10_000 for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_grids_show_pixels_as_they_are(cache_dir):
