@@ -147,11 +147,12 @@ def test_a_loss_that_is_not_finite_ends_the_trial(cache_dir):
     assert math.isnan(result["fd_random"])
 
 
-def test_tunes_loggers_write_numbers_and_no_pictures(cache_dir, tmp_path):
+def test_tunes_loggers_write_numbers_and_no_pictures(cache_dir, tmp_path, monkeypatch):
     """With `images` in a sweep of one's own, Tune's JSON, CSV and TensorBoard loggers get the results."""
     result = build(VAE, cache_dir, images=True).train()
     trial = Mock(config={}, local_path=str(tmp_path), trial_id="t")
     for logger in (JsonLoggerCallback(), CSVLoggerCallback()):
+        monkeypatch.setattr(logger, "_restore_from_remote", Mock())
         logger.log_trial_start(trial)
         logger.log_trial_result(1, trial, result)
         logger.log_trial_end(trial)
