@@ -20,6 +20,7 @@ from trainables.data.formats.layout import Source, arrange, ignored
 from trainables.data.formats.parquet import holds_images, open_parquet, parquet_files
 from trainables.data.formats.readers import FacesReader
 from trainables.data.formats.tables import text_of
+from trainables.data.hub import PREFIX, fetched
 from trainables.data.store import SPLITS, DataError, digest
 from trainables.data.synthetic import faces
 
@@ -48,7 +49,7 @@ def find(
     image_size: int = 64,
     limit: int | None = None,
 ) -> Origin:
-    """Look for a data set, one of `NAMES` or a path.
+    """Look for a data set, one of `NAMES`, `hf:NAME` of the hub, or a path.
 
     A path is a folder of images, of class folders, of split folders with class folders, or in CelebA's
     layout; a tar or zip of such a folder; a folder of MNIST's idx files; Parquet files with encoded images; a
@@ -57,14 +58,16 @@ def find(
     if dataset in NAMES:
         root = Path(data_root).expanduser() if data_root else default_cache() / "datasets"
         return NAMES[dataset](root, image_size, limit)
+    if str(dataset).startswith(PREFIX):
+        return replace(_file(fetched(str(dataset), default_cache() / "hub")), name=str(dataset))
     path = Path(dataset).expanduser()
     if path.is_dir():
         return _folder(path)
     if path.is_file():
         return _file(path)
     raise DataError(
-        f"there is no data set or path {str(dataset)!r}; choose {', '.join(NAMES)}, or the path of a folder, "
-        "a tar or a zip of images"
+        f"there is no data set or path {str(dataset)!r}; choose {', '.join(NAMES)}, hf:NAME of the hub, or "
+        "the path of a folder, a tar or a zip of images"
     )
 
 

@@ -11,19 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trainables.data.hub import written
 from trainables.data.store import DataError
 
 LABELS = ("label", "labels", "class")
 
 
 def kept(images: Any, folder: Path) -> Path:
-    """Write images into `folder`, once, as a .npz file by the name of their content; return its path.
+    """Write images into `folder`, once, as a file by the name of their content; return its path.
 
     `images`: an array or a tensor, (N, H, W), (N, H, W, C) or (N, C, H, W); or a sequence such as a
-    `torch.utils.data.Dataset` or a `datasets.Dataset`, whose items are an image (PIL, array, tensor), begin
+    `torch.utils.data.Dataset`, whose items are an image (PIL, array, tensor), begin
     with one and an integer label, or are dictionaries with an image and, as `label`, one. uint8, or floats in
-    [0, 1]. Raises DataError where there is no image, or they differ in size.
+    [0, 1]. Or a `datasets.Dataset`. Raises DataError where there is no image, or they differ in size.
     """
+    if hasattr(images, "to_parquet"):  # a `datasets.Dataset`, whose images may differ in size
+        path = folder / f"memory-{images._fingerprint}.parquet"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            written(images, path)
+        return path
     arrays = {"images": np.asarray(images)} if hasattr(images, "__array__") else _collected(images)
     if not arrays["images"].size or arrays["images"].dtype == object:
         raise DataError(f"{type(images).__name__} holds no images")
