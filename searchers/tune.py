@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from trainables.tune.trainable import GenerativeTrainable
 
 PROGRAM = "python -m searchers.tune"
+OF_STUDY = {"model", "metric", "mode", "objectives"}
 MODEL_IS = "A model is a subclass of trainables.models.base.GenerativeModel"
 
 
@@ -50,8 +51,25 @@ class TuneConfig(SweepConfig):
     """reported key that is searched by; the Fréchet distance, if not given"""
     mode: Literal["min", "max"] = "min"
     """whether that key's least or greatest value is the best"""
+    objectives: tuple[str, ...] = ()
+    """further reported keys, as sharpness=max: the search is for the Pareto front of all"""
     channels: Literal[1, 3] = 3
     """of the images: 1 for grey, 3 for color"""
+
+    def __post_init__(self) -> None:
+        """Hold each setting to its rule. Raises ValueError with one sentence."""
+        object.__setattr__(self, "objectives", tuple(self.objectives))  # a list, where JSON had it
+        super().__post_init__()
+        for word in self.objectives:
+            if not word.endswith(("=min", "=max")) or word[:-4] in ("", self.metric):
+                raise UsageError(
+                    f"--objectives {word}: it must be NAME=min or NAME=max, of another key than the metric"
+                )
+
+    @property
+    def modes(self) -> dict[str, Literal["min", "max"]]:
+        """The further objectives and their modes."""
+        return {word[:-4]: "max" if word.endswith("=max") else "min" for word in self.objectives}
 
 
 SIZE = SweepConfig(
@@ -147,9 +165,11 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
 
     study = replace(study, trainable=trainable_for(study.trainable))
     defaults = PRESETS["quick"]
-    if unknown := settings.keys() - asdict(defaults).keys():
+    known = asdict(defaults).keys() - OF_STUDY
+    if unknown := settings.keys() - known:
         name = min(unknown)
-        raise UsageError(f"sweep has no setting {name}{nearest(name, asdict(defaults))}")
+        there = "; the study has it" if name in OF_STUDY else nearest(name, known)
+        raise UsageError(f"sweep has no setting {name}{there}")
     if not (study.space or study.points or settings.keys() & {"space", "points"}):
         raise UsageError("The study's space is empty: say what is searched")
     if "dataset" in settings and not isinstance(settings["dataset"], str | Path):
@@ -174,7 +194,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not (config.space or config.points):
             raise UsageError("Say what is searched, such as --space 'learning_rate=loguniform(1e-4,3e-3)'")
         prepared = prepare(config, console, channels=config.channels)
-        study = Study(trainable=trainable, metric=config.metric or "", mode=config.mode)
+        study = Study(
+            trainable=trainable, metric=config.metric or "", mode=config.mode, objectives=config.modes
+        )
         return run(complete(study, prepared), config, sweep_id, PROGRAM, console).exit_code
 
     return main_of(PROGRAM, PRESETS, work, arguments)

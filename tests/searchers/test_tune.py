@@ -221,6 +221,7 @@ def test_its_best_settings_are_trained_again_on_other_seeds(folder):
 
 def test_its_own_extractor_and_scores_are_searched_by_and_judged(folder):
     own = ["--set", "scores=mine:sharpness", "--metric", "sharpness", "--mode", "max", "--epochs", "1"]
+    own += ["--objectives", "fd_embed=min"]
     flags = [*TINY.replace("--features random --epochs 2", "--features mine:embed").split(), *own]
     done = run(folder, "mine:Flow", *flags, *SPACE, "--num-samples", "2", "--name", "own")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -230,6 +231,7 @@ def test_its_own_extractor_and_scores_are_searched_by_and_judged(folder):
         assert 0 < metrics["sharpness"] < 1 and metrics["pixels"] == 3 * 16 * 16 and metrics["fd_embed"] > 0
     best = max(records, key=lambda record: record.metrics[1]["sharpness"])
     assert f"Best: trial {best.number}," in done.stdout
+    assert "Pareto front of sharpness and fd_embed:" in done.stdout
     judged = ("--sweep", "own", "--repeats", "2", "--trust", "mine")
     done = run(folder, *judged, module="analysis.winners")
     assert "sharpness is no score of generated images" in done.stderr
@@ -256,6 +258,14 @@ def test_a_wrong_extractor_or_score_gets_a_sentence(folder, arguments, sentence,
     said = " ".join(capsys.readouterr().err.split())
     assert re.search(sentence, said), said
     assert not (folder / "results/wrong").exists()
+
+
+@pytest.mark.parametrize("word", ["sharpness", "=max", "fd=least", "score=max"])
+def test_a_wrong_objective_gets_a_sentence(word, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(["mine:Flow", "--metric", "score", "--objectives", word])
+    assert raised.value.code == 2
+    assert f"--objectives {word}: it must be NAME=min" in " ".join(capsys.readouterr().err.split())
 
 
 FROM_PYTHON = """
@@ -285,7 +295,7 @@ for outcome, name in ((first, "first"), (second, "second")):
     assert outcome.best.config["hidden"] == 16
 again = sweep(study, resume="first")
 assert again.frame.equals(first.frame)
-for wrong in (dict(epoch=3), dict(name="first"), dict(dataset="nowhere")):
+for wrong in (dict(epoch=3), dict(metric="x"), dict(name="first"), dict(dataset="nowhere")):
     try:
         sweep(study, **wrong)
     except ValueError as error:
@@ -306,8 +316,9 @@ def test_from_python_it_works_twice_and_leaves_the_process_as_it_was(folder):
     assert done.returncode == 0, done.stdout + done.stderr
     refused = [line for line in done.stdout.splitlines() if line.startswith("REFUSED")]
     assert "epoch (did you mean epochs?)" in refused[0]
-    assert "sweep(study, resume='first')" in refused[1] or "--resume first" in refused[1]
-    assert "nowhere" in refused[2]
+    assert "sweep has no setting metric; the study has it" in refused[1]
+    assert "--resume first" in refused[2]
+    assert "nowhere" in refused[3]
     runs = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     (experiment,) = [e for e in runs.search_experiments() if e.name == "tune-Flow"]
     tags = [run.data.tags for run in runs.search_runs([experiment.experiment_id])]
