@@ -36,6 +36,7 @@ class TrainingConfig:
     cache_dir: str | None = None
     batch_size: int = 256
     epochs: int | None = None  # of the whole training, by which a model may have a schedule
+    accumulate: int = 1  # parts of a batch whose gradients are added up, of a model that defines `loss` alone
     evaluate_every: int = 1  # trained between two evaluations
     precision: _PRECISION = "float32"
     channels_last: bool = True  # order of images and filters in memory
@@ -65,6 +66,7 @@ class TrainingConfig:
         ranges = {
             "batch_size": (2, 10**6, "batch norm has no variance of one image"),
             "evaluation_samples": (2, 10**6, "a covariance needs two, and all are held in memory"),
+            "accumulate": (1, 10**6, "it is a number of parts"),
             "seed": (0, 2**63 - 1, "NumPy and torch both take it then"),
         }
         for name, (low, high, why) in ranges.items():

@@ -68,6 +68,7 @@ class GenerativeModel(nn.Module):
         self.config = config
         self.device = torch.device(device)
         self.progress = 0.0
+        self.accumulate = 1
         self.generator = torch.Generator(self.device).manual_seed(seed)
         with torch.random.fork_rng(devices=[]):  # leaves the process's own random state as it was
             torch.manual_seed(seed)
@@ -136,11 +137,19 @@ class GenerativeModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} defines neither loss nor training_step")
 
     def training_step(self, x: Tensor) -> dict[str, Tensor]:
-        """Update the networks on a batch and return named scalar losses, detached."""
+        """Update the networks on a batch and return named scalar losses, detached.
+
+        Here it descends `loss`, of the batch in `accumulate` parts one after another, where memory is short.
+        """
         self.train()
-        loss = self.loss(x)
-        self.descend("model", loss)
-        return {"loss": loss.detach()}
+        self.optimizers["model"].zero_grad()
+        total = torch.zeros((), device=self.device)
+        for part in x.chunk(self.accumulate):
+            loss = self.loss(part) * (len(part) / len(x))
+            (self.loss_scale("model") * loss).backward()
+            total += loss.detach()
+        self.update("model")
+        return {"loss": total}
 
     def loss_scale(self, name: str) -> Tensor:
         """Return the factor, (), by which an optimizer's loss is multiplied: 1 without `scale_losses`."""

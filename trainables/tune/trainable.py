@@ -102,6 +102,9 @@ class GenerativeTrainable(tune.Trainable):
         noise = torch.Generator(self.device).manual_seed(0)
         shape = tuple(self.store.images.shape[1:])
         require_images(self.model, self.model.sample(2, noise), 2, shape)  # before an epoch is spent on it
+        self.model.accumulate = training.accumulate
+        if training.accumulate > 1 and model_class.training_step is not GenerativeModel.training_step:
+            raise ValueError(f"{model_class.__name__} has its own training step: leave accumulate out")
         if not training.channels_last:
             self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if training.compile:

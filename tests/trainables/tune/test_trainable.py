@@ -4,7 +4,7 @@ import io
 import json
 import math
 import re
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from unittest.mock import Mock
 
 import numpy as np
@@ -26,6 +26,7 @@ from trainables import (
     LegoVAE,
     TrainingConfig,
 )
+from trainables.models.base import GenerativeModel
 from trainables.models.schedule import power_exponent, rate_share
 from trainables.models.storage import load_model
 from trainables.tune.baselines import Baseline
@@ -336,3 +337,43 @@ def test_a_model_without_gaussian_codes_has_no_ex_post_score(cache_dir):
 def test_a_schedule_needs_the_number_of_epochs(cache_dir):
     with pytest.raises(ValueError, match="ModernVAEGAN has a schedule: set `epochs`"):
         build(BetaVAEGAN, cache_dir, recipe="modern")
+
+
+@dataclass(frozen=True)
+class MeanConfig:
+    learning_rate: float = 0.01
+
+
+class MeanImage(GenerativeModel):
+    """The easy case without noise: one image, descended to the mean of the batch."""
+
+    Config = MeanConfig
+
+    def build(self):
+        self.image = torch.nn.Parameter(torch.zeros(3, 16, 16))
+        self.seen = []
+
+    def loss(self, x):
+        self.seen.append(len(x))
+        return (x - self.image).square().mean()
+
+    @torch.no_grad()
+    def sample(self, n, generator=None):
+        return self.image.clamp(-1, 1).expand(n, -1, -1, -1).clone()
+
+
+def test_gradients_of_parts_of_a_batch_add_up_to_those_of_the_whole(cache_dir):
+    x = torch.rand(10, 3, 16, 16) * 2 - 1
+    steps = []
+    for parts in (1, 3):
+        model = MeanImage(MeanConfig())
+        model.accumulate = parts
+        loss = model.training_step(x)["loss"]
+        steps.append((loss, model.image.grad.clone()))
+    torch.testing.assert_close(*(loss for loss, _ in steps))
+    torch.testing.assert_close(*(gradient for _, gradient in steps))
+    assert model.seen == [4, 4, 2]
+    with pytest.raises(ValueError, match="VAE has its own training step: leave accumulate out"):
+        build(VAE, cache_dir, accumulate=2)
+    with pytest.raises(ValueError, match="accumulate is 0; choose a whole number from 1"):
+        build(VAE, cache_dir, accumulate=0)
