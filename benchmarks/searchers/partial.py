@@ -11,6 +11,7 @@ trial with the lowest value yet ("in hand"), and of the trial that the method it
 
 import heapq
 import json
+import math
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from scipy.stats import rankdata
 
 from benchmarks.searchers.tables import DESIGN, JUDGE, Table
 
@@ -127,16 +129,38 @@ def bootstrap(values: dict[tuple[str, int], float], rng: np.random.Generator) ->
     return float(low), float(high)
 
 
+def mean_ranks(said: dict[str, dict[tuple[str, int], float]]) -> dict[str, float]:
+    """Return each method's mean rank by its regret, 1 the best, over the pairs that all have; ties share."""
+    common = sorted(set.intersection(*(set(values) for values in said.values())))
+    if not common:
+        return dict.fromkeys(said, math.nan)
+    regrets = np.array([[values[pair] for pair in common] for values in said.values()])
+    return dict(zip(said, rankdata(regrets, axis=0).mean(axis=1), strict=True))
+
+
 def print_table(tables: dict[str, Any]) -> None:
-    """Print, for each number of workers, mean regrets of each method, and how often ours is better on equal
-    pairs."""
+    """Print, for each number of workers, mean regrets of each method, its mean rank among all, and how often
+    ours is better on equal pairs."""
     runs, rng = recorded(), np.random.default_rng(0)
     for workers in WORKERS:
         print(f"\n{workers} workers\n")
-        heads = "method | pairs | trainings | in hand | said | ours on these | ours wins [95 %] | ms"
+        heads = "method | pairs | trainings | in hand | said | rank | ours on these | ours wins [95 %] | ms"
         print(f"| {heads} |")
-        print("|---|--:|--:|--:|--:|--:|--:|--:|")
+        print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
         methods = dict.fromkeys(m for m, t, w, _ in runs if w == workers and t in tables)
+        ranks = {
+            trainings: mean_ranks(
+                {
+                    method: {
+                        (t, s): r["regrets"][trainings]["said"]
+                        for (m, t, w, s), r in runs.items()
+                        if (m, w) == (method, workers) and t in tables and trainings in r["regrets"]
+                    }
+                    for method in methods
+                }
+            )
+            for trainings in map(str, TRAININGS)
+        }
         for method in methods:
             mine = {
                 (t, s): r for (m, t, w, s), r in runs.items() if (m, w) == (method, workers) and t in tables
@@ -160,7 +184,8 @@ def print_table(tables: dict[str, Any]) -> None:
                     low, high = bootstrap(wins, rng)
                     won = f"{np.mean(list(wins.values())):.0%} [{low:.0%}, {high:.0%}]"
                 cost = np.median([r["cpu_ms"] for r in mine.values()])
-                cells = f"{hand:.3f} | {said:.3f} | {own:.3f} | {won} | {cost:.0f}"
+                rank = f"{ranks[trainings][method]:.2f}"
+                cells = f"{hand:.3f} | {said:.3f} | {rank} | {own:.3f} | {won} | {cost:.0f}"
                 print(f"| {method} | {len(pairs)} | {trainings} | {cells} |")
 
 
