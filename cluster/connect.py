@@ -1,5 +1,6 @@
 """Joins a running Ray cluster, or starts an embedded one with what this machine has."""
 
+import hashlib
 import importlib.metadata
 import logging
 import os
@@ -105,12 +106,28 @@ def connect(address: str | None = None, packages: list[ModuleType] | None = None
             # As working_dir, since Ray puts the driver's directory, where a node may have an older copy of
             # this code, before py_modules.
             runtime_env = {"working_dir": _gather(packages, Path(folder))} if packages else None
+            _leave_with_other_code(Path(folder))
             ray.init(address=address, runtime_env=runtime_env, **QUIET)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise ClusterError(f"Cannot join the Ray cluster at {address}: {_reason(error)}") from error
     take_sigterm_as_ctrl_c()
     _refuse_other_versions()
     return Cluster(ray.get_runtime_context().gcs_address, present_nodes(), _promised())
+
+
+_sent: str | None = None  # digest of the code that this process's connection has sent
+
+
+def _leave_with_other_code(folder: Path) -> None:
+    """End this process's connection where it sent other code: workers of a second one would run the old."""
+    global _sent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    if ray.is_initialized() and _sent not in (None, digest.hexdigest()):
+        ray.shutdown()
+    _sent = digest.hexdigest()
 
 
 def _start_embedded() -> None:

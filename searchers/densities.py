@@ -14,7 +14,8 @@ from rich.console import Console
 from searchers.execution.cli import main_of
 from searchers.execution.resume import store
 from searchers.record.trials import best_record
-from searchers.study.config import SweepConfig
+from searchers.study import given
+from searchers.study.config import SweepConfig, UsageError
 from searchers.study.ranges import SEVERAL, multiple_of
 from searchers.study.study import Study
 
@@ -126,7 +127,11 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     from searchers.execution.prepare import prepare
     from searchers.execution.run import run
     from searchers.reports.densities import Row, write_report
+    from trainables.evaluation.inputs import OFFERED
 
+    asked = given.read_settings(config.set).keys() | given.read_space(config.space).keys()
+    if wrong := sorted(asked & OFFERED):
+        raise UsageError(f"{wrong[0]}: the table's final fits have no such setting; leave it out")
     folder = config.folder
     if not config.dry_run:
         store(folder, PROGRAM, sweep_id, config)

@@ -13,6 +13,7 @@ in a notebook:
 """
 
 import inspect
+import json
 import sys
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -22,14 +23,16 @@ import tyro
 from rich.console import Console
 
 from cluster.interrupts import signals_kept
-from searchers.execution.cli import main_of
+from searchers.execution.cli import default_preset, main_of
+from searchers.record.files import write_whole
 from searchers.record.schema import FROM_PYTHON
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 from trainables.data.catalogue import default_cache
 from trainables.data.memory import kept
+from trainables.evaluation.inputs import OFFERED
 from trainables.models.settings import nearest
-from trainables.own import OwnCodeError, module_of
+from trainables.own import OwnCodeError, module_of, source_hash
 
 if TYPE_CHECKING:
     from searchers.execution.prepare import Prepared
@@ -132,11 +135,20 @@ def trainable_for(found: Any) -> "type[GenerativeTrainable]":
 
 def complete(study: Study, prepared: "Prepared") -> Study:
     """Return the study with what it leaves open: training settings, score, experiment, provenance."""
-    settings = dict(prepared.settings) | study.settings
-    model_class, _ = study.trainable.model_of(settings)
-    if "width" not in {field.name for field in fields(model_class.Config)}:
-        settings.pop("width")
+    from searchers.execution.overlay import SHARED
+
+    if wrong := sorted(SHARED & (study.settings.keys() | study.space.keys())):
+        raise UsageError(f"The study names {wrong[0]}, which all trials share: sweep({wrong[0]}=…) sets it")
+    if twice := [name for name in study.objectives if name == (study.metric or prepared.distance)]:
+        raise UsageError(f"{twice[0]} is both the metric and a further objective")
+    model_class, _ = study.trainable.model_of({**prepared.settings, **study.settings})
+    own = {field.name for field in fields(model_class.Config)}
+    left_out = (OFFERED & own) | ({"width"} - own)  # the model's own, and what it has not
+    settings = {name: value for name, value in prepared.settings.items() if name not in left_out}
+    settings |= study.settings
     provenance: dict[str, Any] = {**prepared.provenance, **(study.provenance or {})}
+    if path := settings.get("scores"):
+        provenance["scores_hash"] = source_hash(module_of(path))
     if model_class.likelihood:
         provenance["likelihood"] = model_class.likelihood
     return replace(
@@ -164,7 +176,10 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
     from searchers.execution.run import run
 
     study = replace(study, trainable=trainable_for(study.trainable))
-    defaults = PRESETS["quick"]
+    preset = settings.get("preset", default_preset())
+    if preset not in PRESETS:
+        raise UsageError(f"preset is {preset!r}; choose {', '.join(PRESETS)}")
+    defaults = PRESETS[preset]
     known = asdict(defaults).keys() - OF_STUDY
     if unknown := settings.keys() - known:
         name = min(unknown)
@@ -177,9 +192,45 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
     settings |= {name: str(value) for name, value in settings.items() if isinstance(value, Path)}
     with signals_kept():
         config, sweep_id = resolve(replace(defaults, **settings), defaults, FROM_PYTHON)
+        name = name_of(study)
+        config = replace(config, model=name)  # what is recorded, and trusted by its module
         console = console or Console()
+        if name.startswith("__main__"):
+            console.print(
+                "The model is defined where this runs: other processes can't load its weights, to judge or "
+                "to promote them. A module of its own can be imported anywhere.",
+                highlight=False,
+            )
+        if not config.dry_run:
+            keep_study(study, config.folder)
         prepared = prepare(config, console, channels=config.channels)
         return run(complete(study, prepared), config, sweep_id, FROM_PYTHON, console)
+
+
+def keep_study(study: Study, folder: Path) -> None:
+    """Write what a study is into the sweep's folder. Raises UsageError where the sweep is of another one."""
+    from searchers.bayesopt.space_json import to_json
+    from searchers.bayesopt.tune_space import read_space
+
+    described = {
+        "model": name_of(study),
+        "space": to_json(read_space(study.space)) if study.space else [],
+        **{name: getattr(study, name) for name in ("settings", "metric", "mode", "objectives")},
+    }
+    content = json.dumps(described, indent=2, sort_keys=True, default=str)
+    path = folder / "study.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    elif (kept := json.loads(path.read_text())) != json.loads(content):
+        other = next(name for name in described if kept.get(name) != json.loads(content)[name])
+        raise UsageError(f"The sweep in {folder} is of another study: its {other} was {kept.get(other)}")
+
+
+def name_of(study: Study) -> str:
+    """Return the module and the name of the class that a study trains."""
+    found = getattr(study.trainable, "model_class", study.trainable)
+    return f"{found.__module__}:{found.__qualname__}"
 
 
 def main(arguments: list[str] | None = None) -> int:

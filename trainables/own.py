@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import sys
+from collections.abc import Collection
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -39,10 +40,22 @@ def imported(path: str) -> Any:
     return getattr(module, name)
 
 
-def numbers_of(path: str, found: Any) -> dict[str, float]:
-    """Return an own function's scores as floats. Raises OwnCodeError where they are no numbers by name."""
+# What a result says of a trial itself, and what Tune adds to it.
+RESERVED = {
+    *("config", "date", "diverged", "done", "epoch", "flags", "hostname", "images", "node_ip", "pid"),
+    *("should_checkpoint", "timestamp", "training_iteration", "trial_id"),
+}
+
+
+def numbers_of(path: str, found: Any, taken: Collection[str] = RESERVED) -> dict[str, float]:
+    """Return an own function's scores as floats.
+
+    Raises OwnCodeError where they are no numbers by name, and where a name is `taken`.
+    """
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise OwnCodeError(f"{path} returns {type(found).__name__}; it must return numbers by name")
+    if wrong := sorted(RESERVED.union(taken) & found.keys()):
+        raise OwnCodeError(f"{path} returns {wrong[0]}, which the trial reports itself: give it another name")
     try:
         return {name: float(value) for name, value in found.items()}
     except (TypeError, ValueError) as error:

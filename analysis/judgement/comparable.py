@@ -32,6 +32,7 @@ LABELS = {
     "metrics.queries": "queries",
     "params.data_hash": "data",
     "params.image_size": "image size",
+    "params.scores_hash": "scores' code",
 }
 
 

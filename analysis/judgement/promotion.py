@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ALIAS = "champion"
+SQLITE = "sqlite:///"
 PYFUNC_FOLDER = "pyfunc"  # of the winner's artifacts
 ASKED = [{"operation": "sample", "n": 1}]
 CHECK = """
@@ -111,9 +112,14 @@ def why_not_loaded(tracking_uri: str, model_uri: str) -> str | None:
     """Load a registered model in a process of its own and draw an image; return what went wrong there."""
     root = str(Path(analysis.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    if tracking_uri.startswith(SQLITE):
+        tracking_uri = SQLITE + str(Path(tracking_uri.removeprefix(SQLITE)).resolve())
     environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": path}
     command = [sys.executable, "-c", CHECK, model_uri]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+    with tempfile.TemporaryDirectory() as elsewhere:  # nothing of the working folder is found from there
+        done = subprocess.run(
+            command, cwd=elsewhere, env=environment, capture_output=True, text=True, errors="replace"
+        )
     if done.returncode == 0:
         return None
     lines = done.stderr.strip().splitlines()

@@ -21,7 +21,8 @@ def analysis_command(name: str, config: RunConfig) -> str:
     words = ["--sweep", config.title]
     if config.tracking_uri != default_tracking_uri():
         words += ["--tracking-uri", config.tracking_uri]
-    if own := getattr(config, "model", None):  # MODULE:CLASS, which `searchers.tune` was given
+    own = getattr(config, "model", None) or ""  # MODULE:CLASS, which `searchers.tune` was given
+    if own and not own.startswith(("__main__", "trainables.")):
         words += ["--trust", own.partition(".")[0].partition(":")[0]]
     return line_of(words_of(f"analysis.{name}", *words))
 

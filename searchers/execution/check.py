@@ -3,15 +3,26 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+
 from analysis.charts.text import number
 from searchers.bayesopt.space import Choice
 from searchers.bayesopt.tune_space import read_space
 from searchers.study.config import UsageError
 from searchers.study.study import Study
 from trainables.data.batches import Batches, to_uint8
+from trainables.evaluation.generation import require_images
 from trainables.evaluation.inputs import load_store, split_config
+from trainables.models.base import GenerativeModel
+from trainables.models.settings import nearest
 from trainables.own import OwnCodeError, imported, numbers_of
+from trainables.tune.trainable import GenerativeTrainable, require_fit
 
+# Beside distances of images and keys with a "/", which depend on settings.
+REPORTED = {
+    *("elbo", "kl", "reconstruction_mse", "sample_diversity", "active_units", "kl_per_unit"),
+    "images_per_second",
+}
 MOST_BUILT = 32  # choices of a dimension, before the first trial
 
 
@@ -27,28 +38,50 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
             model_class, settings = study.trainable.model_of({**study.settings, **point})
             training, hyperparameters = split_config(model_class, settings)
             model = model_class(hyperparameters)
-            if training.scores and point is first:
-                try_scores(training.scores, model)
+            if isinstance(model, GenerativeModel):
+                require_fit(model_class, training)
+            if isinstance(model, GenerativeModel) and point is first:
+                model.eval()
+                shape = (training.image_size, training.image_size, training.channels)
+                require_images(model, model.sample(2), 2, shape)
+                reported = try_scores(training.scores, model) if training.scores else set()
+                require_reported(study, reported)
             if "batch_size" in point:
                 store = load_store(training, training.image_size, training.channels)
                 Batches(store, "train", training.batch_size)
-        except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, AssertionError) as error:
+        except Exception as error:  # a person's own model raises anything
             shown = point if points else study.space
             where = ", ".join(f"{name} = {number(point[name])}" for name in shown)
             said = str(error).partition("\n")[0]
+            if not isinstance(error, ValueError):
+                said = f"{type(error).__name__}: {said}"
             if point is not first or not isinstance(error, ValueError):
                 said = f"A trial of {where} can't be built: {said}"
             raise UsageError(said) from error
 
 
-def try_scores(path: str, model: Any) -> None:
-    """Ask a person's own function for the scores of two samples. Raises OwnCodeError where it has none."""
+def try_scores(path: str, model: Any) -> set[str]:
+    """Ask a person's own function for the scores of two samples; return their names. Raises OwnCodeError."""
     function, samples = imported(path), to_uint8(model.sample(2))
     try:
-        found = function(model, samples)
+        with torch.no_grad():
+            found = function(model, samples)
     except Exception as error:  # whatever a stranger's code raises
         raise OwnCodeError(f"{path} raised {type(error).__name__} on two samples: {error}") from error
-    numbers_of(path, found)
+    return set(numbers_of(path, found))
+
+
+def require_reported(study: Study, own: set[str]) -> None:
+    """Raise ValueError where the study searches by a key that no trial reports; `own`: an own function's.
+
+    A trainable that evaluates by itself may report anything.
+    """
+    base = GenerativeTrainable
+    if study.trainable.evaluate is not base.evaluate or study.trainable.step is not base.step:
+        return
+    for name in (study.metric, *study.objectives):
+        if "/" not in name and not name.startswith(("fid", "fd_", "kid")) and name not in own | REPORTED:
+            raise ValueError(f"no trial reports {name}{nearest(name, own | REPORTED)}")
 
 
 def ends_of(study: Study) -> Iterator[dict[str, Any]]:

@@ -48,10 +48,15 @@ def main_of(
         return 130
 
 
+def default_preset() -> str:
+    """Return the preset of this machine: `report` is for GPUs."""
+    return "report" if torch.cuda.is_available() else "quick"
+
+
 def parse(program: str, presets: Mapping[str, Config], arguments: list[str]) -> Config:
     """Return the preset's configuration with the flags' changes. Exits with code 2 where a flag is wrong."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default="report" if torch.cuda.is_available() else "quick")
+    first.add_argument("--preset", default=default_preset())
     preset = first.parse_known_args(arguments)[0].preset
     default = presets.get(preset, presets["quick"])  # tyro itself refuses an unknown one
     return tyro.cli(type(default), prog=program, args=arguments, default=default, description="")

@@ -1,13 +1,15 @@
 """Searchers of other packages over the same space and the same budget, to compare on one's own problem.
 
 Each proposal is made from what is known by then, with the package's own defaults: nothing but the history is
-kept, so that a resumed sweep goes on as it was. What is known of a trial that was stopped or paused: Optuna
-takes its learning curve, as it takes a pruned trial's; bayesian-optimization its last value, as [LEGO] did.
+kept, so that a resumed sweep goes on as it was. What is known of a trial that was stopped or paused: Optuna's
+TPE takes its learning curve, as it takes a pruned trial's; its GP, which leaves pruned trials out, and
+bayesian-optimization take its last value, as [LEGO] did. All but the grid begin with the
+study's first points.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 from ray.tune.search import Searcher
 
-from searchers.bayesopt.history import ENDED, FAILED, PAUSED, RUNNING, History, usable
+from searchers.bayesopt.history import ENDED, FAILED, PAUSED, RUNNING, History, not_begun, usable
 from searchers.bayesopt.space import Choice, Space
 from searchers.bayesopt.tune_space import read_space
 from searchers.record.schema import FAILED as FAILED_STATUS
@@ -103,6 +105,7 @@ def by_optuna(sampler: str) -> Callable[[Known], dict[str, Any]]:
         for trial in known.history.trials.values():
             curve = {epoch: known.sign * row[0] for epoch, row in trial.finite_rows().items()}
             complete = known.epochs in curve and trial.state == ENDED
+            complete = complete or (sampler == "GPSampler" and bool(curve) and trial.state in (ENDED, PAUSED))
             if trial.state == RUNNING:
                 state = optuna.trial.TrialState.RUNNING
             elif trial.state == FAILED or not curve:
@@ -115,7 +118,7 @@ def by_optuna(sampler: str) -> Callable[[Known], dict[str, Any]]:
                     params=trial.codes,
                     distributions=axes,
                     intermediate_values=curve,
-                    value=curve[known.epochs] if complete else None,
+                    value=curve[max(curve)] if complete else None,
                 )
             )
         return dict(study.ask(axes).params)
@@ -157,7 +160,8 @@ def grid_of(space: Space, most: int) -> list[dict[str, Any]]:
             break
         levels[more] += 1
     axes = [np.linspace(0, 1, n) if n > 1 else np.array([0.5]) for n in levels]
-    return [space.codes(np.array(u)) for u in itertools.product(*axes)]
+    points = [space.codes(np.array(u)) for u in itertools.product(*axes)]
+    return [codes for n, codes in enumerate(points) if codes not in points[:n]]  # levels may be one value
 
 
 PROPOSALS: dict[str, Callable[[Known], dict[str, Any]]] = {
@@ -172,11 +176,22 @@ class PeerSearch(Searcher):
     """Suggests as another package does, and starts a trial only where the sweep's scheduler lets it.
 
     `kind`: a key of `PEERS`. `trials`: how many the grid has at most. `starts`: trials drawn at random at
-    first.
+    first. `first`: points to begin with, whose missing dimensions are drawn.
     """
 
-    def __init__(self, kind: str, metric: str, mode: str, *, seed: int, starts: int, trials: int):
+    def __init__(
+        self,
+        kind: str,
+        metric: str,
+        mode: str,
+        *,
+        seed: int,
+        starts: int,
+        trials: int,
+        first: Sequence[dict[str, Any]] = (),
+    ):
         super().__init__(metric=metric, mode=mode)
+        self.first = [dict(point) for point in first]
         self.kind, self.seed, self.starts, self.trials = kind, seed, starts, trials
         self.history, self.number, self.epochs = History(), 0, 0
         self.space: Space | None = None
@@ -200,7 +215,10 @@ class PeerSearch(Searcher):
         else:
             sign = 1 if self.mode == "min" else -1
             known = Known(self.space, self.history, sign, self.seed, self.starts, self.epochs, self.number)
-            codes = PROPOSALS[self.kind](known)
+            if self.first:
+                codes = {**at_random(known), **self.space.encode(self.first.pop(0), partial=True)}
+            else:
+                codes = PROPOSALS[self.kind](known)
         self.number += 1
         self.history.start(trial_id, codes)
         return self.space.configuration(codes)
@@ -231,6 +249,8 @@ class PeerSearch(Searcher):
     def replay(self, records: Iterable[TrialRecord]) -> None:
         """Take in the trials that a ledger knows, in the order in which they were begun."""
         assert self.space is not None
+        records = list(records)
+        self.first = not_begun(self.first, (record.config for record in records))
         for record in records:
             self.history.start(record.trial, self.space.encode(record.config))
             self.number += 1

@@ -105,5 +105,7 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
         provenance |= {reference_param(name, extractor.metric): v for name, v in costless.items()}
         said = ", ".join(f"{name} {costless[key]:.4g}" for name, key in REFERENCES.items())
         console.print(f"What costs nothing scores ({extractor.metric}): {said}", highlight=False)
-    settings = {**asdict(training), "width": config.width}
+    settings = {**asdict(training), "width": config.width, "data_hash": store.content_hash}
+    if extractor:
+        settings["feature_identity"] = str(extractor.identity)
     return Prepared(settings, extractor.metric if extractor else None, provenance)

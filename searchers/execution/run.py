@@ -22,6 +22,7 @@ from searchers.display.posterior import PosteriorFigure
 from searchers.execution.check import check_settings, first_point
 from searchers.execution.driver import Driver, join
 from searchers.execution.overlay import overlay
+from searchers.execution.peers import grid_of
 from searchers.execution.plan import plan
 from searchers.execution.prepare import Prepared, prepare
 from searchers.execution.rebuild import latest_checkpoint
@@ -105,6 +106,9 @@ def run(
     check_settings(study, points)
     if points:
         config = replace(config, num_samples=len(points), early_stopping=False)
+    trials = config.num_samples
+    if config.searcher == "grid" and not points:
+        trials = len(grid_of(read_space(study.space), config.num_samples))
     search = make_search(study, config, points)
     if config.dry_run:
         scheduler = make_scheduler(study, config, ())
@@ -117,7 +121,7 @@ def run(
         program,
         console,
         epochs=config.epochs,
-        num_samples=config.num_samples,
+        num_samples=trials,
         data_hash=(study.provenance or {}).get("data_hash"),
         resume_as=resume_as,
         code=own_code(study),
@@ -159,10 +163,20 @@ def own_code(study: Study) -> list[ModuleType]:
     A model of a notebook travels with the trial.
     """
     model_class, _ = study.trainable.model_of(study.settings)
-    names = {model_class.__module__.partition(".")[0]}
-    names |= {str(study.settings.get(key)).partition(":")[0] for key in ("features", "scores")}
-    ours = {"trainables", "__main__"}
-    return [sys.modules[name.partition(".")[0]] for name in sorted(names - ours) if name in sys.modules]
+    named = [str(study.settings.get(key)) for key in ("features", "scores")]
+    modules = [model_class.__module__, study.trainable.__module__]
+    modules += [name.partition(":")[0] for name in named if ":" in name]
+    ours = {"trainables", "searchers", "__main__", "classifier"}
+    names = {name.partition(".")[0] for name in modules} - ours
+    found = {name: sys.modules[name] for name in names if name in sys.modules}
+    # A file's neighbors that it has imported go along; a package has its own within it.
+    files = [Path(m.__file__) for m in found.values() if m.__file__ and not hasattr(m, "__path__")]
+    folders = {path.parent for path in files if path.parent.name not in ("site-packages", "dist-packages")}
+    for name, module in list(sys.modules.items()):
+        origin = getattr(module, "__file__", None)
+        if "." not in name and name != "__main__" and origin and Path(origin).parent in folders:
+            found[name] = module
+    return [found[name] for name in sorted(found)]
 
 
 def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str) -> SweepRecord:

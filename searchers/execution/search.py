@@ -63,6 +63,7 @@ def peer_search(study: Study, config: SweepConfig) -> PeerSearch:
         seed=config.seed,
         starts=first_trials(study),
         trials=config.num_samples,
+        first=() if config.searcher == "grid" else study.points_to_evaluate,
     )
 
 

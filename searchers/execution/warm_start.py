@@ -17,7 +17,7 @@ from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig
 
 # Of a sweep's settings, those that decide its scores beside what is searched.
-COMPARED = ("dataset", "dataset_limit", "image_size", "epochs", "evaluation_samples", "features")
+COMPARED = ("dataset", "dataset_limit", "crop", "image_size", "epochs", "evaluation_samples", "features")
 
 Known = tuple[dict[str, Any], float | list[float]]
 

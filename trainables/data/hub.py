@@ -1,5 +1,6 @@
 """Data sets of the Hugging Face hub, by the package `datasets`: fetched once, as a Parquet file."""
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -23,7 +24,8 @@ def fetched(dataset: str, folder: Path) -> Path:
     if not name:
         raise DataError(f"{dataset!r} names no data set of the hub; it is {USE}")
     split = split or "train"
-    path = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-')}-{split}.parquet"
+    told = hashlib.sha256(f"{name}:{split}".encode()).hexdigest()[:8]  # a/b-c is not a-b/c
+    path = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-')}-{split}-{told}.parquet"
     if path.exists():
         return path
     try:
@@ -46,7 +48,7 @@ def written(dataset: Any, path: Path) -> None:
     from datasets.table import embed_table_storage
 
     # A folder's images are names of files until they are embedded, as the package does before an upload.
-    dataset = dataset.with_format("arrow").map(embed_table_storage, batched=True, keep_in_memory=True)
+    dataset = dataset.with_format("arrow").map(embed_table_storage, batched=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         dataset.to_parquet(str(unfinished))

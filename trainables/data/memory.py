@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainables.data.hub import written
-from trainables.data.store import DataError
+from trainables.data.store import DataError, first_line
 
 LABELS = ("label", "labels", "class")
 
@@ -25,13 +25,16 @@ def kept(images: Any, folder: Path) -> Path:
     with one and an integer label, or are dictionaries with an image and, as `label`, one. uint8, or floats in
     [0, 1]. Or a `datasets.Dataset`. Raises DataError where there is no image, or they differ in size.
     """
-    if hasattr(images, "to_parquet"):  # a `datasets.Dataset`, whose images may differ in size
+    if hasattr(images, "to_parquet") and hasattr(images, "_fingerprint"):
+        # A `datasets.Dataset`, whose images may differ in size.
         path = folder / f"memory-{images._fingerprint}.parquet"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             written(images, path)
         return path
-    arrays = {"images": np.asarray(images)} if hasattr(images, "__array__") else _collected(images)
+    if isinstance(images, Mapping):
+        raise DataError(f"{type(images).__name__} holds {', '.join(map(str, images))}: give one of them")
+    arrays = {"images": _array(images)} if hasattr(images, "__array__") else _collected(images)
     if not arrays["images"].size or arrays["images"].dtype == object:
         raise DataError(f"{type(images).__name__} holds no images")
     digest = hashlib.sha256()
@@ -58,7 +61,11 @@ def _collected(images: Any) -> dict[str, NDArray[Any]]:
             f"{type(images).__name__} is no data set: it takes a path, an array, or a sequence of images"
         ) from error
     for number in range(length):
-        image, label = _taken(images[number])
+        try:
+            image, label = _taken(images[number])
+        except Exception as error:  # whatever a person's data set raises
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise DataError(f"item {number} of {type(images).__name__} can't be read: {said}") from error
         if image is None:
             raise DataError(f"item {number} of {type(images).__name__} is no image and holds none")
         if pixels and image.shape != pixels[0].shape:
@@ -88,7 +95,15 @@ def _taken(item: Any) -> tuple[NDArray[Any] | None, int | None]:
     if isinstance(item, Image.Image) and item.mode not in ("L", "RGB"):
         item = item.convert("RGB")
     number = label.item() if hasattr(label, "item") and np.ndim(label) == 0 else label
-    return np.asarray(item), number if isinstance(number, int) else None
+    return _array(item), number if isinstance(number, int) else None
+
+
+def _array(images: Any) -> NDArray[Any]:
+    """Return an array of an array, a picture, or a tensor on any device and of any precision."""
+    if hasattr(images, "detach"):
+        images = images.detach().cpu()
+        images = images.float() if images.is_floating_point() else images
+    return np.asarray(images)
 
 
 def _is_image(value: Any) -> bool:

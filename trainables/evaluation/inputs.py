@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # with it comes scikit-learn
 
 _PRECISION = Literal["float32", "bfloat16", "float16", "auto"]
 _SCHEDULE = Literal["constant", "cosine"]
+SHARED_WITH_MODEL = {"image_size", "channels"}
+# What a model may do by itself: where its Config has a field of such a name, the training's is not offered.
+OFFERED = {"schedule", "ema", "accumulate", "scores"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class TrainingConfig:
     )
     features: str = "auto"  # an extractor's name, or "none": no samples are scored
     feature_weights: str | None = None
+    feature_identity: str | None = None  # of the sweep's extractor: a machine that has another one is told
+    data_hash: str | None = None  # of the sweep's images, likewise
     evaluation_samples: int = 1000
     scores: str | None = None  # MODULE:NAME: a function (model, uint8 samples (n, H, W, C)) → numbers by name
     disentanglement: bool | tuple[str, ...] = False  # score the encoder's units, by all scores or by these
@@ -85,7 +90,13 @@ def split_config(
     """
     if not is_dataclass(getattr(model_class, "Config", None)):
         raise ValueError(f"{model_class.__name__}.Config must be a frozen dataclass of its hyperparameters")
-    names = {field.name for field in fields(TrainingConfig)}
+    own = {field.name for field in fields(model_class.Config)}
+    names = {field.name for field in fields(TrainingConfig)} - (own & OFFERED)
+    if taken := sorted((own & names) - SHARED_WITH_MODEL):
+        raise ValueError(
+            f"{model_class.__name__}.Config has a field {taken[0]}, which is a setting of every training: "
+            "it needs another name"
+        )
     known = {field.name for field in fields(model_class.Config)} | {"recipe"}
     model = {key: value for key, value in config.items() if key in known or key not in names}
     unknown = sorted(set(model) - known)

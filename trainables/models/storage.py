@@ -37,7 +37,7 @@ def save_model(
     The description also holds `about`. Raises OSError where the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in networks.items()}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in networks.items()}
     save_file(tensors, folder / WEIGHTS)
     description = {
         "model": f"{model_class.__module__}:{model_class.__qualname__}",
@@ -57,6 +57,10 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> GenerativeMo
     """
     description = json.loads((folder / DESCRIPTION).read_text())
     module, _, name = description["model"].partition(":")
+    if module == "__main__":
+        raise ValueError(
+            f"the model is {description['model']}, of a notebook or a script: no other can load it"
+        )
     if (first := module.partition(".")[0]) not in _trusted:
         raise ValueError(
             f"the model is {description['model']}, and loading it runs the code of {first}: if you know that "

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from trainables.data.batches import Batches, to_float, to_uint8
 from trainables.data.pictures import png, tile
+from trainables.data.store import DataError
 from trainables.evaluation.diagnostics import diversity, flags, gradient_norms, pixel_variance
 from trainables.evaluation.ex_post import aggregate_posterior, generate_ex_post
 from trainables.evaluation.generation import EVALUATION_SEED, generate, require_images
 from trainables.evaluation.held_out import held_out_scores
-from trainables.evaluation.inputs import load_reference, load_store, split_config
+from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store, split_config
+from trainables.metrics.errors import MetricError
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.extractors.features import load_extractor
 from trainables.metrics.reference import ReferenceStatistics
@@ -79,13 +81,7 @@ class GenerativeTrainable(tune.Trainable):
         model_class, settings = self.model_of(new_config)
         self.training, self.model_config = split_config(model_class, settings)
         training = self.training
-        scheduled = model_class.needs_progress or training.schedule != "constant"
-        if scheduled and not training.epochs:
-            raise ValueError(f"{model_class.__name__} has a schedule: set `epochs`, all of its training")
-        if model_class.needs_progress and (training.schedule != "constant" or training.ema):
-            raise ValueError(
-                f"{model_class.__name__} has its own schedule and means: leave schedule and ema out"
-            )
+        require_fit(model_class, training)
         # Seed and batch size aside, trials of a sweep see the same images through the same features.
         needed = replace(training, seed=0, batch_size=2, epochs=None)
         if needed != self.loaded:
@@ -99,12 +95,11 @@ class GenerativeTrainable(tune.Trainable):
             seed=training.seed,
             scale_losses=self.dtype == torch.float16,
         )
+        self.model.eval()
         noise = torch.Generator(self.device).manual_seed(0)
         shape = tuple(self.store.images.shape[1:])
         require_images(self.model, self.model.sample(2, noise), 2, shape)  # before an epoch is spent on it
         self.model.accumulate = training.accumulate
-        if training.accumulate > 1 and model_class.training_step is not GenerativeModel.training_step:
-            raise ValueError(f"{model_class.__name__} has its own training step: leave accumulate out")
         if not training.channels_last:
             self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if training.compile:
@@ -124,11 +119,18 @@ class GenerativeTrainable(tune.Trainable):
     def _load_evaluation(self) -> None:
         t, threads = self.training, torch.get_num_threads()
         self.store = load_store(t, t.image_size, t.channels)
+        if t.data_hash not in (None, self.store.content_hash):
+            raise DataError(f"the images of {t.dataset} on this machine are not those that the sweep has")
         self.extractor: Extractor | None = None
         self.reference: ReferenceStatistics | None = None
         if t.features != "none":
             weights = Path(t.feature_weights) if t.feature_weights else None
             self.extractor = load_extractor(t.features, weights=weights, device=self.device, threads=threads)
+            if t.feature_identity not in (None, str(self.extractor.identity)):
+                raise MetricError(
+                    f"the extractor on this machine is {self.extractor.identity}, the sweep's "
+                    f"{t.feature_identity}: are its weights made at random when it is imported?"
+                )
             self.reference = load_reference(self.store, self.extractor, t.cache_dir)
         self.own_scores = imported(t.scores) if t.scores else None
         self.metric = self.extractor.metric if self.extractor else self.objective
@@ -180,6 +182,7 @@ class GenerativeTrainable(tune.Trainable):
 
     def _train_epoch(self, losses: dict[str, list[Tensor]], norms: dict[str, list[Tensor]]) -> None:
         """Train for an epoch; append each step's losses, and the norms of some steps' gradients."""
+        self.model.train()
         for number, x in enumerate(self.batches.epoch(self.epoch)):
             if self.training.epochs:
                 done = (self.epoch + number / len(self.batches)) / self.training.epochs
@@ -211,6 +214,7 @@ class GenerativeTrainable(tune.Trainable):
 
     def evaluate(self) -> dict[str, Any]:
         """Score `evaluation_samples` generated images, and the held-out ones where there is an encoder."""
+        self.model.eval()
         noise = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
         result: dict[str, Any] = {}
         posterior = self._aggregate_posterior()
@@ -223,8 +227,9 @@ class GenerativeTrainable(tune.Trainable):
             samples = generate(self.model, GRID_IMAGES, noise, self.held_out_images)
         result["sample_diversity"] = diversity(samples, self.held_out_variance)
         if self.own_scores:
-            path = str(self.training.scores)
-            result |= numbers_of(path, self.own_scores(self.model, samples))
+            with torch.no_grad():
+                found = self.own_scores(self.model, samples.cpu())
+            result |= numbers_of(str(self.training.scores), found, result)
         if self.model.has_encoder:
             result |= held_out_scores(self.model, self.held_out_images, noise)
             if (
@@ -284,6 +289,20 @@ class GenerativeTrainable(tune.Trainable):
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
         if self.mean and "mean" in state:
             self.mean.load_state_dict(state["mean"])
+
+
+def require_fit(model_class: type[GenerativeModel], training: TrainingConfig) -> None:
+    """Raise ValueError where a model can't be trained as the training's settings say."""
+    name = model_class.__name__
+    if (model_class.needs_progress or training.schedule != "constant") and not training.epochs:
+        raise ValueError(f"{name} has a schedule: set `epochs`, all of its training")
+    own = model_class.needs_progress or model_class.settles_prior
+    if own and (training.schedule != "constant" or training.ema):
+        raise ValueError(f"{name} has its own schedule and means: leave schedule and ema out")
+    if training.accumulate > 1 and model_class.training_step is not GenerativeModel.training_step:
+        raise ValueError(f"{name} has its own training step: leave accumulate out")
+    if 2 * training.accumulate > training.batch_size:
+        raise ValueError(f"accumulate is {training.accumulate}: a part of a batch has two images at least")
 
 
 def export_model(

@@ -6,7 +6,8 @@ import urllib.error
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypedDict
+from types import FunctionType
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -255,10 +256,13 @@ def _own(name: str, options: Options) -> Extractor:
         raise MetricError(str(error)) from error
     if isinstance(found, nn.Module):
         network = found.eval()
-        for key, value in network.state_dict().items():
-            digest.update(key.encode() + value.detach().cpu().numpy().tobytes())
+        for key, value in content_of(network):
+            digest.update(key.encode() + value)
     elif callable(found) and not isinstance(found, type):
         network = Function(found)
+        if isinstance(found, FunctionType):
+            for key, value in networks_of(found):
+                digest.update(key.encode() + value)
     else:
         raise MetricError(f"{name} is no network and no function of images (B, 3, H, W) in [0, 1]")
     try:
@@ -277,8 +281,25 @@ def _own(name: str, options: Options) -> Extractor:
         ) from error
 
 
+def content_of(network: nn.Module) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and the bytes of a network's weights."""
+    for key, value in network.state_dict().items():
+        flat = value.detach().cpu().reshape(-1).contiguous()
+        yield key, f"{value.dtype} {tuple(value.shape)}".encode() + flat.view(torch.uint8).numpy().tobytes()
+
+
+def networks_of(function: Any) -> Iterator[tuple[str, bytes]]:
+    """Yield the weights of the networks that a function names or encloses: its features change with them."""
+    named = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+    closed = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    named |= {name: cell.cell_contents for name, cell in closed}
+    for name, value in sorted(named.items()):
+        if isinstance(value, nn.Module):
+            yield from ((f"{name}.{key}", content) for key, content in content_of(value.eval()))
+
+
 class Function(nn.Module):
-    """A function of images as a network."""
+    """A function of images as a network; it gets them on the CPU, where what it holds was made."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]):
         super().__init__()
@@ -286,4 +307,4 @@ class Function(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the function's features of images (B, 3, H, W)."""
-        return self.function(x)
+        return self.function(x.cpu())
