@@ -76,6 +76,43 @@ def too_large(x):
     return x[:, :, :24, :24].flatten(1).view(-1, 3 * 24 * 24)
 
 
+@dataclass(frozen=True)
+class OwnScheduleConfig(FlowConfig):
+    schedule: str = "squared"
+    ema: float = 0.999
+
+
+class OwnSchedule(Flow):
+    Config = OwnScheduleConfig
+
+    def build(self):
+        super().build()
+        assert self.config.schedule == "squared" and self.config.ema == 0.999
+
+
+@dataclass(frozen=True)
+class TakenConfig(FlowConfig):
+    batch_size: int = 4
+
+
+class Taken(Flow):
+    Config = TakenConfig
+
+
+class Misspelt(Flow):
+    def sample(self, n, generator=None):
+        return self.velocty(n)
+
+
+class OtherShape(Flow):
+    def sample(self, n, generator=None):
+        return super().sample(n, generator)[:, :, :8]
+
+
+def done(model, samples):
+    return {"done": 1.0}
+
+
 class Nothing(GenerativeModel):
     Config = FlowConfig
     build = Flow.build
@@ -155,7 +192,7 @@ def test_it_is_tuned_over_its_own_settings_and_recorded(folder):
         ([], "Name the model as MODULE:CLASS, such as mymodule:Flow"),
         (["mine"], "Name the model as MODULE:CLASS"),
         (["nowhere:Flow"], "nowhere can't be imported from"),
-        (["mine:Flo"], "mine has no model Flo (did you mean Flow?); there are: Flow, Nothing, "),
+        (["mine:Flo"], "mine has no model Flo (did you mean Flow?); there are: Flow, OwnSchedule"),
         (["mine:nn"], "mine has no model nn; there are: "),
         (["broken:Flow"], "importing broken raised ZeroDivisionError: division by zero"),
         (["mine:Flow"], "Say what is searched, such as --space"),
@@ -173,6 +210,17 @@ def test_it_is_tuned_over_its_own_settings_and_recorded(folder):
             ["mine:Closure", *SPACE],
             "Closure's optimizer 'all' is a LBFGS; it must be one of torch",
         ),
+        (["mine:Taken", *SPACE], "Taken.Config has a field batch_size, which is a setting of every training"),
+        (["mine:Misspelt", *SPACE], "AttributeError: 'Misspelt' object has no attribute 'velocty'"),
+        (["mine:OtherShape", *SPACE], "OtherShape.sample(2) returned (2, 3, 8, 16)"),
+        (["mine:Flow", *SPACE, "--set", "schedule=cosin"], "schedule is 'cosin'; choose constant, cosine"),
+        (["mine:Flow", *SPACE, "--set", "accumulate=12"], "accumulate is 12: a part of a batch has two"),
+        (
+            ["mine:Flow", *SPACE, "--set", "scores=mine:done"],
+            "mine:done returns done, which the trial reports",
+        ),
+        (["mine:Flow", *SPACE, "--metric", "kll"], "no trial reports kll (did you mean kl?)"),
+        (["mine:Flow", *SPACE, "--objectives", "fd_random=min"], "both the metric and a further objective"),
         (["mine:Generator", *SPACE], "Generator.generator is the model's source of random numbers"),
     ],
 )
@@ -268,6 +316,16 @@ def test_a_wrong_objective_gets_a_sentence(word, capsys):
     assert f"--objectives {word}: it must be NAME=min" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_model_s_own_settings_are_its_own(folder, monkeypatch):
+    """`schedule` and `ema` are settings of every training, unless the model has its own of the name."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    own = ["mine:OwnSchedule", *SPACE, *TINY.split(), "--dry-run"]
+    assert main(own) == 0
+    assert main([*own, "--set", "schedule=linear"]) == 2  # it reaches the model, whose assertion refuses it
+
+
 FROM_PYTHON = """
 import signal
 
@@ -295,6 +353,15 @@ for outcome, name in ((first, "first"), (second, "second")):
     assert outcome.best.config["hidden"] == 16
 again = sweep(study, resume="first")
 assert again.frame.equals(first.frame)
+other = Study(trainable=Flow, space=study.space, settings={"hidden": 32})
+try:
+    sweep(other, resume="first")
+except UsageError as error:
+    print("REFUSED", error)
+try:
+    sweep(Study(trainable=Flow, space=study.space, settings={"image_size": 32}), name="shared", **tiny)
+except UsageError as error:
+    print("REFUSED", error)
 for wrong in (dict(epoch=3), dict(metric="x"), dict(name="first"), dict(dataset="nowhere")):
     try:
         sweep(study, **wrong)
@@ -315,6 +382,8 @@ def test_from_python_it_works_twice_and_leaves_the_process_as_it_was(folder):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     refused = [line for line in done.stdout.splitlines() if line.startswith("REFUSED")]
+    assert "of another study: its settings was {'hidden': 16}" in refused.pop(0)
+    assert "The study names image_size, which all trials share" in refused.pop(0)
     assert "epoch (did you mean epochs?)" in refused[0]
     assert "sweep has no setting metric; the study has it" in refused[1]
     assert "--resume first" in refused[2]

@@ -19,7 +19,7 @@ STUDY = Study(
     trainable=BetaVAEGAN,
     space={"beta": tune.uniform(1, 150)},
     settings={"recipe": "modern", "latent_dim": 64, "image_size": 16, "width": 0.1, "epochs": 1},
-    metric="fd",
+    metric="fd_random",
     points_to_evaluate=({"beta": 1.0}, {"beta": 50.0}, {"beta": 150.0}),
 )
 

@@ -140,6 +140,22 @@ def test_a_grid_s_levels_reach_from_end_to_end():
     assert values == pytest.approx([1e-3, 1e-2, 1e-1, 1.0])
 
 
+def test_a_grid_has_no_point_twice():
+    space = Space([Integer("n", 1, 100, log=True)])
+    values = [point["n"] for point in grid_of(space, 20)]
+    assert len(values) == len(set(values)) < 20
+
+
+def test_all_but_the_grid_begin_with_the_first_points():
+    for kind in PEERS.keys() - {"grid"}:
+        made = PeerSearch(
+            kind, "loss", "min", seed=0, starts=6, trials=9, first=[{"rate": 0.5}, {"layers": 2}]
+        )
+        space = {**SPACE, "kind": "b"} if kind == "bayesian-optimization" else SPACE
+        made.set_search_properties("loss", "min", space, stop=STOP)
+        assert made.suggest("a")["rate"] == 0.5 and made.suggest("b")["layers"] == 2
+
+
 def test_a_grid_ends():
     made = search("grid", trials=7)
     assert 1 <= len(run(made, 24)) <= 7

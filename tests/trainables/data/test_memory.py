@@ -34,6 +34,7 @@ FORMS = {
     "array": PIXELS,
     "floats": PIXELS / 255,
     "tensor": torch.from_numpy(PIXELS),
+    "a gradient's": torch.from_numpy(PIXELS / 255).requires_grad_(),
     "channels first": torch.from_numpy(PIXELS).permute(0, 3, 1, 2),
     "pictures": Items([Image.fromarray(p) for p in PIXELS]),
     "pictures and labels": Items([(Image.fromarray(p), int(k)) for p, k in zip(PIXELS, LABELS, strict=True)]),
@@ -78,6 +79,7 @@ def test_a_data_set_of_the_hub_s_library(tmp_path):
         (Items([Image.new("L", (8, 8)), Image.new("L", (9, 8))]), r"shape \(\(8, 8\) and, number 1"),
         (Items(["a.png"]), "item 0 of Items is no image"),
         (Items([{"text": "x"}]), "item 0 of Items is no image"),
+        ({"train": PIXELS}, "dict holds train: give one of them"),
         (3, "int is no data set: it takes a path"),
     ],
 )

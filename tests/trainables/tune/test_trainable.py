@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
+from safetensors.torch import load_file
 
 from tests.fixtures.settings import SMALL_FACES
 from trainables import (
@@ -28,9 +29,9 @@ from trainables import (
 )
 from trainables.models.base import GenerativeModel
 from trainables.models.schedule import power_exponent, rate_share
-from trainables.models.storage import load_model
+from trainables.models.storage import load_model, save_model
 from trainables.tune.baselines import Baseline
-from trainables.tune.trainable import export_model, grid
+from trainables.tune.trainable import GenerativeTrainable, export_model, grid
 
 SMALL = SMALL_FACES | {"ema_decay": 0.9}
 
@@ -360,6 +361,42 @@ class MeanImage(GenerativeModel):
     @torch.no_grad()
     def sample(self, n, generator=None):
         return self.image.clamp(-1, 1).expand(n, -1, -1, -1).clone()
+
+
+class Dropped(MeanImage):
+    """It draws another picture in training mode than in evaluation mode."""
+
+    def build(self):
+        super().build()
+        self.drop = torch.nn.Dropout(0.5)
+
+    @torch.no_grad()
+    def sample(self, n, generator=None):
+        return self.drop(torch.full((n, 3, 16, 16), 0.5))
+
+
+def test_a_model_is_scored_in_evaluation_mode(cache_dir):
+    trainable = type("DroppedTrainable", (GenerativeTrainable,), {"model_class": Dropped})
+    settings = {**SMALL_FACES, "cache_dir": cache_dir, "images": True}
+    trial = trainable(config={k: v for k, v in settings.items() if k not in ("width", "latent_dim")})
+    result = trial.step()
+    assert result["sample_diversity"] == 0
+    trial.model.train()
+    assert len(trial.model.sample(2).unique()) == 2  # a forgotten eval() would be seen
+
+
+def test_weights_that_share_memory_are_exported(tmp_path):
+    model = MeanImage(MeanConfig())
+    tied = {"image": model.image, "again": model.image}
+    save_model(tmp_path, MeanImage, {"learning_rate": 0.01}, tied)
+    assert load_file(tmp_path / "model.safetensors").keys() == {"image", "again"}
+
+
+def test_a_machine_with_other_images_or_features_is_told(cache_dir):
+    with pytest.raises(ValueError, match="are not those that the sweep has"):
+        build(VAE, cache_dir, data_hash="0" * 64)
+    with pytest.raises(ValueError, match="the extractor on this machine is random-seed-0"):
+        build(VAE, cache_dir, feature_identity="random-seed-1-uint8-native")
 
 
 def test_gradients_of_parts_of_a_batch_add_up_to_those_of_the_whole(cache_dir):
