@@ -167,22 +167,29 @@ def run(folder, *arguments, module="searchers.tune"):
     )
 
 
-def test_it_is_tuned_over_its_own_settings_and_recorded(folder):
+@pytest.fixture(scope="module")
+def tuned(folder):
+    """The folder, with a sweep of the model."""
     flags = [*TINY.split(), *SPACE, "--set", "steps=2", "--num-samples", "3", "--evaluate-every", "1"]
     done = run(folder, "mine:Flow", *flags, "--name", "flow")
     assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_it_is_tuned_over_its_own_settings_and_recorded(tuned):
+    folder = tuned
     records = Ledger(folder / "results/flow/ledger.jsonl").trials()
     assert len(records) >= 3
     for record in records.values():
         assert record.config["hidden"] in (16, 32) and 1e-4 <= record.config["learning_rate"] <= 1e-2
         assert record.config["steps"] == 2
         assert record.metrics[1]["loss/loss"] > 0 and record.metrics[1]["fd_random"] > 0
-    assert "hidden = " in done.stdout and "Best: trial" in done.stdout
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     assert "tune-Flow" in {e.name for e in client.search_experiments()}
     assert json.loads((folder / "results/flow/sweep.json").read_text())["config"]["model"] == "mine:Flow"
     resumed = run(folder, "--resume", "flow")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "hidden = " in resumed.stdout and "Best: trial" in resumed.stdout
     assert set(Ledger(folder / "results/flow/ledger.jsonl").trials()) == set(records)
 
 
@@ -234,8 +241,9 @@ def test_a_wrong_model_gets_a_sentence(folder, arguments, sentence, monkeypatch,
     assert sentence in error and "Traceback" not in error
 
 
-def test_what_it_draws_is_judged_and_promoted_once_its_module_is_trusted(folder):
+def test_what_it_draws_is_judged_and_promoted_once_its_module_is_trusted(tuned):
     """A record names the code that loads its weights; none is run unasked. The package brings it along."""
+    folder = tuned
     winners = ("--sweep", "flow", "--repeats", "2")
     done = run(folder, *winners, module="analysis.winners")
     assert done.returncode == 2 and "mine:Flow" in done.stderr and "--trust mine" in done.stderr
@@ -259,7 +267,8 @@ def test_what_it_draws_is_judged_and_promoted_once_its_module_is_trusted(folder)
 
 
 @pytest.mark.slow
-def test_its_best_settings_are_trained_again_on_other_seeds(folder):
+def test_its_best_settings_are_trained_again_on_other_seeds(tuned):
+    folder = tuned
     arguments = ("--sweep", "flow", "--retrain-seeds", "2", "--contenders", "1", "--trust", "mine")
     done = run(folder, *arguments, module="analysis.winners")
     assert done.returncode == 0, done.stdout + done.stderr
