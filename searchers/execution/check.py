@@ -44,6 +44,8 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
                 model.eval()
                 shape = (training.image_size, training.image_size, training.channels)
                 require_images(model, model.sample(2), 2, shape)
+                if not model_class.__module__.startswith("trainables."):
+                    try_step(model, shape)
                 reported = try_scores(training.scores, model) if training.scores else set()
                 require_reported(study, reported)
             if "batch_size" in point:
@@ -58,6 +60,17 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
             if point is not first or not isinstance(error, ValueError):
                 said = f"A trial of {where} can't be built: {said}"
             raise UsageError(said) from error
+
+
+def try_step(model: GenerativeModel, shape: tuple[int, int, int]) -> None:
+    """Train a person's own model on four grey images. Raises TypeError where a step returns no losses."""
+    height, width, channels = shape
+    found = model.training_step(torch.zeros(4, channels, height, width))
+    if not isinstance(found, dict) or not all(
+        isinstance(v, torch.Tensor) and not v.dim() for v in found.values()
+    ):
+        raise TypeError(f"{type(model).__name__}.training_step must return scalar losses by name")
+    model.eval()
 
 
 def try_scores(path: str, model: Any) -> set[str]:

@@ -162,11 +162,12 @@ class Driver:
         if self.records and isinstance(search, Replays):
             search.set_search_properties(metric, mode, settings, stop=stop)
             search.replay(self.records)
-        num_samples, paused, budget = self.num_samples, _none_paused, math.inf
+        num_samples, paused, budget, shown = self.num_samples, _none_paused, math.inf, self.num_samples
         if isinstance(scheduler, PauseScheduler):
             rule = scheduler.rule
             search, num_samples = scheduler.gate(search), -1  # the rule counts the trials
             paused, budget = lambda: len(rule.paused), rule.budget
+            shown += rule.replicates
             self._settled = lambda: scheduler.over or rule.settled
         table = LiveTable(
             self.recorder.records,
@@ -174,7 +175,7 @@ class Driver:
             mode=mode,
             dimensions=list(dimensions),
             epochs=self.epochs,
-            num_samples=self.num_samples,
+            num_samples=shown,
             budget=budget,
             console=self.console,
         )

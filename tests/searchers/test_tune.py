@@ -104,6 +104,17 @@ class Misspelt(Flow):
         return self.velocty(n)
 
 
+class ManyLosses(Flow):
+    def loss(self, x):
+        return (x - 0.5).square().flatten(1).mean(1)
+
+
+class NoSample(GenerativeModel):
+    Config = FlowConfig
+    build = Flow.build
+    loss = Flow.loss
+
+
 class OtherShape(Flow):
     def sample(self, n, generator=None):
         return super().sample(n, generator)[:, :, :8]
@@ -218,6 +229,8 @@ def test_it_is_tuned_over_its_own_settings_and_recorded(tuned):
             "Closure's optimizer 'all' is a LBFGS; it must be one of torch",
         ),
         (["mine:Taken", *SPACE], "Taken.Config has a field batch_size, which is a setting of every training"),
+        (["mine:ManyLosses", *SPACE], "ManyLosses.loss returned (4,); it must be one number"),
+        (["mine:NoSample", *SPACE], "NoSample defines neither sample(n, generator) nor decode"),
         (["mine:Misspelt", *SPACE], "AttributeError: 'Misspelt' object has no attribute 'velocty'"),
         (["mine:OtherShape", *SPACE], "OtherShape.sample(2) returned (2, 3, 8, 16)"),
         (["mine:Flow", *SPACE, "--set", "schedule=cosin"], "schedule is 'cosin'; choose constant, cosine"),

@@ -89,6 +89,9 @@ class GenerativeModel(nn.Module):
             raise TypeError(
                 f"{name}.generator is the model's source of random numbers; a network needs another name"
             )
+        kind = type(self)
+        if kind.sample is GenerativeModel.sample and kind.decode is GenerativeModel.decode:
+            raise TypeError(f"{name} defines neither sample(n, generator) nor decode: how does it draw?")
         if not (isinstance(optimizers, dict) and optimizers):
             raise TypeError(
                 f"{name}.build_optimizers returns {type(optimizers).__name__}; it must return a dictionary "
@@ -146,6 +149,11 @@ class GenerativeModel(nn.Module):
         total = torch.zeros((), device=self.device)
         for part in x.chunk(self.accumulate):
             loss = self.loss(part) * (len(part) / len(x))
+            if loss.dim():
+                raise TypeError(
+                    f"{type(self).__name__}.loss returned {tuple(loss.shape)}; it must be one number, "
+                    "such as a mean"
+                )
             (self.loss_scale("model") * loss).backward()
             total += loss.detach()
         self.update("model")
