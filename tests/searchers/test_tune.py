@@ -338,14 +338,13 @@ def test_a_wrong_objective_gets_a_sentence(word, capsys):
     assert f"--objectives {word}: it must be NAME=min" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_model_s_own_settings_are_its_own(folder, monkeypatch):
+def test_a_model_s_own_settings_are_its_own(folder):
     """`schedule` and `ema` are settings of every training, unless the model has its own of the name."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     own = ["mine:OwnSchedule", *SPACE, *TINY.split(), "--dry-run"]
-    assert main(own) == 0
-    assert main([*own, "--set", "schedule=linear"]) == 2  # it reaches the model, whose assertion refuses it
+    done = run(folder, *own)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(folder, *own, "--set", "schedule=linear")
+    assert done.returncode == 2 and "AssertionError" in done.stderr  # the model's own, which it has reached
 
 
 FROM_PYTHON = """

@@ -106,7 +106,7 @@ def test_a_batch_beyond_the_set_is_refused(tmp_path):
     small = {"dataset": "faces", "dataset_limit": 60, "image_size": 16, "cache_dir": str(tmp_path)}
     study = replace(STUDY, settings=STUDY.settings | small)
     check_settings(laid(["batch_size=choice(8,16)"], study=study), None)
-    with pytest.raises(UsageError, match="batch_size = 100 can't be built"):
+    with pytest.raises(UsageError, match="which gives no batch of 100; choose a batch size of 48"):
         check_settings(laid(["batch_size=choice(8,100)"], study=study), None)
 
 
