@@ -203,7 +203,12 @@ class Driver:
         `conclude` draws figures and returns the sweep's own metrics. Raises ClusterError on a full disk.
         """
         with full_disk_told(self.resume):
-            metrics = conclude()
+            noted: dict[str, float] = {}
+            for _, event in self.ledger.events():
+                if event["event"] == NOTE:
+                    noted |= event.get("metrics") or {}
+            # A sweep that is resumed when nothing is left to do has no news for MLflow.
+            metrics = {name: value for name, value in conclude().items() if noted.get(name) != value}
             status = KILLED if self.interrupted else COMPLETE
             self.ledger.append(NOTE, status=status, metrics=metrics)
         unsent = self.exporter.close(UNSENT_PATIENCE) if self.exporter else 0

@@ -10,6 +10,7 @@ from rich.console import Console
 from searchers.record.schema import REFERENCES, reference_param
 from searchers.study.config import SweepConfig, UsageError
 from trainables.data.batches import Batches
+from trainables.data.store import DataError
 from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store
 from trainables.evaluation.references import reference_scores
 from trainables.metrics.errors import MetricError
@@ -93,6 +94,12 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
     )
     store = load_store(training, config.image_size, channels)
     Batches(store, "train", config.batch_size)  # too few images fail here once, not in every trial
+    for split in ("train", "validation"):
+        if len(store.split(split)) < 2:
+            raise DataError(
+                f"of the {len(store)} images of {store.name} fewer than two are in the split {split}, and a "
+                "score compares two at least: give more images"
+            )
     size = f"{config.image_size}×{config.image_size}"
     console.print(f"Data: {store.manifest['name']}, {len(store)} images, {size}")
     for note in store.notes:

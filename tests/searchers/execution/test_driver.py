@@ -46,6 +46,14 @@ def test_two_drivers_of_one_sweep_are_one_too_many(config):
     drive(config)
 
 
+def test_a_sweep_that_is_resumed_without_news_tells_its_best_scores_once(config):
+    for value in (1.0, 1.0, 2.0):
+        with drive(config) as driver:
+            driver.finish(lambda value=value: {"best/fd": value})
+    told = [event["metrics"] for _, event in driver.ledger.events() if event["event"] == "note"]
+    assert told == [{"best/fd": 1.0}, {}, {"best/fd": 2.0}]
+
+
 def test_a_sweep_whose_snapshot_is_gone_keeps_its_trials(config):
     before = ended(drive(config))
     console = Console(file=io.StringIO(), width=200)
