@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import tyro
@@ -15,6 +14,7 @@ from analysis.record.store import AnalysisError, is_of_mlflow, reason_of
 from latentune import called
 from trainables.data.store import DataError
 from trainables.metrics.errors import MetricError
+from trainables.own import look_here
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ def allow(modules: Sequence[str]) -> None:
     """
     from trainables.models.storage import trust  # imports PyTorch
 
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+    look_here()
     for module in modules:
         try:
             found = find_spec(module.partition(".")[0])

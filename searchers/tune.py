@@ -32,7 +32,7 @@ from trainables.data.catalogue import default_cache
 from trainables.data.memory import kept
 from trainables.evaluation.inputs import OFFERED
 from trainables.models.settings import nearest
-from trainables.own import OwnCodeError, module_of, source_hash
+from trainables.own import OwnCodeError, module_of
 
 if TYPE_CHECKING:
     from searchers.execution.prepare import Prepared
@@ -147,8 +147,6 @@ def complete(study: Study, prepared: "Prepared") -> Study:
     settings = {name: value for name, value in prepared.settings.items() if name not in left_out}
     settings |= study.settings
     provenance: dict[str, Any] = {**prepared.provenance, **(study.provenance or {})}
-    if path := settings.get("scores"):
-        provenance["scores_hash"] = source_hash(module_of(path))
     if model_class.likelihood:
         provenance["likelihood"] = model_class.likelihood
     return replace(

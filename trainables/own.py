@@ -15,13 +15,19 @@ class OwnCodeError(ValueError):
     """What was named cannot be imported; the message says what can."""
 
 
+def look_here() -> str:
+    """Have modules found in the working folder, where the command `latentune` does not look; return it."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    return here
+
+
 def module_of(path: str) -> ModuleType:
     """Import the module of `MODULE:NAME`, as Python finds it from the working folder. Raises OwnCodeError."""
     name, colon, wanted = path.partition(":")
     if not (name and colon and wanted):
         raise OwnCodeError(f"{path!r} must be MODULE:NAME, such as mymodule:Flow")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # the command `latentune` does not look in the working folder
+    here = look_here()
     try:
         return import_module(name)
     except ImportError as error:
@@ -47,10 +53,10 @@ RESERVED = {
 }
 
 
-def numbers_of(path: str, found: Any, taken: Collection[str] = RESERVED) -> dict[str, float]:
+def numbers_of(path: str, found: Any, taken: Collection[str] = ()) -> dict[str, float]:
     """Return an own function's scores as floats.
 
-    Raises OwnCodeError where they are no numbers by name, and where a name is `taken`.
+    Raises OwnCodeError where they are no numbers by name, and where a name is reserved or `taken`.
     """
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise OwnCodeError(f"{path} returns {type(found).__name__}; it must return numbers by name")

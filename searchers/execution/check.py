@@ -15,7 +15,7 @@ from trainables.evaluation.generation import require_images
 from trainables.evaluation.inputs import load_store, split_config
 from trainables.models.base import GenerativeModel
 from trainables.models.settings import nearest
-from trainables.own import OwnCodeError, imported, numbers_of
+from trainables.own import OwnCodeError, imported, module_of, numbers_of, source_hash
 from trainables.tune.trainable import GenerativeTrainable, require_fit
 
 # Beside distances of images and keys with a "/", which depend on settings.
@@ -81,6 +81,7 @@ def try_scores(path: str, model: Any) -> set[str]:
             found = function(model, samples)
     except Exception as error:  # whatever a stranger's code raises
         raise OwnCodeError(f"{path} raised {type(error).__name__} on two samples: {error}") from error
+    source_hash(module_of(path))  # it goes into the record
     return set(numbers_of(path, found))
 
 

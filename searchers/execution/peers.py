@@ -104,8 +104,8 @@ def by_optuna(sampler: str) -> Callable[[Known], dict[str, Any]]:
         axes = {d.name: _distribution(d) for d in known.space.dimensions}
         for trial in known.history.trials.values():
             curve = {epoch: known.sign * row[0] for epoch, row in trial.finite_rows().items()}
-            complete = known.epochs in curve and trial.state == ENDED
-            complete = complete or (sampler == "GPSampler" and bool(curve) and trial.state in (ENDED, PAUSED))
+            whole = known.epochs in curve or sampler == "GPSampler"
+            complete = whole and bool(curve) and trial.state in (ENDED, PAUSED)
             if trial.state == RUNNING:
                 state = optuna.trial.TrialState.RUNNING
             elif trial.state == FAILED or not curve:
@@ -175,8 +175,8 @@ PROPOSALS: dict[str, Callable[[Known], dict[str, Any]]] = {
 class PeerSearch(Searcher):
     """Suggests as another package does, and starts a trial only where the sweep's scheduler lets it.
 
-    `kind`: a key of `PEERS`. `trials`: how many the grid has at most. `starts`: trials drawn at random at
-    first. `first`: points to begin with, whose missing dimensions are drawn.
+    `kind`: a key of `PROPOSALS`. `starts`: trials drawn at random at first. `first`: points to begin with,
+    whose missing dimensions are drawn.
     """
 
     def __init__(
@@ -187,12 +187,11 @@ class PeerSearch(Searcher):
         *,
         seed: int,
         starts: int,
-        trials: int,
         first: Sequence[dict[str, Any]] = (),
     ):
         super().__init__(metric=metric, mode=mode)
         self.first = [dict(point) for point in first]
-        self.kind, self.seed, self.starts, self.trials = kind, seed, starts, trials
+        self.kind, self.seed, self.starts = kind, seed, starts
         self.history, self.number, self.epochs = History(), 0, 0
         self.space: Space | None = None
 
@@ -203,22 +202,15 @@ class PeerSearch(Searcher):
         self.epochs = int((spec.get("stop") or {}).get("training_iteration", 0))
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is a str
-        """Return the next configuration; of a grid that is done, that there is none."""
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """Return the next configuration."""
         assert self.space is not None
-        if self.kind == "grid":
-            tried = [trial.codes for trial in self.history.trials.values()]
-            left = [codes for codes in grid_of(self.space, self.trials) if codes not in tried]
-            if not left:
-                return Searcher.FINISHED
-            codes = left[0]
+        sign = 1 if self.mode == "min" else -1
+        known = Known(self.space, self.history, sign, self.seed, self.starts, self.epochs, self.number)
+        if self.first:
+            codes = {**at_random(known), **self.space.encode(self.first.pop(0), partial=True)}
         else:
-            sign = 1 if self.mode == "min" else -1
-            known = Known(self.space, self.history, sign, self.seed, self.starts, self.epochs, self.number)
-            if self.first:
-                codes = {**at_random(known), **self.space.encode(self.first.pop(0), partial=True)}
-            else:
-                codes = PROPOSALS[self.kind](known)
+            codes = PROPOSALS[self.kind](known)
         self.number += 1
         self.history.start(trial_id, codes)
         return self.space.configuration(codes)

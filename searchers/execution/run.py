@@ -21,8 +21,8 @@ from searchers.display.pareto import ParetoFigure, describe, front
 from searchers.display.posterior import PosteriorFigure
 from searchers.execution.check import check_settings, first_point
 from searchers.execution.driver import Driver, join
+from searchers.execution.fixed_points import FixedPoints
 from searchers.execution.overlay import overlay
-from searchers.execution.peers import grid_of
 from searchers.execution.plan import plan
 from searchers.execution.prepare import Prepared, prepare
 from searchers.execution.rebuild import latest_checkpoint
@@ -36,6 +36,7 @@ from searchers.record.trials import TrialRecord, best_record, ranked
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig
 from searchers.study.study import Study
+from trainables.own import module_of, source_hash
 from trainables.tune.trainable import export_model
 
 EXPORTED = 3  # the best trials' weights go into the record
@@ -106,10 +107,8 @@ def run(
     check_settings(study, points)
     if points:
         config = replace(config, num_samples=len(points), early_stopping=False)
-    trials = config.num_samples
-    if config.searcher == "grid" and not points:
-        trials = len(grid_of(read_space(study.space), config.num_samples))
     search = make_search(study, config, points)
+    trials = len(search.points) if isinstance(search, FixedPoints) else config.num_samples
     if config.dry_run:
         scheduler = make_scheduler(study, config, ())
         rule = scheduler.rule if isinstance(scheduler, PauseScheduler) else None
@@ -182,7 +181,9 @@ def own_code(study: Study) -> list[ModuleType]:
 def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str) -> SweepRecord:
     """Return what the parent run in MLflow says of the sweep."""
     described = about(study, read_space(study.space), config, program)
-    provenance = study.provenance or {}
+    provenance = dict(study.provenance or {})
+    if path := study.settings.get("scores"):
+        provenance["scores_hash"] = source_hash(module_of(path))
     of_trials = {key: value for key, value in provenance.items() if not key.startswith(REFERENCE_PARAM)}
     return SweepRecord(
         sweep_id=sweep_id,

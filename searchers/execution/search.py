@@ -8,10 +8,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from searchers.bayesopt.searcher import BayesOptSearch
-from searchers.bayesopt.space import Choice
+from searchers.bayesopt.space import Choice, Space
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.fixed_points import FixedPoints, read_points
-from searchers.execution.peers import PEERS, PeerSearch
+from searchers.execution.peers import PEERS, PeerSearch, grid_of
 from searchers.execution.warm_start import earlier_results
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule
@@ -42,8 +42,11 @@ def make_search(study: Study, config: SweepConfig, points: list[dict[str, Any]] 
     )
 
 
-def peer_search(study: Study, config: SweepConfig) -> PeerSearch:
-    """Return another package's searcher. Raises UsageError where it is missing, or can't do what is asked."""
+def peer_search(study: Study, config: SweepConfig) -> Searcher:
+    """Return another package's searcher, or a grid's points.
+
+    Raises UsageError where the package is missing, or can't do what is asked.
+    """
     flag = f"--searcher {config.searcher}"
     require(flag, PEERS[config.searcher])
     if study.objectives:
@@ -51,9 +54,11 @@ def peer_search(study: Study, config: SweepConfig) -> PeerSearch:
     if config.warm_start is not None or config.surrogate != "fitted":
         other = "--surrogate" if config.warm_start is None else "--warm-start"
         raise UsageError(f"{other} is for this project's own searcher; leave it or {flag} out")
-    unordered = [
-        d.name for d in read_space(study.space).dimensions if isinstance(d, Choice) and d.categorical
-    ]
+    space = Space(read_space(study.space).dimensions)
+    if config.searcher == "grid":
+        grid = [space.configuration(codes) for codes in grid_of(space, config.num_samples)]
+        return FixedPoints(grid, study.metric, study.mode)
+    unordered = [d.name for d in space.dimensions if isinstance(d, Choice) and d.categorical]
     if config.searcher == "bayesian-optimization" and unordered:
         raise UsageError(f"{flag} searches numbers, and {unordered[0]} is a choice without an order")
     return PeerSearch(
@@ -62,8 +67,7 @@ def peer_search(study: Study, config: SweepConfig) -> PeerSearch:
         study.mode,
         seed=config.seed,
         starts=first_trials(study),
-        trials=config.num_samples,
-        first=() if config.searcher == "grid" else study.points_to_evaluate,
+        first=study.points_to_evaluate,
     )
 
 

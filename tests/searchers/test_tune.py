@@ -302,6 +302,9 @@ def test_its_own_extractor_and_scores_are_searched_by_and_judged(folder):
     best = max(records, key=lambda record: record.metrics[1]["sharpness"])
     assert f"Best: trial {best.number}," in done.stdout
     assert "Pareto front of sharpness and fd_embed:" in done.stdout
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert any("scores_hash" in found.data.params for found in runs)
     judged = ("--sweep", "own", "--repeats", "2", "--trust", "mine")
     done = run(folder, *judged, module="analysis.winners")
     assert "sharpness is no score of generated images" in done.stderr

@@ -61,15 +61,13 @@ class MeanWeights:
 
     def __init__(self, model: nn.Module, width: float):
         self._update, self.steps = power_mean(width), 0
-        tensors = model.state_dict().values()  # they share the model's memory
-        self._pairs = [
-            ([t.clone() for t in kind], kind)
-            for kind in (
-                [t for t in tensors if t.is_floating_point()],
-                [t for t in tensors if not t.is_floating_point()],
-            )
-            if kind
-        ]
+        values = model.state_dict()  # they share the model's memory
+        self.means = {name: value.clone() for name, value in values.items()}
+        self._pairs = []  # means and values, numbers first, then counts
+        for kind in (True, False):
+            names = [name for name, value in values.items() if value.is_floating_point() == kind]
+            if names:
+                self._pairs.append(([self.means[n] for n in names], [values[n] for n in names]))
 
     def update(self) -> None:
         """Take in the weights after a step."""
@@ -90,13 +88,13 @@ class MeanWeights:
                 _copy(values, own)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the means and the number of steps that they are over."""
-        return {"means": [means for means, _ in self._pairs], "steps": self.steps}
+        """Return the means, by the names of the model's `state_dict`, and the steps that they are over."""
+        return {"means": self.means, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        for (means, _), stored in zip(self._pairs, state["means"], strict=True):
-            _copy(means, stored)
+        for name, mean in self.means.items():
+            mean.copy_(state["means"][name])
         self.steps = state["steps"]
 
 

@@ -273,8 +273,6 @@ class GenerativeTrainable(tune.Trainable):
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         if self.mean:
             state["mean"] = self.mean.state_dict()
-            with self.mean.in_place():
-                state["mean_networks"] = {k: v.clone() for k, v in self.model.state_dict().items()}
         torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]  # Tune gives a path
@@ -314,7 +312,7 @@ def export_model(
     state = torch.load(checkpoint_dir / CHECKPOINT, map_location="cpu", weights_only=True)
     kept = ("image_size", "channels", "crop")
     about = {"epoch": state["epoch"], **{name: getattr(training, name) for name in kept}}
-    networks = state.get("mean_networks", state["model"]["networks"])
+    networks = state["mean"]["means"] if "mean" in state else state["model"]["networks"]
     save_model(folder, model_class, asdict(hyperparameters), networks, **about)
 
 

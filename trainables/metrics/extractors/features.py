@@ -255,16 +255,14 @@ def _own(name: str, options: Options) -> Extractor:
     except OwnCodeError as error:
         raise MetricError(str(error)) from error
     if isinstance(found, nn.Module):
-        network = found.eval()
-        for key, value in content_of(network):
-            digest.update(key.encode() + value)
+        network, contents = found.eval(), content_of(found)
     elif callable(found) and not isinstance(found, type):
         network = Function(found)
-        if isinstance(found, FunctionType):
-            for key, value in networks_of(found):
-                digest.update(key.encode() + value)
+        contents = networks_of(found) if isinstance(found, FunctionType) else iter(())
     else:
         raise MetricError(f"{name} is no network and no function of images (B, 3, H, W) in [0, 1]")
+    for key, value in contents:
+        digest.update(key.encode() + value)
     try:
         return Extractor(
             name,
