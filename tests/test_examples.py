@@ -13,7 +13,7 @@ from searchers.tune import trainable_for
 from tests.fixtures.settings import SMALL_FACES
 from trainables.models.base import GenerativeModel
 from trainables.models.storage import load_model, trust
-from trainables.tune.trainable import export_model
+from trainables.tune.export import export_model
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 EXAMPLES = {"flow": (), "ddpm": ("diffusers",), "pythae_wae": ("pythae",)}

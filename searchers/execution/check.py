@@ -11,12 +11,14 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.study.config import UsageError
 from searchers.study.study import Study
 from trainables.data.batches import Batches, to_uint8
+from trainables.evaluation.classes import with_classes
 from trainables.evaluation.generation import require_images
-from trainables.evaluation.inputs import load_store, split_config
+from trainables.evaluation.inputs import load_store, require_fit, split_config
 from trainables.models.base import GenerativeModel
+from trainables.models.conditional import ConditionalModel
 from trainables.models.settings import nearest
 from trainables.own import OwnCodeError, imported, module_of, numbers_of, source_hash
-from trainables.tune.trainable import GenerativeTrainable, require_fit
+from trainables.tune.trainable import GenerativeTrainable
 
 # Beside distances of images and keys with a "/", which depend on settings.
 REPORTED = {
@@ -37,6 +39,9 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
         try:
             model_class, settings = study.trainable.model_of({**study.settings, **point})
             training, hyperparameters = split_config(model_class, settings)
+            if hasattr(hyperparameters, "classes"):
+                store = load_store(training, training.image_size, training.channels)
+                hyperparameters = with_classes(hyperparameters, store)
             model = model_class(hyperparameters)
             if isinstance(model, GenerativeModel):
                 require_fit(model_class, training)
@@ -65,7 +70,8 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
 def try_step(model: GenerativeModel, shape: tuple[int, int, int]) -> None:
     """Train a person's own model on four grey images. Raises TypeError where a step returns no losses."""
     height, width, channels = shape
-    found = model.training_step(torch.zeros(4, channels, height, width))
+    labels = (torch.zeros(4, dtype=torch.int64),) if isinstance(model, ConditionalModel) else ()
+    found = model.training_step(torch.zeros(4, channels, height, width), *labels)
     if not isinstance(found, dict) or not all(
         isinstance(v, torch.Tensor) and not v.dim() for v in found.values()
     ):

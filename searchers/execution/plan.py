@@ -87,9 +87,9 @@ def measure(trainable: type[GenerativeTrainable], config: dict[str, Any]) -> Cos
 def step_seconds(trial: GenerativeTrainable, count: int) -> list[float]:
     """Return the CPU seconds of `count` training steps after two that warm up, the shortest first."""
     seconds = []
-    for x in itertools.islice(itertools.cycle(trial.batches.epoch(0)), count + 2):
+    for batch in itertools.islice(itertools.cycle(trial.epoch_batches(0)), count + 2):
         start = time.process_time()
-        trial.train_step(x)
+        trial.train_step(*batch)
         seconds.append(time.process_time() - start)
     return sorted(seconds[2:])
 

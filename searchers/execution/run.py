@@ -37,7 +37,7 @@ from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig
 from searchers.study.study import Study
 from trainables.own import module_of, source_hash
-from trainables.tune.trainable import export_model
+from trainables.tune.export import export_model
 
 EXPORTED = 3  # the best trials' weights go into the record
 

@@ -20,8 +20,10 @@ class Batches:
     On a GPU the split is held in device memory where it takes at most half of what is free, and a batch is
     gathered there; else it is gathered from the store's pages, which all processes of a machine share.
 
-    `limit` takes that many images of the split, chosen by the seed. Raises DataError where the split is
-    smaller than one batch and `drop_last` leaves nothing.
+    `limit` takes that many images of the split, chosen by the seed. An epoch is one pass over the images, or
+    `steps` batches: the next begins where it ended, in the same pass or a later one.
+
+    Raises DataError where the split is smaller than one batch and `drop_last` leaves nothing.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Batches:
         flip: bool = False,
         drop_last: bool = True,
         limit: int | None = None,
+        steps: int | None = None,
     ):
         self.store, self.batch_size, self.seed = store, batch_size, seed
         self.flip, self.drop_last, self.device = flip, drop_last, torch.device(device)
@@ -42,7 +45,8 @@ class Batches:
         if limit is not None and limit < len(self.selected):
             chosen = np.random.default_rng([seed, 0]).permutation(len(self.selected))[:limit]
             self.selected = self.selected[np.sort(chosen)]
-        if batch_size < 1 or len(self) == 0:
+        self.steps = steps
+        if batch_size < 1 or self._batches_of_a_pass() == 0:
             raise DataError(
                 f"the split {split!r} of {store.name} has {len(self.selected)} images, which gives no batch "
                 f"of {batch_size}; choose a batch size of {max(1, len(self.selected))} or less"
@@ -51,6 +55,9 @@ class Batches:
         self._resident = self._to_device_memory()
 
     def __len__(self) -> int:
+        return self.steps or self._batches_of_a_pass()
+
+    def _batches_of_a_pass(self) -> int:
         if self.drop_last:
             return len(self.selected) // self.batch_size
         return -(-len(self.selected) // self.batch_size)
@@ -77,9 +84,13 @@ class Batches:
             yield images, torch.from_numpy(self.store.labels[rows]).to(self.device)
 
     def _places(self, epoch: int) -> Iterator[NDArray[np.int64]]:
-        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.selected))
-        for first in range(0, len(self) * self.batch_size, self.batch_size):
-            yield order[first : first + self.batch_size]
+        of_a_pass, previous = self._batches_of_a_pass(), -1
+        for step in range(epoch * len(self), (epoch + 1) * len(self)):
+            number, place = divmod(step, of_a_pass)
+            if number != previous:
+                order = np.random.default_rng([self.seed, 1, number]).permutation(len(self.selected))
+                previous = number
+            yield order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def _gather(self, places: NDArray[np.int64]) -> Tensor:
         if self._resident is not None:

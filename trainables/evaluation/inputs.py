@@ -9,6 +9,7 @@ from trainables.data.store import DataError, ImageStore
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.reference import ReferenceStatistics, reference_statistics
 from trainables.models.base import GenerativeModel
+from trainables.models.conditional import ConditionalModel
 from trainables.models.schedule import WIDEST_MEAN
 from trainables.models.settings import check_kind, nearest
 
@@ -39,6 +40,7 @@ class TrainingConfig:
     cache_dir: str | None = None
     batch_size: int = 256
     epochs: int | None = None  # of the whole training, by which a model may have a schedule
+    epoch_steps: int | None = None  # steps that count as an epoch; None: one pass over the images
     accumulate: int = 1  # parts of a batch whose gradients are added up, of a model that defines `loss` alone
     evaluate_every: int = 1  # trained between two evaluations
     precision: _PRECISION = "float32"
@@ -74,6 +76,8 @@ class TrainingConfig:
             "accumulate": (1, 10**6, "it is a number of parts"),
             "seed": (0, 2**63 - 1, "NumPy and torch both take it then"),
         }
+        if self.epoch_steps is not None:
+            ranges["epoch_steps"] = (1, 10**9, "it is a number of batches")
         for name, (low, high, why) in ranges.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -116,6 +120,21 @@ def split_config(
     size = getattr(configured, "image_size", training.image_size)
     channels = getattr(configured, "channels", training.channels)
     return replace(training, image_size=size, channels=channels), configured
+
+
+def require_fit(model_class: type[GenerativeModel], training: TrainingConfig) -> None:
+    """Raise ValueError where a model can't be trained as the training's settings say."""
+    name = model_class.__name__
+    if (model_class.needs_progress or training.schedule != "constant") and not training.epochs:
+        raise ValueError(f"{name} has a schedule: set `epochs`, all of its training")
+    own_schedule = model_class.needs_progress or model_class.settles_prior
+    if own_schedule and (training.schedule != "constant" or training.ema):
+        raise ValueError(f"{name} has its own schedule and means: leave schedule and ema out")
+    inherited = (GenerativeModel.training_step, ConditionalModel.training_step)
+    if training.accumulate > 1 and model_class.training_step not in inherited:
+        raise ValueError(f"{name} has its own training step: leave accumulate out")
+    if 2 * training.accumulate > training.batch_size:
+        raise ValueError(f"accumulate is {training.accumulate}: a part of a batch has two images at least")
 
 
 def load_store(training: TrainingConfig, image_size: int, channels: int) -> ImageStore:

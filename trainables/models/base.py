@@ -144,11 +144,15 @@ class GenerativeModel(nn.Module):
 
         Here it descends `loss`, of the batch in `accumulate` parts one after another, where memory is short.
         """
+        return self.descend_parts(x)
+
+    def descend_parts(self, *batch: Tensor) -> dict[str, Tensor]:
+        """Descend `loss` of a batch, whose tensors are its arguments, in `accumulate` parts; return it."""
         self.train()
         self.optimizers["model"].zero_grad()
         total = torch.zeros((), device=self.device)
-        for part in x.chunk(self.accumulate):
-            loss = self.loss(part) * (len(part) / len(x))
+        for part in zip(*(values.chunk(self.accumulate) for values in batch), strict=True):
+            loss = self.loss(*part) * (len(part[0]) / len(batch[0]))
             if loss.dim():
                 raise TypeError(
                     f"{type(self).__name__}.loss returned {tuple(loss.shape)}; it must be one number, "

@@ -3,8 +3,9 @@
 import logging
 import math
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,20 +16,32 @@ from torch import Tensor
 from trainables.data.batches import Batches, to_float, to_uint8
 from trainables.data.pictures import png, tile
 from trainables.data.store import DataError
+from trainables.evaluation.classes import (
+    class_references,
+    class_samples,
+    class_scores,
+    class_shares,
+    with_classes,
+)
 from trainables.evaluation.diagnostics import diversity, flags, gradient_norms, pixel_variance
 from trainables.evaluation.ex_post import aggregate_posterior, generate_ex_post
 from trainables.evaluation.generation import EVALUATION_SEED, generate, require_images
 from trainables.evaluation.held_out import held_out_scores
-from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store, split_config
+from trainables.evaluation.inputs import (
+    load_reference,
+    load_store,
+    require_fit,
+    split_config,
+)
 from trainables.metrics.errors import MetricError
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.extractors.features import load_extractor
 from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.scores import score
 from trainables.models.base import GenerativeModel
+from trainables.models.conditional import ConditionalModel
 from trainables.models.fitted_prior import FittedPrior
 from trainables.models.schedule import MeanWeights, rate_share
-from trainables.models.storage import save_model
 from trainables.own import imported, numbers_of
 from trainables.tune.device import dtype_of, set_torch_threads
 
@@ -51,7 +64,8 @@ class GenerativeTrainable(tune.Trainable):
     `gradient_norm/<optimizer>`, `loss_scale/<optimizer>` in float16, `sample_diversity`, `active_units`,
     `kl_per_unit` and `flags` (`trainables.evaluation.diagnostics`), and where asked for,
     `disentanglement/<score>`, any of which may be an objective. After the last of `epochs` it reports
-    `ex_post/<metric>`, too: the score of samples by `trainables.evaluation.ex_post` instead of the prior's.
+    `ex_post/<metric>`, too: the score of samples by `trainables.evaluation.ex_post` instead of the prior's;
+    and of a model of images given their class, `class/<name>` and their mean, `intra_<metric>`.
     """
 
     model_class: ClassVar[type[GenerativeModel]]
@@ -90,7 +104,7 @@ class GenerativeTrainable(tune.Trainable):
         self.dtype = dtype_of(training.precision, self.device)
         torch.manual_seed(training.seed)
         self.model = model_class(
-            self.model_config,
+            with_classes(self.model_config, self.store),
             device=self.device,
             seed=training.seed,
             scale_losses=self.dtype == torch.float16,
@@ -99,6 +113,8 @@ class GenerativeTrainable(tune.Trainable):
         noise = torch.Generator(self.device).manual_seed(0)
         shape = tuple(self.store.images.shape[1:])
         require_images(self.model, self.model.sample(2, noise), 2, shape)  # before an epoch is spent on it
+        if isinstance(self.model, ConditionalModel):
+            self.model.class_shares.copy_(class_shares(self.store, self.model.config.classes))
         self.model.accumulate = training.accumulate
         if not training.channels_last:
             self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -112,6 +128,7 @@ class GenerativeTrainable(tune.Trainable):
             device=self.device,
             seed=training.seed,
             flip=training.flip,
+            steps=training.epoch_steps,
         )
         self.epoch = 0
         return True
@@ -132,6 +149,7 @@ class GenerativeTrainable(tune.Trainable):
                     f"{t.feature_identity}: are its weights made at random when it is imported?"
                 )
             self.reference = load_reference(self.store, self.extractor, t.cache_dir)
+        self.class_references: dict[str, Any] | None = None  # made where a model needs them
         self.own_scores = imported(t.scores) if t.scores else None
         self.metric = self.extractor.metric if self.extractor else self.objective
         self.held_out = self.store.split("validation")[: t.evaluation_samples]
@@ -183,14 +201,14 @@ class GenerativeTrainable(tune.Trainable):
     def _train_epoch(self, losses: dict[str, list[Tensor]], norms: dict[str, list[Tensor]]) -> None:
         """Train for an epoch; append each step's losses, and the norms of some steps' gradients."""
         self.model.train()
-        for number, x in enumerate(self.batches.epoch(self.epoch)):
+        for number, batch in enumerate(self.epoch_batches(self.epoch)):
             if self.training.epochs:
                 done = (self.epoch + number / len(self.batches)) / self.training.epochs
                 self.model.progress = min(1.0, done)
             if self.training.schedule == "cosine":
                 share = rate_share(self.epoch * len(self.batches) + number, self.model.progress)
                 self.model.scale_rates(share)
-            for name, value in self.train_step(x).items():
+            for name, value in self.train_step(*batch).items():
                 losses.setdefault(name, []).append(value)
             if self.mean:
                 self.mean.update()
@@ -203,14 +221,21 @@ class GenerativeTrainable(tune.Trainable):
         finite = {k: v for k, v in result.items() if not isinstance(v, float) or math.isfinite(v) or "/" in k}
         return finite | {self.metric: math.nan, "diverged": True, "flags": reason, "done": True}
 
-    def train_step(self, x: Tensor) -> dict[str, Tensor]:
+    def epoch_batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Yield what the model's training step takes of each batch: images, of a conditional one labels."""
+        if not isinstance(self.model, ConditionalModel):
+            return zip(self.batches.epoch(epoch))
+        one = self.model.config.classes == 1
+        return ((x, labels * 0 if one else labels) for x, labels in self.batches.labeled(epoch))
+
+    def train_step(self, x: Tensor, *labels: Tensor) -> dict[str, Tensor]:
         """Train the model on a batch in the configured precision; return its losses."""
         if not self.training.channels_last:
             x = x.contiguous()
         if self.dtype == torch.float32:
-            return self.model.training_step(x)
+            return self.model.training_step(x, *labels)
         with torch.autocast(self.device.type, self.dtype):
-            return self.model.training_step(x)
+            return self.model.training_step(x, *labels)
 
     def evaluate(self) -> dict[str, Any]:
         """Score `evaluation_samples` generated images, and the held-out ones where there is an encoder."""
@@ -226,6 +251,13 @@ class GenerativeTrainable(tune.Trainable):
         else:
             samples = generate(self.model, GRID_IMAGES, noise, self.held_out_images)
         result["sample_diversity"] = diversity(samples, self.held_out_variance)
+        last = self.epoch == self.training.epochs
+        if isinstance(self.model, ConditionalModel) and self.extractor and last:
+            if self.class_references is None:
+                cache = self.training.cache_dir
+                self.class_references = class_references(self.store, self.extractor, cache)
+            count = self.training.evaluation_samples
+            result |= class_scores(self.model, count, self.extractor, self.class_references)
         if self.own_scores:
             with torch.no_grad():
                 found = self.own_scores(self.model, samples.cpu())
@@ -254,6 +286,8 @@ class GenerativeTrainable(tune.Trainable):
                 originals = self._held_out_batch(slice(0, GRID_IMAGES // 2))
                 pairs = torch.stack([originals, self.model.reconstruct(originals)], 1).flatten(0, 1)
                 result["images"]["reconstructions"] = grid(to_uint8(pairs))
+            if isinstance(self.model, ConditionalModel) and self.model.config.classes > 1:
+                result["images"]["classes"] = grid(class_samples(self.model, GRID_COLUMNS))
         return result
 
     def _aggregate_posterior(self) -> FittedPrior | None:
@@ -269,6 +303,7 @@ class GenerativeTrainable(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all that the next epoch depends on."""
         state = {"model": self.model.training_state(), "epoch": self.epoch, "rng": torch.get_rng_state()}
+        state["hyperparameters"] = self.model.hyperparameters()
         if self.device.type == "cuda":  # a model of one's own may draw from it, as dropout does
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         if self.mean:
@@ -287,33 +322,6 @@ class GenerativeTrainable(tune.Trainable):
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
         if self.mean and "mean" in state:
             self.mean.load_state_dict(state["mean"])
-
-
-def require_fit(model_class: type[GenerativeModel], training: TrainingConfig) -> None:
-    """Raise ValueError where a model can't be trained as the training's settings say."""
-    name = model_class.__name__
-    if (model_class.needs_progress or training.schedule != "constant") and not training.epochs:
-        raise ValueError(f"{name} has a schedule: set `epochs`, all of its training")
-    own = model_class.needs_progress or model_class.settles_prior
-    if own and (training.schedule != "constant" or training.ema):
-        raise ValueError(f"{name} has its own schedule and means: leave schedule and ema out")
-    if training.accumulate > 1 and model_class.training_step is not GenerativeModel.training_step:
-        raise ValueError(f"{name} has its own training step: leave accumulate out")
-    if 2 * training.accumulate > training.batch_size:
-        raise ValueError(f"accumulate is {training.accumulate}: a part of a batch has two images at least")
-
-
-def export_model(
-    trainable: type[GenerativeTrainable], config: dict[str, Any], checkpoint_dir: Path, folder: Path
-) -> None:
-    """Write the model of a trial's checkpoint as `trainables.models.storage.load_model` reads it."""
-    model_class, settings = trainable.model_of(config)
-    training, hyperparameters = split_config(model_class, settings)
-    state = torch.load(checkpoint_dir / CHECKPOINT, map_location="cpu", weights_only=True)
-    kept = ("image_size", "channels", "crop")
-    about = {"epoch": state["epoch"], **{name: getattr(training, name) for name in kept}}
-    networks = state["mean"]["means"] if "mean" in state else state["model"]["networks"]
-    save_model(folder, model_class, asdict(hyperparameters), networks, **about)
 
 
 def grid(images: Tensor) -> bytes:

@@ -31,6 +31,17 @@ def test_an_epoch_shows_each_image_once(store, batch_size, seed, epoch):
         np.testing.assert_allclose(images.numpy(), expected, atol=1e-6)
 
 
+@settings(max_examples=30, deadline=None)
+@given(batch_size=st.integers(1, 20), steps=st.integers(1, 60), drop_last=st.booleans())
+def test_epochs_of_a_number_of_steps_are_the_passes_one_after_another(store, batch_size, steps, drop_last):
+    whole = Batches(store, "train", batch_size, seed=3, drop_last=drop_last)
+    parts = Batches(store, "train", batch_size, seed=3, drop_last=drop_last, steps=steps)
+    assert len(parts) == steps
+    passes = [row.tolist() for number in range(2 * steps // len(whole) + 1) for row in whole.rows(number)]
+    assert [row.tolist() for row in parts.rows(0)] == passes[:steps]
+    assert [row.tolist() for row in parts.rows(1)] == passes[steps : 2 * steps]
+
+
 def test_whole_batches_alone_where_the_last_is_dropped(store):
     batches = Batches(store, "train", 7)
     assert len(batches) == len(store.split("train")) // 7

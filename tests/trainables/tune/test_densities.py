@@ -12,7 +12,7 @@ from trainables.metrics.likelihood import importance_weighted_bound
 from trainables.models import bernoulli_vae, densities
 from trainables.models.storage import load_model
 from trainables.tune.densities import PPCA, BernoulliVAE, GaussianMixture, train
-from trainables.tune.trainable import export_model
+from trainables.tune.export import export_model
 
 SETTINGS = {
     "dataset": "digits",

@@ -31,7 +31,8 @@ from trainables.models.base import GenerativeModel
 from trainables.models.schedule import power_exponent, rate_share
 from trainables.models.storage import load_model, save_model
 from trainables.tune.baselines import Baseline
-from trainables.tune.trainable import GenerativeTrainable, export_model, grid
+from trainables.tune.export import export_model
+from trainables.tune.trainable import GenerativeTrainable, grid
 
 SMALL = SMALL_FACES | {"ema_decay": 0.9}
 

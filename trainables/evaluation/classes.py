@@ -1,0 +1,90 @@
+"""Models of images given their class: how many classes there are, and how good each one's samples are."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.data.batches import to_uint8
+from trainables.data.store import DataError, ImageStore
+from trainables.evaluation.generation import BATCH, EVALUATION_SEED
+from trainables.metrics.extractors.extractor import Extractor
+from trainables.metrics.frechet import frechet_distance
+from trainables.metrics.reference import ReferenceStatistics, reference_statistics
+from trainables.models.conditional import ConditionalModel
+
+MOST_ROWS = 16  # of a grid with a class each
+FEWEST = 25  # images of a class, real or drawn, whose distance is reported
+
+
+def with_classes(hyperparameters: Any, store: ImageStore) -> Any:
+    """Return a model's Config whose `classes`, where it has them and they are 0, are the data set's.
+
+    Raises DataError where they are set to another number than the data set's or 1.
+    """
+    asked = getattr(hyperparameters, "classes", None)
+    if asked is None:
+        return hyperparameters
+    there = max(1, len(store.manifest["class_names"]))
+    if asked not in (0, 1, there):
+        raise DataError(f"classes is {asked}; {store.name} has {there} (1: all images are one class)")
+    return replace(hyperparameters, classes=asked or there)
+
+
+def class_shares(store: ImageStore, classes: int) -> Tensor:
+    """Return the shares, (classes,), of the training images that have each label; others don't count."""
+    labels = store.labels[store.split("train")]
+    counts = np.bincount(labels[labels >= 0], minlength=classes) if classes > 1 else np.ones(1)
+    return torch.from_numpy(counts / counts.sum()).float()
+
+
+def class_references(
+    store: ImageStore, extractor: Extractor, cache_dir: str | None = None
+) -> dict[str, tuple[int, ReferenceStatistics]]:
+    """Return label and statistics of each class with enough training images, by its name, cached on disk."""
+    rows, cache = store.split("train"), Path(cache_dir) if cache_dir else store.path.parent
+    found = {}
+    for label, name in enumerate(store.manifest["class_names"]):
+        those = rows[store.labels[rows] == label]
+        if len(those) >= FEWEST:
+            key = f"{store.content_hash}-train-{label}"
+            statistics = reference_statistics(store.images[those], extractor, cache_dir=cache, key=key)
+            found[re.sub(r"[^\w.-]+", "-", str(name))] = (label, statistics)
+    return found
+
+
+def class_scores(
+    model: ConditionalModel,
+    samples: int,
+    extractor: Extractor,
+    references: dict[str, tuple[int, ReferenceStatistics]],
+) -> dict[str, float]:
+    """Return the Fréchet distance of each class's samples to that class's images, and the classes' mean.
+
+    Keys: `class/<name>` and `intra_<metric>` (the intra-FID of Miyato & Koyama 2018). The samples are shared
+    out evenly; nothing is returned where a class would get fewer than `FEWEST`.
+    """
+    if model.config.classes == 1:
+        return {}
+    each = samples // max(1, len(references))
+    if each < FEWEST or len(references) < 2:
+        return {}
+    scores = {}
+    for name, (label, reference) in references.items():
+        noise = torch.Generator(model.device).manual_seed(EVALUATION_SEED)
+        labels = torch.full((each,), label, device=model.device)
+        parts = [to_uint8(model.sample(len(part), noise, part)) for part in labels.split(BATCH)]
+        distance = frechet_distance(extractor(torch.cat(parts)), reference, identity=extractor.identity)
+        scores[f"class/{name}"] = float(distance)
+    return {f"intra_{extractor.metric}": float(np.mean(list(scores.values()))), **scores}
+
+
+def class_samples(model: ConditionalModel, each: int) -> Tensor:
+    """Return `each` samples of each class, of the first 16, one class after another, uint8 (n, H, W, C)."""
+    noise = torch.Generator(model.device).manual_seed(EVALUATION_SEED)
+    classes = torch.arange(min(model.config.classes, MOST_ROWS), device=model.device)
+    return to_uint8(model.sample(each * len(classes), noise, classes.repeat_interleave(each)))
