@@ -155,9 +155,9 @@ def grid_of_faces(number: int, epoch: int, kind: int) -> bytes:
 
 @cache
 def _grid_of_faces(seed: int) -> bytes:
-    from trainables.data.synthetic.faces import render
+    from trainables.data.synthetic.faces import FACES
 
-    faces, _ = render(64, image_size=64, seed=seed)
+    faces, _ = FACES.render(64, image_size=64, seed=seed)
     sheet = faces.reshape(8, 8, 64, 64, 3).swapaxes(1, 2).reshape(512, 512, 3)
     file = io.BytesIO()
     Image.fromarray(sheet).save(file, "PNG")

@@ -40,7 +40,7 @@ from trainables.data.decoding import Preprocessing, convert_chunk
 from trainables.data.formats.readers import FileReader
 from trainables.data.sources import load
 from trainables.data.store import ImageStore
-from trainables.data.synthetic import faces
+from trainables.data.synthetic.faces import FACES
 
 ARCHIVE = REAL / "celeba10k.tar"
 CELEBA_SIZE = (178, 218)
@@ -73,7 +73,7 @@ def encoded() -> Iterator[tuple[bytes | None, Callable[[], Image.Image]]]:
                     yield data, lambda data=data: Image.open(io.BytesIO(data))
         return
     for first in range(0, 10_000, 100):
-        for face in faces.render(100, image_size=128, first=first)[0]:
+        for face in FACES.render(100, image_size=128, first=first)[0]:
             yield None, lambda face=face: Image.fromarray(face)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from benchmarks.training_peers import Step, build, plain, pythae
 from trainables.data.batches import to_float
-from trainables.data.synthetic.faces import render
+from trainables.data.synthetic.faces import FACES
 from trainables.models.base import GenerativeModel
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.convvae import ConvVAE
@@ -91,7 +91,7 @@ def seconds(step: Step, steps: int) -> float:
 
 
 def ratios(args: argparse.Namespace) -> None:
-    images = render(args.images, image_size=args.image_size)[0]
+    images = FACES.render(args.images, image_size=args.image_size)[0]
     print(f"{args.image_size}×{args.image_size}, width {args.width}, batches of {args.batch_size}, ", end="")
     print(f"{args.turns} turns of {args.steps} steps")
     print("| model | ours, images/s | plain ÷ ours (range) | Pythae ÷ ours (range) |\n|---|--:|--:|--:|")
@@ -117,7 +117,7 @@ def ratios(args: argparse.Namespace) -> None:
 
 
 def options(args: argparse.Namespace) -> None:
-    images = render(args.images, image_size=args.image_size)[0]
+    images = FACES.render(args.images, image_size=args.image_size)[0]
     (name, *_) = args.models
     print(f"{name}, {args.image_size}×{args.image_size}, width {args.width}, batches of {args.batch_size}")
     print("| option | images/s | ÷ float32, channels last (range) | first step, s |\n|---|--:|--:|--:|")

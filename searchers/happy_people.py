@@ -30,7 +30,8 @@ class HappyPeopleConfig(RunConfig):
     """Settings of one run of the sweep. The command line is this class."""
 
     dataset: str = "faces"
-    """faces (drawn, embedded), celeba, or a path; its classes must be smile degrees, or smiling and not"""
+    """minifigures or faces (drawn, embedded), celeba, or a path; its classes must be smile degrees, or
+    smiling and not"""
     max_degree: Annotated[float, between(0, 100)] = 2.0
     """the generators see images up to this smile degree only"""
     scorer_weights: str | None = None

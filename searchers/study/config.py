@@ -39,7 +39,8 @@ class RunConfig:
     preset: Literal["quick", "report"] = "quick"
     """quick: minutes on two CPU cores; report: the paper's own setting, for GPUs"""
     dataset: str = "faces"
-    """faces (drawn, embedded), celeba, hf:NAME, or a path: images, class folders, CelebA's, tar, zip"""
+    """faces or minifigures (drawn, embedded), celeba, hf:NAME, or a path: images, class folders, CelebA's,
+    tar, zip"""
     dataset_limit: Annotated[int | None, between(1, 1_000_000_000)] = None
     """use this many images at most"""
     data_root: str | None = None

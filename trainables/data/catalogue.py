@@ -18,13 +18,15 @@ from trainables.data.formats.celeba import is_table
 from trainables.data.formats.containers import list_folder, list_tar, list_zip, walk
 from trainables.data.formats.layout import Source, arrange, ignored
 from trainables.data.formats.parquet import holds_images, open_parquet, parquet_files
-from trainables.data.formats.readers import FacesReader
+from trainables.data.formats.readers import DrawingReader
 from trainables.data.formats.tables import text_of
 from trainables.data.hub import PREFIX, fetched
 from trainables.data.store import SPLITS, DataError, digest
-from trainables.data.synthetic import faces
+from trainables.data.synthetic.drawing import BATCH, Drawing
+from trainables.data.synthetic.faces import FACES
+from trainables.data.synthetic.minifigures import MINIFIGURES
 
-FACES = 20_000  # synthetic faces where no limit is given
+DRAWN = 20_000  # pictures of a drawn set where no limit is given
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVES = (*TARS, ".zip")
 DIGITS = tuple("0123456789")
@@ -76,26 +78,26 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentune"
 
 
-def _faces(_: Path, image_size: int, limit: int | None) -> Origin:
-    n = limit or FACES
+def _drawn(drawing: Drawing, _: Path, image_size: int, limit: int | None) -> Origin:
+    n = limit or DRAWN
 
     def open_source(_: Path) -> Source:
-        factors = faces.sample_factors(n)
+        factors = drawing.sample_factors(n)
         return Source(
-            "faces",
-            FacesReader(image_size, 0, range(n)),
-            [f"face {i}" for i in range(n)],
-            factors["smile_class"].astype(np.int64),
-            faces.SMILE_CLASSES,
+            drawing.name,
+            DrawingReader(drawing, image_size, range(n)),
+            [f"{drawing.name} {i}" for i in range(n)],
+            factors[drawing.label].astype(np.int64),
+            drawing.class_names,
             factors,
-            # By number, so that a face has the same split at each size.
+            # By number, so that a picture has the same split at each size.
             np.array([SPLITS.index("train")] * 8 + [1, 2], np.uint8)[np.arange(n) % 10],
-            channels=3,
+            channels=drawing.channels,
         )
 
-    # Stores of faces that an earlier version painted otherwise are not taken for these.
-    painted = digest(faces.render(faces.BATCH, image_size=16)[0]).hex()
-    return Origin("faces", [n, painted], open_source)
+    # Stores that an earlier version painted otherwise are not taken for these.
+    painted = digest(drawing.render(BATCH, image_size=16)[0]).hex()
+    return Origin(drawing.name, [n, painted], open_source)
 
 
 def _celeba(root: Path, *_) -> Origin:
@@ -203,7 +205,8 @@ def fingerprint(*paths: Path) -> list[Any]:
 
 
 NAMES: dict[str, Callable[[Path, int, int | None], Origin]] = {
-    "faces": _faces,
+    "faces": lambda *a: _drawn(FACES, *a),
+    "minifigures": lambda *a: _drawn(MINIFIGURES, *a),
     "celeba": _celeba,
     "lego": _lego,
     "mnist": lambda *a: _mnist("mnist", ("mnist", "MNIST/raw"), DIGITS, *a),

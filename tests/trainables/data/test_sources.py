@@ -11,12 +11,12 @@ from tests.fixtures.files import celeba, classes, encoded, pack_tar, pack_zip, p
 from tests.fixtures.real_data import REAL
 from trainables.data.sources import load
 from trainables.data.store import DataError
-from trainables.data.synthetic import faces
+from trainables.data.synthetic.faces import FACES
 
 
 def test_faces_are_those_of_render_with_their_factors(tmp_path):
     store = load("faces", image_size=16, limit=300, cache_dir=tmp_path)
-    images, factors = faces.render(300, image_size=16)
+    images, factors = FACES.render(300, image_size=16)
     np.testing.assert_array_equal(store.images, images)
     np.testing.assert_array_equal(store.factors["smile_degree"], factors["smile_degree"])
     np.testing.assert_array_equal(store.labels, np.rint(factors["smile_degree"]))

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.synthetic import faces
+from trainables.data.synthetic.drawing import BATCH, Drawing
 
 MAX_BYTES = 256_000_000  # an encoded image of more bytes is taken for something else
 
@@ -160,23 +160,23 @@ class ArrayReader:
 
 
 @dataclass(frozen=True)
-class FacesReader:
-    """Synthetic faces, drawn when they are read; `rows` are their numbers."""
+class DrawingReader:
+    """Pictures that are drawn when they are read; `rows` are their numbers."""
 
+    drawing: Drawing
     image_size: int
-    seed: int
     rows: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def read(self, i: int) -> NDArray[np.uint8]:
-        """Return the face."""
-        block, place = divmod(self.rows[i], faces.BATCH)
-        return _faces(self.image_size, self.seed, block)[place]
+        """Return the picture."""
+        block, place = divmod(self.rows[i], BATCH)
+        return _drawn(self.drawing, self.image_size, block)[place]
 
-    def part(self, rows: Sequence[int]) -> "FacesReader":
-        """Return a reader of these faces."""
+    def part(self, rows: Sequence[int]) -> "DrawingReader":
+        """Return a reader of these pictures."""
         return replace(self, rows=[self.rows[i] for i in rows])
 
 
@@ -210,5 +210,5 @@ def _row_group(path: Path, group: int, column: str):
 
 
 @lru_cache(maxsize=1)
-def _faces(image_size: int, seed: int, block: int) -> NDArray[np.uint8]:
-    return faces.render(faces.BATCH, image_size=image_size, seed=seed, first=block * faces.BATCH)[0]
+def _drawn(drawing: Drawing, image_size: int, block: int) -> NDArray[np.uint8]:
+    return drawing.render(BATCH, image_size=image_size, first=block * BATCH)[0]
