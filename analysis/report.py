@@ -1,9 +1,9 @@
 """A sweep as one HTML file that a person sends to a colleague: no network, no server.
 
-    python -m analysis.report --sweep NAME [--output NAME.html]
+    python -m analysis.report --sweep NAME [--beside OTHER …] [--output NAME.html]
 
 The page is `report.html` beside this file, with the data as JSON in it: the question, the answer and how sure
-it is, curves and points that respond, each trial's images, settings and provenance, and the commands.
+it is, curves and points that respond, images, settings and provenance of each trial, and the commands.
 """
 
 import base64
@@ -34,7 +34,7 @@ from analysis.record.images import images_of
 from analysis.record.store import AnalysisError, connect
 from analysis.record.sweeps import Sweep
 from analysis.record.tables import Tables, load
-from searchers.record.schema import COMMAND_TAG, MODEL_TAG
+from searchers.record.schema import COMMAND_TAG, MODEL_TAG, STOPPED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,31 +58,33 @@ class ReportConfig(Record):
 
     output: Path | None = None
     """file to write; NAME.html, if not given"""
+    beside: tuple[str, ...] = ()
+    """further sweeps in the same file"""
 
 
 def report(config: ReportConfig, console: Console) -> int:
-    """Write a sweep's report."""
+    """Write the report of a sweep, or of several."""
     client = connect(config.tracking_uri)
-    tables = load(client, config.sweep)
-    output = config.output or Path(f"{file_name(tables.sweep.name)}.html")
+    sweeps = [load(client, name) for name in (config.sweep, *config.beside)]
+    output = config.output or Path(f"{file_name(sweeps[0].sweep.name)}.html")
     output.parent.mkdir(parents=True, exist_ok=True)
-    page = render(client, tables, config.tracking_uri)
+    page = render([content(client, tables, config.tracking_uri) for tables in sweeps])
     # A name that is not UTF-8 stands in the page as JSON escapes it.
     output.write_bytes(page.encode("utf-8", "backslashreplace"))
     console.print(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
     return 0
 
 
-def render(client: "MlflowClient", tables: Tables, tracking_uri: str | None = None) -> str:
-    """Return the page of a sweep. Raises AnalysisError where no trial has a score."""
-    data = json.dumps(content(client, tables, tracking_uri), ensure_ascii=False, allow_nan=False)
+def render(sweeps: list[dict[str, Any]]) -> str:
+    """Return the page of sweeps, each as `content` returns it; the first is shown."""
+    data = json.dumps(sweeps, ensure_ascii=False, allow_nan=False)
     template = (files("analysis") / "report.html").read_text(encoding="utf-8")
     # No "</script>" of a value may end the element that holds them.
     return template.replace("/*DATA*/", data.replace("<", "\\u003c"))
 
 
 def content(client: "MlflowClient", tables: Tables, tracking_uri: str | None) -> dict[str, Any]:
-    """Return all that the page shows."""
+    """Return all that the page shows of a sweep. Raises AnalysisError where no trial has a score."""
     sweep, metric = tables.sweep, tables.sweep.metric
     groups = comparable.groups(tables.scored(), metric)
     ranked = ranking_of(tables, groups[0][1])
@@ -92,16 +94,20 @@ def content(client: "MlflowClient", tables: Tables, tracking_uri: str | None) ->
     return {
         "name": sweep.name,
         "metric": metric,
-        "metric_label": axis_label(metric, sweep.sign).replace(r"\$", "$"),
+        "metric_name": shown(label(metric)),
+        "metric_label": shown(axis_label(metric, sweep.sign)),
+        "labels": {name: shown(label(name)) for name in tables.settings},
         "objectives": list(sweep.signs),
         "references": [{"name": name, "value": value} for name, value in sweep.references().items()],
         "front": front(tables, ranked[ranked["ranked"]]),
         "question": question(tables),
-        "answer": str(verdict),
+        "answer": verdict.headline,
+        "details": list(verdict.details),
         "caveats": list(caveats(tables, len(groups), seeds is not None)),
         "seeds": over_seeds(tables, seeds),
         "story": story(tables),
         "space": tables.space,
+        "rungs": [int(e) for e in sorted(set(tables.trials["epoch"][tables.trials["status"] == STOPPED]))],
         "status_colors": {status: color for status, (color, _, _) in STATUS.items()},
         "winner": int(ranked.iloc[0]["number"] if seeds is None else seeds.index[0]),
         "trials": trials_of(client, tables, ranked),
@@ -111,15 +117,22 @@ def content(client: "MlflowClient", tables: Tables, tracking_uri: str | None) ->
     }
 
 
+def shown(name: str) -> str:
+    """Return a label of a chart as a page shows it: Matplotlib alone needs its dollars escaped."""
+    return name.replace(r"\$", "$")
+
+
 def question(tables: Tables) -> str:
     """Say what was asked."""
     sweep = tables.sweep
-    names = [label(name) for name in tables.settings] or ["setting"]
+    names = [shown(label(name)) for name in tables.settings] or ["setting"]
     which = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
     model = sweep.tags.get(MODEL_TAG, "").rpartition(":")[2]
-    of_model = f" of {model}" if model and "model" not in names else ""
-    wanted = [f"{'lowest' if sign == 1 else 'highest'} {label(name)}" for name, sign in sweep.signs.items()]
-    return f"Which {which}{of_model} {'give' if len(names) > 1 else 'gives'} the {' and the '.join(wanted)}?"
+    whom = f" {model}" if model and "model" not in names else ""
+    wanted = [
+        f"{'lowest' if sign == 1 else 'highest'} {shown(label(name))}" for name, sign in sweep.signs.items()
+    ]
+    return f"Which {which} {'give' if len(names) > 1 else 'gives'}{whom} the {' and the '.join(wanted)}?"
 
 
 def over_seeds(tables: Tables, seeds: pd.DataFrame | None) -> list[dict[str, Any]]:
@@ -167,8 +180,19 @@ def story(tables: Tables) -> str:
     parts = [f"{count} {status}" for status, count in counts.items()]
     words = re.sub(r"[*`]", "", sweep.tags.get("mlflow.note.content", "")).split("\n\n")[0]
     seconds = (tables.trials["end"].max() - tables.trials["start"].min()).total_seconds()
-    length = f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes"
-    return f"{words} {len(tables.trials)} trials in {length}: {', '.join(parts)}."
+    return f"{words} {many(len(tables.trials), 'trial')} in {duration(seconds)}: {', '.join(parts)}."
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, in hours, minutes or seconds."""
+    if seconds > 5400:
+        return f"{seconds / 3600:.1f} hours"
+    return many(round(seconds / 60), "minute") if seconds >= 60 else many(round(seconds), "second")
+
+
+def many(count: int, thing: str) -> str:
+    """Return a count with its noun, in the plural unless it is one."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def trials_of(client: "MlflowClient", tables: Tables, ranked: pd.DataFrame) -> list[dict[str, Any]]:

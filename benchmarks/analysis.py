@@ -125,14 +125,14 @@ def measure_report(folder: Path) -> None:
     """Time and weigh a report of 100 trials with grids of 64 faces, two a recorded epoch."""
     from analysis.record.store import connect
     from analysis.record.tables import load
-    from analysis.report import render
+    from analysis.report import content, render
 
     uri = f"sqlite:///{folder}/report.db"
     with patch("tests.fixtures.recorded.picture", grid_of_faces):
         record(Imagined("report", trials=100, dimensions=3), folder, uri)
     client = connect(uri)
     with Timed() as rendering:
-        page = render(client, load(client, "report", cache=folder / "cache"))
+        page = render([content(client, load(client, "report", cache=folder / "cache"), None)])
     (folder / "report.html").write_text(page, encoding="utf-8")
     print(f"{'':34} {'wall clock':>10} {'processor':>10}")
     print(rendering.row("report of 100 trials", f"{len(page.encode()) / 1e6:.1f} MB"))

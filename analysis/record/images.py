@@ -5,7 +5,7 @@ import io
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
@@ -25,7 +25,7 @@ def images_of(
 ) -> dict[int, dict[str, dict[int, str]]]:
     """Return images by trial, key and epoch as data URIs: every trial's last, then the best ones' earlier.
 
-    WebP, until IMAGE_BYTES are spent.
+    The last are PNG, as they were recorded, the earlier ones WebP, until IMAGE_BYTES are spent.
     """
     run_ids = dict(zip(tables.trials["number"], tables.trials["run_id"], strict=True))
     order = best_first + [n for n in run_ids if n not in best_first]
@@ -40,9 +40,9 @@ def images_of(
     images: dict[int, dict[str, dict[int, str]]] = {}
     left = IMAGE_BYTES
     with tempfile.TemporaryDirectory() as folder:
-        for _, rank, epoch, key, path in sorted(wanted):
+        for earlier, rank, epoch, key, path in sorted(wanted):
             local = client.download_artifacts(run_ids[order[rank]], path, folder)
-            uri, size = webp(Path(local))
+            uri, size = data_uri(Path(local), "WEBP" if earlier else "PNG")
             left -= size
             if left < 0:
                 break
@@ -50,10 +50,11 @@ def images_of(
     return images
 
 
-def webp(path: Path) -> tuple[str, int]:
+def data_uri(path: Path, form: Literal["PNG", "WEBP"]) -> tuple[str, int]:
     """Return an image as a data URI, and how many bytes it has."""
     file = io.BytesIO()
     with Image.open(path) as image:
-        image.save(file, "WEBP", quality=82, method=4)
+        options: dict[str, Any] = {"quality": 82, "method": 4} if form == "WEBP" else {"optimize": True}
+        image.save(file, form, **options)
     encoded = base64.b64encode(file.getvalue()).decode()
-    return f"data:image/webp;base64,{encoded}", len(file.getvalue())
+    return f"data:image/{form.lower()};base64,{encoded}", len(file.getvalue())

@@ -23,8 +23,9 @@ def page(client, tmp_path_factory):
 
 
 def embedded(path):
+    """Return what the page holds of its first sweep."""
     text = path.read_text(encoding="utf-8")
-    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])[0]
 
 
 def test_every_trial_is_there_with_its_last_images(client, page):
@@ -38,7 +39,7 @@ def test_every_trial_is_there_with_its_last_images(client, page):
         assert set(trial["images"]) == {"samples", "reconstructions"}
         last = "9" if row.status == "finished" else "1"
         assert last in trial["images"]["samples"]
-        assert trial["images"]["samples"][last].startswith("data:image/webp;base64,")
+        assert trial["images"]["samples"][last].startswith("data:image/png;base64,")
     best = min((t for t in data["trials"] if t["value"] is not None), key=lambda t: t["value"])
     assert best["rank"] == 1 and data["winner"] == best["number"]
 
@@ -52,7 +53,7 @@ def test_the_page_needs_no_network(page):
 
 def test_the_answer_says_what_is_not_known(page):
     data = embedded(page)
-    assert "These weights cannot be told apart from those of" in data["answer"]
+    assert any("These weights cannot be told apart from those of" in words for words in data["details"])
     assert any("is no FID" in caveat for caveat in data["caveats"])
     assert any("Another training seed" in caveat for caveat in data["caveats"])
     assert data["commands"][0] == "python -m searchers.beta_vaegan --name one"
@@ -73,7 +74,7 @@ def test_the_commands_can_be_pasted_whatever_the_sweeps_name(client):
 def test_a_value_cannot_end_the_data(client, monkeypatch):
     tables = load(client, "one")
     tables.sweep.params["note"] = "</script><script>alert(1)</script>"
-    assert "</script><script>alert" not in report.render(client, tables)
+    assert "</script><script>alert" not in report.render([report.content(client, tables, None)])
 
 
 def test_the_images_stay_within_their_budget(client, monkeypatch):
@@ -125,7 +126,7 @@ def test_a_person_points_at_a_curve_and_reads_its_settings(browser, page):
     point = browser.find_element("css selector", "#scatter [data-trial='2'] circle")
     ActionChains(browser).move_to_element(point).perform()
     tip = browser.find_element("id", "tip")
-    assert tip.is_displayed() and "trial 2, finished" in tip.text and "beta = " in tip.text
+    assert tip.is_displayed() and "trial 2, finished" in tip.text and "β = " in tip.text
 
 
 def test_references_are_told_and_drawn(folder, client, browser, tmp_path):
@@ -141,7 +142,7 @@ def test_references_are_told_and_drawn(folder, client, browser, tmp_path):
     for chart in ("curves", "scatter"):
         lines = browser.find_elements("css selector", f"#{chart} [data-reference]")
         names = [line.get_attribute("data-reference") for line in lines]
-        assert names == ["grey", "mean image", "real images"]
+        assert sorted(names) == ["grey", "mean image", "real images"]
 
 
 def test_a_run_that_was_renamed_writes_no_file_elsewhere(folder, client, tmp_path, monkeypatch):
@@ -156,3 +157,110 @@ def test_a_run_that_was_renamed_writes_no_file_elsewhere(folder, client, tmp_pat
     assert figures.main([*arguments, "--only", "curves"]) == 0
     written = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.suffix in (".html", ".png")}
     assert written == {"_..___red_ out.html", "figures/_..___red_ out/curves.png"}
+
+
+def test_the_question_and_the_times_are_said_as_people_say_them(client):
+    assert report.question(load(client, "one")) == (
+        "Which β gives VAEGAN the lowest Fréchet distance (efficientnet_lite0)?"
+    )
+    said = [report.duration(seconds) for seconds in (1, 59, 61, 5400, 9000)]
+    assert said == ["1 second", "59 seconds", "1 minute", "90 minutes", "2.5 hours"]
+
+
+def test_a_person_without_a_mouse_sorts_chooses_and_zooms(browser, page, artifacts):
+    from selenium.webdriver import Keys
+
+    def press(*keys):
+        for key in keys:
+            browser.switch_to.active_element.send_keys(key)
+
+    def focused(name):
+        return browser.execute_script("return document.activeElement.dataset[arguments[0]]", name)
+
+    browser.get(page.as_uri())
+    data = embedded(page)
+    browser.execute_script("document.querySelector('[data-sort=trial]').focus()")
+    press(Keys.ENTER, Keys.ENTER)  # by trial, then the other way round
+    rows = [e.get_attribute("data-row") for e in browser.find_elements("css selector", "[data-row]")]
+    assert rows == [str(n) for n in range(len(data["trials"]), 0, -1)] and focused("sort") == "trial"
+    browser.execute_script("document.querySelector('[data-row]').focus()")
+    press(Keys.ARROW_DOWN, Keys.ENTER)
+    assert focused("row") == rows[1]
+    cards = [e.get_attribute("data-card") for e in browser.find_elements("css selector", "[data-card]")]
+    assert cards == [str(data["winner"]), rows[1]]
+    browser.execute_script("document.querySelector('#scatter [tabindex=\"0\"]').focus()")
+    press(Keys.ARROW_RIGHT)
+    tip = browser.find_element("id", "tip")
+    assert tip.is_displayed() and f"trial {focused('trial')}," in tip.text
+    browser.execute_script("document.querySelector('.card img').focus()")
+    press(Keys.ENTER)
+    wide, natural = browser.execute_async_script(
+        "const done = arguments[0], i = document.querySelector('#zoom img');"
+        "i.decode().then(() => requestAnimationFrame(() => done([i.offsetWidth, i.naturalWidth])))"
+    )
+    assert wide >= natural and wide % natural == 0
+    browser.save_screenshot(str(artifacts / "report_zoom.png"))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_hangs_over_the_window(browser, page, width, artifacts):
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    try:
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(page.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        outside = """for (const g of document.querySelectorAll("[data-trial]")) {
+            for (const [x, y] of [[0, 0], [innerWidth, innerHeight]]) {
+                g.dispatchEvent(new MouseEvent("mousemove", {clientX: x, clientY: y}));
+                const box = document.getElementById("tip").getBoundingClientRect();
+                if (box.left < 0 || box.top < 0 || box.right > innerWidth || box.bottom > innerHeight)
+                    return box.toJSON();
+            }}"""
+        assert browser.execute_script(outside) is None
+        browser.save_screenshot(str(artifacts / f"report_{width}.png"))
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_page_is_dark_where_the_reader_is_and_prints_without_buttons(browser, page):
+    background = "return getComputedStyle(document.body).backgroundColor"
+    try:
+        dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+        browser.get(page.as_uri())
+        assert browser.execute_script(background) == "rgb(21, 24, 28)"
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", **dark})
+        assert browser.execute_script(background) == "rgb(255, 255, 255)"
+        kept = browser.find_elements("css selector", "button:not(th button), input, select")
+        assert not [e for e in kept if e.is_displayed()]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+def test_the_numbers_can_be_taken_along(browser, page):
+    browser.get(page.as_uri())
+    data = embedded(page)
+    header, *rows = browser.execute_script("return csv()").splitlines()
+    assert len(rows) == len(data["trials"])
+    first = dict(zip(header.split(","), rows[0].split(","), strict=False))
+    assert float(first["params.beta"]) == data["trials"][0]["params"]["beta"]
+    taken = json.loads(browser.execute_script("return as_json()"))
+    assert taken["trials"][0]["curve"] == data["trials"][0]["curve"] and "images" not in taken["trials"][0]
+
+
+def test_several_sweeps_stand_in_one_page(browser, client, tmp_path):
+    path = tmp_path / "two.html"
+    arguments = ["--sweep", "inception", "--beside", "two-objectives", "--tracking-uri", client.tracking_uri]
+    assert report.main([*arguments, "--output", str(path)]) == 0
+    browser.get(path.as_uri())
+    rows = browser.find_elements("css selector", "#sweeps [data-sweep]")
+    assert [row.get_attribute("data-sweep") for row in rows] == ["inception", "two-objectives"]
+    rows[1].find_element("tag name", "button").click()
+    assert browser.title == "two-objectives: sweep report"
+    assert "and the highest ELBO" in browser.find_element("tag name", "h1").text
+
+
+def test_the_rungs_stand_in_the_curves(browser, page):
+    browser.get(page.as_uri())
+    lines = browser.find_elements("css selector", "#curves [data-rung]")
+    assert [line.get_attribute("data-rung") for line in lines] == ["3"]
