@@ -38,11 +38,15 @@ COMMANDS = {
         "searchers.happy_people", "HappyPeopleConfig", "optimize faces in a latent space"
     ),
     "sweep densities": Command("searchers.densities", "DensityConfig", "tune four densities of digits"),
+    "sweep flow": Command("searchers.flow", "FlowConfig", "tune a rectified flow or a diffusion model"),
     "sweep tune": Command("searchers.tune", "TuneConfig", "tune a model of your own"),
     "winners": Command("analysis.winners", "WinnersConfig", "which trial won, and can that be told?"),
     "figures": Command("analysis.figures", "FiguresConfig", "draw a sweep's figures"),
     "tables": Command("analysis.tables", "TablesConfig", "print the papers' tables beside our numbers"),
     "compare": Command("analysis.compare", "CompareConfig", "draw which of several searches paid"),
+    "sampling": Command(
+        "analysis.sampling", "SamplingConfig", "try sampling settings on a trained model, without training"
+    ),
     "report": Command("analysis.report", "ReportConfig", "write a sweep as one HTML file"),
     "data": Command("trainables.data", "Convert Info Verify Publish", "convert and inspect data sets"),
     "metrics": Command("trainables.metrics", "Arguments", "score one set of images against another"),

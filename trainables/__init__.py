@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trainables.evaluation.inputs import TrainingConfig
     from trainables.tune.baselines import Baseline
-    from trainables.tune.builtin import GAN, VAE, VAEGAN, VQVAE, BetaVAEGAN, ConvVAE, FactorVAE
+    from trainables.tune.builtin import EDM, GAN, VAE, VAEGAN, VQVAE, BetaVAEGAN, ConvVAE, FactorVAE, Flow
     from trainables.tune.densities import PPCA, BernoulliVAE, GaussianMixture
     from trainables.tune.lego_vae import LegoVAE
     from trainables.tune.trainable import GenerativeTrainable
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 MODULES = {
     "evaluation.inputs": ("TrainingConfig",),
     "tune.trainable": ("GenerativeTrainable",),
-    "tune.builtin": ("GAN", "VAE", "VAEGAN", "VQVAE", "BetaVAEGAN", "ConvVAE", "FactorVAE"),
+    "tune.builtin": ("GAN", "VAE", "VAEGAN", "VQVAE", "BetaVAEGAN", "ConvVAE", "FactorVAE", "Flow", "EDM"),
     "tune.baselines": ("Baseline",),
     "tune.lego_vae": ("LegoVAE",),
     "tune.densities": ("BernoulliVAE", "PPCA", "GaussianMixture"),
 }
 __all__ = [
+    "EDM",
     "GAN",
     "PPCA",
     "VAE",
@@ -38,6 +39,7 @@ __all__ = [
     "BetaVAEGAN",
     "ConvVAE",
     "FactorVAE",
+    "Flow",
     "GaussianMixture",
     "GenerativeTrainable",
     "LegoVAE",

@@ -1,6 +1,7 @@
 """Two objectives against each other, with the trials that no other one beats in both."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.charts.style import (
+    CYCLE,
     SCALE,
     STATUS,
     axis_label,
     canvas,
+    draw_references,
     label,
     legend_above,
     plain,
@@ -80,6 +83,37 @@ def draw_front(
         axes.annotate(plain(names[index]), (x[k], y[k]), **place)
     axes.set_xlabel(axis_label(first.name, first.sign))
     axes.set_ylabel(axis_label(second.name, second.sign))
+    axes.margins(0.1)
+    legend_above(axes)
+    return figure
+
+
+def draw_cost(
+    cost: Objective,
+    score: Objective,
+    groups: Sequence[str],
+    names: Sequence[str],
+    on_front: Sequence[int] | NDArray[np.intp],
+    references: Mapping[str, float],
+) -> Figure:
+    """Draw what settings of one model are worth over what they cost, with the name of each on the front.
+
+    groups: of each setting; those of one group are joined in the order of their cost.
+    """
+    figure, axes = canvas(6.5, 4.5)
+    for color, group in zip(itertools.cycle(CYCLE), dict.fromkeys(groups), strict=False):
+        chosen = np.flatnonzero([g == group for g in groups])
+        chosen = chosen[np.argsort(cost.values[chosen])]
+        axes.plot(cost.values[chosen], score.values[chosen], "o-", color=color, linewidth=1, label=plain(group))
+    front = np.array(on_front, dtype=int)
+    front = front[np.argsort(cost.values[front])]
+    x, y = cost.values[front], score.values[front]
+    axes.step(x, y, where="post", color="black", linewidth=1, linestyle=":", zorder=0, label="Pareto front")
+    for k, index in enumerate(front):
+        place = {"xytext": (ABOVE, BELOW)[k % 2], "textcoords": "offset points", "fontsize": 8}
+        axes.annotate(plain(names[index]), (x[k], y[k]), **place)
+    draw_references(axes, references)
+    axes.set(xscale="log", xlabel=axis_label(cost.name, cost.sign), ylabel=axis_label(score.name, score.sign))
     axes.margins(0.1)
     legend_above(axes)
     return figure

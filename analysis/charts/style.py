@@ -32,6 +32,8 @@ MODELS = {  # of [BVG] and beside it
     "FactorVAE": SKY,
     "VAE-GAN": GREEN,
     "beta-VAE-GAN": PURPLE,
+    "flow": BLACK,
+    "EDM": GREY,
 }
 METHODS = {"vqvae-retrained": BLUE, "vqvae": VERMILION, "vae-retrained": GREEN}  # of [HP]
 REFERENCES = {"grey": ":", "mean image": "--", "real images": "-."}  # lines

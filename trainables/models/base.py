@@ -60,6 +60,7 @@ class GenerativeModel(nn.Module):
     likelihood: ClassVar[str | None] = None  # the family and the pixel scale in which `elbo` is computed
     needs_progress: ClassVar[bool] = False
     settles_prior: ClassVar[bool] = False
+    sampling_settings: ClassVar[tuple[str, ...]] = ()  # fields of Config that count in `sample` alone
 
     def __init__(
         self, config: Any, *, device: torch.device | str = "cpu", seed: int = 0, scale_losses: bool = False

@@ -1,11 +1,13 @@
-"""The Tune trainable whose model is a hyperparameter: the baselines of [BVG] and two more, in one sweep."""
+"""The Tune trainable whose model is a hyperparameter: the baselines of [BVG] and four more, in one sweep."""
 
 from dataclasses import fields
 from typing import Any
 
 from trainables.evaluation.inputs import TrainingConfig
 from trainables.models.base import GenerativeModel
+from trainables.models.edm import EDM
 from trainables.models.factorvae import FactorVAE
+from trainables.models.flow import Flow
 from trainables.models.gan import GAN
 from trainables.models.modern import ModernGAN, ModernVAE, ModernVAEGAN
 from trainables.models.vae import VAE
@@ -13,6 +15,8 @@ from trainables.models.vaegan import VAEGAN
 from trainables.tune.trainable import GenerativeTrainable
 
 RATES = {"learning_rate", "discriminator_learning_rate"}
+DENOISING = {"schedule": "cosine", "ema": 0.1}  # of training, for flow and diffusion
+OF_DENOISING = {"learning_rate", *DENOISING}
 # Each model, its settings, and the hyperparameters for which it ignores the sweep's values.
 MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "GAN": (GAN, {}, {"gan_loss"}),
@@ -21,6 +25,8 @@ MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "FactorVAE": (FactorVAE, {}, {"beta", *RATES}),
     "VAE-GAN": (VAEGAN, {}, {"beta"}),
     "beta-VAE-GAN": (VAEGAN, {}, set()),
+    "flow": (Flow, DENOISING, OF_DENOISING),
+    "EDM": (EDM, DENOISING, OF_DENOISING),
 }
 
 # For the recipe "modern". WGAN-GP and FactorVAE have no such recipe: theirs, at its cost.
@@ -31,6 +37,8 @@ MODERN: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "FactorVAE": (FactorVAE, {"width": 0.25}, {"beta", "width", *RATES}),
     "VAE-GAN": (ModernVAEGAN, {"beta": 1.0}, {"beta"}),
     "beta-VAE-GAN": (ModernVAEGAN, {}, set()),
+    "flow": (Flow, {"width": 0.5, **DENOISING}, {"width", *OF_DENOISING}),
+    "EDM": (EDM, {"width": 0.5, **DENOISING}, {"width", *OF_DENOISING}),
 }
 
 
@@ -38,7 +46,8 @@ class Baseline(GenerativeTrainable):
     """Trains the model that `model` names, one of `MODELS`.
 
     Each model takes those of the configuration's hyperparameters that it has. Only β-VAE-GAN takes `beta`,
-    only the two VAE-GANs take `gan_loss`, and WGAN-GP and FactorVAE keep their papers' learning rates.
+    only the two VAE-GANs take `gan_loss`; WGAN-GP and FactorVAE keep their papers' learning rates, flow and
+    EDM the rate and the schedule that suit them.
     """
 
     @classmethod

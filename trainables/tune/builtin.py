@@ -1,6 +1,6 @@
 """The built-in trainables: one class a model, which names the model and leaves the rest to the base class."""
 
-from trainables.models import convvae, factorvae, gan, modern, vae, vaegan, vqvae
+from trainables.models import convvae, edm, factorvae, flow, gan, modern, vae, vaegan, vqvae
 from trainables.tune.trainable import GenerativeTrainable
 
 
@@ -54,3 +54,15 @@ class ConvVAE(GenerativeTrainable):
     """
 
     model_class = convvae.ConvVAE
+
+
+class Flow(GenerativeTrainable):
+    """Trains `trainables.models.flow.Flow`, best with `schedule` "cosine" and an `ema`."""
+
+    model_class = flow.Flow
+
+
+class EDM(GenerativeTrainable):
+    """Trains `trainables.models.edm.EDM`, best with `schedule` "cosine" and an `ema`."""
+
+    model_class = edm.EDM

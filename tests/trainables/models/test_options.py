@@ -8,7 +8,9 @@ import torch
 
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.convvae import ConvVAE
+from trainables.models.edm import EDM
 from trainables.models.factorvae import FactorVAE
+from trainables.models.flow import Flow
 from trainables.models.gan import GAN
 from trainables.models.lego_vae import LegoVAE
 from trainables.models.modern import ModernGAN, ModernVAE, ModernVAEGAN
@@ -19,6 +21,7 @@ from trainables.models.vqvae import VQVAE
 NARROW = {"image_size": 16, "width": 0.1, "latent_dim": 6}
 AT_ONCE = {"vae_share": 0.0, "ramp_share": 0.0}  # adversarial from the first step
 CODES = {"image_size": 16, "width": 0.1, "grid": 4, "codes": 8}
+NOISY = {"image_size": 16, "width": 0.25, "steps": 2}
 MODELS = {
     "VAE": (VAE, NARROW),
     "FactorVAE": (FactorVAE, NARROW),
@@ -36,6 +39,8 @@ MODELS = {
     "VQ-VAE, moving averages": (VQVAE, CODES | {"codebook": "ema"}),
     "ConvVAE": (ConvVAE, NARROW | {"beta_warm_up": 1, "beta_every": 1}),
     "LegoVAE": (LegoVAE, NARROW | {"hidden": 32, "decay_steps": 3}),
+    "flow": (Flow, NOISY),
+    "EDM": (EDM, NOISY),
     "BernoulliVAE, dense": (BernoulliVAE, NARROW | {"channels": 3, "averaging": 0.1}),
     "BernoulliVAE, convolutional": (BernoulliVAE, NARROW | {"channels": 3, "networks": "convolutional"}),
 }

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from tests.fixtures.settings import SMALL_FACES
 from trainables import (
+    EDM,
     GAN,
     VAE,
     VAEGAN,
@@ -24,6 +25,7 @@ from trainables import (
     BetaVAEGAN,
     ConvVAE,
     FactorVAE,
+    Flow,
     LegoVAE,
     TrainingConfig,
 )
@@ -79,6 +81,8 @@ def scores(result):
         (LegoVAE, {"hidden": 32, "decay_steps": 20}),
         (BernoulliVAE, {"channels": 3, "averaging": 0.1}),
         (VAE, {"ema": 0.1, "schedule": "cosine", "epochs": 3}),
+        (Flow, {"schedule": "cosine", "ema": 0.1, "epochs": 3, "steps": 2}),
+        (EDM, {"steps": 2, "precision": "bfloat16"}),
         (VAE, {"recipe": "modern", "epochs": 3}),
         (GAN, {"recipe": "modern", "epochs": 3, "precision": "float16"}),
         (BetaVAEGAN, {"recipe": "modern", "epochs": 3, "vae_share": 0.5, "precision": "bfloat16"}),
@@ -266,10 +270,13 @@ def test_schedules_and_means_that_cannot_be(changes, sentence, cache_dir):
         ("FactorVAE", {"beta": 1.0, "learning_rate": 1e-4}),
         ("VAE-GAN", {"beta": 1.0, "gan_loss": "minimax"}),
         ("beta-VAE-GAN", {"beta": 9.0, "gan_loss": "minimax", "learning_rate": 1e-3}),
+        ("flow", {"steps": 10, "learning_rate": 2e-3}),
+        ("EDM", {"sampler": "heun", "learning_rate": 2e-3}),
     ],
 )
 def test_the_model_of_a_baseline_takes_what_it_has(cache_dir, model, own):
-    trial = build(Baseline, cache_dir, model=model, beta=9.0, gan_loss="minimax", learning_rate=1e-3)
+    shared = {"beta": 9.0, "gan_loss": "minimax", "learning_rate": 1e-3, "epochs": 1}
+    trial = build(Baseline, cache_dir, model=model, **shared)
     assert {name: getattr(trial.model.config, name) for name in own} == own
     assert math.isfinite(trial.step()["fd_random"])
 
