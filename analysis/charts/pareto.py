@@ -104,7 +104,9 @@ def draw_cost(
     for color, group in zip(itertools.cycle(CYCLE), dict.fromkeys(groups), strict=False):
         chosen = np.flatnonzero([g == group for g in groups])
         chosen = chosen[np.argsort(cost.values[chosen])]
-        axes.plot(cost.values[chosen], score.values[chosen], "o-", color=color, linewidth=1, label=plain(group))
+        axes.plot(
+            cost.values[chosen], score.values[chosen], "o-", color=color, linewidth=1, label=plain(group)
+        )
     front = np.array(on_front, dtype=int)
     front = front[np.argsort(cost.values[front])]
     x, y = cost.values[front], score.values[front]

@@ -107,12 +107,15 @@ def run(
     check_settings(study, points)
     if points:
         config = replace(config, num_samples=len(points), early_stopping=False)
+    first = first_point(study, points)
+    code = own_code(study, first)
+    say_what_trains_nothing(study, first, console)
     search = make_search(study, config, points)
     trials = len(search.points) if isinstance(search, FixedPoints) else config.num_samples
     if config.dry_run:
         scheduler = make_scheduler(study, config, ())
         rule = scheduler.rule if isinstance(scheduler, PauseScheduler) else None
-        plan(study, config, rule, first_point(study, points), join(config, own_code(study)), console)
+        plan(study, config, rule, first, join(config, code), console)
         return Outcome(study, config.folder, Ending.planned(config))
     with Driver(
         config,
@@ -123,7 +126,7 @@ def run(
         num_samples=trials,
         data_hash=(study.provenance or {}).get("data_hash"),
         resume_as=resume_as,
-        code=own_code(study),
+        code=code,
     ) as driver:
         if points:
             console.print(f"Nothing is searched: {len(points)} given trials run to their last epoch.")
@@ -156,12 +159,24 @@ def run(
     return Outcome(study, driver.folder, ending, best)
 
 
-def own_code(study: Study) -> list[ModuleType]:
+def say_what_trains_nothing(study: Study, first: dict[str, Any], console: Console) -> None:
+    """Print which dimensions of the space change no training. `first`: the first trial's place in it."""
+    model_class, _ = study.trainable.model_of({**study.settings, **first})
+    if names := [name for name in study.space if name in getattr(model_class, "sampling_settings", ())]:
+        console.print(
+            f"{' and '.join(names)}: of drawing images alone. Trials are trained for each value here; "
+            "`latentune sampling` tries any of them on a trained model.",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def own_code(study: Study, first: dict[str, Any]) -> list[ModuleType]:
     """Return the modules of own models, extractors and scores, which a joined cluster's machines lack.
 
-    A model of a notebook travels with the trial.
+    A model of a notebook travels with the trial. `first`: the first trial's place in the space.
     """
-    model_class, _ = study.trainable.model_of(study.settings)
+    model_class, _ = study.trainable.model_of({**study.settings, **first})
     named = [str(study.settings.get(key)) for key in ("features", "scores")]
     modules = [model_class.__module__, study.trainable.__module__]
     modules += [name.partition(":")[0] for name in named if ":" in name]

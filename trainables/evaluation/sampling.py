@@ -26,7 +26,7 @@ class Cost:
 def default_values(model: GenerativeModel) -> dict[str, Sequence[Any]]:
     """Return what is worth trying of a model's sampling settings: numbers of steps, and every sampler."""
     hints, names = get_type_hints(type(model.config)), model.sampling_settings
-    known = {name: get_args(hints[name]) for name in names if get_args(hints[name])}
+    known: dict[str, Sequence[Any]] = {name: get_args(hints[name]) for name in names if get_args(hints[name])}
     return known | ({"steps": STEPS} if "steps" in names else {})
 
 

@@ -5,18 +5,21 @@ from typing import ClassVar, get_args, get_type_hints
 import torch
 from torch import Tensor
 
-from trainables.models.base import GenerativeModel
+from trainables.models.conditional import UNKNOWN, ConditionalModel
 from trainables.models.losses import single
 from trainables.models.unet import UNet
 
+LEFT_OUT = 0.1  # of the labels (Ho & Salimans 2022, sec. 4: 0.1 and 0.2 do equally well)
 
-class DenoisingModel(GenerativeModel):
+
+class DenoisingModel(ConditionalModel):
     """A U-Net that sees noisy images, and draws images in several steps from noise.
 
-    Its learning rate and mean weights are the training's: `schedule=cosine ema=0.1` suits it.
+    Its learning rate's schedule and mean weights are the training's: `schedule=cosine ema=0.1` suits it. A
+    tenth of the labels is left out in training, so that it also knows images of no class in particular.
     """
 
-    sampling_settings: ClassVar = ("sampler", "steps", "guidance")
+    sampling_settings: ClassVar[tuple[str, ...]] = ("sampler", "steps", "guidance")
     network: UNet
 
     def build(self) -> None:
@@ -28,7 +31,7 @@ class DenoisingModel(GenerativeModel):
                 raise ValueError(f"{name} is {getattr(c, name)!r}; choose {', '.join(known)}")
         if c.steps < 1:
             raise ValueError(f"steps is {c.steps}; it must be 1 or more")
-        self.network = UNet(c.image_size, c.channels, c.width, c.classes)
+        self.network = UNet(c.image_size, c.channels, c.width, c.classes if c.classes > 1 else 0)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return one Adam, in one kernel."""
@@ -40,22 +43,35 @@ class DenoisingModel(GenerativeModel):
         noise = torch.randn(x.shape, generator=self.generator, device=x.device)
         return torch.empty_like(x).copy_(noise)
 
+    def some_left_out(self, labels: Tensor | None) -> Tensor | None:
+        """Return the labels (B,) with a tenth of them unknown, where there are classes."""
+        if labels is None or self.config.classes < 2:
+            return None
+        left_out = torch.rand(len(labels), generator=self.generator, device=labels.device) < LEFT_OUT
+        return labels.masked_fill(left_out, UNKNOWN)
+
     def output(self, x: Tensor, level: Tensor, labels: Tensor | None) -> Tensor:
-        """Return the network's output for drawing, (B, C, H, W), guided where there are labels.
+        """Return the network's output, (B, C, H, W), guided in evaluation mode where there are labels.
 
         F(x, ∅) + guidance·(F(x, y) − F(x, ∅)) (Ho & Salimans 2022, eq. 6; 1 is without guidance).
         """
         guidance = self.config.guidance
-        if labels is None or guidance == 1:
+        if labels is None or guidance == 1 or self.training:
             return single(self.network(x, level, labels))
-        both = torch.cat([labels, torch.full_like(labels, -1)])
+        both = torch.cat([labels, torch.full_like(labels, UNKNOWN)])
         told, untold = single(self.network(x.repeat(2, 1, 1, 1), level.repeat(2), both)).chunk(2)
         return torch.lerp(untold, told, guidance)
 
-    def start(self, n: int, generator: torch.Generator | None) -> Tensor:
-        """Draw the noise of n images, (n, C, H, W), and go to evaluation mode."""
+    def start(
+        self, n: int, generator: torch.Generator | None, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Go to evaluation mode; draw the noise of n images, (n, C, H, W), and their labels if not given."""
         self.eval()
         c, source = self.config, generator or self.generator
+        if c.classes < 2:
+            labels = None
+        elif labels is None:
+            labels = self.draw_labels(n, source)
         shape = (n, c.channels, c.image_size, c.image_size)
         noise = torch.randn(shape, generator=source, device=source.device).to(self.device)
-        return noise.contiguous(memory_format=torch.channels_last)
+        return noise.contiguous(memory_format=torch.channels_last), labels

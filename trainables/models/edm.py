@@ -51,7 +51,7 @@ class EDM(DenoisingModel):
         normal = torch.randn(len(x), generator=self.generator, device=x.device)
         sigma = (c.noise_mean + c.noise_deviation * normal).exp().to(x)
         noisy = x + sigma[:, None, None, None] * self.noise_like(x)
-        error = self.denoise(noisy, sigma, labels) - x
+        error = self.denoise(noisy, sigma, self.some_left_out(labels)) - x
         return (error.square().flatten(1).mean(1) / self.scalings(sigma)[1].square()).mean()
 
     def scalings(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,7 +61,7 @@ class EDM(DenoisingModel):
         return deviation**2 / total**2, sigma * deviation / total, 1 / total
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return D(x; σ) of noisy images (B, C, H, W) and their levels (B,), guided in evaluation mode."""
+        """Return D(x; σ) of noisy images (B, C, H, W) and their levels (B,), guided as `output` is."""
         skip, out, into = (scaling[:, None, None, None] for scaling in self.scalings(sigma))
         return skip * x + out * self.output(into * x, sigma.log() / 4, labels)
 
@@ -77,7 +77,7 @@ class EDM(DenoisingModel):
         self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None
     ) -> Tensor:
         """Remove the noise from n images, (n, C, H, W) in [−1, 1], step by step."""
-        sigmas, noise = self.sigmas(), self.start(n, generator)
+        sigmas, (noise, labels) = self.sigmas(), self.start(n, generator, labels)
 
         def field(x: Tensor, sigma: float) -> Tensor:
             return (x - self.denoise(x, torch.full_like(x[:, 0, 0, 0], sigma), labels)) / sigma

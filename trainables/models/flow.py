@@ -43,7 +43,7 @@ class Flow(DenoisingModel):
     def loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the mean over images and pixels of (v(x_t, t) − (x − ε))², ()."""
         noise, t = self.noise_like(x), self.draw_times(len(x)).to(x)
-        velocity = self.network(torch.lerp(noise, x, t[:, None, None, None]), t, labels)
+        velocity = self.network(torch.lerp(noise, x, t[:, None, None, None]), t, self.some_left_out(labels))
         return (single(velocity) - (x - noise)).square().mean()
 
     def draw_times(self, n: int) -> Tensor:
@@ -57,7 +57,7 @@ class Flow(DenoisingModel):
         self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None
     ) -> Tensor:
         """Follow the flow from noise to n images, (n, C, H, W) in [−1, 1]."""
-        c, noise = self.config, self.start(n, generator)
+        c, (noise, labels) = self.config, self.start(n, generator, labels)
         times = [step / c.steps for step in range(c.steps + 1)]
         images = solve(
             lambda x, t: self.output(x, torch.full_like(x[:, 0, 0, 0], t), labels), noise, times, c.sampler

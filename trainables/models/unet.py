@@ -76,6 +76,8 @@ class UNet(nn.Module):
     With `classes` it is also told labels (B,), int64; −1 says nothing, as no labels do.
     """
 
+    frequencies: Tensor
+
     def __init__(self, image_size: int, channels: int, width: float, classes: int = 0):
         super().__init__()
         sizes = stage_channels(image_size, width)
@@ -99,9 +101,8 @@ class UNet(nn.Module):
             nn.GroupNorm(sizes[0] // GROUP, sizes[0]), nn.SiLU(), last, nn.PixelShuffle(PATCH)
         )
         self.passed = nn.Linear(embedding, 1)
-        for layer in (last, self.passed):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for parameter in (*last.parameters(), *self.passed.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, level: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return (B, C, H, W)."""

@@ -168,11 +168,32 @@ def test_guidance_goes_beyond_what_labels_alone_would_do():
     model = Flow(Flow.configure(SMALL | {"classes": 4, "guidance": 1.5}))
     model.network = Labeled()
     labels = torch.tensor([0, 3])
-    found = model.output(torch.zeros(2, 3, 16, 16), torch.zeros(2), labels)
+    told = model.train().output(torch.zeros(2, 3, 16, 16), torch.zeros(2), labels)
+    assert told[:, 0, 0, 0].tolist() == [0, 3]  # training knows of no guidance
+    found = model.eval().output(torch.zeros(2, 3, 16, 16), torch.zeros(2), labels)
     torch.testing.assert_close(found[:, 0, 0, 0], torch.tensor([-1 + 1.5 * 1, -1 + 1.5 * 4.0]))
     assert torch.equal(
         model.output(torch.zeros(2, 3, 16, 16), torch.zeros(2), None), -torch.ones(2, 3, 16, 16)
     )
+
+
+def test_samples_have_the_labels_that_are_asked_for_or_the_datas_shares():
+    model = Flow(Flow.configure(SMALL | {"classes": 3, "steps": 1, "sampler": "euler"}))
+    model.network, seen = Labeled(), []
+    model.network.register_forward_hook(lambda _, inputs, __: seen.append(inputs[2]))
+    model.class_shares.copy_(torch.tensor([0.75, 0.0, 0.25]))
+    model.sample(2, torch.Generator(), torch.tensor([1, 0]))
+    model.sample(400, torch.Generator().manual_seed(0))
+    assert seen[0].tolist() == [1, 0]
+    shares = torch.bincount(seen[1], minlength=3) / 400
+    torch.testing.assert_close(shares, model.class_shares, atol=0.07, rtol=0)
+
+
+def test_a_tenth_of_the_labels_is_left_out_in_training():
+    model = Flow(Flow.configure(SMALL | {"classes": 3}))
+    found = model.some_left_out(torch.full((5000,), 2))
+    assert set(found.tolist()) == {-1, 2}
+    assert float((found == -1).float().mean()) == pytest.approx(0.1, abs=0.02)
 
 
 def stirred(network, seed=0):
