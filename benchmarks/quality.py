@@ -162,15 +162,16 @@ def grouped(record: Path) -> dict[tuple, list[dict]]:
 def table(record: Path) -> str:
     """Return the results as Markdown: the prior's samples, ex post ones, what the encoder keeps."""
     lines = [
-        "| data | model | β | trainings | epochs | CPU s | FD | FD, ex post | squared error | KL |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| data | model | β | trainings | epochs | CPU s | FD | FD, ex post | mixture | squared error | KL |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for (dataset, model, beta), group in sorted(
         grouped(record).items(), key=lambda item: (*item[0][:2], item[0][2] or 0.0)
     ):
         metric = group[0]["metric"]
         cells = []
-        for key, scale in ((metric, 1), (f"ex_post/{metric}", 1), ("reconstruction_mse", 1000), ("kl", 1)):
+        distances = [(key, 1) for key in (metric, f"ex_post/{metric}", f"ex_post_mixture/{metric}")]
+        for key, scale in (*distances, ("reconstruction_mse", 1000), ("kl", 1)):
             values = [scale * row["scores"][key] for row in group if key in row["scores"]]
             cells.append(spread(values) if values else "–")
         epochs = statistics.median(row["epochs"] for row in group)

@@ -1,7 +1,8 @@
-"""Samples of a Gaussian fitted to the codes of training images, beside those of the prior.
+"""Samples of densities fitted to the codes of training images, beside those of the prior.
 
-Where the two differ in quality, the prior is not where the encoder puts its codes (ex post density
-estimation; Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", sec. 3).
+Where they differ in quality, the prior is not where the encoder puts its codes (ex post density estimation;
+Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", sec. 3). As there, the densities are a
+Gaussian and a mixture of ten.
 """
 
 import numpy as np
@@ -12,16 +13,19 @@ from torch import Tensor
 from trainables.data.batches import to_float, to_uint8
 from trainables.evaluation.generation import BATCH, EVALUATION_SEED, require_images
 from trainables.models.base import GenerativeModel
-from trainables.models.fitted_prior import FittedPrior, fit
+from trainables.models.fitted_prior import fit
+from trainables.models.losses import reparameterize
 
 IMAGES = 5000  # a covariance of M units needs some M² numbers, not all images of a large set
+COMPONENTS = 10
+Posteriors = tuple[Tensor, Tensor]  # means and log-variances of images, (n, M) each
 
 
 @torch.no_grad()
-def aggregate_posterior(
+def posteriors(
     model: GenerativeModel, images: NDArray[np.uint8], rows: NDArray[np.int64]
-) -> FittedPrior | None:
-    """Return N(m, S) with the moments of the posteriors of up to 5000 of these rows of images (n, H, W, C).
+) -> Posteriors | None:
+    """Return the posteriors of up to 5000 of these rows of images (n, H, W, C).
 
     None where the model's codes are no Gaussians.
     """
@@ -33,19 +37,39 @@ def aggregate_posterior(
             return None
         means.append(codes[0].float())
         log_variances.append(codes[1].float())
-    return fit(torch.cat(means), torch.cat(log_variances))
+    return torch.cat(means), torch.cat(log_variances)
+
+
+def draws(codes: Posteriors, count: int) -> dict[str, Tensor]:
+    """Return `count` codes (count, M) of each density that is fitted to the posteriors, by its name."""
+    noise = torch.Generator(codes[0].device).manual_seed(EVALUATION_SEED)
+    shape = (count, codes[0].shape[1])
+    gaussian = fit(*codes).from_noise(torch.randn(shape, generator=noise, device=codes[0].device))
+    return {"ex_post": gaussian, "ex_post_mixture": draw_mixture(reparameterize(*codes, noise), count)}
+
+
+def draw_mixture(z: Tensor, count: int) -> Tensor:
+    """Return `count` draws of a mixture of Gaussians that is fitted to codes z (n, M) by scikit-learn.
+
+    It has ten components, or as many as have twice as many codes each as a code has units.
+    """
+    from sklearn.mixture import GaussianMixture  # it takes seconds to import
+
+    components = max(1, min(COMPONENTS, len(z) // (2 * z.shape[1])))
+    center, scale = z.mean(0), z.std(0).clamp(min=1e-6)
+    codes = ((z - center) / scale).double().cpu().numpy()
+    mixture = GaussianMixture(components, reg_covar=1e-4, random_state=EVALUATION_SEED).fit(codes)
+    drawn = mixture.sample(count)[0]
+    return center + scale * torch.from_numpy(drawn).to(z)
 
 
 @torch.no_grad()
-def generate_ex_post(model: GenerativeModel, density: FittedPrior, count: int) -> Tensor:
-    """Return `count` images decoded from draws of the density, uint8, (count, H, W, C).
+def decoded(model: GenerativeModel, z: Tensor) -> Tensor:
+    """Return the images of codes z (n, M), uint8, (n, H, W, C).
 
     Raises FloatingPointError where one is not finite.
     """
     model.eval()
-    device = density.mean.device
-    noise = torch.Generator(device).manual_seed(EVALUATION_SEED)
-    z = density.from_noise(torch.randn(count, len(density.mean), generator=noise, device=device))
     shape = (model.config.image_size, model.config.image_size, model.config.channels)
     parts = []
     for part in z.split(BATCH):

@@ -24,7 +24,7 @@ from trainables.evaluation.classes import (
     with_classes,
 )
 from trainables.evaluation.diagnostics import diversity, flags, gradient_norms, pixel_variance
-from trainables.evaluation.ex_post import aggregate_posterior, generate_ex_post
+from trainables.evaluation.ex_post import Posteriors, decoded, draws, posteriors
 from trainables.evaluation.generation import EVALUATION_SEED, generate, require_images
 from trainables.evaluation.held_out import held_out_scores
 from trainables.evaluation.inputs import (
@@ -40,7 +40,7 @@ from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.scores import score
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
-from trainables.models.fitted_prior import FittedPrior
+from trainables.models.fitted_prior import fit
 from trainables.models.schedule import MeanWeights, rate_share
 from trainables.own import imported, numbers_of
 from trainables.tune.device import dtype_of, set_torch_threads
@@ -64,7 +64,8 @@ class GenerativeTrainable(tune.Trainable):
     `gradient_norm/<optimizer>`, `loss_scale/<optimizer>` in float16, `sample_diversity`, `active_units`,
     `kl_per_unit` and `flags` (`trainables.evaluation.diagnostics`), and where asked for,
     `disentanglement/<score>`, any of which may be an objective. After the last of `epochs` it reports
-    `ex_post/<metric>`, too: the score of samples by `trainables.evaluation.ex_post` instead of the prior's;
+    `ex_post/<metric>` and `ex_post_mixture/<metric>`, too: the scores of samples of densities that are fitted
+    to the codes (`trainables.evaluation.ex_post`) instead of the prior's;
     and of a model of images given their class, `class/<name>` and their mean, `intra_<metric>`.
     """
 
@@ -242,9 +243,9 @@ class GenerativeTrainable(tune.Trainable):
         self.model.eval()
         noise = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
         result: dict[str, Any] = {}
-        posterior = self._aggregate_posterior()
-        if posterior is not None and self.model.settles_prior:
-            self.model.settle_prior(posterior)
+        codes = self._posteriors()
+        if codes is not None and self.model.settles_prior:
+            self.model.settle_prior(fit(*codes))
         if self.extractor and self.reference:
             samples = generate(self.model, self.training.evaluation_samples, noise, self.held_out_images)
             result |= score(samples, self.extractor, self.reference)
@@ -264,15 +265,10 @@ class GenerativeTrainable(tune.Trainable):
             result |= numbers_of(str(self.training.scores), found, result)
         if self.model.has_encoder:
             result |= held_out_scores(self.model, self.held_out_images, noise)
-            if (
-                self.extractor
-                and self.reference
-                and posterior is not None
-                and self.epoch == self.training.epochs
-            ):
-                ex_post = generate_ex_post(self.model, posterior, self.training.evaluation_samples)
-                distances = score(ex_post, self.extractor, self.reference)
-                result[f"ex_post/{self.metric}"] = distances[self.metric]
+            if self.extractor and self.reference and codes is not None and last:
+                for density, z in draws(codes, self.training.evaluation_samples).items():
+                    distances = score(decoded(self.model, z), self.extractor, self.reference)
+                    result[f"{density}/{self.metric}"] = distances[self.metric]
             if self.training.disentanglement:
                 # It imports scikit-learn, which takes seconds: only trials that ask for these scores wait.
                 from trainables.evaluation import latent_units
@@ -290,12 +286,12 @@ class GenerativeTrainable(tune.Trainable):
                 result["images"]["classes"] = grid(class_samples(self.model, GRID_COLUMNS))
         return result
 
-    def _aggregate_posterior(self) -> FittedPrior | None:
-        """Return the moments of the training images' codes where they are needed now, None elsewhere."""
+    def _posteriors(self) -> Posteriors | None:
+        """Return the posteriors of training images where they are needed now, None elsewhere."""
         last = self.extractor is not None and self.epoch == self.training.epochs
         if not (self.model.has_encoder and (last or self.model.settles_prior)):
             return None
-        return aggregate_posterior(self.model, self.store.images, self.store.split("train"))
+        return posteriors(self.model, self.store.images, self.store.split("train"))
 
     def _held_out_batch(self, where: slice) -> Tensor:
         return to_float(self.held_out_images[where], self.device)
