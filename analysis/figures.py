@@ -158,17 +158,19 @@ def posterior(client: "MlflowClient", tables: Tables) -> Figure:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(client.download_artifacts(sweep.run_id, POSTERIOR_FILE, folder))
         curves = json.loads(path.read_text(encoding="utf-8"))
-    keys = ("grid", "mean", "std", "std_of_run", "expected_improvement")
-    grid, mean, std, of_run, gain = (np.array(curves[key]) for key in keys)
+    keys = ("grid", "mean", "band", "band_of_run", "expected_improvement")
+    if not curves.keys() >= set(keys):
+        raise AnalysisError(f"The posterior of sweep {sweep.name!r} was recorded by another version.")
+    grid, mean, band, band_of_run, gain = (np.array(curves[key]) for key in keys)
     name, scored = curves["name"], tables.scored()
     trials = Scored(
         scored[f"params.{name}"].to_numpy(float),
         tables.objective[scored.index].to_numpy(float),
         tables.metric(f"{sweep.metric}_std")[scored.index].to_numpy(float),
         list(scored["status"]),
-        *np.array([curves["finals"].get(str(n), (np.nan, np.nan)) for n in scored["number"]]).T,
+        *np.array([curves["finals"].get(str(n), 3 * (np.nan,)) for n in scored["number"]]).T,
     )
-    belief = Belief(name, grid, mean, std, of_run, gain, log=bool(tables.space.get(name, {}).get("log")))
+    belief = Belief(name, grid, mean, band, band_of_run, gain, bool(tables.space.get(name, {}).get("log")))
     return draw_posterior(belief, trials, sweep.metric, sweep.sign, sweep.references())
 
 

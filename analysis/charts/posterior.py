@@ -26,17 +26,18 @@ INK = "#8A3500"  # VERMILION, dark enough to be read
 
 @dataclass(frozen=True)
 class Belief:
-    """The Gaussian process over `grid`, values of the dimension `name`; all arrays have the shape (G,).
+    """The Gaussian process over `grid`, (G,), values of the dimension `name`.
 
-    mean, std: of the metric after full training, in its units; std_of_run: that of one run's score, the noise
-    of training and evaluation in it. gain: the expected improvement, which proposes the next trial.
+    mean (G,): of the metric after full training, in its units; band (2, G): two standard deviations below and
+    above it; band_of_run (2, G): those of one run's score, the noise of training and evaluation in it. gain
+    (G,): the expected improvement, which proposes the next trial.
     """
 
     name: str
     grid: NDArray[np.float64]
     mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-    std_of_run: NDArray[np.float64]
+    band: NDArray[np.float64]
+    band_of_run: NDArray[np.float64]
     gain: NDArray[np.float64]
     log: bool = False
 
@@ -45,7 +46,8 @@ class Belief:
 class Scored:
     """What trials reached: the setting, the score, its deviation (NaN: unknown) and the status, each (n,).
 
-    finals, final_stds: what the model expects of a trial that was not fully trained; NaN where unknown.
+    finals, lows, highs: what the model expects of a trial that was not fully trained, and two standard
+    deviations below and above it; NaN where unknown.
     """
 
     settings: NDArray[np.float64]
@@ -53,7 +55,8 @@ class Scored:
     stds: NDArray[np.float64]
     status: Sequence[str]
     finals: NDArray[np.float64]
-    final_stds: NDArray[np.float64]
+    lows: NDArray[np.float64]
+    highs: NDArray[np.float64]
 
 
 def draw_posterior(
@@ -68,10 +71,8 @@ def draw_posterior(
     """
     grid, mean = belief.grid, belief.mean
     figure, (above, below) = canvas(7.5, 5.5, 2, 1, sharex=True, height_ratios=(3, 1))
-    for std, alpha, name in ((belief.std_of_run, 0.12, "± 2σ of a run"), (belief.std, 0.25, "± 2σ")):
-        above.fill_between(
-            grid, mean - 2 * std, mean + 2 * std, color=BLUE, alpha=alpha, linewidth=0, label=name
-        )
+    for band, alpha, name in ((belief.band_of_run, 0.12, "± 2σ of a run"), (belief.band, 0.25, "± 2σ")):
+        above.fill_between(grid, *band, color=BLUE, alpha=alpha, linewidth=0, label=name)
     above.plot(grid, mean, color="black", label="mean after full training")
     for status, (color, marker, _) in STATUS.items():
         chosen = np.array([s == status for s in trials.status])
@@ -107,12 +108,14 @@ def _draw_trials(
     expected = trials.finals[chosen]
     known = np.isfinite(expected) & (not whole)
     y = np.where(known, expected, scores)
-    deviations = np.nan_to_num(np.where(known, trials.final_stds[chosen], trials.stds[chosen]))
+    measured = 2 * trials.stds[chosen]
+    below = np.where(known, y - trials.lows[chosen], measured)
+    above = np.where(known, trials.highs[chosen] - y, measured)
     axes.vlines(x[known], scores[known], y[known], color=color, linewidth=0.8)
     axes.errorbar(
         x,
         y,
-        2 * deviations,
+        np.nan_to_num(np.maximum([below, above], 0)),
         fmt=marker,
         color=color,
         markerfacecolor=color if whole else "white",

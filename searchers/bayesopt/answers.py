@@ -11,7 +11,8 @@ from searchers.bayesopt.history import ENDED, FAILED, PAUSED, RUNNING, WHOLE, Hi
 from searchers.bayesopt.proposal import Settings, model_of
 from searchers.bayesopt.recommendation import recommended
 from searchers.bayesopt.space import Space, SpaceError
-from searchers.bayesopt.surrogate import Model
+from searchers.bayesopt.surrogate import Forecast, Model
+from searchers.bayesopt.threads import one_thread
 
 State = Literal["running", "paused", "stopped", "finished", "failed"]
 
@@ -46,24 +47,27 @@ class Answers:
 
         Where training is partial, it is the metric after full training.
         """
-        mean, std, _ = self.final_values(configs)
-        return mean, std
+        forecast = self.forecast(configs)
+        return forecast.mean, forecast.std
 
-    def final_values(self, configs: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return mean and standard deviation of the metric after full training, (m,) each, and once more the
-        deviation with the noise of training and evaluation in it: that of one run's value."""
-        mean, std, of_run = self._need_model().predict(self._units(configs))
-        return self._signs[0] * mean, std, of_run
+    @one_thread
+    def forecast(self, configs: Sequence[Mapping[str, Any]]) -> Forecast:
+        """Return what the model says of the metric after full training."""
+        return self._need_model().predict(self._units(configs)).signed(self._signs[0])
 
-    def predicted_finals(self) -> dict[str, tuple[float, float]]:
-        """Return mean and standard deviation of each trial's fully trained metric, by trial id."""
-        trials, mean, std = self._need_model().finals()
+    @one_thread
+    def predicted_finals(self) -> dict[str, tuple[float, float, float]]:
+        """Return each trial's fully trained metric by trial id: its mean, and the values two standard
+        deviations below and above."""
+        trials, forecast = self._need_model().finals()
         ids = {id(trial): trial_id for trial_id, trial in self.history.trials.items()}
+        said = forecast.signed(self._signs[0])
         return {
-            ids[id(t)]: (float(self._signs[0] * m), float(sd))
-            for t, m, sd in zip(trials, mean, std, strict=True)
+            ids[id(t)]: (float(mean), float(low), float(high))
+            for t, mean, low, high in zip(trials, said.mean, *said.band, strict=True)
         }
 
+    @one_thread
     def expected_improvement(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Return the expected improvement on the incumbent, (m,), in the metric's units; nothing pending."""
         return self._need_model().expected_improvement(self._units(configs))
@@ -88,6 +92,7 @@ class Answers:
                 )
         return seen
 
+    @one_thread
     def best_trial(self) -> str:
         """Return the id of the trial to be recommended.
 
@@ -133,7 +138,9 @@ class Answers:
     def _need_model(self) -> Model | CurveModel:
         model = None
         if self.space is not None:
-            model, _ = model_of(self.space, self.history, self.settings, self._signs, self._fit)
+            model, _ = model_of(
+                self.space, self.history, self.settings, self._signs, self._fit, averaged=True
+            )
         if model is None:
             raise ValueError("The searcher has no model before a trial has reported a finite value")
         return model

@@ -253,6 +253,20 @@ class Rows:
     z: np.ndarray
     noise: np.ndarray
 
+    @classmethod
+    def of(
+        cls,
+        X: np.ndarray,
+        s: np.ndarray,
+        run: np.ndarray,
+        z: np.ndarray,
+        noise: np.ndarray,
+        levels: np.ndarray,
+    ) -> "Rows":
+        """Compute it of rows as `CurveProcess` takes them."""
+        same = (run[:, None] == run[None, :]).astype(float)
+        return cls(distances_by_dimension(X, levels), np.abs(s[:, None] - s[None, :]), same, z, noise)
+
 
 def negative_log_posterior(theta: np.ndarray, rows: Rows) -> tuple[float, np.ndarray]:
     """Return −log p(z | θ) − log p(θ), up to constants, and its gradient in θ, (d + 6,).
@@ -309,13 +323,7 @@ def fit(
     z should have mean 0 and variance about 1.
     """
     means, stds = prior(X.shape[1])
-    rows = Rows(
-        distances_by_dimension(X, levels),
-        np.abs(s[:, None] - s[None, :]),
-        (run[:, None] == run[None, :]).astype(float),
-        z,
-        noise,
-    )
+    rows = Rows.of(X, s, run, z, noise, levels)
     low, high = means - WIDEST * stds, means + WIDEST * stds
     found = minimize(
         negative_log_posterior,

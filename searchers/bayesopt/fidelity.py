@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import ndtri
 
-from searchers.bayesopt.curve_gp import CurveHyperparameters, CurveProcess, fit
+from searchers.bayesopt.curve_gp import CurveHyperparameters, CurveProcess, Rows, fit
+from searchers.bayesopt.curve_mixture import CurveMixture
 from searchers.bayesopt.history import FAILED, LIMIT, RUNNING, WHOLE, History, Trial, usable
 from searchers.bayesopt.space import Space
-from searchers.bayesopt.surrogate import cap, scalarize
+from searchers.bayesopt.surrogate import Forecast, cap, scalarize
 
 FITTING_ROWS = 160  # more improve the hyperparameters little, at cubic cost
 CONDITIONING_ROWS = 1000
@@ -82,7 +83,8 @@ class CurveModel:
     """The curve process of a history, and the trials whose final values it predicts.
 
     `trials` (t) reported a usable value and did not fail; `U` (t, d) their points, `runs` (t,) their numbers.
-    `pending` (p, d) and `pending_runs` (p,): those that run, whatever they have reported.
+    `pending` (p, d) and `pending_runs` (p,): those that run, whatever they have reported. `averaged`: the
+    process over its hyperparameters, where people are told what the model believes.
     """
 
     process: CurveProcess
@@ -92,39 +94,49 @@ class CurveModel:
     runs: np.ndarray
     pending: np.ndarray
     pending_runs: np.ndarray
+    averaged: CurveMixture | None = None
 
     # Chosen on the tables of `benchmarks/searchers/partial.py`: few trials are fully trained, and the best of
     # few is less lucky than that of many.
     sure: ClassVar[float] = 1.0
 
+    @property
+    def belief(self) -> CurveProcess | CurveMixture:
+        """The process that answers are of."""
+        return self.averaged or self.process
+
     def of_trials(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance, (t,) each, of the trials' standardized final values."""
-        return self.process.of_runs(self.U, np.ones(len(self.U)), self.runs)
+        return self.belief.of_runs(self.U, np.ones(len(self.U)), self.runs)
 
     def means(self, process: CurveProcess) -> np.ndarray:
         """Return the means, (t,), of the trials' standardized final values by this process."""
         return process.means_of_runs(self.U, np.ones(len(self.U)), self.runs)
 
-    def predict(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the (signed) metric's mean after full training, its standard deviation over configurations'
-        quality alone, and with the luck and noise of another run in it, (m,) each."""
-        hyper = self.process.hyper
-        mean, variance = self.process.posterior(U)
+    def predict(self, U: np.ndarray) -> Forecast:
+        """Return what the model says of new runs at U (m, d); the band is of their quality alone."""
+        hyper = self.belief.hyper
+        mean, variance = self.belief.posterior(U)
         quality = np.sqrt(np.maximum(variance - hyper.luck, 1e-12))
-        run = np.sqrt(variance + hyper.noise + float(np.median(self.process.noise)))
-        return self.warp.inverse(mean), self._metric_std(mean, quality), self._metric_std(mean, run)
+        return self._forecast(mean, quality, variance + hyper.noise + float(np.median(self.process.noise)))
 
-    def _metric_std(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-        """Return half the width of mean ± std in the metric's units."""
-        result: np.ndarray = 0.5 * (self.warp.inverse(mean + std) - self.warp.inverse(mean - std))
-        return result
+    def _forecast(self, mean: np.ndarray, std: np.ndarray, of_run: np.ndarray) -> Forecast:
+        """Return standardized means, deviations and variances, (m,) each, in the metric's units."""
+        sigmas = np.array([[-1.0], [1.0]])
+        low, high = self.warp.inverse(mean + sigmas * std)
+        return Forecast(
+            self.warp.inverse(mean),
+            0.5 * (high - low),
+            self.warp.inverse(mean + 2 * sigmas * std),
+            self.warp.inverse(mean + 2 * sigmas * np.sqrt(of_run)),
+        )
 
     def expected_improvement(self, U: np.ndarray) -> np.ndarray:
         """Return the expected improvement of a new run's final value on the best trial's mean, (m,).
 
         It is in the metric's units: the integral over the standardized value is Gauss and Hermite's sum.
         """
-        mean, variance = self.process.posterior(U)
+        mean, variance = self.belief.posterior(U)
         nodes, weights = np.polynomial.hermite_e.hermegauss(64)
         values = self.warp.inverse(mean[:, None] + np.sqrt(variance)[:, None] * nodes)
         best = self.warp.inverse(self.of_trials()[0].min())
@@ -134,15 +146,14 @@ class CurveModel:
     def difference(self, a: int, b: int) -> tuple[float, float]:
         """Return mean and deviation of trial a's standardized final value less trial b's."""
         pair = [a, b]
-        mean, covariance = self.process.covariance_of_runs(self.U[pair], np.ones(2), self.runs[pair])
+        mean, covariance = self.belief.covariance_of_runs(self.U[pair], np.ones(2), self.runs[pair])
         variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
         return float(mean[0] - mean[1]), math.sqrt(max(variance, 0.0))
 
-    def finals(self) -> tuple[list[Trial], np.ndarray, np.ndarray]:
-        """Return the trials, and mean and deviation of the (signed) metric after full training of each,
-        (t,)."""
+    def finals(self) -> tuple[list[Trial], Forecast]:
+        """Return the trials, and what the model says of each: of its own run, whose luck is in both bands."""
         mean, variance = self.of_trials()
-        return self.trials, self.warp.inverse(mean), self._metric_std(mean, np.sqrt(variance))
+        return self.trials, self._forecast(mean, np.sqrt(variance), variance + self.belief.hyper.noise)
 
 
 def learns_from_training(history: History) -> bool:
@@ -181,6 +192,7 @@ def fit_curves(
     weights: np.ndarray | None = None,
     max_epochs: int | None = None,
     last_fit: dict[str, Any] | None = None,
+    averaged: bool = False,
 ) -> tuple[CurveModel | None, dict[str, Any] | None]:
     """Return the model of what is known, None before the first value, and the fit's state for the next call.
 
@@ -188,7 +200,7 @@ def fit_curves(
     deviation of the rows' noise where they tell none; `weights` (objectives,): of several objectives that
     become one. Without `max_epochs` the last epoch that any trial reached counts as the end of training. A
     failed trial has, beside what it reported, a value one standard deviation worse than the worst where it
-    failed.
+    failed. `averaged`: over hyperparameters, too.
     """
     final = max_epochs or history.final_epoch()
     kept = milestones(history, final)
@@ -219,8 +231,13 @@ def fit_curves(
     z = np.concatenate([z, np.full(len(failed), z.max() + 1.0)])
     noise = np.concatenate([noise, np.zeros(len(failed))])
     levels = np.array([d.size if d.categorical else 0 for d in space.dimensions])
-    hyper, state = _refit(units[run], s, run, z, noise, levels, last_fit)
+    some = _some(z)
+    hyper, state = _refit(units[run], s, run, z, noise, levels, last_fit, some)
     process = CurveProcess(units[run], s, run, z, noise, hyper, levels)
+    mixture = None
+    if averaged:
+        rows_of_fit = Rows.of(units[run][some], s[some], run[some], z[some], noise[some], levels)
+        mixture = CurveMixture(process, rows_of_fit)
     return (
         CurveModel(
             process,
@@ -230,6 +247,7 @@ def fit_curves(
             np.array(seen),
             units[running],
             np.array(running, dtype=int),
+            mixture,
         ),
         state,
     )
@@ -268,6 +286,15 @@ def _values(
     return scalarize(values, variances, weights)
 
 
+def _some(z: np.ndarray) -> np.ndarray:
+    """Return the rows to learn hyperparameters from: a third the best, the others spread over time."""
+    if len(z) <= FITTING_ROWS:
+        return np.arange(len(z))
+    best = np.argsort(z, kind="stable")[: FITTING_ROWS // 3]
+    result: np.ndarray = np.union1d(best, np.linspace(0, len(z) - 1, FITTING_ROWS - len(best)).astype(int))
+    return result
+
+
 def _refit(
     X: np.ndarray,
     s: np.ndarray,
@@ -276,14 +303,11 @@ def _refit(
     noise: np.ndarray,
     levels: np.ndarray,
     last_fit: dict[str, Any] | None,
+    some: np.ndarray,
 ) -> tuple[CurveHyperparameters, dict[str, Any]]:
     """Learn the hyperparameters anew, from the last ones on, once there are enough new rows."""
     last = CurveHyperparameters.from_json(last_fit["curves"]) if last_fit and "curves" in last_fit else None
     if last is not None and last_fit and last_fit["rows"] <= len(z) < REFIT * last_fit["rows"]:
         return last, last_fit
-    some = np.arange(len(z))
-    if len(z) > FITTING_ROWS:  # a third of them the best, the others spread over time
-        best = np.argsort(z, kind="stable")[: FITTING_ROWS // 3]
-        some = np.union1d(best, np.linspace(0, len(z) - 1, FITTING_ROWS - len(best)).astype(int))
     hyper = fit(X[some], s[some], run[some], z[some], noise[some], levels, start=last)
     return hyper, {"curves": hyper.to_json(), "rows": len(z)}

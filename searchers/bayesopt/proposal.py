@@ -32,6 +32,7 @@ from searchers.bayesopt.gp import GaussianProcess, Hyperparameters
 from searchers.bayesopt.history import FAILED, History, last_value
 from searchers.bayesopt.space import Space
 from searchers.bayesopt.surrogate import SURROGATES, Model, fit_model, scalarize
+from searchers.bayesopt.threads import one_thread
 
 FANTASIES = 16
 ACQUISITIONS = ("log_ei", "noisy_ei", "ucb")
@@ -73,6 +74,7 @@ class Decision:
     fit: dict[str, Any] | None
 
 
+@one_thread
 def decide(
     space: Space,
     history: History,
@@ -175,11 +177,13 @@ def model_of(
     last_fit: dict[str, Any] | None,
     weights: np.ndarray | None = None,
     waiting: int = 0,
+    averaged: bool = False,
 ) -> tuple[Model | CurveModel | None, dict[str, Any] | None]:
     """Return the surrogate of what is known, None before the first value, and the fit's state.
 
     Several objectives become one by `weights` (objectives,); without weights it is of the first one.
-    `waiting`: the trials in flight, for a model that is to propose; see `fit_model`.
+    `waiting`: the trials in flight, for a model that is to propose; see `fit_model`. `averaged`: a model of
+    curves is averaged over its hyperparameters, for a person.
     """
     floor = None if settings.noise is None else [settings.noise] * len(signs)
     if last_fit and len(signs) > 1:  # it was of other weights: a start for this one, no more
@@ -193,6 +197,7 @@ def model_of(
             weights=weights,
             max_epochs=settings.max_epochs,
             last_fit=last_fit,
+            averaged=averaged,
         )
     rows = last_value(history, floor)
     if not len(rows):

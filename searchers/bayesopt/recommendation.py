@@ -17,8 +17,8 @@ def recommended(model: Model | CurveModel, sign: float, final: int) -> int:
     model that smooths it away is wrong; with noise the best of many values is mostly luck. `sign`: 1 for a
     metric that is minimized, −1 for one that is maximized; `final`: the epoch of full training.
     """
-    trials, mean, _ = model.finals()
-    lead = int(np.argmin(mean))
+    trials, forecast = model.finals()
+    lead = int(np.argmin(forecast.mean))
     values = [sign * t.last[0] if t.epoch >= final or t.epoch == WHOLE else math.inf for t in trials]
     seen = int(np.argmin(values))
     if math.isinf(values[seen]) or seen == lead:

@@ -181,10 +181,10 @@ class BayesOptSearch(Answers, Searcher):
         between the two is the luck of training, which the model learns from them.
         """
         model = self._need_model()
-        trials, mean, _ = model.finals()
+        trials, forecast = model.finals()
         runs = [t.codes for t in self.history.trials.values()]
         final = self._final_epoch
-        for k in np.argsort(mean, kind="stable"):
+        for k in np.argsort(forecast.mean, kind="stable"):
             trial = trials[k]
             if trial.epoch >= final and runs.count(trial.codes) == 1:
                 return {**self._begin(trial_id, dict(trial.codes)), self.seed_key: self.settings.seed + 1}

@@ -21,6 +21,26 @@ REPORT_STD, REPORT_LENGTHSCALE = 50.0, 30.0  # σ_f and ℓ of the β-VAE-GAN re
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """What a model says of the (signed) metric after full training, in its units.
+
+    mean, std (m,). band, band_of_run (2, m): values two standard deviations below and above, of the
+    configuration's quality, and of one run's score with the luck and noise in it.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    band: np.ndarray
+    band_of_run: np.ndarray
+
+    def signed(self, sign: float) -> "Forecast":
+        """Return it for the metric times `sign`, 1 or −1."""
+        if sign > 0:
+            return self
+        return Forecast(-self.mean, self.std, -self.band[::-1], -self.band_of_run[::-1])
+
+
+@dataclass(frozen=True)
 class Model:
     """A GP on standardized values; `good` (n,) tells rows of trials that did not fail.
 
@@ -39,16 +59,14 @@ class Model:
     # in 4 %, at 2 in none; with noise none of them was worse than the best value on average.
     sure: ClassVar[float] = 2.0
 
-    def predict(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the (signed) metric's mean, its standard deviation, and that of another run's value,
-        (m,)."""
+    def predict(self, U: np.ndarray) -> Forecast:
+        """Return what the model says of points (m, d)."""
         mean, variance = self.gp.posterior(U)
         noise = self.gp.hyper.noise + float(np.median(self.noise))
-        return (
-            self.center + self.scale * mean,
-            self.scale * np.sqrt(variance),
-            self.scale * np.sqrt(variance + noise),
-        )
+        center, std = self.center + self.scale * mean, self.scale * np.sqrt(variance)
+        of_run = self.scale * np.sqrt(variance + noise)
+        two = np.array([[-2.0], [2.0]])
+        return Forecast(center, std, center + two * std, center + two * of_run)
 
     def expected_improvement(self, U: np.ndarray) -> np.ndarray:
         """Return the expected improvement on the best mean among the rows, (m,), in the metric's units."""
@@ -67,10 +85,10 @@ class Model:
             variance = variances.sum()
         return float(mean[0] - mean[1]), math.sqrt(max(variance, 0.0))
 
-    def finals(self) -> tuple[list[Trial], np.ndarray, np.ndarray]:
-        """Return the trials that did not fail, and the (signed) metric's mean and deviation at each, (t,)."""
-        mean, std, _ = self.predict(self.X[self.good])
-        return [t for t, good in zip(self.trials, self.good, strict=True) if good], mean, std
+    def finals(self) -> tuple[list[Trial], Forecast]:
+        """Return the trials that did not fail, and what the model says of each."""
+        trials = [t for t, good in zip(self.trials, self.good, strict=True) if good]
+        return trials, self.predict(self.X[self.good])
 
 
 def scalarize(

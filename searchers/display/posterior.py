@@ -54,13 +54,13 @@ class PosteriorFigure(tune.Callback):
         values = list(dict.fromkeys(dimension.value(u) for u in np.linspace(0, 1, GRID)))
         grid, configs = np.array(values, dtype=float), [{name: value} for value in values]
         try:
-            mean, std, of_run = self.search.final_values(configs)
+            said = self.search.forecast(configs)
             finals = self.search.predicted_finals()
         except ValueError:  # interrupted before the first value had come to the searcher
             return
         gain = self.search.expected_improvement(configs)
-        belief = Belief(name, grid, mean, std, of_run, gain, log=dimension.log)
-        unknown = (math.nan, math.nan)
+        belief = Belief(name, grid, said.mean, said.band, said.band_of_run, gain, log=dimension.log)
+        unknown = (math.nan, math.nan, math.nan)
         trials = Scored(
             np.array([r.config[name] for r in seen], dtype=float),
             np.array([r.last(metric) for r in seen]),
@@ -74,7 +74,8 @@ class PosteriorFigure(tune.Callback):
         temporary = self.recorder.folder / f"tmp_{FIGURE}"
         figure.savefig(temporary, dpi=120)
         temporary.replace(self.recorder.folder / FIGURE)
-        curves = {"grid": grid, "mean": mean, "std": std, "std_of_run": of_run, "expected_improvement": gain}
+        curves = {"grid": grid, "mean": said.mean, "band": said.band, "band_of_run": said.band_of_run}
+        curves["expected_improvement"] = gain
         table = {"name": name, "metric": metric, **{k: v.tolist() for k, v in curves.items()}}
         table["finals"] = {r.number: finals[r.trial] for r in seen if r.trial in finals}
         (self.recorder.folder / POSTERIOR_FILE).write_text(json.dumps(table))

@@ -7,14 +7,23 @@ from analysis.charts.posterior import Belief, Scored, draw_posterior
 from searchers.record.schema import FINISHED, STOPPED
 
 GRID = np.linspace(1, 150, 50)
-BELIEF = Belief("beta", GRID, 30 + 0 * GRID, 2 + 0 * GRID, 5 + 0 * GRID, np.exp(-((GRID - 40) ** 2) / 50))
+FLAT = np.ones(len(GRID))
+BELIEF = Belief(
+    name="beta",
+    grid=GRID,
+    mean=30 * FLAT,
+    band=np.array([26 * FLAT, 34 * FLAT]),
+    band_of_run=np.array([22 * FLAT, 45 * FLAT]),
+    gain=np.exp(-((GRID - 40) ** 2) / 50),
+)
 TRIALS = Scored(
     settings=np.array([10.0, 40.0, 90.0]),
     scores=np.array([33.0, 29.0, 80.0]),
     stds=np.array([0.5, 0.5, 0.4]),
     status=[FINISHED, FINISHED, STOPPED],
     finals=np.array([33.0, 29.0, 41.0]),
-    final_stds=np.array([1.0, 1.0, 6.0]),
+    lows=np.array([32.0, 28.0, 35.0]),
+    highs=np.array([34.0, 30.0, 61.0]),
 )
 
 
@@ -32,7 +41,7 @@ def test_a_stopped_trial_is_hollow_at_its_expected_final_score(axes):
     assert finished.lines[0].get_markerfacecolor() != "white"
     assert finished.lines[0].get_xydata().tolist() == [[10.0, 33.0], [40.0, 29.0]]
     low, high = stopped.lines[2][0].get_segments()[0][:, 1]
-    assert (low, high) == (41.0 - 12.0, 41.0 + 12.0)
+    assert (low, high) == (35.0, 61.0)
 
 
 def test_a_thin_line_leads_there_from_where_it_stopped(axes):
@@ -45,7 +54,7 @@ def test_the_outer_band_is_a_run_s(axes):
         c.get_label(): c.get_paths()[0].vertices[:, 1] for c in axes[0].collections if "±" in c.get_label()
     }
     assert {name: (v.min(), v.max()) for name, v in bands.items()} == {
-        "± 2σ of a run": (20.0, 40.0),
+        "± 2σ of a run": (22.0, 45.0),
         "± 2σ": (26.0, 34.0),
     }
 
@@ -55,5 +64,5 @@ def test_references_are_lines_with_their_names(axes):
 
 
 def test_a_logarithmic_dimension_has_a_logarithmic_axis():
-    belief = Belief("lr", np.geomspace(1e-4, 1e-2, 50), *[np.ones(50)] * 4, log=True)
+    belief = Belief("lr", np.geomspace(1e-4, 1e-2, 50), FLAT, *2 * [np.array([FLAT, FLAT])], FLAT, log=True)
     assert draw_posterior(belief, TRIALS, "fd_x").axes[1].get_xscale() == "log"

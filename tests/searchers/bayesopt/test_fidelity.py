@@ -95,7 +95,8 @@ def test_rows_are_kept_at_the_epochs_where_trials_were_halted():
 def test_finals_are_foretold_better_than_by_the_last_value():
     history, finals = history_of()
     model, _ = fit_curves(SPACE, history, MINIMIZED)
-    trials, mean, std = model.finals()
+    trials, said = model.finals()
+    mean, std = said.mean, said.std
     stopped = np.array(STOPS) < FINAL
     last = np.array([t.last[0] for t in trials])
     error = np.abs(mean - finals)[stopped]
@@ -108,7 +109,7 @@ def test_finals_are_foretold_better_than_by_the_last_value():
 def test_a_maximized_metric_is_the_same_with_its_sign():
     low, _ = fit_curves(SPACE, history_of()[0], MINIMIZED)
     high, _ = fit_curves(SPACE, history_of(sign=-1.0)[0], -MINIMIZED)
-    for a, b in zip(low.predict(low.U), high.predict(high.U), strict=True):
+    for a, b in zip(vars(low.predict(low.U)).values(), vars(high.predict(high.U)).values(), strict=True):
         np.testing.assert_allclose(a, b)
 
 
@@ -116,9 +117,9 @@ def test_the_end_of_training_may_be_known_before_a_trial_reaches_it():
     history, _ = history_of([4, 4, 2, 4, 1, 4, 2, 4, 1])
     model, _ = fit_curves(SPACE, history, MINIMIZED, max_epochs=FINAL)
     assert model.process.s.max() == pytest.approx(math.log(4) / math.log(16))
-    assert model.finals()[2].min() > 0.05  # nobody has been there
+    assert model.finals()[1].std.min() > 0.05  # nobody has been there
     short, _ = fit_curves(SPACE, history, MINIMIZED)
-    assert short.process.s.max() == 1.0 and short.finals()[2].min() < 0.05
+    assert short.process.s.max() == 1.0 and short.finals()[1].std.min() < 0.05
 
 
 def test_progress_is_counted_from_the_first_epoch_that_is_reported():
@@ -138,7 +139,7 @@ def test_measured_noise_of_a_row_makes_the_model_less_sure():
     floor, _ = fit_curves(SPACE, history_of()[0], MINIMIZED, floor=[0.3])
     np.testing.assert_array_equal(told.process.noise, floor.process.noise)
     assert (told.process.noise > 0).all() and not sure.process.noise.any()
-    assert told.finals()[2].mean() > 1.5 * sure.finals()[2].mean()
+    assert told.finals()[1].std.mean() > 1.5 * sure.finals()[1].std.mean()
 
 
 def test_failed_trials_are_worse_than_all_others_and_pending_ones_are_named():
@@ -164,15 +165,16 @@ def test_failed_trials_are_worse_than_all_others_and_pending_ones_are_named():
 def test_luck_and_noise_widen_the_band_of_one_run():
     history, _ = history_of()
     model, _ = fit_curves(SPACE, history, MINIMIZED)
-    mean, quality, of_run = model.predict(model.U)
-    assert (of_run > quality).all() and (quality > 0).all()
+    said = model.predict(model.U)
+    (low, high), (run_low, run_high) = said.band, said.band_of_run
+    assert (run_low < low).all() and (low < said.mean).all()
+    assert (said.mean < high).all() and (high < run_high).all()
     z, variance = model.process.posterior(model.U)
-    np.testing.assert_allclose(model.warp(mean), z, atol=1e-6)
-    luck = model.process.hyper.luck
-    width = model.warp.inverse(z + np.sqrt(variance - luck)) - model.warp.inverse(
-        z - np.sqrt(variance - luck)
-    )
-    np.testing.assert_allclose(quality, width / 2)
+    np.testing.assert_allclose(model.warp(said.mean), z, atol=1e-6)
+    std = np.sqrt(variance - model.process.hyper.luck)
+    np.testing.assert_allclose(low, model.warp.inverse(z - 2 * std))
+    width = model.warp.inverse(z + std) - model.warp.inverse(z - std)
+    np.testing.assert_allclose(said.std, width / 2)
 
 
 def test_expected_improvement_is_the_mean_over_draws_in_the_metrics_units():
@@ -198,7 +200,7 @@ def test_hyperparameters_are_learned_anew_only_once_there_is_more_and_restored_e
     model, state = fit_curves(SPACE, history, MINIMIZED)
     again, same = fit_curves(SPACE, history, MINIMIZED, last_fit=json.loads(json.dumps(state)))
     assert same == state
-    np.testing.assert_array_equal(again.predict(model.U)[0], model.predict(model.U)[0])
+    np.testing.assert_array_equal(again.predict(model.U).mean, model.predict(model.U).mean)
     more, _ = history_of(STOPS * 2)
     assert fit_curves(SPACE, more, MINIMIZED, last_fit=state)[1]["rows"] > state["rows"]
 

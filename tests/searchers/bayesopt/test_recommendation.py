@@ -8,6 +8,7 @@ import pytest
 from searchers.bayesopt.recommendation import recommended
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Real
+from searchers.bayesopt.surrogate import Forecast
 
 
 class Predicting:
@@ -20,7 +21,8 @@ class Predicting:
 
     def finals(self):
         trials = [type("Trial", (), {"epoch": e, "last": [v]}) for _, v, e in self.rows]
-        return trials, np.array([m for m, _, _ in self.rows]), np.zeros(len(self.rows))
+        mean, none = np.array([m for m, _, _ in self.rows]), np.zeros(len(self.rows))
+        return trials, Forecast(mean, none, none, none)
 
     def difference(self, a, b):
         return self.rows[a][0] - self.rows[b][0], self.gap_std

@@ -440,13 +440,14 @@ def test_what_a_trial_would_reach_is_told_of_every_trial():
     configs = partially_trained(search)
     finals = search.predicted_finals()
     assert finals.keys() == configs.keys()
-    for i, (mean, std) in finals.items():
+    for i, (mean, low, high) in finals.items():
         true = halves(configs[i], 9)
-        assert abs(mean - true) < 0.01 if int(i) % 2 == 0 else abs(mean - true) < 3 * std + 0.05
+        assert abs(mean - true) < 0.01 if int(i) % 2 == 0 else low - 0.05 < true < high + 0.05
     states = [o.state for o in search.observations()]
     assert states == ["finished", "paused"] * 4
-    mean, std, of_run = search.final_values([{"x": 0.3}, {"x": 0.9}])
-    assert mean[0] < mean[1] and (of_run > std).all()
+    said = search.forecast([{"x": 0.3}, {"x": 0.9}])
+    assert said.mean[0] < said.mean[1]
+    assert (said.band_of_run[0] < said.band[0]).all() and (said.band[1] < said.band_of_run[1]).all()
 
 
 def test_the_best_fully_trained_configurations_are_trained_again_once_with_another_seed():
