@@ -16,9 +16,10 @@ from trainables.data.download import download_celeba, download_mnist
 from trainables.data.formats.arrays import CLOTHES, idx_files, open_digits, open_idx, open_npy, open_npz
 from trainables.data.formats.celeba import is_table
 from trainables.data.formats.containers import list_folder, list_tar, list_zip, walk
-from trainables.data.formats.layout import Source, arrange, ignored
+from trainables.data.formats.layout import Source, arrange, ignored, is_image
 from trainables.data.formats.parquet import holds_images, open_parquet, parquet_files
 from trainables.data.formats.readers import DrawingReader
+from trainables.data.formats.shards import list_shards
 from trainables.data.formats.tables import text_of
 from trainables.data.hub import PREFIX, fetched
 from trainables.data.store import SPLITS, DataError, digest
@@ -54,7 +55,8 @@ def find(
     """Look for a data set, one of `NAMES`, `hf:NAME` of the hub, or a path.
 
     A path is a folder of images, of class folders, of split folders with class folders, or in CelebA's
-    layout; a tar or zip of such a folder; a folder of MNIST's idx files; Parquet files with encoded images; a
+    layout; a tar or zip of such a folder; a folder of tars, as of webdataset's shards; a folder of MNIST's
+    idx files; Parquet files with encoded images; a
     .npy or .npz file. Raises DataError, naming what there is, where it can't be found.
     """
     if dataset in NAMES:
@@ -163,10 +165,19 @@ def _open_folder(name: str, path: Path, scratch: Path) -> Source:
         source, taken = open_idx(name, idx, (), scratch), set(idx.values())
     elif (parquet := parquet_files(path, listing.names)) and holds_images(parquet[0]):
         source, taken = open_parquet(name, parquet), set(parquet)
+    elif shards := _shards(path, listing.names):
+        source, taken = arrange(str(path), list_shards(shards, scratch)), set(shards)
     else:
         return arrange(str(path), listing)
     others = ignored(file for file in listing.names if path / file not in taken)
     return replace(source, notes=[*source.notes, *others])
+
+
+def _shards(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the tars of a folder that holds no images beside them."""
+    if any(is_image(name) for name in names):
+        return []
+    return [folder / name for name in names if name.lower().endswith(TARS)]
 
 
 def _file(path: Path) -> Origin:

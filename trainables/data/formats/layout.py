@@ -12,7 +12,9 @@ from trainables.data.decoding import SUFFIXES
 from trainables.data.formats.celeba import describe, is_table
 from trainables.data.formats.containers import Listing
 from trainables.data.formats.folders import place
+from trainables.data.formats.labels import Labels
 from trainables.data.formats.readers import Reader
+from trainables.data.formats.shards import labels_beside
 from trainables.data.formats.tables import text_of
 from trainables.data.store import SPLITS, DataError
 
@@ -56,7 +58,8 @@ class Source:
 
 
 def arrange(name: str, listing: Listing, tables: Mapping[str, str] | None = None) -> Source:
-    """Recognize CelebA's tables, folders of splits and folders of classes; anything else is images alone.
+    """Recognize CelebA's tables, folders of splits, and classes: of files beside the images
+    (`shards.labels_beside`) or of folders; anything else is images alone.
 
     `tables`: texts of CelebA's tables, by file name, that lie beside an archive of its images.
 
@@ -69,7 +72,10 @@ def arrange(name: str, listing: Listing, tables: Mapping[str, str] | None = None
     tables = dict(tables or {}) | {
         file: text_of(listing.reader.read(i)) for i, file in enumerate(listing.names) if is_table(file)
     }
-    others = ignored(file for file in listing.names if not (is_image(file) or file in tables))
+    placed = place(names)
+    aside = None if tables or placed.class_names else labels_beside(listing, names)
+    taken = {*tables, *(aside.files if aside else ())}
+    others = ignored(file for file in listing.names if not (is_image(file) or file in taken))
     if listing.hidden:
         others.append(f"{listing.hidden} hidden files or folders were ignored")
     reader = listing.reader.part(rows)
@@ -86,16 +92,16 @@ def arrange(name: str, listing: Listing, tables: Mapping[str, str] | None = None
             listing.rejects,
             [*others, *known.notes],
         )
-    placed = place(names)
+    classes = aside.labels if aside else Labels(placed.labels, placed.class_names, placed.notes)
     source = Source(
         name,
         reader,
         names,
-        placed.labels,
-        placed.class_names,
+        classes.values,
+        classes.class_names,
         splits=placed.splits,
         rejects=listing.rejects,
-        notes=[*others, *placed.notes],
+        notes=[*others, *classes.notes],
     )
     if not placed.left_out:
         return source

@@ -79,7 +79,8 @@ class TarReader:
     def read(self, i: int) -> bytes:
         """Return the member's bytes."""
         require_size(int(self.sizes[i]))
-        data = os.pread(_descriptor(self.path), int(self.sizes[i]), int(self.offsets[i]))
+        with open(self.path, "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), int(self.sizes[i]), int(self.offsets[i]))
         if len(data) < self.sizes[i]:
             raise tarfile.ReadError(f"the archive ends within this member, after {len(data)} bytes")
         return data
@@ -187,11 +188,6 @@ def require_size(size: int) -> None:
 
 
 # Consecutive chunks read the same file, so a decoding process keeps open what it opened last.
-@lru_cache(maxsize=1)
-def _descriptor(path: Path) -> int:
-    return os.open(path, os.O_RDONLY)
-
-
 @lru_cache(maxsize=1)
 def _zip(path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)

@@ -1,0 +1,112 @@
+"""Tars in a folder are one data set, and files beside an image are its label."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainables.data.catalogue import find
+from trainables.data.sources import load
+
+COLORS = {"red": (255, 0, 0), "blue": (0, 0, 255)}
+
+
+def shard(path, samples):
+    """Write a tar of samples: (key, color, files beside it by their ending)."""
+    with tarfile.open(path, "w") as archive:
+        for key, color, beside in samples:
+            file = io.BytesIO()
+            Image.new("RGB", (8, 8), COLORS[color]).save(file, "PNG")
+            for name, data in (
+                (f"{key}.png", file.getvalue()),
+                *((f"{key}.{e}", d) for e, d in beside.items()),
+            ):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+
+
+def colors_of(source):
+    return [Image.open(io.BytesIO(source.reader.read(i))).getpixel((0, 0)) for i in range(len(source))]
+
+
+def opened(path, tmp_path):
+    return find(path).open(tmp_path)
+
+
+def by_color(number, beside):
+    """Samples of both colors by turns, and what lies beside each."""
+    names = ["red", "blue"] * 5
+    return [(f"{number}-{k}", color, beside(color)) for k, color in enumerate(names)]
+
+
+@pytest.mark.parametrize(
+    ("beside", "class_names"),
+    [
+        (lambda c: {"cls": str(int(c == "blue")).encode()}, ["0", "1"]),
+        (lambda c: {"cls": f"{c}\n".encode()}, ["blue", "red"]),
+        (lambda c: {"json": json.dumps({"label": c, "caption": "a face"}).encode()}, ["blue", "red"]),
+        (lambda c: {"cls": c.encode(), "json": b"{broken", "txt": b"a caption"}, ["blue", "red"]),
+    ],
+)
+def test_labels_lie_beside_the_images(tmp_path, beside, class_names):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(3):
+        shard(folder / f"part-{number:06d}.tar", by_color(number, beside))
+    source = opened(folder, tmp_path)
+    assert len(source) == 30 and source.splits is None
+    assert list(source.class_names) == class_names
+    blue = class_names.index("blue") if "blue" in class_names else 1
+    for label, pixel in zip(source.labels, colors_of(source), strict=True):
+        assert (label == blue) == (pixel == COLORS["blue"])
+    part = source.part(np.array([29, 3]))
+    assert colors_of(part) == [colors_of(source)[29], colors_of(source)[3]]
+
+
+def test_names_of_shards_are_splits_and_no_classes(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in ("pets-train-0000", "pets-train-0001", "pets-val-0000", "odd"):
+        shard(folder / f"{name}.tar", by_color(0, lambda color: {"cls": color.encode()}))
+    source = opened(folder, tmp_path)
+    assert len(source) == 30
+    assert np.bincount(source.splits).tolist() == [20, 10]
+    assert list(source.class_names) == ["blue", "red"]
+    assert source.rejects == [
+        ("odd.tar", "it lies beside the tars that name the splits, and may belong to any")
+    ]
+
+
+def test_shards_without_labels_have_no_classes(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(2):
+        shard(folder / f"{number}.tar", by_color(number, lambda _: {}))
+    source = opened(folder, tmp_path)
+    assert len(source) == 20 and not source.class_names and (source.labels == -1).all()
+
+
+def test_class_folders_in_the_tars_are_classes_and_a_stray_json_is_not(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(2):
+        samples = [(f"{color}/{k}", color, {}) for k, color in enumerate(["red", "blue"] * 3)]
+        shard(folder / f"{number}.tar", [*samples, ("red/9", "red", {"json": b'{"label": "odd"}'})])
+    source = opened(folder, tmp_path)
+    assert list(source.class_names) == ["blue", "red"] and (source.labels >= 0).all()
+    assert any(".json" in note for note in source.notes)
+
+
+def test_they_become_a_store_with_labels(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(2):
+        shard(folder / f"{number}.tar", by_color(number, lambda color: {"cls": color.encode()}))
+    store = load(str(folder), image_size=8, channels=3, cache_dir=tmp_path / "cache")
+    means = store.images.reshape(len(store), -1, 3).mean(1)
+    names = np.array(store.manifest["class_names"])[store.labels]
+    assert ((means[:, 2] > 127) == (names == "blue")).all()

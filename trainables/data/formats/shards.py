@@ -1,0 +1,137 @@
+"""Shards as webdataset writes them: tars in which the files of one sample lie side by side under one key.
+
+A key is a file's path up to the first dot of its last part: `0001.jpg`, `0001.cls` and `0001.json` are one.
+"""
+
+import json
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.formats.containers import Listing, list_tar
+from trainables.data.formats.folders import are_splits, split_of
+from trainables.data.formats.labels import Labels, as_labels
+from trainables.data.formats.readers import BytesReader
+from trainables.data.formats.tables import text_of
+
+LABELS = ("label", "labels", "cls", "class")  # of a sample's .json
+ASIDE = (".cls", ".json")
+
+
+@dataclass(frozen=True)
+class JoinedReader:
+    """The files of several readers; `places` (N, 2): the reader, and the file's number in it."""
+
+    readers: Sequence[BytesReader]
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, i: int) -> bytes:
+        """Return file i; raises what its storage raises."""
+        reader, row = self.places[i]
+        return self.readers[reader].read(int(row))
+
+    def part(self, rows: Sequence[int]) -> "JoinedReader":
+        """Return a reader of these files."""
+        return replace(self, places=self.places[list(rows)])
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What files beside the images say: `labels` (N,), and the names of those `files`."""
+
+    labels: Labels
+    files: set[str]
+
+
+def list_shards(paths: Sequence[Path], scratch: Path) -> Listing:
+    """List the files of several tars as one: `<split>/<folders in the tar>/<tar>:<file>`.
+
+    A split is there where the tars' names tell a training split and another one; a tar beside them that names
+    none is left out. Raises DataError as `list_tar`.
+    """
+    named = [split_of(path.stem) for path in paths]
+    splits = named if are_splits(named) else None
+    listings = [list_tar(path, scratch) for path in paths]
+    names, places = [], []
+    rejects = [
+        (path.name, "it lies beside the tars that name the splits, and may belong to any")
+        for path, split in zip(paths, named, strict=True)
+        if splits and split is None
+    ]
+    for number, (path, listing) in enumerate(zip(paths, listings, strict=True)):
+        if splits and splits[number] is None:
+            continue
+        rejects += [(f"{path.name}:{name}", why) for name, why in listing.rejects]
+        for row, member in enumerate(listing.names):
+            folder, file = posixpath.split(member)
+            above = (splits[number] or "") if splits else ""
+            names.append(posixpath.join(above, folder, f"{path.stem}:{file}"))
+            places.append((number, row))
+    reader = JoinedReader([listing.reader for listing in listings], np.array(places, np.int64).reshape(-1, 2))
+    return Listing(names, reader, rejects, sum(listing.hidden for listing in listings))
+
+
+def labels_beside(listing: Listing, images: Sequence[str]) -> Aside | None:
+    """Return the labels that files beside the images hold.
+
+    A sample's `.cls` is its label, a number or a word; without one, `label`, `cls` or `class` in its `.json`.
+    There are none unless half the images have one.
+    """
+    by_key = {
+        (posixpath.join(folder, base), f".{ending}"): row
+        for row, name in enumerate(listing.names)
+        for folder, (base, _, ending) in [_parts(name)]
+        if f".{ending}" in ASIDE
+    }
+    if not by_key:
+        return None
+    found: list[Any] = []
+    taken: set[str] = set()
+    for image in images:
+        folder, (base, _, _) = _parts(image)
+        value = None
+        for ending in ASIDE:
+            row = by_key.get((posixpath.join(folder, base), ending))
+            if row is not None and value is None:
+                value = _label_in(listing.reader.read(row), ending)
+                taken |= {listing.names[row]} if value is not None else set()
+        found.append(value)
+    if sum(value is not None for value in found) < len(images) / 2:
+        return None
+    if any(isinstance(value, str) for value in found):
+        words = sorted({str(value) for value in found if value is not None})
+        numbers = [np.nan if value is None else words.index(str(value)) for value in found]
+        return Aside(as_labels(np.array(numbers), words), taken)
+    numbers = [np.nan if value is None else value for value in found]
+    return Aside(as_labels(np.array(numbers, float)), taken)
+
+
+def _parts(name: str) -> tuple[str, tuple[str, str, str]]:
+    folder, file = posixpath.split(name)
+    return folder, file.partition(".")
+
+
+def _label_in(data: bytes, ending: str) -> float | str | None:
+    """Return the label that a file beside an image holds, None where it holds none."""
+    text: Any = text_of(data).strip()
+    if ending == ".json":
+        try:
+            content = json.loads(text)
+        except ValueError:
+            return None
+        known = content if isinstance(content, dict) else {}
+        text = next((known[name] for name in LABELS if name in known), None)
+        if isinstance(text, bool) or not isinstance(text, str | int | float):
+            return None
+    try:
+        return float(text)
+    except ValueError:
+        return str(text) or None
