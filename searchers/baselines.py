@@ -1,6 +1,7 @@
 """The baselines of [BVG]: GAN, VAE, VAE-GAN and β-VAE-GAN at a given β, each on several seeds.
 
-WGAN-GP, FactorVAE, rectified flow and EDM, which the paper does not have, can be trained beside them.
+WGAN-GP, FactorVAE, EDM and rectified flow, of pixels and of latents, which the paper does not have, can be
+trained beside them.
 
 It ends with Figure 3 of [BVG] (Fréchet distance over epochs, a band over the seeds) and with its Tables 2
 and 4 beside what was reached here.
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"
-Model = Literal["GAN", "WGAN-GP", "VAE", "FactorVAE", "VAE-GAN", "beta-VAE-GAN", "flow", "EDM"]
+Model = Literal["GAN", "WGAN-GP", "VAE", "FactorVAE", "VAE-GAN", "beta-VAE-GAN", "flow", "EDM", "latent-flow"]
 
 
 @dataclass(frozen=True)

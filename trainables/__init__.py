@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trainables.evaluation.inputs import TrainingConfig
     from trainables.tune.baselines import Baseline
-    from trainables.tune.builtin import EDM, GAN, VAE, VAEGAN, VQVAE, BetaVAEGAN, ConvVAE, FactorVAE, Flow
+    from trainables.tune.builtin import (
+        EDM,
+        GAN,
+        VAE,
+        VAEGAN,
+        VQVAE,
+        BetaVAEGAN,
+        ConvVAE,
+        FactorVAE,
+        Flow,
+        LatentFlow,
+    )
     from trainables.tune.densities import PPCA, BernoulliVAE, GaussianMixture
     from trainables.tune.lego_vae import LegoVAE
     from trainables.tune.trainable import GenerativeTrainable
@@ -22,7 +33,18 @@ if TYPE_CHECKING:
 MODULES = {
     "evaluation.inputs": ("TrainingConfig",),
     "tune.trainable": ("GenerativeTrainable",),
-    "tune.builtin": ("GAN", "VAE", "VAEGAN", "VQVAE", "BetaVAEGAN", "ConvVAE", "FactorVAE", "Flow", "EDM"),
+    "tune.builtin": (
+        "GAN",
+        "VAE",
+        "VAEGAN",
+        "VQVAE",
+        "BetaVAEGAN",
+        "ConvVAE",
+        "FactorVAE",
+        "Flow",
+        "EDM",
+        "LatentFlow",
+    ),
     "tune.baselines": ("Baseline",),
     "tune.lego_vae": ("LegoVAE",),
     "tune.densities": ("BernoulliVAE", "PPCA", "GaussianMixture"),
@@ -42,6 +64,7 @@ __all__ = [
     "Flow",
     "GaussianMixture",
     "GenerativeTrainable",
+    "LatentFlow",
     "LegoVAE",
     "TrainingConfig",
 ]

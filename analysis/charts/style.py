@@ -34,6 +34,7 @@ MODELS = {  # of [BVG] and beside it
     "beta-VAE-GAN": PURPLE,
     "flow": BLACK,
     "EDM": GREY,
+    "latent-flow": INK,
 }
 METHODS = {"vqvae-retrained": BLUE, "vqvae": VERMILION, "vae-retrained": GREEN}  # of [HP]
 REFERENCES = {"grey": ":", "mean image": "--", "real images": "-."}  # lines

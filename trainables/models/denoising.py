@@ -1,12 +1,13 @@
 """What flow and diffusion models share: the U-Net, noise, labels that are left out at times, and guidance."""
 
-from typing import ClassVar, get_args, get_type_hints
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from trainables.models.conditional import UNKNOWN, ConditionalModel
 from trainables.models.losses import single
+from trainables.models.ode import check_solver
 from trainables.models.unet import UNet
 
 LEFT_OUT = 0.1  # of the labels (Ho & Salimans 2022, sec. 4: 0.1 and 0.2 do equally well)
@@ -23,14 +24,9 @@ class DenoisingModel(ConditionalModel):
     network: UNet
 
     def build(self) -> None:
-        """Build the network. Raises ValueError where a setting is none of those there are."""
+        """Build the network. Raises ValueError where there is no such sampler, or no steps."""
         c = self.config
-        for name in ("sampler", "times"):
-            known = get_args(get_type_hints(type(c)).get(name))
-            if known and getattr(c, name) not in known:
-                raise ValueError(f"{name} is {getattr(c, name)!r}; choose {', '.join(known)}")
-        if c.steps < 1:
-            raise ValueError(f"steps is {c.steps}; it must be 1 or more")
+        check_solver(c.sampler, c.steps)
         self.network = UNet(c.image_size, c.channels, c.width, c.classes if c.classes > 1 else 0)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:

@@ -9,8 +9,9 @@ and dx/dt = v(x, t) leads from noise to an image. Training draws t uniformly or,
 middle, where v is the hardest to tell.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from torch import Tensor
 from trainables.models.denoising import DenoisingModel
 from trainables.models.losses import single
 from trainables.models.ode import Solver, solve
+
+Times = Literal["logit_normal", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class FlowConfig:
     classes: int = 0
     width: float = 1.0
     learning_rate: float = 2e-3
-    times: Literal["logit_normal", "uniform"] = "logit_normal"
+    times: Times = "logit_normal"
     sampler: Solver = "midpoint"
     steps: int = 10
     guidance: float = 1.0
@@ -42,15 +45,9 @@ class Flow(DenoisingModel):
 
     def loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the mean over images and pixels of (v(x_t, t) − (x − ε))², ()."""
-        noise, t = self.noise_like(x), self.draw_times(len(x)).to(x)
-        velocity = self.network(torch.lerp(noise, x, t[:, None, None, None]), t, self.some_left_out(labels))
-        return (single(velocity) - (x - noise)).square().mean()
-
-    def draw_times(self, n: int) -> Tensor:
-        """Draw n times in [0, 1], (n,)."""
-        draw = torch.rand if self.config.times == "uniform" else torch.randn
-        times = draw(n, generator=self.generator, device=self.device)
-        return times if self.config.times == "uniform" else times.sigmoid()
+        noise, known = self.noise_like(x), self.some_left_out(labels)
+        t = draw_times(self.config.times, len(x), self.generator).to(x)
+        return flow_loss(lambda between, t: self.network(between, t, known), x, noise, t)
 
     @torch.no_grad()
     def sample(
@@ -63,3 +60,18 @@ class Flow(DenoisingModel):
             lambda x, t: self.output(x, torch.full_like(x[:, 0, 0, 0], t), labels), noise, times, c.sampler
         )
         return images.clamp(-1, 1)
+
+
+def draw_times(times: Times, n: int, generator: torch.Generator) -> Tensor:
+    """Draw n times in [0, 1], (n,). Raises ValueError where there is no such distribution."""
+    if times not in get_args(Times):
+        raise ValueError(f"times is {times!r}; choose {', '.join(get_args(Times))}")
+    if times == "uniform":
+        return torch.rand(n, generator=generator, device=generator.device)
+    return torch.randn(n, generator=generator, device=generator.device).sigmoid()
+
+
+def flow_loss(velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Return the mean of (v(x_t, t) − (x − ε))², (), for x and noise of one shape (B, …) and times (B,)."""
+    between = torch.lerp(noise, x, t.view(-1, *(1 for _ in x.shape[1:])))
+    return (single(velocity(between, t)) - (x - noise)).square().mean()

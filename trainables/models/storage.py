@@ -56,6 +56,16 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> GenerativeMo
     ImportError where it is not found, and FileNotFoundError where a file is missing.
     """
     description = json.loads((folder / DESCRIPTION).read_text())
+    model = described_model(description, device)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise ValueError(f"{folder / WEIGHTS} doesn't fit {description['model']}: {error}") from error
+    return model.eval()
+
+
+def described_model(description: dict[str, Any], device: torch.device | str = "cpu") -> GenerativeModel:
+    """Build the model of a description with fresh weights. Raises as `load_model`."""
     module, _, name = description["model"].partition(":")
     if module == "__main__":
         raise ValueError(
@@ -68,8 +78,4 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> GenerativeMo
         )
     model_class = getattr(importlib.import_module(module), name)
     model: GenerativeModel = model_class(model_class.configure(description["config"]), device=device)
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except RuntimeError as error:
-        raise ValueError(f"{folder / WEIGHTS} doesn't fit {description['model']}: {error}") from error
-    return model.eval()
+    return model

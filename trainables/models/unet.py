@@ -70,22 +70,36 @@ class Attention(nn.Module):
         return result
 
 
+class Level(nn.Module):
+    """Levels of noise, or times, (B,), in about [−2, 2], to an embedding (B, E)."""
+
+    frequencies: Tensor
+
+    def __init__(self, embedding: int):
+        super().__init__()
+        self.register_buffer("frequencies", 0.5 * math.pi * 2 ** torch.linspace(0, 6, FREQUENCIES))
+        self.layers = nn.Sequential(
+            nn.Linear(2 * FREQUENCIES, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+
+    def forward(self, level: Tensor) -> Tensor:
+        """Return the embedding."""
+        angles = single(level)[:, None] * self.frequencies
+        result: Tensor = self.layers(torch.cat([angles.sin(), angles.cos()], 1))
+        return result
+
+
 class UNet(nn.Module):
     """From noisy images (B, C, H, W) and levels of noise (B,), in about [−2, 2], to images' worth of numbers.
 
     With `classes` it is also told labels (B,), int64; −1 says nothing, as no labels do.
     """
 
-    frequencies: Tensor
-
     def __init__(self, image_size: int, channels: int, width: float, classes: int = 0):
         super().__init__()
         sizes = stage_channels(image_size, width)
         embedding = 4 * sizes[0]
-        self.register_buffer("frequencies", 0.5 * math.pi * 2 ** torch.linspace(0, 6, FREQUENCIES))
-        self.level = nn.Sequential(
-            nn.Linear(2 * FREQUENCIES, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
-        )
+        self.level = Level(embedding)
         self.label = nn.Embedding(classes + 1, embedding) if classes else None
         patch = channels * PATCH**2
         self.input = nn.Sequential(nn.PixelUnshuffle(PATCH), nn.Conv2d(patch, sizes[0], 3, padding=1))
@@ -106,8 +120,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return (B, C, H, W)."""
-        angles = single(level)[:, None] * self.frequencies
-        embedding = self.level(torch.cat([angles.sin(), angles.cos()], 1))
+        embedding = self.level(level)
         if self.label is not None:
             known = torch.full_like(level, -1, dtype=torch.int64) if labels is None else labels
             embedding = embedding + self.label(known + 1)

@@ -1,4 +1,4 @@
-"""The Tune trainable whose model is a hyperparameter: the baselines of [BVG] and four more, in one sweep."""
+"""The Tune trainable whose model is a hyperparameter: the baselines of [BVG] and five more, in one sweep."""
 
 from dataclasses import fields
 from typing import Any
@@ -9,6 +9,7 @@ from trainables.models.edm import EDM
 from trainables.models.factorvae import FactorVAE
 from trainables.models.flow import Flow
 from trainables.models.gan import GAN
+from trainables.models.latent_flow import LatentFlow
 from trainables.models.modern import ModernGAN, ModernVAE, ModernVAEGAN
 from trainables.models.vae import VAE
 from trainables.models.vaegan import VAEGAN
@@ -27,6 +28,7 @@ MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "beta-VAE-GAN": (VAEGAN, {}, set()),
     "flow": (Flow, DENOISING, OF_DENOISING),
     "EDM": (EDM, DENOISING, OF_DENOISING),
+    "latent-flow": (LatentFlow, {}, {"beta", "learning_rate"}),
 }
 
 # For the recipe "modern". WGAN-GP and FactorVAE have no such recipe: theirs, at its cost.
@@ -39,6 +41,7 @@ MODERN: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "beta-VAE-GAN": (ModernVAEGAN, {}, set()),
     "flow": (Flow, {"width": 0.5, **DENOISING}, {"width", *OF_DENOISING}),
     "EDM": (EDM, {"width": 0.5, **DENOISING}, {"width", *OF_DENOISING}),
+    "latent-flow": (LatentFlow, {}, {"beta"}),
 }
 
 
@@ -46,8 +49,8 @@ class Baseline(GenerativeTrainable):
     """Trains the model that `model` names, one of `MODELS`.
 
     Each model takes those of the configuration's hyperparameters that it has. Only β-VAE-GAN takes `beta`,
-    only the two VAE-GANs take `gan_loss`; WGAN-GP and FactorVAE keep their papers' learning rates, flow and
-    EDM the rate and the schedule that suit them.
+    only the two VAE-GANs take `gan_loss`; WGAN-GP and FactorVAE keep their papers' learning rates, the
+    flows and EDM the rates and schedules that suit them.
     """
 
     @classmethod

@@ -1,6 +1,6 @@
 """The built-in trainables: one class a model, which names the model and leaves the rest to the base class."""
 
-from trainables.models import convvae, edm, factorvae, flow, gan, modern, vae, vaegan, vqvae
+from trainables.models import convvae, edm, factorvae, flow, gan, latent_flow, modern, vae, vaegan, vqvae
 from trainables.tune.trainable import GenerativeTrainable
 
 
@@ -66,3 +66,9 @@ class EDM(GenerativeTrainable):
     """Trains `trainables.models.edm.EDM`, best with `schedule` "cosine" and an `ema`."""
 
     model_class = edm.EDM
+
+
+class LatentFlow(GenerativeTrainable):
+    """Trains `trainables.models.latent_flow.LatentFlow`: a VAE, then a flow over its codes."""
+
+    model_class = latent_flow.LatentFlow

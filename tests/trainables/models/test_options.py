@@ -12,6 +12,7 @@ from trainables.models.edm import EDM
 from trainables.models.factorvae import FactorVAE
 from trainables.models.flow import Flow
 from trainables.models.gan import GAN
+from trainables.models.latent_flow import LatentFlow
 from trainables.models.lego_vae import LegoVAE
 from trainables.models.modern import ModernGAN, ModernVAE, ModernVAEGAN
 from trainables.models.vae import VAE
@@ -41,6 +42,7 @@ MODELS = {
     "LegoVAE": (LegoVAE, NARROW | {"hidden": 32, "decay_steps": 3}),
     "flow": (Flow, NOISY),
     "EDM": (EDM, NOISY),
+    "latent flow": (LatentFlow, NARROW | {"first_share": 0.0, "hidden": 16}),
     "BernoulliVAE, dense": (BernoulliVAE, NARROW | {"channels": 3, "averaging": 0.1}),
     "BernoulliVAE, convolutional": (BernoulliVAE, NARROW | {"channels": 3, "networks": "convolutional"}),
 }

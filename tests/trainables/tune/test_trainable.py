@@ -26,6 +26,7 @@ from trainables import (
     ConvVAE,
     FactorVAE,
     Flow,
+    LatentFlow,
     LegoVAE,
     TrainingConfig,
 )
@@ -82,6 +83,7 @@ def scores(result):
         (BernoulliVAE, {"channels": 3, "averaging": 0.1}),
         (VAE, {"ema": 0.1, "schedule": "cosine", "epochs": 3}),
         (Flow, {"schedule": "cosine", "ema": 0.1, "epochs": 3, "steps": 2}),
+        (LatentFlow, {"epochs": 3, "first_share": 0.5, "precision": "float16"}),
         (EDM, {"steps": 2, "precision": "bfloat16"}),
         (VAE, {"recipe": "modern", "epochs": 3}),
         (GAN, {"recipe": "modern", "epochs": 3, "precision": "float16"}),
@@ -272,6 +274,7 @@ def test_schedules_and_means_that_cannot_be(changes, sentence, cache_dir):
         ("beta-VAE-GAN", {"beta": 9.0, "gan_loss": "minimax", "learning_rate": 1e-3}),
         ("flow", {"steps": 10, "learning_rate": 2e-3}),
         ("EDM", {"sampler": "heun", "learning_rate": 2e-3}),
+        ("latent-flow", {"beta": 5.0, "learning_rate": 2e-3}),
     ],
 )
 def test_the_model_of_a_baseline_takes_what_it_has(cache_dir, model, own):
