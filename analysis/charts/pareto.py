@@ -116,6 +116,9 @@ def draw_cost(
         axes.annotate(plain(names[index]), (x[k], y[k]), **place)
     draw_references(axes, references)
     axes.set(xscale="log", xlabel=axis_label(cost.name, cost.sign), ylabel=axis_label(score.name, score.sign))
+    there = np.unique(cost.values)
+    axes.set_xticks(there, labels=[f"{value:g}" for value in there])
+    axes.minorticks_off()
     axes.margins(0.1)
     legend_above(axes)
     return figure

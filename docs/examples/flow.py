@@ -57,6 +57,7 @@ class FlowConfig:
 
 class Flow(GenerativeModel):
     Config = FlowConfig
+    sampling_settings = ("steps",)
 
     def build(self) -> None:
         self.velocity = UNet(round(16 * self.config.width))

@@ -44,6 +44,7 @@ class GenerativeModel(nn.Module):
       bit-equal. The optimizers' options are the exception: those of the restoring model's config stand.
     - `progress` is the fraction of training done, in [0, 1], and part of `training_state`. The trainable sets
       it before each step. A model that `needs_progress` has its schedule by it.
+    - `sampling_settings` names the fields of `Config` that count in `sample` alone: numbers of steps.
 
     A subclass defines `build`; either `loss` alone, or `build_optimizers` and `training_step`; `decode`, and
     `encode` where it has an encoder, or `sample` in place of them. The inherited `sample`, `reconstruct` and
