@@ -1,76 +1,116 @@
 """The LEGO-face sweep's budget: how many epochs of training each way of searching takes.
 
-    python -m benchmarks.lego_vae            replays 100-trial sweeps against recorded learning curves
-    python -m benchmarks.lego_vae record     trains what is missing of the curves, about three minutes a call
+    python -m benchmarks.lego_vae [DATA]            replays 100-trial sweeps against recorded learning curves
+    python -m benchmarks.lego_vae record [DATA]     trains what is missing of the curves, three minutes a call
 
-A curve is the validation loss an image (squared error + KL, in nats) of one configuration, trained once on
-448 synthetic faces at 16×16, width ¼, by the slides' loss, Adam and batch of 64, on one thread. Between the
-grid's configurations a replay interpolates linearly, in the logarithms of both sizes. All searches use the
-same curves, the project's own BayesOptSearch and Ray's own rungs; a trial's score is the mean of its last
-three epochs, as in the slides' code. An epoch costs what it costs: the budget is the sum of epochs trained.
+DATA is faces (the default: 16 configurations, one training each) or minifigures (64, three each). A curve is
+the validation loss an image (squared error + KL, in nats) of one training on 448 drawn images at 16×16, width
+¼, by the slides' loss, Adam and batch of 64, on one thread; a configuration's is the mean of its trainings.
+Between the grid's configurations a replay interpolates linearly, in the logarithms of both sizes. All
+searches use the same curves, the project's own BayesOptSearch and Ray's own rungs; a trial's score is the
+mean of its last three epochs, as in the slides' code. The budget is the sum of epochs trained.
 """
 
 import json
 import math
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 
-CURVES = Path(__file__).with_name("lego_curves.jsonl")
-HIDDEN = (128, 323, 813, 2048)
-LATENT = (8, 16, 32, 64)
+from trainables.data.synthetic.drawing import Drawing
+from trainables.data.synthetic.faces import FACES
+from trainables.data.synthetic.minifigures import MINIFIGURES
+
 EPOCHS, TRIALS, SEEDS = 50, 100, 5
 RECORD_SECONDS = 180.0
 SETTINGS = {"image_size": 16, "width": 0.25}
 TRAIN, VALIDATION, BATCH = 448, 224, 64
 
 
-def recorded() -> dict[tuple[int, int], list[float]]:
-    """Return the curves there are by (hidden, latent dimension)."""
-    lines = CURVES.read_text().splitlines() if CURVES.exists() else []
+@dataclass(frozen=True)
+class Grid:
+    """The configurations whose curves are recorded, `trainings` times each, and the file of the curves."""
+
+    drawing: Drawing
+    file: str
+    hidden: tuple[int, ...]
+    latent: tuple[int, ...]
+    trainings: int
+
+    @property
+    def path(self) -> Path:
+        """The file of the curves, beside this one; a line a training."""
+        return Path(__file__).with_name(self.file)
+
+
+GRIDS = {
+    "faces": Grid(FACES, "lego_curves.jsonl", (128, 323, 813, 2048), (8, 16, 32, 64), 1),
+    "minifigures": Grid(
+        MINIFIGURES,
+        "lego_minifigures.jsonl",
+        (128, 190, 283, 420, 624, 927, 1378, 2048),
+        (8, 11, 14, 20, 26, 35, 48, 64),
+        3,
+    ),
+}
+
+
+def trained(grid: Grid) -> dict[tuple[int, int, int], list[float]]:
+    """Return the curves there are by (hidden, latent dimension, seed)."""
+    lines = grid.path.read_text().splitlines() if grid.path.exists() else []
     curves = map(json.loads, lines)
-    return {(c["hidden"], c["latent_dim"]): c["validation_loss"] for c in curves}
+    return {(c["hidden"], c["latent_dim"], c.get("seed", 0)): c["validation_loss"] for c in curves}
 
 
-def record() -> int:
+def recorded(grid: Grid) -> dict[tuple[int, int], list[float]]:
+    """Return the mean curve of each configuration of which all trainings are there."""
+    of: dict[tuple[int, int], list[list[float]]] = defaultdict(list)
+    for (hidden, latent_dim, _), curve in trained(grid).items():
+        of[hidden, latent_dim].append(curve)
+    return {sizes: np.mean(all_, 0).tolist() for sizes, all_ in of.items() if len(all_) == grid.trainings}
+
+
+def record(grid: Grid) -> int:
     """Train for about `RECORD_SECONDS`, append each finished curve; return how many are missing still."""
     import torch
 
     from trainables.data.batches import to_float
-    from trainables.data.synthetic import faces
 
     torch.set_num_threads(1)
-    images, _ = faces.render(TRAIN + VALIDATION, image_size=SETTINGS["image_size"])
+    images, _ = grid.drawing.render(TRAIN + VALIDATION, image_size=SETTINGS["image_size"])
     x = to_float(images)
     start = time.monotonic()
     # Small ones first: as many as possible are done when the time is over.
-    missing = [(h, m) for h in HIDDEN for m in LATENT if (h, m) not in recorded()]
+    everything = [(h, m, seed) for h in grid.hidden for m in grid.latent for seed in range(grid.trainings)]
+    missing = [key for key in everything if key not in trained(grid)]
     while missing and time.monotonic() - start < RECORD_SECONDS:
-        hidden, latent_dim = missing.pop(0)
-        losses = learning_curve(x[:TRAIN], x[TRAIN:], hidden, latent_dim)
-        line = {"hidden": hidden, "latent_dim": latent_dim, "validation_loss": losses}
-        with CURVES.open("a") as file:
+        hidden, latent_dim, seed = missing.pop(0)
+        losses = learning_curve(x[:TRAIN], x[TRAIN:], hidden, latent_dim, seed)
+        line = {"hidden": hidden, "latent_dim": latent_dim, "seed": seed, "validation_loss": losses}
+        with grid.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(f"hidden {hidden}, latent {latent_dim}: {losses[-1]:.2f}; {len(missing)} to go", flush=True)
     return len(missing)
 
 
-def learning_curve(train, validation, hidden: int, latent_dim: int) -> list[float]:
+def learning_curve(train, validation, hidden: int, latent_dim: int, seed: int) -> list[float]:
     """Return the validation loss an image after each of `EPOCHS` epochs."""
     import torch
 
     from trainables.models.lego_vae import LegoVAE
 
     config = LegoVAE.configure({**SETTINGS, "hidden": hidden, "latent_dim": latent_dim})
-    model = LegoVAE(config, seed=0)
+    model = LegoVAE(config, seed=seed)
     constant = 0.5 * validation[0].numel() * math.log(math.pi)
     losses = []
     for epoch in range(EPOCHS):
-        order = torch.from_numpy(np.random.default_rng([0, epoch]).permutation(len(train)))
+        order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(len(train)))
         for first in range(0, len(train), BATCH):
             model.training_step(train[order[first : first + BATCH]])
         noise = torch.Generator().manual_seed(1)
@@ -81,15 +121,18 @@ def learning_curve(train, validation, hidden: int, latent_dim: int) -> list[floa
 class Curves:
     """The learning curve of every configuration: scores (EPOCHS,), each the mean of up to three epochs."""
 
-    def __init__(self, curves: dict[tuple[int, int], list[float]]):
+    def __init__(self, grid: Grid):
+        curves, self.latent = recorded(grid), grid.latent
         # The largest sizes are recorded last; the sweep's range ends where the record does.
-        self.hidden = [h for h in HIDDEN if all((h, m) in curves for m in LATENT)]
-        values = np.array([[curves[h, m] for m in LATENT] for h in self.hidden])
+        self.hidden = [h for h in grid.hidden if all((h, m) in curves for m in grid.latent)]
+        if len(self.hidden) < 2:
+            raise SystemExit(f"{grid.path} has too few curves; record more")
+        values = np.array([[curves[h, m] for m in self.latent] for h in self.hidden])
         ends = np.arange(1, EPOCHS + 1)
         totals = np.concatenate([np.zeros((*values.shape[:2], 1)), values.cumsum(-1)], -1)
         firsts = np.maximum(ends - 3, 0)
         scores = (totals[..., ends] - totals[..., firsts]) / (ends - firsts)
-        self.at = RegularGridInterpolator((np.log2(self.hidden), np.log2(LATENT)), scores)
+        self.at = RegularGridInterpolator((np.log2(self.hidden), np.log2(self.latent)), scores)
         self.best = scores.min()
 
     def __call__(self, config: dict[str, int]) -> np.ndarray:
@@ -110,7 +153,7 @@ def sweep(curves: Curves, *, stopping: bool, grace: int = 5, **search) -> Iterat
     searcher = BayesOptSearch(
         {
             "hidden": tune.randint(curves.hidden[0], curves.hidden[-1] + 1),
-            "latent_dim": tune.randint(LATENT[0], LATENT[-1] + 1),
+            "latent_dim": tune.randint(curves.latent[0], curves.latent[-1] + 1),
         },
         metric="loss",
         mode="min",
@@ -159,10 +202,11 @@ PROTOCOLS = {
 }
 
 
-def replay() -> None:
+def replay(grid: Grid) -> None:
     """Print, for each way of searching, the best score over the epochs trained: medians over seeds."""
-    curves = Curves(recorded())
-    print(f"hidden {curves.hidden[0]} … {curves.hidden[-1]}, latent {LATENT[0]} … {LATENT[-1]}; ", end="")
+    curves = Curves(grid)
+    print(f"hidden {curves.hidden[0]} … {curves.hidden[-1]}, latent {curves.latent[0]} … ", end="")
+    print(f"{curves.latent[-1]}; ", end="")
     print(f"lowest score of a recorded configuration: {curves.best:.3f}", flush=True)
     paths: dict[str, list[np.ndarray]] = {name: [] for name in PROTOCOLS}
     for seed in range(SEEDS):
@@ -194,9 +238,11 @@ def first_below(path: np.ndarray, goal: float) -> float:
 
 def main() -> int:
     """Record or replay."""
-    if sys.argv[1:] == ["record"]:
-        return 1 if record() else 0
-    replay()
+    words = sys.argv[1:]
+    grid = GRIDS[words[-1] if words and words[-1] in GRIDS else "faces"]
+    if words[:1] == ["record"]:
+        return 1 if record(grid) else 0
+    replay(grid)
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 
+from searchers.display.closing import next_words
 from searchers.execution.cli import main_of
 from searchers.execution.resume import store
 from searchers.record.trials import best_record
@@ -42,8 +43,9 @@ class DensityConfig(SweepConfig):
 PRESETS = {
     "quick": DensityConfig(
         preset="quick",
-        dataset="digits",
-        image_size=8,
+        dataset="drawn-digits",
+        dataset_limit=4000,
+        image_size=28,
         batch_size=32,
         epochs=20,
         grace_epochs=5,
@@ -143,7 +145,9 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
         if model in FITTED:
             part = replace(part, epochs=1, grace_epochs=1, early_stopping=False)
         console.print(f"\n[bold]{TITLES[model]}[/bold]: {', '.join(tuned.space)}", highlight=False)
-        outcome = run(tuned, part, f"{sweep_id}-{model}", PROGRAM, console, resume_as=config.title)
+        outcome = run(
+            tuned, part, f"{sweep_id}-{model}", PROGRAM, console, resume_as=config.title, closing=False
+        )
         if outcome.exit_code:
             return outcome.exit_code
         if config.dry_run:
@@ -157,7 +161,12 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
         rows.append(Row(model, "PML", tuned, first))
         rows.append(Row(model, "best", outcome.study, chosen))
     if rows:
-        write_report(rows, config, folder, console)
+        try:
+            write_report(rows, config, folder, console)
+        except KeyboardInterrupt:
+            console.print(f"Interrupted. Go on with: {outcome.ending.resume}", soft_wrap=True)
+            return 130
+        console.print("\n".join(next_words(outcome.ending)), highlight=False, soft_wrap=True)
     return 0
 
 

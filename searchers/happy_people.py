@@ -29,7 +29,7 @@ Method = Literal["vqvae-retrained", "vqvae", "vae-retrained"]
 class HappyPeopleConfig(RunConfig):
     """Settings of one run of the sweep. The command line is this class."""
 
-    dataset: str = "faces"
+    dataset: str = "minifigures"
     """minifigures or faces (drawn, embedded), celeba, or a path; its classes must be smile degrees, or
     smiling and not"""
     max_degree: Annotated[float, between(0, 100)] = 2.0
@@ -60,7 +60,7 @@ class HappyPeopleConfig(RunConfig):
 
 
 PRESETS = {
-    "quick": HappyPeopleConfig(dataset_limit=4000, image_size=32, width=0.25),
+    "quick": HappyPeopleConfig(dataset_limit=4000, image_size=32, width=0.25, free=(4,), seeds=5),
     "report": HappyPeopleConfig(
         preset="report",
         dataset="celeba",
@@ -85,7 +85,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "latent_dim": 32,
         "beta_warm_up": 300,
         "beta_every": 5,
-        "trees": 400,
+        "trees": 200,
         "best_points": 400,
         "random_points": 1600,
         "reference_images": 500,
@@ -119,7 +119,7 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
     from searchers.reports.happy_people import report
     from trainables.tune.latent_optimization import LatentOptimizationTrainable
 
-    settings, scorer, provenance = prepare(config, console)
+    settings, scorers, provenance = prepare(config, console)
     grid = points(config)
     if config.dry_run:
         check_tracking(config, console)
@@ -137,7 +137,7 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
     ) as driver:
         driver.deliver(sweep_record(config, sweep_id, provenance))
         driver.run(
-            tune.with_parameters(LatentOptimizationTrainable, scorer=scorer),
+            tune.with_parameters(LatentOptimizationTrainable, **scorers),
             settings=settings,
             search=FixedPoints(grid, METRIC, "max"),
             metric=METRIC,
@@ -171,8 +171,10 @@ def sweep_record(config: HappyPeopleConfig, sweep_id: str, provenance: dict[str,
     )
 
 
-def prepare(config: HappyPeopleConfig, console: Console) -> tuple[dict[str, Any], bytes, dict[str, Any]]:
-    """Convert the data, load or train the scorer; return what trials share, the scorer's file, provenance.
+def prepare(
+    config: HappyPeopleConfig, console: Console
+) -> tuple[dict[str, Any], dict[str, bytes], dict[str, Any]]:
+    """Convert the data, load or train the scorers; return what trials share, scorers' files, provenance.
 
     Raises DataError and MetricError with one sentence each.
     """
@@ -180,7 +182,7 @@ def prepare(config: HappyPeopleConfig, console: Console) -> tuple[dict[str, Any]
 
     from searchers.execution.prepare import absolute, located
     from trainables.latent.problem import held_out_references, load_images, training_rows
-    from trainables.latent.scorer import SmileScorer, load_scorer
+    from trainables.latent.scorer import JUDGE, SmileScorer, load_scorer
     from trainables.latent.settings import parse_config
     from trainables.metrics.extractors.features import load_extractor
 
@@ -211,24 +213,34 @@ def prepare(config: HappyPeopleConfig, console: Console) -> tuple[dict[str, Any]
         highlight=False,
     )
     chosen = Path(settings["scorer_weights"]) if config.scorer_weights else None
-    content = load_scorer(store, weights=chosen, epochs=resolved.scorer_epochs)
-    _, quality = SmileScorer.from_bytes(content)
-    console.print(
-        f"Scorer: accuracy {quality.accuracy:.3f}, rank correlation {quality.rank_correlation:.3f} "
-        f"on {quality.images} held-out images",
-        highlight=False,
-    )
+    scorers = {
+        "scorer": load_scorer(store, weights=chosen, epochs=resolved.scorer_epochs),
+        "judge": load_scorer(store, epochs=resolved.scorer_epochs, seed=JUDGE),
+    }
+    qualities: dict[str, Any] = {}
+    for name, content in scorers.items():
+        _, quality = SmileScorer.from_bytes(content)
+        console.print(
+            f"{name.capitalize()}: accuracy {quality.accuracy:.3f}, rank correlation "
+            f"{quality.rank_correlation:.3f} on {quality.images} held-out images"
+            + ("; the search never asks it" if name == "judge" else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
+        qualities |= {
+            f"{name}_hash": hashlib.sha256(content).hexdigest()[:16],
+            f"{name}_accuracy": quality.accuracy,
+            f"{name}_rank_correlation": quality.rank_correlation,
+        }
     references = held_out_references(store, resolved, extractor)
     provenance = {
         "features": str(extractor.identity),
         "data_hash": store.content_hash,
         "training_images": len(rows),
         "reference_images": references[""].n,
-        "scorer_hash": hashlib.sha256(content).hexdigest()[:16],
-        "scorer_accuracy": quality.accuracy,
-        "scorer_rank_correlation": quality.rank_correlation,
+        **qualities,
     }
-    return settings, content, provenance
+    return settings, scorers, provenance
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 
+from searchers.display.closing import next_words
 from searchers.execution.cli import main_of
 from searchers.record.trials import best_record
 from searchers.study.config import SweepConfig
@@ -39,7 +40,7 @@ class LegoConfig(SweepConfig):
 PRESETS = {
     "quick": LegoConfig(
         preset="quick",
-        dataset="faces",
+        dataset="minifigures",
         dataset_limit=1500,
         image_size=32,
         width=0.5,
@@ -111,7 +112,7 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     from trainables.models.storage import load_model
 
     sweep = study(config, prepare(config, console))
-    outcome = run(sweep, config, sweep_id, PROGRAM, console)
+    outcome = run(sweep, config, sweep_id, PROGRAM, console, closing=not config.final_epochs)
     best = best_record(outcome.records, METRIC, "min")
     if outcome.exit_code or best is None or not config.final_epochs:
         return outcome.exit_code
@@ -131,13 +132,14 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     )
     console.print(f"\nThe best sizes, for {config.final_epochs} epochs with a falling learning rate:")
     decayed = final_study(sweep, config, best.config, steps)
-    final = run(decayed, once, f"{sweep_id}-final", PROGRAM, console, resume_as=config.title)
+    final = run(decayed, once, f"{sweep_id}-final", PROGRAM, console, resume_as=config.title, closing=False)
     if final.exit_code:
         return final.exit_code
     (record,) = final.records
     model = load_model(final.folder / "models" / record.trial)
     for path in draw_faces(model, store, outcome.folder / "figures"):
         console.print(f"Figure: {path}", highlight=False, soft_wrap=True)
+    console.print("\n".join(next_words(outcome.ending)), highlight=False, soft_wrap=True)
     return 0
 
 

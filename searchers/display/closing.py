@@ -130,7 +130,15 @@ def _beside_references(study: Study, best: TrialRecord) -> list[str]:
 
 
 def closing_words(ending: Ending) -> list[str]:
-    """Say what failed, where everything is, and what to type next; a line each."""
+    """Say what failed, what to type next, and how to go on where it was interrupted; a line each."""
+    lines = [*trouble_words(ending), *next_words(ending)]
+    if ending.interrupted:
+        lines.append(f"Interrupted. Go on with: {ending.resume}")
+    return lines
+
+
+def trouble_words(ending: Ending) -> list[str]:
+    """Say which trials failed, and what MLflow lacks; a line each."""
     config, lines = ending.config, []
     failed = [record for record in ending.records if record.status == FAILED]
     if failed:
@@ -144,6 +152,12 @@ def closing_words(ending: Ending) -> list[str]:
             f"{ending.unsent} events have not reached MLflow at {config.tracking_uri} "
             f"({ending.delivery_error or 'still sending'}); nothing is lost: {ending.resume} sends them."
         )
+    return lines
+
+
+def next_words(ending: Ending) -> list[str]:
+    """Say what to type next: commands for this sweep, and its experiment in MLflow; a line each."""
+    config, lines = ending.config, []
     if any(record.metrics for record in ending.records):
         lines.append(f"Who won, and can that be told? {analysis_command('winners', config)}")
         lines.append(f"One page for a colleague: {analysis_command('report', config)}")
@@ -153,6 +167,4 @@ def closing_words(ending: Ending) -> list[str]:
         base = config.tracking_uri.rstrip("/") if served else "http://127.0.0.1:5000"
         experiment = f"{base}/#/experiments/{ending.experiment_id}"
         lines.append(f"then open {experiment}/runs?workflowType=machine_learning")
-    if ending.interrupted:
-        lines.append(f"Interrupted. Go on with: {ending.resume}")
     return lines

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.tune_space import read_space
-from searchers.display.closing import Ending, best_words, closing_words, result_table
+from searchers.display.closing import Ending, best_words, closing_words, result_table, trouble_words
 from searchers.display.pareto import ParetoFigure, describe, front
 from searchers.display.posterior import PosteriorFigure
 from searchers.execution.check import check_settings, first_point
@@ -95,10 +95,12 @@ def run(
     program: str,
     console: Console,
     resume_as: str | None = None,
+    closing: bool = True,
 ) -> Outcome:
     """Run a resolved sweep to its end, or until it is interrupted.
 
-    `program` is what is typed to go on, with `--resume` and `resume_as`, or the sweep's own name.
+    `program` is what is typed to go on, with `--resume` and `resume_as`, or the sweep's own name. Without
+    `closing` a sweep that went well does not end with what to type next: the caller has more to do.
 
     Raises UsageError, ClusterError and the data's and metrics' own errors, before anything has begun.
     """
@@ -154,7 +156,8 @@ def run(
     if study.objectives and isinstance(search, BayesOptSearch):
         console.print(describe(study, front(study, search, ending.records)), highlight=False)
     best = recommended(study, search, ending.records)
-    words = [*best_words(study, config, ending.records, best), *closing_words(ending)]
+    last = closing_words if closing or ending.exit_code else trouble_words
+    words = [*best_words(study, config, ending.records, best), *last(ending)]
     console.print("\n".join(words), highlight=False, soft_wrap=True)  # a command in two lines can't be copied
     return Outcome(study, driver.folder, ending, best)
 

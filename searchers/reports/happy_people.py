@@ -1,6 +1,7 @@
-"""What `searchers.happy_people` ends with: its table beside the paper's, and Figures 1 and 3 of [HP]."""
+"""What `searchers.happy_people` ends with: its table beside the paper's, and what speaks against it."""
 
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from analysis.charts.bands import draw_band
-from analysis.charts.style import GREY, METHODS, canvas
 from analysis.papers import QUERIES
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FIGURE
 from searchers.record.trials import TrialRecord
+from searchers.reports.happy_people_figures import Group, draw_curves, draw_faces, title
 
-Group = tuple[str, int]  # method and t
-GRID_ROW = 10
-QUERIES_A_ROUND = 5
+ORDER = ("vqvae-retrained", "vqvae", "vae-retrained")  # the paper's, the best first
 KEPT = "reconstruction_rank_correlation"
 LITTLE = 0.5  # below it, what the latents keep of the scores is too little to search in
 
@@ -43,10 +41,13 @@ def report(
     images = {group: query_images(members, folder) for group, members in groups.items()}
     metric, distances = pooled_distances(settings, images)
     console.print(result_table(name, queries, groups, metric, distances))
+    if gains := gain_table(groups, metric):
+        console.print(gains)
     console.print(what_is_kept(records), highlight=False)
+    console.print(what_is_judged(groups), highlight=False)
     figures = {
         "figure3.png": lambda path: draw_curves(path, queries, groups, metric, distances),
-        "figure1.png": lambda path: draw_faces(path, settings, groups, images),
+        "figure1.png": lambda path: draw_faces(path, settings, images),
     }
     for file, draw in figures.items():
         draw(folder / file)
@@ -55,7 +56,7 @@ def report(
     numbers: dict[str, float] = {}
     for group, members in groups.items():
         label = f"{group[0]}/t{group[1]}" if group[1] else group[0]
-        for key in ("top10", "top50"):
+        for key in ("top10", "top50", "judged_top10", "judged_top50", "overrated"):
             mean, std = spread(members, key)
             if np.isfinite(mean):
                 numbers |= {f"{label}/{key}": mean, f"{label}/{key}_std": std}
@@ -150,6 +151,50 @@ def result_table(
     return table
 
 
+def gain_table(groups: dict[Group, list[TrialRecord]], metric: str) -> Table | None:
+    """Return the gain of each method over the next in the paper's order, at the t nearest to 8.
+
+    A gain is a difference of means over runs ± its standard error; above 0 the order is the paper's. None
+    where there is no pair with two runs of each.
+    """
+    chosen = {}
+    for method in ORDER:
+        there = [group for group in groups if group[0] == method and len(groups[group]) > 1]
+        if there:
+            chosen[method] = groups[min(there, key=lambda group: abs(group[1] - 8))]
+    table = Table(
+        title="Gain ± standard error: above 0 the order is the paper's",
+        title_justify="left",
+        title_style="bold",
+        show_edge=False,
+    )
+    table.add_column("better", no_wrap=True)
+    keys = {"Top10": ("top10", 1), "Top50": ("top50", 1), "FD, each run": (metric, -1)}
+    for heading in keys:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for better, worse in pairwise(chosen):
+        cells = []
+        for key, sign in keys.values():
+            one, other = (np.array([r.last(key) for r in chosen[method]]) for method in (better, worse))
+            error = np.sqrt(one.var(ddof=1) / len(one) + other.var(ddof=1) / len(other))
+            gain = sign * (one.mean() - other.mean())
+            cells.append(f"{gain:+.2f} ± {error:.2f}" if np.isfinite(gain) else "–")
+        table.add_row(f"{better} over {worse}", *cells)
+    return table if table.row_count else None
+
+
+def what_is_judged(groups: dict[Group, list[TrialRecord]]) -> str:
+    """Say what the second scorer, which the search never asks, gives the queries of each method."""
+    parts = []
+    for group, members in groups.items():
+        first, judged, overrated = (spread(members, key)[0] for key in ("top10", "judged_top10", "overrated"))
+        parts.append(f"{title(group)} {judged:.2f} (first scorer {first:.2f}), {overrated:.0%}")
+    return (
+        "A second scorer judges the queries. Its Top10, and the share of queries that only the first scorer "
+        f"believes, by a degree or more: {'; '.join(parts)}."
+    )
+
+
 def what_is_kept(records: list[TrialRecord]) -> str:
     """Say how well reconstructions keep the order of the images' scores, in the first round."""
     by_model: dict[str, list[float]] = defaultdict(list)
@@ -170,74 +215,3 @@ def _beside(measured: tuple[float, float | None], paper: tuple[float, float | No
     value, std = measured
     text = "–" if not np.isfinite(value) else f"{value:.2f}" + (f" ± {std:.2f}" if std is not None else "")
     return text + (f" ({paper[0]:.2f})" if paper else "")
-
-
-def draw_curves(
-    path: Path,
-    queries: int,
-    groups: dict[Group, list[TrialRecord]],
-    metric: str,
-    distances: dict[Group, dict[str, float]],
-) -> None:
-    """Draw Figure 3 of [HP]: Top-k over queries, mean ± one standard deviation, and Fréchet distances."""
-    figure, (left, right) = canvas(11, 4, 1, 2)
-    key = "top50" if queries >= 200 else "top10"
-    for (method, free), members in groups.items():
-        rounds = sorted(set.intersection(*(set(record.metrics) for record in members)))
-        rounds = [r for r in rounds if all(key in record.metrics[r] for record in members)]
-        values = np.array([[record.metrics[r][key] for r in rounds] for record in members])
-        style = {4: ":", 16: "--"}.get(free, "-")
-        label = f"{method}, t = {free}" if free else method
-        if rounds:
-            draw_band(left, [QUERIES_A_ROUND * r for r in rounds], values, METHODS[method], label, style)
-        degrees = [name for name in distances[method, free] if name]
-        right.axhline(distances[method, free][""], linestyle=style, color=METHODS[method], linewidth=1)
-        right.plot(
-            [float(name.removeprefix("_degree_")) for name in degrees],
-            [distances[method, free][name] for name in degrees],
-            style,
-            marker="o",
-            color=METHODS[method],
-            label=label,
-        )
-    best = max(record.last("best_training_score") for members in groups.values() for record in members)
-    left.axhline(best, linestyle="--", color=GREY, linewidth=1, label="best training image")
-    left.set(xlabel="queries", ylabel=f"{key.capitalize()} smile degree")
-    right.set(xlabel="held-out smile degree (lines: all of them)", ylabel=metric)
-    held_out = {name for group in distances.values() for name in group if name}
-    right.set_xticks(sorted(float(name.removeprefix("_degree_")) for name in held_out))
-    left.legend(fontsize=7)
-    figure.savefig(path, dpi=150)
-
-
-def draw_faces(
-    path: Path,
-    settings: dict[str, Any],
-    groups: dict[Group, list[TrialRecord]],
-    images: dict[Group, NDArray[np.uint8]],
-) -> None:
-    """Draw Figure 1 of [HP]: the best training images, then each method's best queries at t = 8."""
-    from trainables.latent.problem import load_images, training_rows
-    from trainables.latent.scorer import SmileScorer, load_scorer
-    from trainables.latent.settings import parse_config
-
-    c = parse_config(settings)
-    store = load_images(c)
-    training = store.images[training_rows(store, c.max_degree)]
-    weights = Path(c.scorer_weights) if c.scorer_weights else None
-    scorer = SmileScorer.from_bytes(load_scorer(store, weights=weights, epochs=c.scorer_epochs))[0]
-    rows = {"best training images": training}
-    for method in ("vae-retrained", "vqvae", "vqvae-retrained"):
-        there = [group for group in groups if group[0] == method]
-        if there:
-            group = min(there, key=lambda group: abs(group[1] - 8))
-            rows[f"{method}, t = {group[1]}" if group[1] else method] = images[group]
-    figure, panels = canvas(GRID_ROW, 1.35 * len(rows), len(rows), 1, squeeze=False)
-    for axes, (title, pixels) in zip(panels[:, 0], rows.items(), strict=True):
-        pixels = np.unique(pixels, axis=0)
-        scores = scorer.score(pixels)
-        best = np.argsort(-scores)[:GRID_ROW]
-        axes.imshow(np.concatenate(list(pixels[best]), 1), interpolation="nearest")
-        axes.set_title(f"{title}: degrees {scores[best[0]]:.2f} to {scores[best[-1]]:.2f}", fontsize=8)
-        axes.axis("off")
-    figure.savefig(path, dpi=150)

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
+from rich.console import Console
 
 from searchers.happy_people import PRESETS, HappyPeopleConfig, points
 from searchers.record.ledger import Ledger
 from searchers.record.schema import TRIAL_TAG
-from searchers.reports.happy_people import KEPT, what_is_kept
+from searchers.record.trials import TrialRecord
+from searchers.reports.happy_people import KEPT, gain_table, what_is_judged, what_is_kept
 from tests.fixtures.waits import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +79,35 @@ def test_it_says_when_the_latents_hold_nothing_of_what_is_scored():
     assert "is not known" in what_is_kept([record("vqvae", {})])
 
 
+def runs_of(method, free, **scores):
+    values = zip(*scores.values(), strict=True)
+    return [
+        TrialRecord(str(k), k, {"method": method, "free": free}, {1: dict(zip(scores, row, strict=True))})
+        for k, row in enumerate(values)
+    ]
+
+
+def test_the_papers_order_is_told_with_its_standard_error():
+    groups = {
+        ("vqvae-retrained", 8): runs_of("vqvae-retrained", 8, top10=[3.0, 4.0], top50=[2.0, 2.0], fd=[7, 9]),
+        ("vqvae-retrained", 4): runs_of("vqvae-retrained", 4, top10=[9.0, 9.0], top50=[9.0, 9.0], fd=[0, 0]),
+        ("vqvae", 8): runs_of("vqvae", 8, top10=[2.0, 2.5], top50=[2.0, 2.2], fd=[9, 9]),
+        ("vae-retrained", 0): runs_of("vae-retrained", 0, top10=[2.0], top50=[2.0], fd=[9]),  # one run only
+    }
+    console = Console(width=100, record=True)
+    console.print(gain_table(groups, "fd"))
+    gains = ["│", "+1.25", "±", "0.56", "│", "-0.10", "±", "0.10", "│", "+1.00", "±", "1.00"]
+    (line,) = [line for line in console.export_text().splitlines() if "over" in line]
+    # √(0.5²/2 + 0.25²/2) of variances ½ and ⅛ over two runs each; a lower FD is a gain.
+    assert line.split("over vqvae")[1].split() == gains
+    assert gain_table({("vae-retrained", 0): groups["vae-retrained", 0]}, "fd") is None
+
+
+def test_what_only_the_searched_scorer_believes_is_told():
+    runs = runs_of("vqvae", 8, top10=[3.0, 4.0], judged_top10=[2.0, 2.5], overrated=[0.5, 0.0])
+    assert "vqvae, t = 8 2.25 (first scorer 3.50), 25%" in what_is_judged({("vqvae", 8): runs})
+
+
 def test_every_round_is_in_mlflow_with_its_provenance_and_images(finished):
     folder, _ = finished
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -92,8 +123,10 @@ def test_every_round_is_in_mlflow_with_its_provenance_and_images(finished):
     for run_ in children:
         history = client.get_metric_history(run_.info.run_id, "score")
         assert [point.step for point in history] == [1, 2]
-        assert {"fd_random", "fd_random_degree_3", "novelty", "fit_seconds"} <= set(run_.data.metrics)
-        assert {"scorer_hash", "scorer_accuracy", "features", "data_hash"} <= set(run_.data.params)
+        assert {"fd_random", "fd_random_degree_3", "novelty", "overrated"} <= set(run_.data.metrics)
+        assert {"scorer_hash", "judge_hash", "scorer_accuracy", "features", "data_hash"} <= set(
+            run_.data.params
+        )
         assert len(client.list_artifacts(run_.info.run_id, "images")) >= 2
         if run_.data.params["method"] != "vae-retrained":
             assert run_.data.metrics["gap_max"] < 1e-6

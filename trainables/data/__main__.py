@@ -30,7 +30,8 @@ class Convert:
     """Convert a data set into an image store, once; a conversion that was stopped goes on."""
 
     dataset: Source
-    """A name (faces, minifigures, celeba, lego, mnist, fashion-mnist, digits), a path, or a storage URI."""
+    """A name (faces, minifigures, drawn-digits, celeba, lego, mnist, fashion-mnist, digits), a path,
+    or a storage URI."""
     image_size: Annotated[int, NUMBER] = 64
     """Height and width, in pixels."""
     channels: Annotated[int | None, NUMBER] = None

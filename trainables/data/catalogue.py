@@ -23,6 +23,7 @@ from trainables.data.formats.shards import list_shards
 from trainables.data.formats.tables import text_of
 from trainables.data.hub import PREFIX, fetched
 from trainables.data.store import SPLITS, DataError, digest
+from trainables.data.synthetic.digits import DRAWN_DIGITS
 from trainables.data.synthetic.drawing import BATCH, Drawing
 from trainables.data.synthetic.faces import FACES
 from trainables.data.synthetic.minifigures import MINIFIGURES
@@ -218,6 +219,7 @@ def fingerprint(*paths: Path) -> list[Any]:
 NAMES: dict[str, Callable[[Path, int, int | None], Origin]] = {
     "faces": lambda *a: _drawn(FACES, *a),
     "minifigures": lambda *a: _drawn(MINIFIGURES, *a),
+    "drawn-digits": lambda *a: _drawn(DRAWN_DIGITS, *a),
     "celeba": _celeba,
     "lego": _lego,
     "mnist": lambda *a: _mnist("mnist", ("mnist", "MNIST/raw"), DIGITS, *a),

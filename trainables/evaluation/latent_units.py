@@ -16,7 +16,7 @@ from trainables.models.base import GenerativeModel
 IMAGES = 5000
 BATCH = 250
 VOTES = 1000  # half as many decide: FactorVAE's score is then exact to about 0.02
-DERIVED_FACTORS = {"smile_class"}  # of drawn pictures: smile_degree, rounded
+DERIVED_FACTORS = {"smile_class", "digit_class"}  # of drawn pictures: smile_degree and digit, rounded
 
 
 @torch.no_grad()

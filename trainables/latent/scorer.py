@@ -21,6 +21,7 @@ from trainables.data.batches import to_float
 from trainables.data.store import DataError, ImageStore
 
 BATCH = 64
+JUDGE = 1  # the seed of the second scorer, which judges what the search found and is never searched by
 FORMAT = 1  # of the cached files; raise it when the same data would give another scorer
 DEGREES_OF_SMILES = {"not smiling": 0.0, "not_smiling": 0.0, "smiling": 5.0}
 
@@ -159,7 +160,12 @@ def train_scorer(store: ImageStore, *, epochs: int, seed: int = 0) -> tuple[Smil
 
 
 def load_scorer(
-    store: ImageStore, *, weights: Path | None = None, cache_dir: Path | None = None, epochs: int = 8
+    store: ImageStore,
+    *,
+    weights: Path | None = None,
+    cache_dir: Path | None = None,
+    epochs: int = 8,
+    seed: int = 0,
 ) -> bytes:
     """Return the scorer's file at `weights` or, without it, one trained on the store or found in the cache.
 
@@ -178,10 +184,10 @@ def load_scorer(
             )
         return content
     folder = cache_dir or store.path.parent
-    path = folder / f"scorer-{store.content_hash[:16]}-{epochs}-{FORMAT}.safetensors"
+    path = folder / f"scorer-{store.content_hash[:16]}-{epochs}-{seed}-{FORMAT}.safetensors"
     with FileLock(f"{path}.lock"):
         if not path.exists():
-            scorer, quality = train_scorer(store, epochs=epochs)
+            scorer, quality = train_scorer(store, epochs=epochs, seed=seed)
             partial = path.with_suffix(".partial")
             partial.write_bytes(scorer.to_bytes(quality))
             partial.replace(path)

@@ -12,33 +12,36 @@ from scipy.stats import spearmanr
 from trainables.data.pictures import row
 from trainables.latent.continuous import ContinuousSearch, ContinuousSettings
 from trainables.latent.discrete import DiscreteSearch, DiscreteSettings
-from trainables.latent.optimization import LatentOptimization, LoopSettings, Selection
+from trainables.latent.optimization import LatentOptimization, LoopSettings, Selection, top_k
 from trainables.latent.problem import held_out_references, load_images, pretrained, training_rows
-from trainables.latent.scorer import SmileScorer, load_scorer, smile_degrees
+from trainables.latent.scorer import JUDGE, SmileScorer, load_scorer, smile_degrees
 from trainables.latent.settings import LatentConfig, parse_config, shared
 from trainables.metrics.extractors.features import load_extractor
 from trainables.metrics.frechet import frechet_distance
 from trainables.tune.device import set_torch_threads
 
 CHECKPOINT = "state.pt"
+OVERRATED = 1.0  # degrees by which the scorer is above the judge where it alone believes a smile
 
 
 class LatentOptimizationTrainable(tune.Trainable):
     """Trains the model once (machines keep it), then makes `queries_a_round` queries a step.
 
-    Each step reports what `LatentOptimization.run_round` does; of held-out images up to `max_degree`
-    `reconstruction_mse` and `reconstruction_rank_correlation` (Spearman's, between the scores of images and
-    of their reconstructions; not where one side's scores are all the same); and the queries' images as one
-    PNG row. The last step also reports the Fréchet distance of all queries to the images above `max_degree`
-    (`<metric>`) and to each such degree (`<metric>_degree_<k>`).
+    Each step reports what `LatentOptimization.run_round` does, and the round's images as one PNG row. Of
+    held-out images up to `max_degree`: `reconstruction_mse` and `reconstruction_rank_correlation`, which is
+    Spearman's, of the scores of images and of their reconstructions; not where one side's are all the same.
+    Of all queries so far, what a second scorer gives, which the search never asks: `judged_top10`,
+    `judged_top50`, and `overrated`, the share that it puts a degree or more below the first scorer. The last
+    step also reports the Fréchet distance of all queries to the images above `max_degree` (`<metric>`) and to
+    each such degree (`<metric>_degree_<k>`).
     """
 
-    def setup(self, config: dict[str, Any], scorer: bytes | None = None) -> None:
-        """Take the threads the trial was given; `scorer` is a scorer's file, else as `load_scorer`."""
+    def setup(self, config: dict[str, Any], scorer: bytes | None = None, judge: bytes | None = None) -> None:
+        """Take the threads the trial was given; `scorer`, `judge`: scorers' files, else as `load_scorer`."""
         set_torch_threads(self)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.loaded: LatentConfig | None = None  # what images, scorer and features in memory were loaded by
-        self.scorer_file = scorer
+        self.scorer_file, self.judge_file = scorer, judge
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -85,12 +88,16 @@ class LatentOptimizationTrainable(tune.Trainable):
         self.store = load_images(c)
         degrees = smile_degrees(self.store)
         weights = Path(c.scorer_weights) if c.scorer_weights else None
+        cache = Path(c.cache_dir) if c.cache_dir else None
         if self.scorer_file is None:
-            cache = Path(c.cache_dir) if c.cache_dir else None
             self.scorer_file = load_scorer(
                 self.store, weights=weights, cache_dir=cache, epochs=c.scorer_epochs
             )
-        self.scorer = SmileScorer.from_bytes(self.scorer_file)[0].to(self.device)
+        if self.judge_file is None:
+            self.judge_file = load_scorer(self.store, cache_dir=cache, epochs=c.scorer_epochs, seed=JUDGE)
+        self.scorer, self.judge = (
+            SmileScorer.from_bytes(file)[0].to(self.device) for file in (self.scorer_file, self.judge_file)
+        )
         self.rows = training_rows(self.store, c.max_degree)
         self.images = Selection(self.store.images, self.rows)
         labels = degrees[self.rows]
@@ -112,7 +119,7 @@ class LatentOptimizationTrainable(tune.Trainable):
         result["diverged"] = not all(
             math.isfinite(value) for name, value in result.items() if name.startswith("loss/")
         )
-        result |= self._reconstruction()
+        result |= self._reconstruction() | self._judgement()
         result["best_training_score"] = float(self.scores.max())
         made = self.optimization.queries[-self.settings.queries_a_round :]
         result["images"] = {"queries": row(made)}
@@ -136,6 +143,14 @@ class LatentOptimizationTrainable(tune.Trainable):
         if all(np.ptp(values) > 0 for values in scores):
             result["reconstruction_rank_correlation"] = float(spearmanr(*scores).statistic)
         return result
+
+    def _judgement(self) -> dict[str, float]:
+        """Return what the second scorer gives all queries: a search may learn to fool the first."""
+        queries, scores = self.optimization.queries, self.optimization.query_scores
+        judged = self.judge.score(queries)
+        best = {f"judged_top{k}": top_k(queries, judged, k) for k in (10, 50)}
+        known = {name: value for name, value in best.items() if value is not None}
+        return known | {"overrated": float((scores - judged >= OVERRATED).mean())}
 
     def _frechet_distances(self) -> dict[str, float]:
         features = self.extractor(self.optimization.queries)

@@ -2,13 +2,21 @@
 
 import math
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from searchers.display.closing import best_words, result_table
+from searchers.display.closing import (
+    Ending,
+    best_words,
+    closing_words,
+    next_words,
+    result_table,
+    trouble_words,
+)
 from searchers.display.commands import analysis_command, resume_command
 from searchers.record.provenance import origin
 from searchers.record.trials import TrialRecord
@@ -118,3 +126,14 @@ def test_the_command_to_go_on_can_be_copied(installed):
     assert said == f"{installed} sweep lego_vae --resume 'my sweep' --results '/nfs/all sweeps'"
     said = resume_command("python -m searchers.lego_vae", SweepConfig(name="a-final"), "a")
     assert said == f"{installed} sweep lego_vae --resume a"
+
+
+def test_what_to_type_next_can_wait_but_what_failed_cannot():
+    failed = TrialRecord("2", 2, {}, {}, "failed", error="no memory")
+    ended = [*trials(), failed]
+    ending = Ending(CONFIG, ended, False, "resume", "checkpoints", 0, None, "1")
+    trouble, after = trouble_words(ending), next_words(ending)
+    assert closing_words(ending) == [*trouble, *after]
+    assert len(trouble) == 1 and "Failed: trial 2 (no memory)" in trouble[0]
+    assert sum("mlflow ui" in line for line in after) == 1
+    assert closing_words(replace(ending, interrupted=True))[-1] == "Interrupted. Go on with: resume"

@@ -45,7 +45,7 @@ def test_convert_info_verify_and_publish(tmp_path, capsys):
     [
         (
             ["convert", "no such set"],
-            "there is no data set or path 'no such set'; choose faces, minifigures, celeba",
+            "there is no data set or path 'no such set'; choose faces, minifigures, drawn-digits, celeba",
         ),
         (["convert", "faces", "--image-size", "3"], "image_size is 3; choose 8 to 1024"),
         (["convert", "faces", "--workers", "-4"], "the number of workers is -4; choose 1 or more"),

@@ -18,7 +18,7 @@ from trainables.latent.optimization import (
     top_k,
 )
 from trainables.latent.problem import pretrained
-from trainables.latent.scorer import SmileScorer, load_scorer, smile_degrees, train_scorer
+from trainables.latent.scorer import JUDGE, SmileScorer, load_scorer, smile_degrees, train_scorer
 from trainables.latent.settings import LatentConfig, parse_config
 from trainables.models.vqvae import VQVAE
 from trainables.tune.latent_optimization import LatentOptimizationTrainable
@@ -191,7 +191,10 @@ def test_a_scorer_learns_and_its_score_is_the_probability_weighted_degree():
 def test_a_scorer_is_trained_once_and_a_wrong_file_is_refused(tmp_path):
     store = Store(tmp_path / "store.arrow")
     first = load_scorer(store, epochs=1)
+    second = load_scorer(store, epochs=1, seed=JUDGE)
+    assert second != first
     store.images = None  # nothing is left to train on
+    assert load_scorer(store, epochs=1, seed=JUDGE) == second
     assert load_scorer(store, epochs=1) == first
     (tmp_path / "other").write_bytes(b"something else")
     with pytest.raises(DataError, match="can't be used as the scorer"):
@@ -276,6 +279,9 @@ def test_a_trial_runs_checkpoints_and_becomes_another(tmp_path, method):
     trial.save_checkpoint(str(tmp_path / "checkpoint"))
     last = trial.step()
     assert {"fd_random", "fd_random_degree_3", "top10"} <= set(last)
+    judged = trial.judge.score(search.queries)
+    assert last["judged_top10"] == pytest.approx(min(judged))  # of ten queries, all different
+    assert last["overrated"] == pytest.approx(((search.query_scores - judged) >= 1).mean())
     assert trial.reset_config(settings | {"seed": 1})
     assert len(trial.optimization.queries) == 0
     trial.reset_config(settings)

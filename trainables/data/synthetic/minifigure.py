@@ -30,7 +30,7 @@ PLASTIC = np.array(
 )
 INK, WHITE, TONGUE = (0.09, 0.07, 0.07), (0.98, 0.98, 0.96), (0.80, 0.22, 0.22)
 WIDTH, TOP, CHIN = 0.94, -0.74, 0.84  # of the head; above it is the stud, below it the neck
-FLAT, DEGREES = 1.5, 5.0  # below this degree the mouth bends down; the highest degree
+FLAT, PARTED = 1.5, 2.8  # below this degree the mouth bends down; above that one it opens
 # Rows: the classes of `hair`. How far it reaches down at the sides · height of the hairline · how it slants ·
 # how it arches · volume · cover.
 HAIRS = np.array(
@@ -192,12 +192,12 @@ class Minifigure:
         self.canvas.paint(window, (kind == 3) * cover(goatee * self.pixels), self.hair_color)
 
     def mouth(self) -> None:
-        """A thick curve whose bend is the degree of the smile; the highest degrees part it and show teeth."""
+        """A thick curve that bends with the degree of the smile; a grin parts it and shows teeth."""
         window, a, v = self._print((-0.1, CHIN))
         degree = self.f.smile_degree
         lift = np.float32(0.105) * (degree - FLAT)
         half = 0.36 + 0.035 * degree
-        opening = np.float32(0.20) * np.maximum(degree - 2.8, 0)
+        opening = np.float32(0.20) * np.maximum(degree - PARTED, 0)
         q = (a / half) ** 2
         slope = 2 * lift * a / (half * half)
         top = 0.40 - 0.30 * opening + lift * (0.45 - q) * (1 - 1.2 * opening)

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from trainables.data.synthetic.digits import DRAWN_DIGITS
 from trainables.data.synthetic.faces import FACES
 from trainables.data.synthetic.minifigures import MINIFIGURES
 
-DRAWINGS = [pytest.param(drawing, id=drawing.name) for drawing in (FACES, MINIFIGURES)]
+ALL = (FACES, MINIFIGURES, DRAWN_DIGITS)
+DRAWINGS = [pytest.param(drawing, id=drawing.name) for drawing in ALL]
 # What hides the factor from view is left out: sunglasses hide eyes, beards and goggles brows, hats hair.
-HIDING = {"faces": {"glasses": 0}, "minifigures": {"eyes": 0, "hair": 1}}
+HIDING = {"faces": {"glasses": 0}, "minifigures": {"eyes": 0, "hair": 1}, "drawn-digits": {"wave": 1}}
 SHOWN_BY = {"cap_hue": {"hair": 5}, "cap_lightness": {"hair": 5}}
 
 
@@ -43,11 +45,7 @@ def test_factors_stay_in_their_ranges_and_are_independent(drawing):
 
 @pytest.mark.parametrize(
     ("drawing", "name"),
-    [
-        pytest.param(drawing, name, id=f"{drawing.name}-{name}")
-        for drawing in (FACES, MINIFIGURES)
-        for name in drawing.factors
-    ],
+    [pytest.param(drawing, name, id=f"{drawing.name}-{name}") for drawing in ALL for name in drawing.factors],
 )
 def test_each_factor_changes_the_picture(drawing, name):
     factor = drawing.factors[name]
@@ -56,7 +54,7 @@ def test_each_factor_changes_the_picture(drawing, name):
     for other, value in (HIDING[drawing.name] | SHOWN_BY.get(name, {})).items():
         held[other] = np.full(16, value)
     one = drawing.draw(held | {name: np.full(16, low)}, image_size=64)
-    if name.endswith(("angle", "hue")):  # the ends of a circle are one
+    if name.endswith(("angle", "hue", "phase")):  # the ends of a circle are one
         high = (low + high) / 2
     other = drawing.draw(held | {name: np.full(16, high)}, image_size=64)
     changed = (one != other).any(axis=(1, 2, 3))
