@@ -16,7 +16,7 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.execution.prepare import Prepared
 from searchers.lego_vae import PRESETS, LegoConfig, final_study, study
 from searchers.record.ledger import Ledger
-from searchers.reports.faces import COLUMNS, FILM_STEPS, MORPHS, PAUSE, draw_faces
+from searchers.reports.faces import COLUMNS, FILM_STEPS, MORPHS, PAUSE, draw_faces, draw_rebuilt
 from tests.fixtures.waits import PATIENCE
 from trainables.data.sources import load
 from trainables.evaluation.inputs import split_config
@@ -65,13 +65,22 @@ def test_flags_that_cannot_be(name, value):
         LegoConfig(**{name: value})
 
 
-def test_the_figures_are_of_the_models_own_faces(tmp_path):
+def test_the_figures_are_of_the_models_own_faces(tmp_path, monkeypatch):
     store = load("faces", image_size=16, limit=80, cache_dir=tmp_path)
     values = {"image_size": 16, "width": 0.1, "hidden": 12, "latent_dim": 3}
     model = LegoVAE(LegoVAE.configure(values), seed=1)
     paths = draw_faces(model, store, tmp_path / "figures")
-    assert [path.name for path in paths] == ["generated.png", "reconstructed.png", "morph.png", "morph.gif"]
+    assert [path.name for path in paths] == ["generated.png", "morph.png", "reconstructed.png", "morph.gif"]
     assert all(path.exists() for path in paths)
+    rows = []
+    monkeypatch.setattr("matplotlib.axes.Axes.imshow", lambda axes, image, **_: rows.append(image))
+    draw_rebuilt(tmp_path / "rows.png", *np.arange(20, dtype=np.uint8).reshape(2, 10, 1, 1, 1))
+    assert [row.flatten().tolist() for row in rows] == [
+        [*range(8)],
+        [*range(10, 18)],
+        [8, 9],
+        [18, 19],
+    ]
     morphs = np.asarray(Image.open(tmp_path / "figures/morph.png"))
     step = 16 * 8 + 16
     assert morphs.shape == (MORPHS * step - 16, COLUMNS * step - 16, 3)
