@@ -21,7 +21,8 @@ class Batches:
     gathered there; else it is gathered from the store's pages, which all processes of a machine share.
 
     `limit` takes that many images of the split, chosen by the seed. An epoch is one pass over the images, or
-    `steps` batches: the next begins where it ended, in the same pass or a later one.
+    `steps` batches: the next begins where it ended, in the same pass or a later one. `part`
+    (k, n): of each batch only every n-th image from the k-th on, so that n processes share its work.
 
     Raises DataError where the split is smaller than one batch and `drop_last` leaves nothing.
     """
@@ -38,6 +39,7 @@ class Batches:
         drop_last: bool = True,
         limit: int | None = None,
         steps: int | None = None,
+        part: tuple[int, int] = (0, 1),
     ):
         self.store, self.batch_size, self.seed = store, batch_size, seed
         self.flip, self.drop_last, self.device = flip, drop_last, torch.device(device)
@@ -45,7 +47,7 @@ class Batches:
         if limit is not None and limit < len(self.selected):
             chosen = np.random.default_rng([seed, 0]).permutation(len(self.selected))[:limit]
             self.selected = self.selected[np.sort(chosen)]
-        self.steps = steps
+        self.steps, self.part = steps, slice(part[0], None, part[1])
         if batch_size < 1 or self._batches_of_a_pass() == 0:
             raise DataError(
                 f"the split {split!r} of {store.name} has {len(self.selected)} images, which gives no batch "
@@ -65,15 +67,15 @@ class Batches:
     def rows(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         """Yield the store's rows of each batch of an epoch, by which labels and factors are found."""
         for places in self._places(epoch):
-            yield self.selected[places]
+            yield self.selected[places[self.part]]
 
     def epoch(self, epoch: int) -> Iterator[Tensor]:
         """Yield the batches of an epoch: float32 (B, C, H, W) in [-1, 1], channels last in memory."""
         flips = np.random.default_rng([self.seed, 2, epoch])
         for places in self._places(epoch):
-            images = self._gather(places)
+            images = self._gather(places[self.part])
             if self.flip:
-                chosen = np.flatnonzero(flips.random(len(places)) < 0.5)
+                chosen = np.flatnonzero(flips.random(len(places))[self.part] < 0.5)
                 mirrored = torch.from_numpy(chosen).to(images.device)
                 images[mirrored] = images[mirrored].flip(2)
             yield self._to_float(images)

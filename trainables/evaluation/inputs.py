@@ -41,6 +41,7 @@ class TrainingConfig:
     batch_size: int = 256
     epochs: int | None = None  # of the whole training, by which a model may have a schedule
     epoch_steps: int | None = None  # steps that count as an epoch; None: one pass over the images
+    processes: int = 1  # of a trial, on one machine, one a GPU: each trains on its part of every batch
     accumulate: int = 1  # parts of a batch whose gradients are added up, of a model that defines `loss` alone
     evaluate_every: int = 1  # trained between two evaluations
     precision: _PRECISION = "float32"
@@ -74,6 +75,7 @@ class TrainingConfig:
             "batch_size": (2, 10**6, "batch norm has no variance of one image"),
             "evaluation_samples": (2, 10**6, "a covariance needs two, and all are held in memory"),
             "accumulate": (1, 10**6, "it is a number of parts"),
+            "processes": (1, 64, "they share a machine"),
             "seed": (0, 2**63 - 1, "NumPy and torch both take it then"),
         }
         if self.epoch_steps is not None:
@@ -133,7 +135,12 @@ def require_fit(model_class: type[GenerativeModel], training: TrainingConfig) ->
     inherited = (GenerativeModel.training_step, ConditionalModel.training_step)
     if training.accumulate > 1 and model_class.training_step not in inherited:
         raise ValueError(f"{name} has its own training step: leave accumulate out")
-    if 2 * training.accumulate > training.batch_size:
+    if training.batch_size % training.processes:
+        raise ValueError(
+            f"batch_size is {training.batch_size}, and {training.processes} processes share each batch: "
+            "choose a multiple"
+        )
+    if 2 * training.accumulate * training.processes > training.batch_size:
         raise ValueError(f"accumulate is {training.accumulate}: a part of a batch has two images at least")
 
 

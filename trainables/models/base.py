@@ -1,6 +1,6 @@
 """The contract between a generative model and the trainable that trains it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
@@ -71,6 +71,7 @@ class GenerativeModel(nn.Module):
         self.device = torch.device(device)
         self.progress = 0.0
         self.accumulate = 1
+        self.average_gradients: Callable[[torch.optim.Optimizer], None] | None = None  # over processes
         self.generator = torch.Generator(self.device).manual_seed(seed)
         with torch.random.fork_rng(devices=[]):  # leaves the process's own random state as it was
             torch.manual_seed(seed)
@@ -175,6 +176,8 @@ class GenerativeModel(nn.Module):
         With `max_norm`, clip the gradients' joint norm to it first, and return the norm as it was before.
         """
         scaler, optimizer, norm = self.scalers[name], self.optimizers[name], None
+        if self.average_gradients:
+            self.average_gradients(optimizer)
         scaler.unscale_(optimizer)  # a fused step unscales on its own, but leaves the gradients scaled
         if max_norm is not None:
             norm = nn.utils.clip_grad_norm_(

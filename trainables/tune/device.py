@@ -6,11 +6,11 @@ from ray import tune
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def set_torch_threads(trainable: tune.Trainable) -> None:
-    """Give torch one thread for each CPU of the trial, and at least one."""
+def set_torch_threads(trainable: tune.Trainable, processes: int = 1) -> None:
+    """Give torch its process's share of the trial's CPUs, one thread for each, and at least one."""
     resources = trainable.trial_resources
     cpus = resources.required_resources.get("CPU", 1) if resources else 1
-    torch.set_num_threads(max(1, int(cpus)))
+    torch.set_num_threads(max(1, int(cpus) // processes))
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:

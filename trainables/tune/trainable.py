@@ -44,11 +44,21 @@ from trainables.models.fitted_prior import fit
 from trainables.models.schedule import MeanWeights, rate_share
 from trainables.own import imported, numbers_of
 from trainables.tune.device import dtype_of, set_torch_threads
+from trainables.tune.parallel import (
+    PLACE,
+    Peers,
+    Place,
+    random_state,
+    restore_random_state,
+    share_buffers,
+    share_gradients,
+)
 
 GRID_IMAGES = 64
 GRID_COLUMNS = 8
 GRADIENT_NORM_EVERY = 10  # steps; the norms reported are means over these
 CHECKPOINT = "state.pt"
+APART = 1_000_003  # between the seeds of a trial's processes
 log = logging.getLogger(__name__)
 
 
@@ -86,13 +96,30 @@ class GenerativeTrainable(tune.Trainable):
         Raises ValueError, with the valid names, where a key is neither the model's nor the training's, and
         where the model has a schedule and `epochs` is not set.
         """
-        set_torch_threads(self)
+        config = dict(config)
+        self.place: Place = config.pop(PLACE, Place())
+        self.peers: Peers | None = None
+        set_torch_threads(self, int(config.get("processes", 1)))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.loaded: Any = None  # what the images and features in memory were loaded by
+        if self.place.rank:
+            self.place.meet(self.device)
+        elif (size := config.get("processes", 1)) > 1:
+            self.peers = Peers(type(self), config, size, self.device)
         self.reset_config(config)
+
+    def cleanup(self) -> None:
+        """End the trial's other processes."""
+        if self.peers:
+            self.peers.stop()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial; what it shares with the last one (images, features) stays in memory."""
+        if self.loaded:  # the others are told by their own setup at first
+            if new_config.get("processes", 1) != self.training.processes:
+                return False
+            if self.peers and not all(self.peers.each("reset", new_config)):
+                return False
         model_class, settings = self.model_of(new_config)
         self.training, self.model_config = split_config(model_class, settings)
         training = self.training
@@ -130,7 +157,12 @@ class GenerativeTrainable(tune.Trainable):
             seed=training.seed,
             flip=training.flip,
             steps=training.epoch_steps,
+            part=(self.place.rank, training.processes),
         )
+        if training.processes > 1:
+            share_gradients(self.model)
+            self.model.generator.manual_seed(training.seed + self.place.rank * APART)
+            torch.manual_seed(training.seed + self.place.rank * APART)
         self.epoch = 0
         return True
 
@@ -165,7 +197,11 @@ class GenerativeTrainable(tune.Trainable):
         left = (self.training.epochs or math.inf) - self.epoch
         epochs = int(min(self.training.evaluate_every, left)) if left >= 1 else 1
         for _ in range(epochs):
-            self._train_epoch(losses, norms)
+            if self.peers:
+                self.peers.begin(self.epoch)
+            self.train_epoch(losses, norms)
+            if self.peers:
+                self.peers.finish(losses)
             self.epoch += 1
         steps = len(self.batches) * epochs
         # A loss of one phase of training is averaged over the steps that had it.
@@ -199,7 +235,7 @@ class GenerativeTrainable(tune.Trainable):
         result["evaluation_seconds"] = time.monotonic() - start
         return result
 
-    def _train_epoch(self, losses: dict[str, list[Tensor]], norms: dict[str, list[Tensor]]) -> None:
+    def train_epoch(self, losses: dict[str, list[Tensor]], norms: dict[str, list[Tensor]]) -> None:
         """Train for an epoch; append each step's losses, and the norms of some steps' gradients."""
         self.model.train()
         for number, batch in enumerate(self.epoch_batches(self.epoch)):
@@ -216,6 +252,8 @@ class GenerativeTrainable(tune.Trainable):
             if number % GRADIENT_NORM_EVERY == 0:
                 for name, norm in gradient_norms(self.model.optimizers).items():
                     norms.setdefault(name, []).append(norm)
+        if self.training.processes > 1:
+            share_buffers(self.model)
 
     def _ended(self, result: dict[str, Any], reason: str) -> dict[str, Any]:
         """Return the last result of a trial that diverged: its finite scores, and the reason as its flag."""
@@ -298,10 +336,11 @@ class GenerativeTrainable(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all that the next epoch depends on."""
-        state = {"model": self.model.training_state(), "epoch": self.epoch, "rng": torch.get_rng_state()}
+        state = {"model": self.model.training_state(), "epoch": self.epoch}
         state["hyperparameters"] = self.model.hyperparameters()
-        if self.device.type == "cuda":  # a model of one's own may draw from it, as dropout does
-            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        state["random"] = random_state(self.model)
+        if self.peers:
+            state["peers"] = self.peers.each("random_state")
         if self.mean:
             state["mean"] = self.mean.state_dict()
         torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
@@ -313,9 +352,9 @@ class GenerativeTrainable(tune.Trainable):
         self.epoch = state["epoch"]
         # Under PBT, Tune may count from an earlier result than the checkpoint's: an epoch too many.
         self._iteration = self.epoch
-        torch.set_rng_state(state["rng"].cpu())
-        if "cuda_rng" in state and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+        restore_random_state(self.model, state["random"])
+        if self.peers:
+            self.peers.load(checkpoint_dir, state["peers"])
         if self.mean and "mean" in state:
             self.mean.load_state_dict(state["mean"])
 

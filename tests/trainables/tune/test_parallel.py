@@ -1,0 +1,148 @@
+"""A trial in two processes: losses and weights as in one, resumed exactly, and a lost process is told."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import ray
+import torch
+from torch import nn
+
+from tests.fixtures.embedded import embedded_ray
+from trainables import BetaVAEGAN, TrainingConfig
+from trainables.evaluation.inputs import require_fit
+from trainables.models.base import GenerativeModel
+from trainables.tune.trainable import GenerativeTrainable
+
+
+class Auto(GenerativeModel):
+    """An autoencoder without noise or batch norm, which clips its gradients."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Hyperparameters."""
+
+        image_size: int = 8
+        channels: int = 3
+        learning_rate: float = 0.01
+        own_steps: bool = False
+
+    def build(self):
+        size = self.config.channels * self.config.image_size**2
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(size, 4), nn.Tanh(), nn.Linear(4, size))
+
+    def training_step(self, x):
+        loss = (self.net(x) - x.flatten(1)).square().mean()
+        if self.config.own_steps:  # as a model does that doesn't know `update`
+            self.optimizers["model"].zero_grad()
+            loss.backward()
+            self.optimizers["model"].step()
+        else:
+            self.descend("model", loss, max_norm=0.05)
+        return {"loss": loss.detach()}
+
+    @torch.no_grad()
+    def sample(self, n, generator=None):
+        c = self.config
+        return torch.zeros(n, c.channels, c.image_size, c.image_size)
+
+
+class Any(GenerativeTrainable):
+    """Trains an `Auto` or, by `kind`, a β-VAE-GAN of the modern recipe."""
+
+    model_class = Auto
+
+    @classmethod
+    def model_of(cls, config):
+        config = dict(config)
+        if config.pop("kind", None) == "modern":
+            return BetaVAEGAN.model_of({**config, "recipe": "modern"})
+        return Auto, config
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return {"dataset": "faces", "dataset_limit": 60, "batch_size": 8, "features": "none", "flip": True} | {
+        "image_size": 8, "epochs": 3, "cache_dir": cache, "evaluation_samples": 20,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def modern(settings):
+    return {**settings, "image_size": 16, "width": 0.1, "latent_dim": 6, "kind": "modern", "processes": 2}
+
+
+@pytest.fixture(scope="module")
+def two(settings):
+    """The one trial of two processes that these tests share: it becomes another trial in each."""
+    with embedded_ray(num_cpus=2):
+        trial = Any({**settings, "processes": 2})
+        yield trial
+        trial.stop()
+
+
+def weights(trainable):
+    return torch.cat([p.detach().flatten() for p in trainable.model.parameters()])
+
+
+@pytest.mark.parametrize("own_steps", [False, True])
+def test_two_processes_do_what_one_does(two, settings, own_steps):
+    settings = {**settings, "own_steps": own_steps, "seed": 5}
+    one = Any(settings)
+    assert two.reset_config({**settings, "processes": 2})
+    for _ in range(3):
+        a, b = one.train(), two.train()
+        assert a["loss/loss"] == pytest.approx(b["loss/loss"], abs=1e-5)
+    np.testing.assert_allclose(weights(one), weights(two), atol=1e-5)
+
+
+def test_it_is_resumed_bit_equal_with_the_noise_of_each_process(two, modern, tmp_path):
+    two.reset_config(modern)
+    two.train()
+    two.save_checkpoint(str(tmp_path))
+    first = [two.train() for _ in range(2)]
+    end = weights(two)
+    two.reset_config({**modern, "seed": 9})
+    two.reset_config(modern)
+    two.load_checkpoint(str(tmp_path))
+    second = [two.train() for _ in range(2)]
+    for a, b in zip(first, second, strict=True):
+        losses = [name for name in a if name.startswith("loss/")]
+        assert losses and all(a[name] == b[name] for name in losses)
+    np.testing.assert_array_equal(end, weights(two))
+
+
+def test_each_process_has_its_part_of_the_batch_its_noise_and_the_same_weights(two, modern):
+    two.reset_config(modern)
+    two.train()
+    (replica,) = two.peers.replicas
+    other, rows = ray.get(
+        replica.__ray_call__.remote(
+            lambda process: (
+                torch.cat([p.detach().flatten() for p in process.trainable.model.parameters()]),
+                list(process.trainable.batches.rows(1)),
+            )
+        )
+    )
+    torch.testing.assert_close(other, weights(two))
+    for a, b in zip(two.batches.rows(1), rows, strict=True):
+        assert len(a) == len(b) == 4 and not set(a) & set(b)
+    states = [two.model.generator.get_state(), two.peers.each("random_state")[0]["model"]]
+    assert not torch.equal(*states)
+
+
+def test_a_trial_of_another_number_of_processes_is_not_taken_in(two, settings):
+    assert not two.reset_config({**settings, "processes": 1})
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(settings):
+    with pytest.raises(ValueError, match="batch_size is 8, and 3 processes share each batch: choose a multi"):
+        require_fit(Auto, TrainingConfig(batch_size=8, processes=3))
+
+
+def test_a_lost_process_fails_the_trial(two, settings):
+    two.reset_config({**settings, "processes": 2})
+    ray.kill(two.peers.replicas[0])
+    with pytest.raises((RuntimeError, ray.exceptions.RayActorError)):
+        two.train()
