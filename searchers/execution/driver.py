@@ -184,7 +184,7 @@ class Driver:
         with full_disk_told(self.resume), table, end_in_order(self.console.print):
             tune.run(
                 trainable,
-                **tune_settings(config),
+                **tune_settings(config, settings.get("processes", 1)),
                 trial_dirname_creator=lambda trial: trial.trial_id,
                 metric=metric,
                 mode=mode,
@@ -245,11 +245,13 @@ def join(config: RunConfig, code: Sequence[ModuleType] = ()) -> Cluster:
     return joined
 
 
-def tune_settings(config: RunConfig) -> dict[str, Any]:
-    """Return what every sweep asks of `tune.run`."""
+def tune_settings(config: RunConfig, processes: int = 1) -> dict[str, Any]:
+    """Return what every sweep asks of `tune.run`, of trials in so many processes on one machine."""
+    asked = {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial}
+    each = {name: amount / processes for name, amount in asked.items() if amount}
     return {
         "name": "tune",
-        "resources_per_trial": {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial},
+        "resources_per_trial": tune.PlacementGroupFactory([each] * processes, strategy="STRICT_PACK"),
         "reuse_actors": True,
         "max_failures": RETRIES,
         "raise_on_failed_trial": False,

@@ -72,7 +72,7 @@ def plan(
 
 def measure(trainable: type[GenerativeTrainable], config: dict[str, Any]) -> Cost:
     """Train some steps of a trial in this process, evaluate once, save once."""
-    trial = trainable(config=config)
+    trial = trainable(config={**config, "processes": 1})
     trial.model.progress = 0.5  # all networks train from here on, whatever the recipe's phases
     step = step_seconds(trial, STEPS)[STEPS // 2]
     start = time.process_time()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainables.data.batches import Batches, to_float, to_uint8
 from trainables.data.pictures import png, tile
-from trainables.data.store import DataError
+from trainables.data.store import DataError, ImageStore
 from trainables.evaluation.classes import (
     class_references,
     class_samples,
@@ -28,6 +28,7 @@ from trainables.evaluation.ex_post import Posteriors, decoded, draws, posteriors
 from trainables.evaluation.generation import EVALUATION_SEED, generate, require_images
 from trainables.evaluation.held_out import held_out_scores
 from trainables.evaluation.inputs import (
+    TrainingConfig,
     load_reference,
     load_store,
     require_fit,
@@ -82,6 +83,8 @@ class GenerativeTrainable(tune.Trainable):
     model_class: ClassVar[type[GenerativeModel]]
     modern_class: ClassVar[type[GenerativeModel] | None] = None  # what the recipe "modern" trains
     objective: ClassVar[str] = "elbo"  # the score that counts where no features are extracted
+    training: TrainingConfig
+    store: ImageStore
 
     @classmethod
     def model_of(cls, config: dict[str, Any]) -> tuple[type[GenerativeModel], dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 import math
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -9,6 +11,7 @@ from ray import tune
 from ray.tune import schedulers
 from ray.tune.search.optuna import OptunaSearch
 
+from searchers.execution.driver import tune_settings
 from tests.fixtures.embedded import embedded_ray
 from tests.fixtures.settings import SMALL_FACES
 from trainables import BetaVAEGAN
@@ -154,3 +157,33 @@ def test_a_sweep_goes_on_from_its_checkpoints_after_its_actors_died(space, tmp_p
     assert list(tmp_path.glob("died-*"))
     assert result.metrics["epoch"] == EPOCHS
     assert result.metrics[METRIC] == straight.metrics[METRIC]
+
+
+class LosesAProcess(BetaVAEGAN):
+    """Its second process ends before the second epoch, the first time."""
+
+    def step(self):
+        lost = Path(self.training.cache_dir) / "lost"
+        if self.epoch == 1 and not lost.exists():
+            lost.touch()
+            ray.kill(self.peers.replicas[0])
+        return super().step()
+
+
+def test_a_trial_of_two_gpus_trains_on_both_and_outlives_a_process(space, tmp_path):
+    """GPUs are by pretence, so that both processes compute on a CPU."""
+    settings = {**space, "processes": 2, "cache_dir": str(tmp_path)}
+    tuned = tune.run(
+        LosesAProcess,
+        **tune_settings(SimpleNamespace(cpus_per_trial=2, gpus_per_trial=2), processes=2),
+        config=settings,
+        metric=METRIC,
+        mode="min",
+        num_samples=1,
+        stop={"training_iteration": 2},
+        storage_path=str(tmp_path),
+    )
+    assert (tmp_path / "lost").exists()
+    assert [trial.status for trial in tuned.trials] == ["TERMINATED"]
+    assert sum(trial.num_failures for trial in tuned.trials) == 1
+    assert all(math.isfinite(trial.last_result[METRIC]) for trial in tuned.trials)
