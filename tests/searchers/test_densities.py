@@ -5,15 +5,19 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from analysis.papers import DENSITIES
 from searchers.bayesopt.tune_space import read_space
-from searchers.densities import PRESETS, DensityConfig, study
+from searchers.densities import METRIC, PRESETS, DensityConfig, study, work
+from searchers.display.closing import Ending
 from searchers.execution.prepare import Prepared
+from searchers.record.trials import TrialRecord
 from searchers.reports.densities import score_table
 from searchers.reports.density_figures import decode_plane, draw_figures
 from tests.fixtures.waits import PATIENCE
@@ -143,3 +147,32 @@ def test_a_tiny_comparison_ends_with_its_scores_and_figures(tmp_path):
 def test_a_config_survives_json_and_keeps_its_models():
     config = replace(PRESETS["quick"], models=("ppca",))
     assert DensityConfig(**json.loads(json.dumps(config.__dict__))).models == ["ppca"]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_end_says_once_what_to_type_next_and_ctrl_c_in_the_last_fits_how_to_go_on(
+    interrupted, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    trial = TrialRecord("a", 1, {"hidden": 9, "latent_dim": 2, "width": 1.0, "components": 3})
+    trial.metrics[1] = {METRIC: -1.0}
+
+    def run(tuned, config, *_, closing, **__):
+        assert not closing
+        ending = Ending(config, [trial], False, "GO ON", "checkpoints", 0, None, "1")
+        return SimpleNamespace(exit_code=0, records=[trial], study=tuned, ending=ending)
+
+    def write_report(rows, *_):
+        assert len(rows) == 2 * len(MODELS)
+        if interrupted:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("searchers.execution.prepare.prepare", lambda *_, **__: Prepared(SHARED, None, {}))
+    monkeypatch.setattr("searchers.execution.run.run", run)
+    monkeypatch.setattr("searchers.reports.densities.write_report", write_report)
+    console = Console(width=200, record=True)
+    config = replace(PRESETS["quick"], name="ends")
+    assert work(config, "id", console) == (130 if interrupted else 0)
+    said = console.export_text()
+    assert said.count("mlflow ui") == (0 if interrupted else 1)
+    assert ("Interrupted. Go on with: GO ON" in said) == interrupted
