@@ -41,6 +41,7 @@ COMMANDS = {
     "sweep flow": Command("searchers.flow", "FlowConfig", "tune a rectified flow or a diffusion model"),
     "sweep tune": Command("searchers.tune", "TuneConfig", "tune a model of your own"),
     "winners": Command("analysis.winners", "WinnersConfig", "which trial won, and can that be told?"),
+    "trial": Command("analysis.trial", "TrialConfig", "show, reproduce, draw from or export one trial"),
     "figures": Command("analysis.figures", "FiguresConfig", "draw a sweep's figures"),
     "tables": Command("analysis.tables", "TablesConfig", "print the papers' tables beside our numbers"),
     "compare": Command("analysis.compare", "CompareConfig", "draw which of several searches paid"),
@@ -48,6 +49,9 @@ COMMANDS = {
         "analysis.sampling", "SamplingConfig", "try sampling settings on a trained model, without training"
     ),
     "report": Command("analysis.report", "ReportConfig", "write a sweep as one HTML file"),
+    "list": Command("searchers.sweeps", "ListConfig", "list the sweeps here, their states and sizes"),
+    "clean": Command("searchers.clean", "CleanConfig", "delete the checkpoints that a sweep needs no more"),
+    "move": Command("searchers.move", "MoveConfig", "move or archive a record with all that belongs to it"),
     "data": Command("trainables.data", "Convert Info Verify Publish", "convert and inspect data sets"),
     "metrics": Command("trainables.metrics", "Arguments", "score one set of images against another"),
     "tracking": Command("cluster.tracking", "TrackingConfig", "serve MLflow"),

@@ -31,33 +31,20 @@ NOT_PASSED_ON = {"num_samples", "points", "seed", "warm_start", "surrogate", "fi
 def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: int) -> None:
     """Train the settings of trials again on fresh seeds, to the last epoch, as a sweep of its own.
 
-    The sweep's own program does it, on the cluster that it finds. The points lie in the new sweep's folder of
-    results, where a resumption finds them. Raises AnalysisError where the record does not say which program
-    ran with which settings, where it has trained several seeds already, or where the program fails;
+    Raises AnalysisError as `train_points`, and where the sweep has trained several seeds already;
     KeyboardInterrupt where it was interrupted.
     """
     sweep = tables.sweep
-    arguments = sweep.arguments
-    if schema.PROGRAM_TAG not in sweep.tags:
-        raise AnalysisError(f"The record of {sweep.name!r} does not say which command ran it.")
     if SEED in tables.space:
         raise AnalysisError(
             f"{sweep.name!r} has trained each setting on several seeds; "
-            f"--seeds of {sweep.tags[schema.PROGRAM_TAG]} sets how many."
+            f"--seeds of {sweep.tags.get(schema.PROGRAM_TAG)} sets how many."
         )
-    if arguments is None:
-        raise AnalysisError(f"The record of {sweep.name!r} does not say with which settings it ran.")
-    if sweep.tags[schema.PROGRAM_TAG] == schema.FROM_PYTHON:
-        raise AnalysisError(
-            f"{sweep.name!r} was run from Python, where its model is: sweep(study, seed=…, points=…) trains "
-            "its settings again."
-        )
-    known = sweeps(client)
     if schema.RETRAINS_TAG in sweep.tags:
         origin = sweep.tags[schema.RETRAINS_TAG]
-        of = {s.sweep_id: s.name for s in known}.get(origin, origin)
+        of = {s.sweep_id: s.name for s in sweeps(client)}.get(origin, origin)
         raise AnalysisError(f"{sweep.name!r} is a retraining of {of!r}; --sweep {of} trains further seeds.")
-    first = int(arguments.get("seed") or 0) + SEED_STEP
+    first = int((sweep.arguments or {}).get("seed") or 0) + SEED_STEP
     for again in retraining_sweeps(client, sweep):
         trials = load_trials(client, again)
         if len(trials):
@@ -66,18 +53,50 @@ def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: i
     points = [
         {**setting_of(trial, sweep), SEED: first + k} for _, trial in chosen.iterrows() for k in range(seeds)
     ]
-    results = Path(arguments.get("results") or RESULTS).absolute()
-    name = free_name(results, f"{file_name(sweep.name)}-seeds", {s.name for s in known})
+    train_points(client, sweep, {"of": sweep.sweep_id, "points": points}, "seeds")
+
+
+def train_points(
+    client: "MlflowClient", sweep: Sweep, points: dict[str, Any], suffix: str, **changed: Any
+) -> str:
+    """Train given settings to the last epoch as a sweep of its own; return its name.
+
+    The sweep's own program does it, on the cluster that it finds. The points lie in the new sweep's folder of
+    results, where a resumption finds them. `changed` are settings that differ from the sweep's own.
+
+    Raises AnalysisError where the record does not say which program ran with which settings, and where the
+    program fails; KeyboardInterrupt where it was interrupted.
+    """
+    program = program_of(sweep)
+    results = Path((sweep.arguments or {}).get("results") or RESULTS).absolute()
+    taken = {s.name for s in sweeps(client)}
+    name = free_name(results, f"{file_name(sweep.name)}-{suffix}", taken)
     path = results / name / "points.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"of": sweep.sweep_id, "points": points}), encoding="utf-8")
-    command = words_of(sweep.tags[schema.PROGRAM_TAG], *flags_of(sweep))
+    path.write_text(json.dumps(points), encoding="utf-8")
+    command = words_of(program, *flags_of(sweep, **changed))
     command += ["--points", str(path), "--name", name, "--tracking-uri", client.tracking_uri]
     code = wait_for(command)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        raise AnalysisError(f"Retraining ended with exit code {code}: {shlex.join(command)}")
+        raise AnalysisError(f"Training again ended with exit code {code}: {shlex.join(command)}")
+    return name
+
+
+def program_of(sweep: Sweep) -> str:
+    """Return the program that ran a sweep. Raises AnalysisError where none is known that can be called."""
+    program = sweep.tags.get(schema.PROGRAM_TAG)
+    if program is None:
+        raise AnalysisError(f"The record of {sweep.name!r} does not say which command ran it.")
+    if sweep.arguments is None:
+        raise AnalysisError(f"The record of {sweep.name!r} does not say with which settings it ran.")
+    if program == schema.FROM_PYTHON:
+        raise AnalysisError(
+            f"{sweep.name!r} was run from Python, where its model is: sweep(study, seed=…, points=…) trains "
+            "its settings again."
+        )
+    return program
 
 
 def free_name(results: Path, wanted: str, taken: set[str]) -> str:
@@ -101,13 +120,13 @@ def wait_for(command: list[str]) -> int:
             continue
 
 
-def flags_of(sweep: Sweep) -> list[str]:
-    """Return the recorded settings of a sweep as flags of its program.
+def flags_of(sweep: Sweep, **changed: Any) -> list[str]:
+    """Return the recorded settings of a sweep, as far as they are not `changed`, as flags of its program.
 
     All settings are passed on, whatever the preset: which one is taken depends on the machine. A program that
     does more than one sweep is kept to this one.
     """
-    arguments = sweep.arguments or {}
+    arguments = (sweep.arguments or {}) | changed
     settings = {name: value for name, value in arguments.items() if name not in NOT_PASSED_ON}
     if settings.get("features") == "auto" and "features" in sweep.params:
         # What "auto" chose there might not be what it would choose here.

@@ -232,7 +232,11 @@ class GenerativeModel(nn.Module):
     def prior_sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n latents from the prior, (n, M)."""
         noise = torch.randn(n, self.config.latent_dim, generator=generator, device=generator.device)
-        return noise.to(self.device)
+        return self.from_noise(noise.to(self.device))
+
+    def from_noise(self, noise: Tensor) -> Tensor:
+        """Return draws of the prior made of those of N(0, I), (n, M) -> (n, M): an affine map, here none."""
+        return noise
 
     def settle_prior(self, posterior: nn.Module) -> None:
         """Take the aggregate posterior's moments (`fitted_prior.FittedPrior`) where `settles_prior`.

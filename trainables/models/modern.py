@@ -215,9 +215,8 @@ class ModernVAE(ModernModel):
         self.settled_prior = FittedPrior(self.config.latent_dim)  # of the running mean of the encoder
         self.register_buffer("pixel_variance", torch.ones(()))
 
-    def prior_sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n latents from the prior, (n, M)."""
-        noise = super().prior_sample(n, generator)
+    def from_noise(self, noise: Tensor) -> Tensor:
+        """Return draws of the prior made of those of N(0, I), (n, M) -> (n, M)."""
         return self.present_prior().from_noise(noise) if self.config.fitted_prior else noise
 
     def present_prior(self) -> FittedPrior:

@@ -1,0 +1,81 @@
+"""Checkpoints that nobody needs any more.
+
+    latentune clean SWEEP [--results results] [--dry-run]
+
+While a sweep can be resumed, the latest checkpoint of each trial stays that goes on, or that finished and may
+be the best; after its end that of the best ones, whose weights are on record besides.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.fs
+import tyro
+from rich.console import Console
+
+from searchers.record.folders import LEDGER, TUNE, SweepFolder, megabytes
+from searchers.record.ledger import Ledger, LedgerBusyError
+from searchers.study.command import run_command
+from searchers.study.config import UsageError
+
+PROGRAM = "python -m searchers.clean"
+CHECKPOINT = "checkpoint_"  # how Tune begins the names of their folders
+
+
+@dataclass(frozen=True)
+class CleanConfig:
+    """Options of `searchers.clean`."""
+
+    sweep: tyro.conf.Positional[str]
+    """name of the sweep"""
+    results: Path = Path("results")
+    """folder of all sweeps"""
+    dry_run: bool = False
+    """say what would go, and delete nothing"""
+
+
+def clean(config: CleanConfig, console: Console) -> int:
+    """Delete the checkpoints of a sweep that neither a resumption nor its best trials need."""
+    sweep = SweepFolder.read(config.results / config.sweep)
+    ledger = Ledger(sweep.path / LEDGER)
+    try:
+        ledger.claim()
+    except LedgerBusyError:
+        raise UsageError(f"Sweep {config.sweep!r} is running: its checkpoints are in use") from None
+    try:
+        file_system, unneeded = unneeded_checkpoints(sweep)
+        freed = 0
+        for path in unneeded:
+            inside = file_system.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
+            freed += sum(info.size or 0 for info in inside)
+            if not config.dry_run:
+                file_system.delete_dir(path)
+    finally:
+        ledger.close()
+    verb = "would be deleted" if config.dry_run else "deleted"
+    kept = "the best trials keep theirs" if sweep.complete else "it can be resumed as before"
+    console.print(f"{len(unneeded)} checkpoints {verb}, {megabytes(freed)}; {kept}.", highlight=False)
+    return 0
+
+
+def unneeded_checkpoints(sweep: SweepFolder) -> tuple[pyarrow.fs.FileSystem, list[str]]:
+    """Return the file system of a sweep's checkpoints, and the folders of those that can go."""
+    file_system, root = pyarrow.fs.FileSystem.from_uri(sweep.storage)
+    selector = pyarrow.fs.FileSelector(f"{root}/{TUNE}", recursive=True, allow_not_found=True)
+    found = [info for info in file_system.get_file_info(selector) if info.base_name.startswith(CHECKPOINT)]
+    there = {info.path for info in found if info.type == pyarrow.fs.FileType.Directory}
+    kept = set()
+    for trial in sweep.needed:
+        paths = (f"{root}/{TUNE}/{trial.trial}/{name}" for name in reversed(trial.checkpoints))
+        kept |= set(next(([path] for path in paths if path in there), []))
+    return file_system, sorted(there - kept)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    return run_command(PROGRAM, CleanConfig, clean, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

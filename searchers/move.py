@@ -1,0 +1,191 @@
+"""A record moved as a whole: MLflow's database, its artifacts and the sweeps' folders.
+
+    latentune move SRC DST            into another folder, on any disk
+    latentune move SRC DST.tar.gz     into an archive, which stays beside what it holds until that is deleted
+    latentune move SRC.tar.gz DST     out of it
+
+MLflow's database holds absolute paths, which follow the files. The new place is filled under another name and
+then renamed, and only after that is the old one deleted: whenever a move is interrupted, one of the two is
+whole. Where the new one is not there yet, the same command does it again.
+"""
+
+import os
+import shutil
+import sqlite3
+import sys
+import tarfile
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import tyro
+from rich.console import Console
+
+from searchers.record.folders import all_in, megabytes, size
+from searchers.study.command import run_command
+from searchers.study.config import UsageError
+
+PROGRAM = "python -m searchers.move"
+DATABASE, RESULTS = "mlflow.db", "results"
+ARCHIVES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz"}
+# Columns of MLflow's tables that say where artifacts lie.
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("logged_models", "artifact_location"),
+)
+FILE = "file://"
+
+
+@dataclass(frozen=True)
+class MoveConfig:
+    """Options of `searchers.move`."""
+
+    source: tyro.conf.Positional[Path]
+    """the folder that holds mlflow.db, mlruns and results, or an archive of it"""
+    target: tyro.conf.Positional[Path]
+    """where it goes: a folder that is not there yet, or a file .tar, .tar.gz, .tgz or .tar.xz"""
+
+
+def move(config: MoveConfig, console: Console) -> int:
+    """Move a record with its artifacts, or archive it; paths in MLflow's database follow."""
+    source, target = config.source.resolve(), config.target.resolve()
+    if target.exists():
+        raise UsageError(f"{target} is there already")
+    if target.is_relative_to(source):
+        raise UsageError(f"{target} lies in {source} itself")
+    if not source.exists():
+        raise UsageError(f"There is no {source}")
+    partial = target.with_name(f".{target.name}.partial")
+    discard(partial)  # of a move that was interrupted
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if archive_of(source):
+        unpack(source, partial, target)
+        partial.rename(target)
+        console.print(f"Unpacked to {target}; {source.name} can be deleted.", highlight=False)
+        return 0
+    refuse_unmovable(source)
+    if mode := archive_of(target):
+        with tarfile.open(partial, mode) as archive:  # type: ignore[call-overload]  # one of ARCHIVES
+            archive.add(source, arcname=".")
+        flush(partial)
+        partial.rename(target)
+        filled = megabytes(target.stat().st_size)
+        console.print(f"Archived to {target}, {filled}; {source} can be deleted.", highlight=False)
+        return 0
+    copy(source, partial)
+    moved = rewrite(partial / DATABASE, source, partial, target)
+    flush(partial)
+    partial.rename(target)
+    shutil.rmtree(source)
+    console.print(
+        f"Moved to {target}, {megabytes(size(target))}; {moved} paths in {DATABASE} follow.", highlight=False
+    )
+    return 0
+
+
+def archive_of(path: Path) -> str | None:
+    """Return how an archive of this name is written; None where the name is no archive's."""
+    return next((mode for suffix, mode in ARCHIVES.items() if path.name.endswith(suffix)), None)
+
+
+def refuse_unmovable(source: Path) -> None:
+    """Raise UsageError where a folder holds no record, or one of its sweeps is running."""
+    if not (source / DATABASE).is_file():
+        raise UsageError(f"{source} holds no record: there is no {DATABASE} in it")
+    if running := [sweep.path.name for sweep in all_in(source / RESULTS) if sweep.running]:
+        raise UsageError(f"Sweep {running[0]!r} is running: it can be moved when it has ended")
+
+
+def copy(source: Path, partial: Path) -> None:
+    """Fill a folder with another's files: links where one disk holds both, and a copy of the database."""
+
+    def link(file: str, to: str) -> None:
+        if Path(file).name.startswith(DATABASE):
+            return
+        try:
+            os.link(file, to, follow_symlinks=False)
+        except OSError:
+            shutil.copy2(file, to, follow_symlinks=False)
+
+    shutil.copytree(source, partial, symlinks=True, copy_function=link)
+    with (
+        closing(sqlite3.connect(source / DATABASE)) as old,
+        closing(sqlite3.connect(partial / DATABASE)) as new,
+    ):
+        old.backup(new)
+
+
+def unpack(archive: Path, partial: Path, target: Path) -> None:
+    """Fill a folder from an archive. Raises UsageError where that is none of a record."""
+    try:
+        with tarfile.open(archive) as opened:
+            opened.extractall(partial, filter="data")
+        rewrite(partial / DATABASE, None, partial, target)
+    except (tarfile.TarError, EOFError, sqlite3.DatabaseError) as error:
+        discard(partial)
+        raise UsageError(f"{archive} is no archive of a record: {error}") from error
+    flush(partial)
+
+
+def rewrite(database: Path, source: Path | None, filled: Path, target: Path) -> int:
+    """Let a database's paths name `target`, whose files lie in `filled` yet; return how many have changed.
+
+    A path follows where it lies in `source`, or where `filled` holds what it names: its longest end that is
+    there. Those of other places, such as buckets, stay.
+    """
+    changed = 0
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for table, column in PLACES:
+            try:
+                rows = connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()
+            except sqlite3.OperationalError:  # a table of another version of MLflow
+                continue
+            for (uri,) in rows:
+                if (now := followed(uri, source, filled, target)) not in (None, uri):
+                    statement = f"UPDATE {table} SET {column} = ? WHERE {column} = ?"
+                    changed += connection.execute(statement, (now, uri)).rowcount
+    return changed
+
+
+def followed(uri: str | None, source: Path | None, filled: Path, target: Path) -> str | None:
+    """Return where a URI's files are after the move; None where it does not follow."""
+    path = PurePosixPath((uri or "").removeprefix(FILE))
+    if not path.is_absolute():
+        return None
+    scheme = FILE if (uri or "").startswith(FILE) else ""
+    if source is not None and path.is_relative_to(source):
+        return f"{scheme}{target / path.relative_to(source)}"
+    ends = (PurePosixPath(*path.parts[k:]) for k in range(1, len(path.parts) - 1))
+    found = next((end for end in ends if (filled / end).exists()), None)
+    return None if found is None else f"{scheme}{target / found}"
+
+
+def discard(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Bring a file, or all files under a folder, to the disk before what they replace is deleted."""
+    for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        if not file.is_symlink():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    return run_command(PROGRAM, MoveConfig, move, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

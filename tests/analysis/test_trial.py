@@ -1,0 +1,141 @@
+"""One trial: its card, trained again, drawn from, and its program run without this project."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from analysis import trial
+from analysis.judgement import portable, retraining
+from analysis.record.store import AnalysisError
+from analysis.record.tables import load
+from tests.fixtures.recorded import METRIC, Imagined, record
+from trainables.models.fitted_prior import fit
+from trainables.models.modern import ModernVAE
+from trainables.models.storage import save_model
+from trainables.models.vqvae import VQVAE
+
+ORIGINAL = Imagined(
+    "original", trials=2, images=False, stopping=False, references=(206.0, 100.3, 10.0), seed=7
+)
+LOAD = """
+import sys, torch
+assert not any(m.startswith(("trainables", "analysis")) for m in sys.modules)
+noise = torch.load(sys.argv[2], weights_only=True)
+torch.save(torch.export.load(sys.argv[1]).module()(noise), sys.argv[3])
+"""
+
+
+def run(client, *arguments):
+    return trial.main([*map(str, arguments), "--tracking-uri", client.tracking_uri])
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A model whose prior is another than N(0, I)."""
+    settings = {"image_size": 16, "width": 0.1, "latent_dim": 3, "fitted_prior": True}
+    model = ModernVAE(ModernVAE.configure(settings), seed=3)
+    means = torch.randn(50, 3, generator=torch.Generator().manual_seed(2)) * torch.tensor([1.0, 2.0, 3.0]) + 4
+    model.settle_prior(fit(means, torch.zeros(50, 3)))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def recorded(folder, client, network, tmp_path_factory):
+    """A sweep whose first trial has weights on record."""
+    record(ORIGINAL, folder / "original", client.tracking_uri)
+    weights = tmp_path_factory.mktemp("weights")
+    settings = {"image_size": 16, "width": 0.1, "latent_dim": 3, "fitted_prior": True}
+    save_model(weights, ModernVAE, settings, network.state_dict())
+    tables = load(client, "original")
+    client.log_artifacts(tables.trials["run_id"][0], str(weights), "model")
+    return tables
+
+
+def test_the_card_says_what_a_trial_scores_and_learnt_from(client, recorded, capsys):
+    assert run(client, "original", 1) == 0
+    said = capsys.readouterr().out
+    score = recorded.trials[f"metrics.{METRIC}"][0]
+    assert f"| {METRIC} | {score:.4g} ± 2 | 206 | 100.3 | 10 |" in said
+    assert "- hash of the images: 0123abcd" in said and "Apache-2.0" in said
+    point = json.dumps([{"beta": recorded.trials["params.beta"][0], "seed": 0}])
+    assert f"echo '{point}' > points.json" in said and "--epochs 9" in said
+
+
+def test_a_trial_is_trained_again_and_its_scores_compared(
+    client, folder, recorded, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    imagined = [replace(ORIGINAL, trials=1), replace(ORIGINAL, trials=1, epochs=12, seed=8)]
+
+    def pretend(command):
+        flags = dict(pairwise(command))
+        (point,) = json.loads(Path(flags["--points"]).read_text())["points"]
+        again = imagined.pop(0)
+        assert int(flags["--epochs"]) == again.epochs
+        record(replace(again, name=flags["--name"], points=(point,)), folder, client.tracking_uri)
+        return 0
+
+    monkeypatch.setattr(retraining, "wait_for", pretend)
+    assert run(client, "original", 1, "--reproduce") == 0
+    assert "That is the recorded training, digit by digit, at all 9 common epochs." in capsys.readouterr().out
+    assert run(client, "original", 1, "--epochs", 12) == 0
+    said = capsys.readouterr().out
+    assert "Trained again as original-trial1-12" in said and "They differ from epoch 1 on" in said
+
+
+def test_images_are_drawn_with_the_seed_that_was_asked_for(client, recorded, network, tmp_path):
+    assert run(client, "original", 1, "--samples", 10, "--seed", 3, "--export", tmp_path) == 0
+    drawn = np.asarray(Image.open(tmp_path / "original-trial1-seed3.png"))
+    images = network.sample(10, torch.Generator().manual_seed(3))
+    first = ((images[0].clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    enlarged = first.repeat(4, 0).repeat(4, 1)  # 16 pixels as 64
+    np.testing.assert_allclose(drawn[:64, :64], enlarged, atol=1)
+
+
+def test_the_program_runs_without_this_project(client, recorded, network, tmp_path):
+    assert run(client, "original", 1, "--export", tmp_path / "taken") == 0
+    noise = torch.randn(5, 3)
+    torch.save(noise, tmp_path / "noise.pt")
+    words = [str(tmp_path / name) for name in ("taken/model.pt2", "noise.pt", "images.pt")]
+    subprocess.run([sys.executable, "-I", "-c", LOAD, *words], cwd=tmp_path, check=True)
+    images = torch.load(tmp_path / "images.pt", weights_only=True)
+    with torch.no_grad():
+        expected = network.decode(network.from_noise(noise))
+    torch.testing.assert_close(images, expected, atol=1e-4, rtol=0)
+    configuration = yaml.safe_load((tmp_path / "taken" / "trial.yaml").read_text())
+    assert configuration["beta"] == recorded.trials["params.beta"][0]
+    assert configuration["image_size"] == 32 and configuration["likelihood"].startswith("gaussian")
+
+
+@pytest.mark.skipif(find_spec("onnxscript") is None, reason="onnx and onnxscript are not installed")
+def test_the_program_as_onnx(network, tmp_path):
+    onnx = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    portable.export(network, tmp_path / "model.onnx")
+    noise = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    (images,) = onnx.InferenceSession(tmp_path / "model.onnx").run(None, {"noise": noise})
+    with torch.no_grad():
+        expected = network.decode(network.from_noise(torch.from_numpy(noise)))
+    np.testing.assert_allclose(images, expected, atol=1e-4)
+
+
+def test_what_cannot_be_done_is_said(client, recorded, tmp_path, capsys):
+    assert run(client, "original", 7) == 2
+    assert "has no trial 7; it has 2." in capsys.readouterr().err
+    assert run(client, "original", 2, "--samples", 4) == 2
+    assert "no weights of trial 2 of 'original'; it keeps those of 1." in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run(client, "original", 1, "--samples", 0)
+    assert "--samples is 0; it must be 1 or more" in capsys.readouterr().err
+    codes = VQVAE(VQVAE.configure({"image_size": 16, "width": 0.1}))
+    with pytest.raises(AnalysisError, match="in more steps than decoding Gaussian noise"):
+        portable.export(codes, tmp_path / "model.pt2")

@@ -1,0 +1,90 @@
+"""Cleaning and listing: what a resumption needs stays, and what is said of a sweep is true."""
+
+import json
+
+import pytest
+
+from searchers import clean, sweeps
+from searchers.execution.rebuild import latest_checkpoint
+from searchers.record.ledger import Ledger
+from searchers.record.schema import CHECKPOINT, END, MODEL, NOTE, RESULT, TRIAL
+
+STATUS = {"a": "finished", "b": None, "c": "stopped", "d": "diverged", "e": "finished"}
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """A sweep's folder with five trials of two checkpoints each, of which one goes on."""
+    folder = tmp_path / "mine"
+    ledger = Ledger(folder / "ledger.jsonl")
+    for number, (trial, status) in enumerate(STATUS.items(), 1):
+        ledger.append(TRIAL, trial=trial, number=number, config={})
+        for k in range(2):
+            path = folder / "tune" / trial / f"checkpoint_00000{k}"
+            path.mkdir(parents=True)
+            (path / "state.pt").write_bytes(b"x" * 500_000)
+            ledger.append(RESULT, trial=trial, epoch=k + 1, metrics={"fid": 1.0})
+            ledger.append(CHECKPOINT, trial=trial, name=path.name, epoch=k + 1)
+        if status:
+            ledger.append(END, trial=trial, status=status)
+    stored = {"program": "python -m searchers.beta_vaegan", "sweep_id": "1", "data_hash": None, "config": {}}
+    (folder / "sweep.json").write_text(json.dumps(stored))
+    ledger.close()
+    return ledger
+
+
+def kept(ledger):
+    return sorted(
+        str(p.relative_to(ledger.path.parent / "tune")) for p in ledger.path.parent.glob("tune/*/*")
+    )
+
+
+def run(ledger, *arguments):
+    return clean.main(["mine", "--results", str(ledger.path.parents[1]), *arguments])
+
+
+def test_what_a_resumption_goes_on_from_stays(ledger, capsys):
+    folder = ledger.path.parent
+    before = latest_checkpoint(ledger.trials()["b"], str(folder))
+    assert run(ledger, "--dry-run") == 0 and len(kept(ledger)) == 10
+    assert run(ledger) == 0
+    assert kept(ledger) == [f"{trial}/checkpoint_000001" for trial in "abe"]
+    after = latest_checkpoint(ledger.trials()["b"], str(folder))
+    assert (after.epoch, after.checkpoint.path) == (before.epoch, before.checkpoint.path)
+    said = capsys.readouterr().out
+    assert "7 checkpoints would be deleted, 3.5 MB; it can be resumed as before." in said
+    assert "7 checkpoints deleted, 3.5 MB" in said
+
+
+def test_a_checkpoint_that_is_gone_is_replaced_by_the_one_before(ledger):
+    path = ledger.path.parent / "tune" / "b" / "checkpoint_000001"
+    (path / "state.pt").unlink()
+    path.rmdir()
+    assert run(ledger) == 0
+    assert "b/checkpoint_000000" in kept(ledger)
+
+
+def test_after_the_end_the_best_stay(ledger):
+    ledger.append(MODEL, trial="e", path="models/e")
+    ledger.append(NOTE, status="FINISHED")
+    ledger.close()
+    assert run(ledger) == 0
+    assert kept(ledger) == ["e/checkpoint_000001"]
+
+
+def test_a_running_sweep_is_left_alone(ledger, capsys):
+    ledger.claim()
+    assert run(ledger) == 2
+    assert len(kept(ledger)) == 10 and "is running" in capsys.readouterr().err
+    assert sweeps.main(["--results", str(ledger.path.parents[1])]) == 0
+    assert "running" in capsys.readouterr().out
+    ledger.close()
+
+
+def test_the_list_says_what_became_of_each_and_what_it_fills(ledger, capsys):
+    assert sweeps.main(["--results", str(ledger.path.parents[1])]) == 0
+    words = capsys.readouterr().out.splitlines()[-1].split()
+    assert words[0] == "mine" and words[3:6] == ["beta_vaegan", "interrupted", "2/5"]
+    assert words[-2:] == ["5.0", "MB"]
+    assert run(ledger.path and ledger, "--results", "/nowhere") == 2
+    assert "There is no sweep in /nowhere/mine" in capsys.readouterr().err

@@ -1,0 +1,99 @@
+"""A record in another place: MLflow finds every artifact, and an interruption loses nothing."""
+
+import shutil
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from searchers import move
+from tests.fixtures.recorded import Imagined, record
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A record of one sweep with images, as a sweep leaves it in its working folder."""
+    root = tmp_path_factory.mktemp("original")
+    uri = f"sqlite:///{root}/mlflow.db"
+    MlflowClient(uri).create_experiment("beta-vae-gan", artifact_location=f"{root}/mlruns/1")
+    record(Imagined("mine", trials=2, epochs=2, stopping=False), root / "results", uri)
+    return root
+
+
+@pytest.fixture
+def source(original, tmp_path):
+    """The record moved to a place of this test, which its database names."""
+    path = tmp_path / "source"
+    shutil.copytree(original, path)
+    move.rewrite(path / "mlflow.db", original, path, path)
+    return path
+
+
+def artifacts(folder):
+    """Download every artifact of every run of a record; return their hashes."""
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert len(runs) == 3
+    found = {}
+    for run in runs:
+        assert Path(run.info.artifact_uri).is_relative_to(folder)
+        path = Path(client.download_artifacts(run.info.run_id, ""))
+        found[run.info.run_id] = {f.name: sha256(f.read_bytes()).hexdigest() for f in path.rglob("*.png")}
+    assert sum(map(len, found.values())) == 8
+    return found
+
+
+def test_a_moved_record_is_whole(source, tmp_path, capsys):
+    before = artifacts(source)
+    assert move.main([str(source), str(tmp_path / "there" / "target")]) == 0
+    assert not source.exists() and artifacts(tmp_path / "there" / "target") == before
+    assert (tmp_path / "there" / "target" / "results" / "mine" / "ledger.jsonl").exists()
+    assert "4 paths in mlflow.db follow" in capsys.readouterr().out
+
+
+def test_an_archive_is_unpacked_anywhere(source, tmp_path):
+    before = artifacts(source)
+    assert move.main([str(source), str(tmp_path / "kept.tar.gz")]) == 0
+    shutil.rmtree(source)
+    assert move.main([str(tmp_path / "kept.tar.gz"), str(tmp_path / "target")]) == 0
+    assert artifacts(tmp_path / "target") == before
+
+
+@pytest.mark.parametrize("step", ["copy", "rewrite", "flush"])
+def test_an_interrupted_move_loses_nothing(source, tmp_path, monkeypatch, step):
+    before, done, target = artifacts(source), getattr(move, step), tmp_path / "target"
+
+    def interrupted(*arguments):
+        done(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(move, step, interrupted)
+        assert move.main([str(source), str(target)]) == 130
+    assert artifacts(source) == before and not target.exists()
+    assert move.main([str(source), str(target)]) == 0
+    assert artifacts(target) == before and not list(tmp_path.glob(".*partial"))
+
+
+def test_what_cannot_be_moved_is_said(source, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "bad.tar").write_text("no archive")
+    for words, reason in (
+        ((tmp_path / "other", tmp_path / "x"), "holds no record"),
+        ((source, tmp_path / "other"), "is there already"),
+        ((source, source / "in"), "itself"),
+        ((tmp_path / "bad.tar", tmp_path / "x"), "is no archive of a record"),
+    ):
+        assert move.main(list(map(str, words))) == 2
+        assert reason in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_places_elsewhere_stay(tmp_path):
+    (tmp_path / "mlruns" / "1").mkdir(parents=True)
+    new = Path("/new")
+    assert move.followed("s3://bucket/mlruns/1", None, tmp_path, new) is None
+    assert move.followed("mlflow-artifacts:/1", None, tmp_path, new) is None
+    assert move.followed("file:///gone/mlruns/1", None, tmp_path, new) == "file:///new/mlruns/1"
+    assert move.followed("/gone/mlruns/2", None, tmp_path, new) is None
