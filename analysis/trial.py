@@ -96,7 +96,7 @@ def row_of(tables: Tables, n: int) -> pd.Series:
 def settings_of(client: "MlflowClient", tables: Tables, n: int) -> dict[str, Any]:
     """Return all settings of a trial that the record has, with the types that they had."""
     texts = client.get_run(row_of(tables, n)["run_id"]).data.params
-    return {name: value_of(text) for name, text in texts.items()}
+    return {name: value_of(text) for name, text in (tables.sweep.shared | texts).items()}
 
 
 def value_of(text: str) -> Any:

@@ -140,7 +140,8 @@ def delivery(console: Console, trials: int = 30) -> None:
     from cluster.tracking import is_healthy
     from searchers.record.ledger import Ledger
     from searchers.record.ledger_callback import LedgerCallback
-    from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
+    from searchers.record.mlflow_exporter import MlflowExporter
+    from searchers.record.sweep_record import SweepRecord
 
     table = Table("MLflow", "events", "seconds", "events a second")
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +179,8 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
     from searchers.execution.driver import tune_settings
     from searchers.record.ledger import Ledger
     from searchers.record.ledger_callback import LedgerCallback
-    from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
+    from searchers.record.mlflow_exporter import MlflowExporter
+    from searchers.record.sweep_record import SweepRecord
 
     class Idle(tune.Trainable):
         def step(self):

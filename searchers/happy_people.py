@@ -14,9 +14,9 @@ from rich.console import Console
 
 from searchers.display.closing import closing_words
 from searchers.execution.cli import main_of
-from searchers.record.mlflow_exporter import SweepRecord
 from searchers.record.provenance import PACKAGES, lasting_settings, origin
 from searchers.record.schema import METRIC_TAG, MODE_TAG
+from searchers.record.sweep_record import SweepRecord
 from searchers.study.config import RunConfig, require
 from searchers.study.ranges import SEVERAL, between, each, multiple_of, one_of
 
@@ -167,7 +167,7 @@ def sweep_record(config: HappyPeopleConfig, sweep_id: str, provenance: dict[str,
         description=description,
         params={**lasting_settings(config), **provenance},
         tags=origin(PROGRAM, (*PACKAGES, "xgboost", "highspy")) | {METRIC_TAG: METRIC, MODE_TAG: "max"},
-        trial_params=lambda trial: provenance,
+        shared=provenance,
     )
 
 

@@ -16,6 +16,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from trainables.data.batches import to_uint8
 from trainables.data.pictures import picture, png
 from trainables.models.storage import trust, trusted
 
+REQUIRED = ("mlflow", "numpy", "pandas", "pillow", "pyarrow", "safetensors", "scipy", "torch")
 MAX_IMAGES = 1024  # a request for more would hold up a server
 DEFAULTS = {"operation": "sample", "n": 16, "seed": 0, "images": None}
 
@@ -132,9 +134,9 @@ def _load_pyfunc(path: str) -> PyfuncModel:
 
 
 def own_code() -> list[str]:
-    """Return the trusted modules' files and folders, which go with the model."""
+    """Return the files and folders of code that go with a model to load it: ours, and a person's own."""
     paths = []
-    for name in sorted(trusted() - {"trainables"}):
+    for name in sorted(trusted() | {"analysis"}):
         spec = find_spec(name)
         if spec is not None and spec.origin is not None:
             source = Path(spec.origin)
@@ -143,26 +145,23 @@ def own_code() -> list[str]:
 
 
 def save_pyfunc(folder: Path, target: Path, metadata: dict[str, Any]) -> None:
-    """Write `folder` (weights and description) as an MLflow model that this module loads, without pickle."""
-    from importlib.metadata import PackageNotFoundError, version
+    """Write `folder` (weights and description) as an MLflow model that this module loads, without pickle.
 
+    It carries this project's code, and asks for the packages that this needs in the versions that are here.
+    """
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import save_model
     from mlflow.types.schema import AnyType, ColSpec, Schema, TensorSpec
 
-    try:
-        requirement = f"latentune=={version('latentune')}"
-    except PackageNotFoundError:  # on a cluster's machine, where the code is found by PYTHONPATH
-        requirement = "latentune"
     # Rows may leave columns out; pandas makes NaN of what is missing, which no narrower type lets pass.
     columns: list[ColSpec | TensorSpec] = [ColSpec(AnyType(), name, required=False) for name in DEFAULTS]
     save_model(
         target,
         loader_module="analysis.judgement.champion",
         data_path=str(folder),
-        code_paths=own_code() or None,
+        code_paths=own_code(),
         signature=ModelSignature(Schema(columns)),
         input_example=pd.DataFrame([{"operation": "sample", "n": 4, "seed": 1}]),
-        pip_requirements=[requirement],
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIRED],
         metadata=metadata,
     )

@@ -9,16 +9,18 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 
-import analysis
 from analysis.judgement import comparable
+from analysis.judgement.card import card
 from analysis.judgement.champion import save_pyfunc
-from analysis.judgement.verdict import objections
+from analysis.judgement.verdict import objections, ranking_of, verdict_of
+from analysis.record.images import latest_samples
 from analysis.record.store import AnalysisError
 from analysis.record.tables import Tables
 from analysis.record.weights import download_weights
@@ -72,6 +74,7 @@ def promote(
         if created:
             client.delete_registered_model(model_name)
         raise AnalysisError(f"Trial {winner} is not promoted: its package cannot be loaded: {reason}.")
+    client.update_model_version(model_name, version, described(client, tables, trial))
     client.set_registered_model_alias(model_name, ALIAS, version)
     console.print(
         f"Registered trial {winner} of {sweep.name} as {model_name} version {version}, alias {ALIAS}. "
@@ -79,6 +82,16 @@ def promote(
         soft_wrap=True,
     )
     return version
+
+
+def described(client: "MlflowClient", tables: Tables, trial: pd.Series) -> str:
+    """Return what MLflow's page of a version shows: its samples, the sweep's verdict and the trial's card."""
+    _, trials = comparable.groups(tables.scored(), tables.sweep.metric)[0]
+    parts = [str(verdict_of(tables, ranking_of(tables, trials)))]
+    if (samples := latest_samples(client, trial["run_id"])) is not None:
+        where = urlencode({"path": samples, "run_uuid": trial["run_id"]})
+        parts.insert(0, f"![what it draws](get-artifact?{where})")
+    return "\n\n".join([*parts, card(tables, trial)])
 
 
 def description_of(tables: Tables, trial: pd.Series, against: list[str]) -> dict[str, str]:
@@ -110,11 +123,8 @@ def _create_model(client: "MlflowClient", name: str) -> bool:
 
 def why_not_loaded(tracking_uri: str, model_uri: str) -> str | None:
     """Load a registered model in a process of its own and draw an image; return what went wrong there."""
-    root = str(Path(analysis.__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    if tracking_uri.startswith(SQLITE):
-        tracking_uri = SQLITE + str(Path(tracking_uri.removeprefix(SQLITE)).resolve())
-    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": path}
+    environment = os.environ | {"MLFLOW_TRACKING_URI": absolute(tracking_uri)}
+    environment.pop("PYTHONPATH", None)  # the package has its code with it
     command = [sys.executable, "-c", CHECK, model_uri]
     with tempfile.TemporaryDirectory() as elsewhere:  # nothing of the working folder is found from there
         done = subprocess.run(
@@ -126,8 +136,16 @@ def why_not_loaded(tracking_uri: str, model_uri: str) -> str | None:
     return lines[-1].rstrip(".") if lines else f"exit code {done.returncode}"
 
 
+def absolute(tracking_uri: str) -> str:
+    """Return an MLflow URI that means the same in any folder."""
+    if not tracking_uri.startswith(SQLITE):
+        return tracking_uri
+    return SQLITE + str(Path(tracking_uri.removeprefix(SQLITE)).resolve())
+
+
 def how_to_use(tracking_uri: str, model_name: str) -> str:
-    """Say how the champion is loaded and served."""
+    """Say how the champion is loaded and served, from any folder."""
+    tracking_uri = absolute(tracking_uri)
     uri = f"models:/{model_name}@{ALIAS}"
     # MLflow starts uvicorn by its name, which is on the PATH in an activated environment alone.
     path = "" if shutil.which("uvicorn") else f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
@@ -135,6 +153,7 @@ def how_to_use(tracking_uri: str, model_name: str) -> str:
     where = shlex.quote(tracking_uri)
     return (
         "In Python:\n"
+        "  import mlflow\n"
         f"  mlflow.set_tracking_uri({tracking_uri!r})\n"
         f"  model = mlflow.pyfunc.load_model({uri!r})\n"
         f"  model.predict({ASKED!r})  # PNG files in base64\n"

@@ -50,6 +50,14 @@ def images_of(
     return images
 
 
+def latest_samples(client: "MlflowClient", run_id: str) -> str | None:
+    """Return the path, among a run's artifacts, of the samples that it recorded last; None without any."""
+    found = [file.path for file in client.list_artifacts(run_id, IMAGES_FOLDER)]
+    names = [(match, path) for path in found if (match := IMAGE_NAME.fullmatch(Path(path).name))]
+    epochs = {int(match["epoch"]): path for match, path in names if match["key"] == "samples"}
+    return epochs[max(epochs)] if epochs else None
+
+
 def data_uri(path: Path, form: Literal["PNG", "WEBP"]) -> tuple[str, int]:
     """Return an image as a data URI, and how many bytes it has."""
     file = io.BytesIO()

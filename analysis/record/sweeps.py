@@ -64,6 +64,12 @@ class Sweep:
         text = self.tags.get(schema.ARGUMENTS_TAG)
         return None if text is None else json.loads(text)
 
+    @property
+    def shared(self) -> dict[str, str]:
+        """The parameters that all trials have, which stand with the sweep alone."""
+        names = json.loads(self.tags.get(schema.SHARED_TAG, "[]"))
+        return {name: self.params[name] for name in names if name in self.params}
+
     def references(self, metric: str | None = None) -> dict[str, float]:
         """Return what a grey image, the mean image and real images score, by name, as far as it is recorded.
 

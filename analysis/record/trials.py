@@ -65,7 +65,7 @@ def _row(run: "Run", sweep: Sweep) -> dict[str, Any]:
         "start": run.info.start_time,
         "end": run.info.end_time or max((p.timestamp for p in points), default=run.info.start_time),
         "epoch": max((p.step for p in points), default=0),
-        **{f"params.{key}": value for key, value in run.data.params.items()},
+        **{f"params.{key}": value for key, value in (sweep.shared | run.data.params).items()},
         **{f"metrics.{p.key}": p.value for p in points},
     }
 

@@ -29,8 +29,8 @@ class Ending:
     """events that MLflow lacks"""
     delivery_error: str | None
     """why it lacks them; None where they are still being sent"""
-    experiment_id: str | None
-    """MLflow's; None where MLflow never answered"""
+    page: str | None
+    """of MLflow's UI, behind its address; None where MLflow never answered"""
 
     @classmethod
     def planned(cls, config: RunConfig) -> "Ending":
@@ -162,9 +162,8 @@ def next_words(ending: Ending) -> list[str]:
         lines.append(f"Who won, and can that be told? {analysis_command('winners', config)}")
         lines.append(f"One page for a colleague: {analysis_command('report', config)}")
     lines.append(f"Compare the trials in MLflow: {ui_command(config.tracking_uri)}")
-    if ending.experiment_id is not None:
+    if ending.page is not None:
         served = config.tracking_uri.startswith("http")
         base = config.tracking_uri.rstrip("/") if served else "http://127.0.0.1:5000"
-        experiment = f"{base}/#/experiments/{ending.experiment_id}"
-        lines.append(f"then open {experiment}/runs?workflowType=machine_learning")
+        lines.append(f"then open {base}/{ending.page}")
     return lines

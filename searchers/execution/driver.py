@@ -28,9 +28,10 @@ from searchers.execution.rebuild import RebuiltTrials, Replays, what_goes_on
 from searchers.execution.resume import store, stored
 from searchers.record.ledger import Ledger, LedgerBusyError
 from searchers.record.ledger_callback import LedgerCallback
-from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
+from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.mlflow_store import StoreError
 from searchers.record.schema import COMPLETE, KILLED, NOTE, RESUMED
+from searchers.record.sweep_record import SweepRecord
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import RunConfig, UsageError
@@ -223,7 +224,7 @@ class Driver:
             checkpoints=self.checkpoints,
             unsent=unsent,
             delivery_error=error or next(iter(refused), None),
-            experiment_id=self.exporter.experiment_id if self.exporter else None,
+            page=self.exporter.page if self.exporter else None,
         )
 
 

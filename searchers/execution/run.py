@@ -3,6 +3,7 @@
 `Study` says what is tuned, `SweepConfig` how this run of it goes, `run` does it.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,9 +30,10 @@ from searchers.execution.rebuild import latest_checkpoint
 from searchers.execution.search import given_points, make_scheduler, make_search
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
-from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
+from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.provenance import about
 from searchers.record.schema import MODEL, REFERENCE_PARAM
+from searchers.record.sweep_record import SweepRecord, flat
 from searchers.record.trials import TrialRecord, best_record, ranked
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig
@@ -210,7 +212,8 @@ def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str)
         description=described.description,
         params=described.params,
         tags=described.tags,
-        trial_params=lambda trial: {**of_trials, **study.derived(trial)},
+        shared={**flat(study.settings), **of_trials},
+        trial_params=study.derived,
     )
 
 
@@ -255,8 +258,9 @@ def recommended(study: Study, search: Searcher, records: list[TrialRecord]) -> T
 
 
 def best_scores(study: Study, best: TrialRecord | None) -> dict[str, float]:
-    """Return what the parent run says of the winner: its scores and its place in the search space."""
+    """Return what the parent run says of the winner: its number, its score and the deviation of that."""
     if best is None:
         return {}
-    place = {name: best.config[name] for name in study.space if isinstance(best.config[name], int | float)}
-    return {f"best/{k}": float(v) for k, v in {**best.metrics[best.epoch], **place}.items()}
+    scores = {name: best.last(name) for name in (study.metric, f"{study.metric}_std")}
+    known = {f"best/{name}": value for name, value in scores.items() if math.isfinite(value)}
+    return {"best/trial": float(best.number), **known}

@@ -14,7 +14,6 @@ import logging
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +22,7 @@ from PIL import Image
 from searchers.record import schema
 from searchers.record.ledger import Ledger
 from searchers.record.mlflow_store import StoreError, client_of, passes, runs_of, sentence
+from searchers.record.sweep_record import SweepRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,20 +33,6 @@ RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 SENT_IMAGE = re.compile(r"(.+)[+%]step[+%](\d+)[+%].*\.webp")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SweepRecord:
-    """What the parent run says of the sweep."""
-
-    sweep_id: str
-    name: str
-    experiment: str
-    description: str
-    params: dict[str, Any] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    trial_params: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: {}
-    """what a trial's run says beside its configuration: provenance, and columns that follow from it"""
 
 
 class MlflowExporter(threading.Thread):
@@ -86,6 +72,14 @@ class MlflowExporter(threading.Thread):
 
     def __exit__(self, *_: object) -> None:
         self.close(60.0)
+
+    @property
+    def page(self) -> str | None:
+        """Where MLflow's UI shows the sweep's trials, the best first; None where MLflow never answered."""
+        if self.experiment_id is None:
+            return None
+        view = f"workflowType=machine_learning&viewStateShareKey={self.sweep.sweep_id}"
+        return f"#/experiments/{self.experiment_id}/runs?{view}"
 
     def check(self, timeout: float) -> None:
         """Wait until MLflow has answered for the first time; a server that is away is not waited for.
@@ -144,9 +138,12 @@ class MlflowExporter(threading.Thread):
         client = client_of(self.tracking_uri)
         try:
             parent = self._find_runs(client)
-            self._log_params(client, parent, self.sweep.params)
+            params = self.sweep.parent_params
+            self._log_params(client, parent, params)
             # The settings as one file; that it arrives shows that artifacts can be written, too.
-            client.log_text(parent, json.dumps(self.sweep.params, indent=2, default=str), "settings.json")
+            client.log_text(parent, json.dumps(params, indent=2, default=str), "settings.json")
+            for tag, value in self.sweep.experiment_tags.items():
+                client.set_experiment_tag(self.experiment_id, tag, value)
             tags = client.get_run(parent).data.tags
         except Exception as error:
             if passes(error, self.tracking_uri):
@@ -180,8 +177,7 @@ class MlflowExporter(threading.Thread):
                 parent = run.info.run_id
         if parent is not None:
             return parent
-        tags = {schema.SWEEP_TAG: self.sweep.sweep_id, "mlflow.note.content": self.sweep.description}
-        run = client.create_run(self.experiment_id, tags=tags | self.sweep.tags, run_name=self.sweep.name)
+        run = client.create_run(self.experiment_id, tags=self.sweep.parent_tags, run_name=self.sweep.name)
         return str(run.info.run_id)
 
     def _deliver(self) -> None:
@@ -243,10 +239,10 @@ class MlflowExporter(threading.Thread):
                 schema.NUMBER_TAG: str(event["number"]),
                 "mlflow.parentRunId": self.parent_run_id,
             }
-            name = f"{self.sweep.name}-{event['number']:03d}"
+            name = self.sweep.run_name(event["number"], event["config"])
             run = self._mlflow.create_run(str(self.experiment_id), event["time"], tags=tags, run_name=name)
             self.run_ids[event["trial"]] = run.info.run_id
-        params = {**flat(event["config"]), **self.sweep.trial_params(event["config"])}
+        params = self.sweep.params_of(event["config"])
         self._log_params(self._mlflow, self.run_ids[event["trial"]], params)
 
     def _send_result(self, event: Event) -> None:
@@ -296,12 +292,3 @@ class MlflowExporter(threading.Thread):
             self._mlflow.update_run(self.parent_run_id, status="RUNNING")
         elif "status" in event:
             self._mlflow.set_terminated(self.parent_run_id, event["status"], end_time=event["time"])
-
-
-def flat(config: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Return a nested configuration with one key a value, joined by "/"."""
-    values: dict[str, Any] = {}
-    for key, value in config.items():
-        nested = isinstance(value, dict) and value
-        values |= flat(value, f"{above}{key}/") if nested else {f"{above}{key}": value}
-    return values

@@ -23,6 +23,7 @@ FROM_PYTHON = "sweep(study)"  # that tag's value where no module was run
 COMMAND_TAG = "latentune.command"  # what was typed
 DELIVERED_TAG = "latentune.delivered"  # bytes of the ledger that this store has
 REFUSED_TAG = "latentune.refused"  # events that this store refused, for a run in its trash, say
+SHARED_TAG = "latentune.shared"  # JSON: names of the parameters that are its trials', too
 ARGUMENTS_TAG = "latentune.arguments"  # JSON: the settings that the command ran with, by field
 
 # Parameters of the parent run. A dimension of the search space is described as JSON.

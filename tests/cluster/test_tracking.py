@@ -19,8 +19,9 @@ from cluster import tracking
 from cluster.tracking import TrackingConfig, is_healthy, main
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
-from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
+from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.schema import TRIAL_TAG
+from searchers.record.sweep_record import SweepRecord
 from tests.fixtures.waits import PATIENCE, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -122,12 +122,12 @@ def test_mlflow_holds_what_tune_reported(finished):
         assert float(run_.data.params["beta_norm"]) == pytest.approx(
             record.config["beta"] * 64 / (3 * 16 * 16)
         )
-        assert {"features", "data_hash", "likelihood", "evaluation_samples", "image_size"} <= set(
-            run_.data.params
-        )
+        assert set(run_.data.params) <= {"beta", "beta_norm", "seed"}  # a replicate's seed is its own
         images = [Path(file.path).name for file in client.list_artifacts(run_.info.run_id, "images")]
         assert sum(name.endswith(".png") for name in images) == 2 * record.epoch
-    assert parent.data.params["data_hash"]
+    of_all = {"features", "data_hash", "likelihood", "evaluation_samples", "image_size"}
+    assert of_all <= set(parent.data.params)
+    assert set(parent.data.metrics) == {"best/trial", f"best/{METRIC}", f"best/{METRIC}_std"}
     assert parent.data.tags["version.ray"]
     assert [file.path for file in client.list_artifacts(parent.info.run_id)].count("posterior.png") == 1
 

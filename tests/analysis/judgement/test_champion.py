@@ -19,6 +19,7 @@ from PIL import Image
 
 from analysis import winners
 from analysis.judgement.champion import PyfuncModel, png_base64, save_pyfunc
+from analysis.judgement.promotion import how_to_use
 from analysis.record.tables import load
 from analysis.record.trained_model import TrainedModel
 from tests.fixtures.processes import started
@@ -177,21 +178,30 @@ def test_a_description_of_other_code_is_refused(weights, tmp_path):
         TrainedModel.load(tmp_path)
 
 
-@pytest.mark.parametrize(("installed", "needed"), [("3.1", "latentune==3.1"), (None, "latentune")])
-def test_the_version_is_asked_for_where_it_is_known(weights, tmp_path, monkeypatch, installed, needed):
-    """A cluster's machine has our code by PYTHONPATH alone: no version is installed there."""
-    version = metadata.version
-
-    def known(package):
-        if package != "latentune":
-            return version(package)
-        if installed is None:
-            raise metadata.PackageNotFoundError(package)
-        return installed
-
-    monkeypatch.setattr(metadata, "version", known)
+def test_a_package_carries_its_code_and_names_what_else_it_needs(weights, tmp_path):
+    """It is loaded where this project is not to be found."""
     save_pyfunc(weights, tmp_path / "pyfunc", {})
-    assert needed in (tmp_path / "pyfunc" / "requirements.txt").read_text().split()
+    script = (
+        "import os, sys, importlib.abc\n"
+        "class Hidden(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name in ('latentune', 'searchers', 'cluster'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        "import mlflow, pandas as pd\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "(answer,) = model.predict(pd.DataFrame([{'operation': 'sample', 'n': 1}]))\n"
+        "assert len(answer['images']) == 1\n"
+        "import analysis, trainables\n"
+        "print(analysis.__file__, trainables.__file__)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "pyfunc")]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    used = done.stdout.split()[-2:]
+    assert all(path.startswith(str(tmp_path / "pyfunc" / "code")) for path in used)
+    needed = (tmp_path / "pyfunc" / "requirements.txt").read_text().split()
+    assert f"torch=={metadata.version('torch')}" in needed
 
 
 @pytest.fixture(scope="module")
@@ -226,16 +236,17 @@ def test_the_champion_is_the_latest_promoted_and_says_where_it_is_from(client, p
 
 
 def test_the_champion_loads_in_a_clean_process(tracking_uri, network, promoted, tmp_path):
+    snippet = "\n".join(line.strip() for line in how_to_use(tracking_uri, "faces").splitlines()[1:5])
     script = (
-        "import json, sys, mlflow, pandas as pd\n"
-        "model = mlflow.pyfunc.load_model('models:/faces@champion')\n"
+        "import json, sys, pandas as pd\n"
+        f"{snippet}\n"
         "rows = [{'operation': 'sample', 'n': 2, 'seed': 5}]\n"
         "images = model.predict(pd.DataFrame(rows))[0]['images']\n"
         "rows += [{'operation': name, 'images': images} for name in ('encode', 'interpolate')]\n"
         "print(json.dumps(model.predict(pd.DataFrame(rows))))\n"
         "assert 'ray' not in sys.modules and 'searchers' not in sys.modules\n"
     )
-    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": os.getcwd()}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -250,7 +261,8 @@ def test_the_champion_is_served_over_http(tracking_uri, network, promoted, free_
     command = ["mlflow", "models", "serve", "-m", "models:/faces@champion"]
     command += ["--env-manager", "local", "--port", str(free_port)]
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": os.getcwd()}
+    environment = os.environ | {"PATH": path, "MLFLOW_TRACKING_URI": tracking_uri}
+    environment.pop("PYTHONPATH", None)
     with started(command, f"http://127.0.0.1:{free_port}/ping", environment) as url:
         url = url.replace("ping", "invocations")
         rows = {"dataframe_records": [{"operation": "sample", "n": 2, "seed": 5}]}

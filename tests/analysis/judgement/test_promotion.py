@@ -162,8 +162,23 @@ def test_the_commands_can_be_pasted_whatever_the_names():
     parsed = shlex.split(served)
     assert "MLFLOW_TRACKING_URI=sqlite:////tmp/it's here/mlflow.db" in parsed
     assert parsed[parsed.index("-m") + 1] == "models:/a 'model'@champion"
-    python = "\n".join(line.strip() for line in words.splitlines()[1:4])
+    python = "\n".join(line.strip() for line in words.splitlines()[1:5])
     compile(python, "<said>", "exec")
+
+
+def test_the_commands_run_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = promotion.how_to_use("sqlite:///mlflow.db", "faces")
+    assert words.count(f"sqlite:///{tmp_path}/mlflow.db") == 2 and "import mlflow" in words
+
+
+def test_a_version_says_what_it_draws_and_scores(client):
+    tables = load(client, "one")
+    best = tables.best_first().iloc[0]
+    said = promotion.described(client, tables, best)
+    assert said.startswith("![what it draws](get-artifact?path=images%2Fsamples%2Bstep%2B9%2B")
+    assert f"run_uuid={best['run_id']}" in said
+    assert f"Best: trial {best['number']}" in said and "- hash of the images: 0123abcd" in said
 
 
 def test_a_failing_command_leaves_no_alias(client, sweep, loads, monkeypatch):

@@ -15,10 +15,11 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.execution.search import _earlier
 from searchers.execution.warm_start import earlier_results
 from searchers.record.ledger import Ledger
-from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
+from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.provenance import lasting_settings
 from searchers.record.schema import DIVERGED, FINISHED, STOPPED
 from searchers.record.schema import FAILED as BROKEN
+from searchers.record.sweep_record import SweepRecord
 from searchers.study.config import SweepConfig, UsageError
 from tests.fixtures.waits import PATIENCE
 

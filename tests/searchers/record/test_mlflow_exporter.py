@@ -15,9 +15,10 @@ from PIL import Image
 
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
-from searchers.record.mlflow_exporter import MlflowExporter, SweepRecord
+from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.mlflow_store import StoreError, create_database
 from searchers.record.schema import DELIVERED_TAG, FAILED, FLAGS_TAG, STATUS_TAG, SWEEP_TAG, TRIAL_TAG
+from searchers.record.sweep_record import SweepRecord
 from tests.fixtures.waits import PATIENCE, wait_until
 
 EPOCHS = 3
@@ -127,7 +128,7 @@ def assert_complete(uri, name):
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.params == {"beta": str(float(number)), "beta_norm": str(number / 100)}
         assert run.info.status == "FINISHED"
-        assert run.info.run_name == f"{name}-{number + 1:03d}"
+        assert run.info.run_name == f"{number + 1:03d} {name}"
         files = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
         epochs = EPOCHS if trial == "a" else 1
         assert sum(path.endswith(".png") for path in files) == 2 * epochs
@@ -426,3 +427,34 @@ def test_a_trial_whose_process_never_started_is_on_record_as_failed(tmp_path):
     for record in (recorder.records["d"], ledger.trials()["d"]):
         assert (record.number, record.config, record.status) == (4, {"beta": 9.0}, FAILED)
         assert record.error == "ModuleNotFoundError: no module named 'somewhere'"
+
+
+def test_what_all_trials_have_stands_with_the_parent_alone(ledger, tmp_path):
+    sweep = replace(
+        sweep_of("shared"),
+        params={"epochs": EPOCHS, "width": None, "space/beta": "{}"},
+        shared={"width": 0.5, "depth": 3, "beta": 9.0},
+    )
+    assert sweep.parent_params == {
+        "epochs": EPOCHS,
+        "width": None,
+        "space/beta": "{}",
+        "depth": 3,
+        "beta": 9.0,
+    }
+    config = {"beta": 9.0, "width": 0.5, "depth": 3, "seed": 7}
+    assert sweep.params_of(config) == {"beta": 9.0, "width": 0.5, "seed": 7, "beta_norm": 0.09}
+    assert sweep.params_of(config | {"depth": 4})["depth"] == 4
+    assert sweep.run_name(6, {"beta": 35.2999}) == "006 β=35.3"
+
+
+def test_a_flag_goes_when_the_trial_recovers(ledger, tmp_path, tracking_uri):
+    recorder = LedgerCallback(ledger, tmp_path, EPOCHS)
+    trial = SimpleNamespace(trial_id="a", config={"beta": 0.0})
+    recorder.on_trial_start(0, [], trial)
+    for epoch, flags in ((1, "collapsed"), (2, "")):
+        recorder.on_trial_result(0, [], trial, result(epoch, fid=1.0) | {"flags": flags})
+    recorder.on_trial_complete(0, [], trial)
+    deliver(ledger, tmp_path, tracking_uri, "flags")
+    _, _, trials = runs_of(tracking_uri, "flags", "a")
+    assert trials["a"].data.tags["latentune.flags"] == ""
