@@ -37,6 +37,8 @@ from trainables.data.store import DataError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from analysis.charts.latent import Subject
+
 PROGRAM = "python -m analysis.figures"
 Drawn = Figure | Image.Image | list[Image.Image]
 
@@ -111,24 +113,13 @@ def draw_model(
     console: Console,
 ) -> dict[str, str]:
     """Draw what needs the weights; return why others were left out, by name."""
-    from analysis.charts.latent import MODEL_FIGURES, Subject
-    from analysis.judgement.evaluation import load_images
-    from analysis.record.trained_model import load_trained
+    from analysis.charts.latent import MODEL_FIGURES
 
     try:
-        number = config.trial
-        if number is None:
-            kept = with_weights(client, tables)
-            number = kept[0] if kept else int(tables.best_first()["number"].iloc[0])
-        model = load_trained(client, tables, number)
+        subject = subject_of(client, tables, config.trial)
     except AnalysisError as error:
         return dict.fromkeys(names, str(error))
-    store = reason = None
-    try:
-        store = load_images(tables.trials.set_index("number").loc[number])
-    except (AnalysisError, DataError, KeyError) as error:
-        reason = str(error)
-    subject, missing = Subject(model, store, f"{tables.sweep.name}, trial {number}", reason), {}
+    missing = {}
     for name in names:
         try:
             path = save(MODEL_FIGURES[name](subject), folder / name, config.form)
@@ -136,6 +127,26 @@ def draw_model(
         except AnalysisError as error:
             missing[name] = str(error)
     return missing
+
+
+def subject_of(client: "MlflowClient", tables: Tables, number: int | None = None) -> "Subject":
+    """Return a trial's model with its images; number: the best one with weights, if not given.
+
+    Raises AnalysisError where the record has no weights of it.
+    """
+    from analysis.charts.latent import Subject
+    from analysis.judgement.evaluation import load_images
+    from analysis.record.trained_model import load_trained
+
+    if number is None:
+        kept = with_weights(client, tables)
+        number = kept[0] if kept else int(tables.best_first()["number"].iloc[0])
+    model, store, reason = load_trained(client, tables, number), None, None
+    try:
+        store = load_images(tables.trials.set_index("number").loc[number])
+    except (AnalysisError, DataError, KeyError) as error:
+        reason = str(error)
+    return Subject(model, store, f"{tables.sweep.name}, trial {number}", reason)
 
 
 def comparison(client: "MlflowClient", tables: Tables, beside: tuple[str, ...]) -> list[tuple[str, Tables]]:

@@ -119,12 +119,12 @@ def test_completion_knows_every_command_and_its_flags(capsys):
     script = capsys.readouterr().out
     spec = next(line for line in script.splitlines() if line.startswith("COMPLETION_SPEC = "))
     tree = ast.literal_eval(spec.removeprefix("COMPLETION_SPEC = "))
-    for name, command in COMMANDS.items():
+    for name in COMMANDS:
         node = tree
         for word in name.split():
             node = node["subcommands"][word]
         flags = {flag for option in node["options"] for flag in option["flags"]}
-        if command.module.startswith("searchers."):
+        if name.startswith("sweep "):
             assert {"--dataset", "--resume"} < flags
     assert set(tree["subcommands"]["data"]["subcommands"]) == {"convert", "info", "verify", "publish"}
     assert main(["completion", "powershell"]) == 2

@@ -1,14 +1,16 @@
 """Figures of a trained model: what it draws, rebuilds and passes through, and what its latents stand for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from scipy import stats
 from torch import Tensor
 
@@ -26,6 +28,9 @@ ENCODED = 2000  # held-out images
 UNITS = 8  # latents that are traversed: those that carry most
 REACH = 2.5  # standard deviations of the prior, either way
 CLASSES = 12  # more are not told apart by color and marker
+NEAREST = 3  # training images under a draw
+AT_ONCE = 4096  # training images whose distances are computed at once
+FONT_SIZE, PADDING = 12, 6  # pixels
 MIN_SIDE = 64  # a smaller image is enlarged by a whole factor, so that a person sees its pixels
 
 
@@ -68,7 +73,34 @@ class Subject:
 
 def samples(subject: Subject) -> Image.Image:
     """64 draws from the prior."""
-    return grid(subject.model.sample(64, SEED), 8)
+    return labelled(grid(subject.model.sample(64, SEED), 8), f"{subject.title}: draws from the prior")
+
+
+def nearest(subject: Subject) -> Image.Image:
+    """Eight draws, each above the training images nearest to it in pixels: is it a copy of one?"""
+    drawn = to_uint8(subject.model.sample(8, SEED)).cpu().numpy()
+    store = subject.held_out()
+    rows = store.split("train")
+    found = nearest_rows(drawn, store.images, rows, NEAREST)
+    below = [store.images[found[:, k]] for k in range(NEAREST)]
+    sheet = tile(np.concatenate([drawn, *below]), 8, ground=WHITE, scale=enlargement(drawn))
+    title = f"{subject.title}: draws and the nearest of {len(rows)} training images, in pixels"
+    return labelled(sheet, title, ("drawn", "nearest", *(f"number {k}" for k in range(2, NEAREST + 1))))
+
+
+def nearest_rows(
+    images: NDArray[np.uint8], others: NDArray[np.uint8], rows: NDArray[np.intp], count: int
+) -> NDArray[np.intp]:
+    """Return the `count` of `rows` of others (N, H, W, C) that are nearest to each image (n, H, W, C) in L2.
+
+    Shape (n, count), the nearest first.
+    """
+    x = images.reshape(len(images), -1).astype(np.float32)
+    parts = []
+    for k in range(0, len(rows), AT_ONCE):
+        y = others[rows[k : k + AT_ONCE]].reshape(-1, x.shape[1]).astype(np.float32)
+        parts.append((y**2).sum(1) - 2 * x @ y.T)
+    return rows[np.argsort(np.concatenate(parts, axis=1), axis=1, kind="stable")[:, :count]]
 
 
 def reconstructions(subject: Subject) -> Image.Image:
@@ -78,7 +110,8 @@ def reconstructions(subject: Subject) -> Image.Image:
     x = subject.images(24)
     rebuilt = subject.model.reconstruct(x)
     blocks = [part for k in range(0, len(x), 8) for part in (x[k : k + 8], rebuilt[k : k + 8])]
-    return grid(torch.cat(blocks), 8)
+    title = f"{subject.title}: held-out images and their reconstructions"
+    return labelled(grid(torch.cat(blocks), 8), title, ("image", "rebuilt") * (len(blocks) // 2))
 
 
 def interpolations(subject: Subject) -> Image.Image:
@@ -86,7 +119,8 @@ def interpolations(subject: Subject) -> Image.Image:
     _require_continuous(subject)
     x = subject.images(12)
     rows = [subject.model.interpolate(9, ends=x[k : k + 2]) for k in range(0, len(x) - 1, 2)]
-    return grid(torch.cat(rows), 9)
+    title = f"{subject.title}: from one held-out image to another"
+    return labelled(grid(torch.cat(rows), 9), title, [f"pair {k}" for k in range(1, len(rows) + 1)])
 
 
 def interpolation(subject: Subject) -> list[Image.Image]:
@@ -160,13 +194,37 @@ def decoded_grid(subject: Subject) -> Image.Image:
     places = torch.as_tensor(stats.norm.ppf(np.linspace(0.02, 0.98, 15)), dtype=torch.float32)
     z = torch.cartesian_prod(places.flip(0), places).flip(1)
     with torch.no_grad():
-        return grid(subject.model.network.eval().decode(z.to(subject.model.network.device)), 15)
+        decoded = subject.model.network.eval().decode(z.to(subject.model.network.device))
+    return labelled(grid(decoded, 15), f"{subject.title}: the latent plane, at quantiles of the prior")
 
 
 def grid(images: Tensor, columns: int) -> Image.Image:
     """Return images (n, C, H, W) in [−1, 1] as one, row by row, small ones enlarged by a whole factor."""
     pixels = to_uint8(images).cpu().numpy()
-    return tile(pixels, columns, ground=WHITE, scale=max(1, -(-MIN_SIDE // pixels.shape[1])))
+    return tile(pixels, columns, ground=WHITE, scale=enlargement(pixels))
+
+
+def enlargement(images: NDArray[np.uint8]) -> int:
+    """Return the whole factor by which images (n, H, W, C) are enlarged to be seen."""
+    return max(1, -(-MIN_SIDE // images.shape[1]))
+
+
+def labelled(sheet: Image.Image, title: str, rows: Sequence[str] = ()) -> Image.Image:
+    """Return a sheet of images under its title and beside the names of its rows; no pixel of it changes."""
+    font = ImageFont.truetype(
+        Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", FONT_SIZE
+    )
+    left = round(max((font.getlength(name) for name in rows), default=0)) + (2 * PADDING if rows else 0)
+    top = FONT_SIZE + 2 * PADDING
+    width = max(left + sheet.width, round(font.getlength(title)) + PADDING)
+    page = Image.new("RGB", (width, top + sheet.height), "white")
+    page.paste(sheet, (left, top))
+    draw = ImageDraw.Draw(page)
+    draw.text((0, PADDING - 2), title, "black", font)
+    for k, name in enumerate(rows):
+        middle = top + round((k + 0.5) * sheet.height / len(rows))
+        draw.text((left - PADDING, middle), name, "black", font, anchor="rm")
+    return page
 
 
 def _require_continuous(subject: Subject, encoder: bool = True) -> None:
@@ -177,6 +235,7 @@ def _require_continuous(subject: Subject, encoder: bool = True) -> None:
 
 MODEL_FIGURES: dict[str, Callable[[Subject], Figure | Image.Image | list[Image.Image]]] = {
     "samples": samples,
+    "nearest": nearest,
     "reconstructions": reconstructions,
     "interpolations": interpolations,
     "interpolation": interpolation,

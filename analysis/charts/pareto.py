@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,6 +20,7 @@ from analysis.charts.style import (
     legend_above,
     plain,
 )
+from analysis.charts.text import number
 
 # Neighbors' names stand in turn above and below their points.
 ABOVE, BELOW = (5, 4), (5, -11)
@@ -47,30 +49,31 @@ def draw_front(
     first: Objective,
     second: Objective,
     status: Sequence[str],
-    names: Sequence[str],
+    setting: tuple[str, Sequence[Any]],
     on_front: Sequence[int] | NDArray[np.intp],
-    *,
-    colored_by: tuple[str, NDArray[np.float64]] | None = None,
 ) -> Figure:
-    """Draw trials by two objectives, and each trial of the front with its name.
+    """Draw trials by two objectives, and each trial of the front with its setting.
 
-    status, names: of each trial. on_front: the places of the front's trials; it is joined where these two
-    objectives alone make it one. colored_by: a setting's name and its values, where it is one of numbers.
+    status: of each trial. setting: a dimension's name and each trial's value of it, which is the color where
+    it is a number. on_front: the places of the front's trials; it is joined where these two objectives alone
+    make it one.
     """
     figure, axes = canvas(6.5, 4.5)
+    name, settings = setting
+    numbers = all(isinstance(value, int | float | np.number) for value in settings)
+    values = np.array(settings, dtype=float) if numbers else None
     for state, (color, marker, _) in STATUS.items():
         chosen = np.array([s == state for s in status])
         if chosen.any():
             x, y = first.values[chosen], second.values[chosen]
             style = {"marker": marker, "s": 36, "label": state, "edgecolors": "black", "linewidths": 0.5}
-            if colored_by is None:
+            if values is None:
                 axes.scatter(x, y, color=color, **style)
             else:
-                values = colored_by[1]
                 scale = {"vmin": np.nanmin(values), "vmax": np.nanmax(values), "cmap": SCALE}
                 dots = axes.scatter(x, y, c=values[chosen], **scale, **style)
-    if colored_by is not None:
-        figure.colorbar(dots, label=label(colored_by[0]))
+    if values is not None:
+        figure.colorbar(dots, label=label(name))
     front = np.array(on_front, dtype=int)
     front = front[np.argsort(first.values[front])]
     x, y = first.values[front], second.values[front]
@@ -80,7 +83,7 @@ def draw_front(
         axes.step(x, y, where=where, color="black", linewidth=1, zorder=0, label="Pareto front")
     for k, index in enumerate(front):
         place = {"xytext": (ABOVE, BELOW)[k % 2], "textcoords": "offset points", "fontsize": 8}
-        axes.annotate(plain(names[index]), (x[k], y[k]), **place)
+        axes.annotate(plain(f"{label(name)} = {number(settings[index])}"), (x[k], y[k]), **place)
     axes.set_xlabel(axis_label(first.name, first.sign))
     axes.set_ylabel(axis_label(second.name, second.sign))
     axes.margins(0.1)

@@ -77,6 +77,8 @@ def slices(tables: Tables) -> Figure:
 def pareto(tables: Tables) -> Figure:
     """The objective against the sweep's second one, with the trials that no other one beats in both.
 
+    A front of one trial is said, not drawn.
+
     A sweep of one objective is drawn against the error of reconstructions. Only complete trials are drawn:
     scores at other epochs are other numbers.
     """
@@ -90,12 +92,19 @@ def pareto(tables: Tables) -> Figure:
         raise AnalysisError(f"No trial of {sweep.name!r} that was trained to the end has reported {other}.")
     objectives = sweep.signs if len(sweep.signs) > 1 else {sweep.metric: sweep.sign, other: other_sign}
     scores = np.stack([sign * tables.metric(k)[scored.index] for k, sign in objectives.items()], axis=1)
+    on_front = pareto_front(scores)
+    if len(on_front) < 2:
+        best = scored["number"].iloc[on_front[0]]
+        raise AnalysisError(
+            f"Trial {best} of {sweep.name!r} is the best in {' and in '.join(objectives)}: no front to draw."
+        )
+    name = next(iter(dimensions_of(tables)))
     return draw_front(
         Objective(sweep.metric, tables.objective[scored.index].to_numpy(float), sweep.sign),
         Objective(other, second[scored.index].to_numpy(float), other_sign),
         list(scored["status"]),
-        [str(n) for n in scored["number"]],
-        pareto_front(scores),
+        (name, list(scored[f"params.{name}"])),
+        on_front,
     )
 
 

@@ -5,6 +5,7 @@ scores are those of one epoch, the latest that enough trials have reached: at ot
 """
 
 import warnings
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -24,6 +25,7 @@ PAIRED_LEAST = 4  # trials that span an area worth interpolating
 PAIRS = 4  # dimensions of the contour figure; the most important ones
 MARGIN = 0.05
 SCORED_LEAST = 8  # trials, below which a variance explains nothing
+FORESTS = 5  # of fANOVA, each with another seed
 GOOD = 0.25  # the share of trials that is drawn in color
 # A value beside its axis, legible on the lines that pass there.
 PATCH = {"boxstyle": "square,pad=0.1", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
@@ -33,27 +35,38 @@ BESIDE["fontsize"] = 8
 
 def importance(tables: Tables) -> Figure:
     """How much of the objective's variance each dimension explains (fANOVA, Hutter et al. 2014)."""
-    epoch, shares = importances(tables)
-    figure, axes = canvas(6, 1.2 + 0.45 * len(shares))
+    shares = importances(tables)
+    figure, axes = canvas(6, 1.2 + 0.45 * shares.shape[1])
     names = list(shares)[::-1]
-    axes.barh([label(name) for name in names], [shares[name] for name in names], color=BLUE)
+    mean, low, high = shares.mean()[names], shares.min()[names], shares.max()[names]
+    axes.barh([label(name) for name in names], mean, color=BLUE)
+    axes.errorbar(
+        mean, range(len(names)), xerr=(mean - low, high - mean), fmt="none", ecolor="black", capsize=3
+    )
     for k, name in enumerate(names):
-        axes.annotate(f" {shares[name]:.0%}", (shares[name], k), va="center", fontsize=9)
-    axes.set_xlim(0, 1.12)
-    axes.set_xlabel(f"share of the variance of {label(tables.sweep.metric)}\nat epoch {epoch}")
+        axes.annotate(f"  {mean[name]:.0%}", (high[name], k), va="center", fontsize=9)
+    axes.set_xlim(0, 1.15)
+    of = f"of {label(tables.sweep.metric)}, of {int(tables.complete.sum())} fully trained trials"
+    axes.set_xlabel(f"share of the variance {of}\n(mean and range over {len(shares)} seeds of the trees)")
     return figure
 
 
-def importances(tables: Tables) -> tuple[int, dict[str, float]]:
-    """Return the epoch of the scores and each dimension's share of their variance, the largest first.
+def importances(tables: Tables) -> pd.DataFrame:
+    """Return each dimension's share of the variance of full training's score, the largest first.
 
-    It is optuna's fANOVA of our trials. Raises AnalysisError for spaces of one dimension, below eight trials,
-    and where optuna is not installed.
+    It is optuna's fANOVA, a row for each seed of its trees. Raises AnalysisError for spaces of one dimension,
+    where most trials were stopped, with fewer than eight others, and where optuna is not installed.
     """
-    space = dimensions_of(tables)
+    space, name = dimensions_of(tables), tables.sweep.name
     if len(space) < 2:
-        raise AnalysisError(f"Importance needs two dimensions; {tables.sweep.name!r} has {len(space)}.")
-    epoch, scored = tables.common(most_of(tables, SCORED_LEAST))
+        raise AnalysisError(f"Importance needs two dimensions; {name!r} has {len(space)}.")
+    found = tables.scored()
+    scored = found[tables.complete[found.index]]
+    if len(scored) < max(SCORED_LEAST, len(found) / 2):
+        raise AnalysisError(
+            f"Importance needs {SCORED_LEAST} fully trained trials, and that most are; {name!r} has "
+            f"{len(scored)} of {len(found)}: those that were stopped would tell of their stopping."
+        )
     if find_spec("optuna") is None:
         raise AnalysisError("Importance is optuna's, which is not installed: pip install optuna")
     import optuna
@@ -64,13 +77,17 @@ def importances(tables: Tables) -> tuple[int, dict[str, float]]:
         name: optuna.distributions.FloatDistribution(-1e-9, 1 + 1e-9) for name in space
     }
     coordinates = {name: unit(scored[f"params.{name}"], domain) for name, domain in space.items()}
-    for k, value in enumerate(scored["score"]):
+    for k, value in enumerate(tables.objective[scored.index]):
         params = {name: float(np.clip(x[k], 0, 1)) for name, x in coordinates.items()}
         study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=float(value)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        return epoch, dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    rows = []
+    for seed in range(FORESTS):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+            rows.append(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    shares = pd.DataFrame(rows)
+    return shares[shares.mean().sort_values(ascending=False).index]
 
 
 def most_of(tables: Tables, least: int) -> int:
@@ -88,8 +105,8 @@ def pairs(tables: Tables) -> Figure:
     if len(names) < 2:
         raise AnalysisError(f"Pairs need two dimensions of numbers; {sweep.name!r} has {len(names)}.")
     epoch, scored = tables.common(most_of(tables, PAIRED_LEAST))
-    if len(names) > 2 and len(scored) >= SCORED_LEAST:
-        names = [name for name in importances(tables)[1] if name in names]
+    with suppress(AnalysisError):  # the space's own order, where nothing tells which matter most
+        names = [name for name in importances(tables) if name in names]
     names = names[:PAIRS]
     n = len(names) - 1
     figure, axes = canvas(1.6 + 2.9 * n, 0.8 + 2.6 * n, n, n, sharex="col", sharey="row", squeeze=False)
@@ -122,6 +139,8 @@ def pairs(tables: Tables) -> Figure:
 def parallel_coordinates(tables: Tables) -> Figure:
     """A line a trial through its settings to its score; the better, the darker and the further in front."""
     sweep, space = tables.sweep, dimensions_of(tables)
+    if len(space) < 2:
+        raise AnalysisError(f"Parallel coordinates need two dimensions; {sweep.name!r} has {len(space)}.")
     epoch, scored = tables.common(most_of(tables, 1))
     values = scored["score"].astype(float)
     ranks = (sweep.sign * values).rank(pct=True).to_numpy()

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from ray import tune
 
 from analysis.charts.pareto import Objective, draw_front
-from analysis.charts.style import label
 from analysis.charts.text import number
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.record.ledger_callback import LedgerCallback
@@ -39,8 +38,9 @@ class ParetoFigure(tune.Callback):
         on_front = front(self.study, self.search, records)
         if len(records) < 2 or not on_front:
             return
-        draw(self.study, records, on_front).savefig(self.recorder.folder / FIGURE, dpi=120)
-        self.recorder.ledger.append("figure", path=FIGURE)
+        if len(on_front) > 1:
+            draw(self.study, records, on_front).savefig(self.recorder.folder / FIGURE, dpi=120)
+            self.recorder.ledger.append("figure", path=FIGURE)
         tags = {FRONT_TAG: ", ".join(str(record.number) for record in on_front)}
         self.recorder.ledger.append("note", tags=tags)
         self.delivery.wake()
@@ -69,19 +69,13 @@ def describe(study: Study, on_front: list[TrialRecord]) -> str:
 
 
 def draw(study: Study, records: list[TrialRecord], on_front: list[TrialRecord]) -> Figure:
-    """Draw trials by the metric and the first further objective, the front's trials named by their setting.
-
-    The color is the first dimension of the search space, where it is one of numbers.
-    """
+    """Draw trials by the metric and the first further objective, the front's named by their setting."""
     (second, second_mode), name = next(iter(study.objectives.items())), next(iter(study.space))
     signs = {"min": 1, "max": -1}
-    settings = [record.config[name] for record in records]
-    numbers = all(isinstance(setting, int | float) for setting in settings)
     return draw_front(
         Objective(study.metric, np.array([r.last(study.metric) for r in records]), signs[study.mode]),
         Objective(second, np.array([r.last(second) for r in records]), signs[second_mode]),
         [record.status or RUNNING for record in records],
-        [f"{label(name)} = {number(setting)}" for setting in settings],
+        (name, [record.config[name] for record in records]),
         [records.index(record) for record in on_front],
-        colored_by=(name, np.array(settings, dtype=float)) if numbers else None,
     )

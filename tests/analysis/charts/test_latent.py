@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from analysis.charts import latent
 
@@ -25,3 +26,24 @@ def subject(labels, class_names):
 def test_clusters_are_named_by_their_class(labels, class_names, expected):
     (axes,) = latent.clustering(subject(labels, class_names)).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == expected
+
+
+def test_the_nearest_training_images_are_found_whatever_the_chunks(monkeypatch):
+    random = np.random.default_rng(3)
+    others = random.integers(0, 256, (50, 4, 4, 3), dtype=np.uint8)
+    images = others[[7, 30]].copy()
+    images[:, 0, 0] ^= 1  # all but copies
+    rows = np.arange(1, 50)
+    distances = ((images[:, None].astype(float) - others[rows]) ** 2).sum((2, 3, 4))
+    expected = rows[distances.argsort(1)[:, :3]]
+    for size in (7, 4096):
+        monkeypatch.setattr(latent, "AT_ONCE", size)
+        found = latent.nearest_rows(images, others, rows, 3)
+        assert found[:, 0].tolist() == [7, 30] and (found == expected).all()
+
+
+def test_a_title_and_names_change_no_pixel_of_the_images():
+    sheet = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    page = np.asarray(latent.labelled(sheet, "β = 3", ("image", "rebuilt")))
+    found = [x for x in range(page.shape[1] - 59) if (page[-40:, x : x + 60] == np.asarray(sheet)).all()]
+    assert len(found) == 1 and (page[:-40] < 128).any() and (page[-40:, : found[0]] < 128).any()

@@ -1,11 +1,15 @@
 """The front is what no trial beats, whatever the objectives' directions."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.charts.pareto import Objective, draw_front, pareto_front
 from analysis.charts.search import pareto
+from analysis.record.store import AnalysisError
 from analysis.record.tables import load
 from tests.fixtures.recorded import METRIC
 
@@ -20,7 +24,8 @@ def test_the_pareto_front_is_what_nothing_dominates(points):
 
 def test_the_pareto_figure_is_of_the_sweeps_own_objectives(client):
     tables = load(client, "two-objectives")
-    (axes,) = pareto(tables).axes
+    axes, colors = pareto(tables).axes
+    assert colors.get_ylabel() == "β" and axes.texts[0].get_text().startswith("β = ")
     assert axes.get_ylabel() == "ELBO (nats), higher is better"
     (front,) = (line for line in axes.get_lines() if line.get_label() == "Pareto front")
     values = tables.trials[[f"metrics.{METRIC}", "metrics.elbo"]].to_numpy()
@@ -32,16 +37,29 @@ def test_the_front_of_more_objectives_is_marked_but_not_joined():
     first, second = (
         Objective(name, np.array(values)) for name, values in (("a", [1.0, 2, 3]), ("b", [1.0, 3, 2]))
     )
-    joined = draw_front(first, second, ["finished"] * 3, list("xyz"), [0])
+    joined = draw_front(first, second, ["finished"] * 3, ("model", list("xyz")), [0])
     assert [line.get_label() for line in joined.axes[0].get_lines()] == ["Pareto front"]
     # The third objective keeps all three on the front, which these two do not.
-    marked = draw_front(first, second, ["finished"] * 3, list("xyz"), [0, 1, 2])
+    marked = draw_front(first, second, ["finished"] * 3, ("model", list("xyz")), [0, 1, 2])
     assert not marked.axes[0].get_lines()
-    assert [text.get_text() for text in marked.axes[0].texts] == ["x", "y", "z"]
+    assert [text.get_text() for text in marked.axes[0].texts] == ["model = x", "model = y", "model = z"]
 
 
 def test_who_asks_for_a_score_gets_the_next_better_trial():
     first = Objective("a", np.array([1.0, 2.0]), -1)
-    figure = draw_front(first, Objective("b", np.array([1.0, 3.0])), ["finished"] * 2, list("xy"), [0, 1])
+    figure = draw_front(
+        first, Objective("b", np.array([1.0, 3.0])), ["finished"] * 2, ("beta", [1, 2]), [0, 1]
+    )
     (line,) = figure.axes[0].get_lines()
     assert line.get_drawstyle() == "steps-pre"
+
+
+def test_a_front_of_one_trial_is_said(client):
+    """Lower is better in both here, so the best in the first may be the best in both."""
+    tables = load(client, "two-objectives")
+    row = tables.objective.idxmin()
+    best = tables.trials.assign(**{"metrics.elbo": 0.0})
+    best.loc[row, "metrics.elbo"] = 1.0
+    number = best["number"][row]
+    with pytest.raises(AnalysisError, match=f"Trial {number} of .* is the best in {METRIC} and in elbo"):
+        pareto(replace(tables, trials=best))

@@ -1,5 +1,8 @@
 """Which dimensions matter, and what may be interpolated between."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from analysis.charts import space
@@ -15,9 +18,24 @@ def three(client):
 
 def test_importance_finds_the_setting_that_the_score_depends_on(three):
     """The made-up score is a bowl over β, 60 deep, with a slope of 15 a decade of the learning rate."""
-    _, shares = space.importances(three)
+    shares = space.importances(three)
     assert next(iter(shares)) == "beta"
-    assert sum(shares.values()) == pytest.approx(1)
+    assert shares.sum(axis=1).to_numpy() == pytest.approx(np.ones(space.FORESTS))
+    assert (shares.std() > 0).all()  # another seed grows other trees
+
+
+def test_importance_is_refused_where_most_were_stopped(three):
+    status = three.trials["status"].where(three.trials["number"] < 9, "stopped")
+    epochs = three.trials["epoch"].where(three.trials["number"] < 9, 3)
+    stopped = replace(three, trials=three.trials.assign(status=status, epoch=epochs))
+    with pytest.raises(AnalysisError, match="Importance needs 8 fully trained trials, and that most are"):
+        space.importances(stopped)
+    assert space.pairs(stopped).axes  # in the space's own order
+
+
+def test_one_dimension_has_no_parallel_coordinates(client):
+    with pytest.raises(AnalysisError, match="Parallel coordinates need two dimensions; 'one' has 1"):
+        space.parallel_coordinates(load(client, "one"))
 
 
 def test_one_dimension_has_no_pairs_nor_importance(client):
@@ -48,4 +66,3 @@ def test_scores_of_one_epoch_are_explained(three):
     assert epoch == 3 and list(scored["score"]) == [curves.loc[3, n] for n in scored["number"]]
     with pytest.raises(AnalysisError, match="21 trials with a score at one epoch are needed; 'three' has 20"):
         three.common(21)
-    assert space.importances(three)[0] == 9
