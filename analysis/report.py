@@ -14,6 +14,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -26,7 +27,7 @@ from rich.console import Console
 from analysis.charts.style import STATUS, axis_label, label
 from analysis.charts.text import file_name
 from analysis.command import Record, run_command
-from analysis.figures import FiguresConfig, chart_functions
+from analysis.figures import FiguresConfig, chart_functions, subject_of
 from analysis.judgement import comparable
 from analysis.judgement.seeds import ranking_over_seeds, seeds_of
 from analysis.judgement.verdict import front, ranking_of, verdict_of, verdict_over_seeds
@@ -35,6 +36,7 @@ from analysis.record.store import AnalysisError, connect
 from analysis.record.sweeps import Sweep
 from analysis.record.tables import Tables, load
 from searchers.record.schema import COMMAND_TAG, MODEL_TAG, STOPPED
+from trainables.data.store import DataError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,6 +52,7 @@ CAPTIONS = {
     "seed-bands": "Settings over training seeds: mean ± one standard deviation.",
     "pareto": "The score against a second one; no trial beats those on the line in both.",
 }
+NEAREST = "Is a draw of the best model a copy of a training image?"
 
 
 @dataclass(frozen=True)
@@ -248,8 +251,20 @@ def figures_of(client: "MlflowClient", tables: Tables) -> Iterator[dict[str, str
             continue
         file = io.BytesIO()
         figure.savefig(file, format="svg")
-        encoded = base64.b64encode(file.getvalue()).decode()
-        yield {"name": name, "caption": caption, "image": f"data:image/svg+xml;base64,{encoded}"}
+        yield {"name": name, "caption": caption, "image": uri(file, "svg+xml")}
+    # Where the weights of the best and their data are here: PyTorch takes seconds to import.
+    with suppress(AnalysisError, DataError):
+        subject = subject_of(client, tables)
+        from analysis.charts.latent import nearest
+
+        file = io.BytesIO()
+        nearest(subject).save(file, "PNG", optimize=True)
+        yield {"name": "nearest", "caption": NEAREST, "image": uri(file, "png")}
+
+
+def uri(file: io.BytesIO, form: str) -> str:
+    """Return an image's file as a page holds it."""
+    return f"data:image/{form};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def provenance(sweep: Sweep) -> dict[str, str]:

@@ -143,7 +143,7 @@ class MlflowExporter(threading.Thread):
             # The settings as one file; that it arrives shows that artifacts can be written, too.
             client.log_text(parent, json.dumps(params, indent=2, default=str), "settings.json")
             for tag, value in self.sweep.experiment_tags.items():
-                client.set_experiment_tag(self.experiment_id, tag, value)
+                client.set_experiment_tag(str(self.experiment_id), tag, value)
             tags = client.get_run(parent).data.tags
         except Exception as error:
             if passes(error, self.tracking_uri):

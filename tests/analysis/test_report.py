@@ -1,18 +1,26 @@
 """The report: whole, self-contained, honest about what it knows; driven in a real browser if there is one."""
 
+import base64
+import io
 import json
 import re
 import shlex
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from analysis import figures, report
+from analysis.charts.latent import Subject
 from analysis.record import images
 from analysis.record.sweeps import find
 from analysis.record.tables import load
 from tests.fixtures.recorded import METRIC, Imagined, record
+from trainables.data.batches import to_float
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +272,18 @@ def test_the_rungs_stand_in_the_curves(browser, page):
     browser.get(page.as_uri())
     lines = browser.find_elements("css selector", "#curves [data-rung]")
     assert [line.get_attribute("data-rung") for line in lines] == ["3"]
+
+
+def test_draws_stand_above_the_training_images_nearest_to_them(client, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
+    copies = to_float(images[:8], torch.device("cpu"))
+    store = SimpleNamespace(images=images, split=lambda _: np.arange(20))
+    subject = Subject(SimpleNamespace(sample=lambda n, seed: copies), store, "one, trial 1")
+    monkeypatch.setattr(report, "subject_of", lambda *_: subject)
+    monkeypatch.setattr(report, "CAPTIONS", {})
+    (shown,) = report.figures_of(client, load(client, "one"))
+    encoded = shown["image"].removeprefix("data:image/png;base64,")
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+    side = 4 * (16 + 2)  # enlarged, with its gap
+    drawn, nearest = sheet[-4 * side + 8 :][:64, -64:], sheet[-3 * side + 8 :][:64, -64:]
+    assert (drawn == nearest).all() and drawn.std() > 50
