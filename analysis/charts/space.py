@@ -46,8 +46,10 @@ def importance(tables: Tables) -> Figure:
     for k, name in enumerate(names):
         axes.annotate(f"  {mean[name]:.0%}", (high[name], k), va="center", fontsize=9)
     axes.set_xlim(0, 1.15)
-    of = f"of {label(tables.sweep.metric)}, of {int(tables.complete.sum())} fully trained trials"
-    axes.set_xlabel(f"share of the variance {of}\n(mean and range over {len(shares)} seeds of the trees)")
+    axes.set_xlabel(
+        f"share of the variance of {label(tables.sweep.metric)}\n"
+        f"over fully trained trials: mean and range over {len(shares)} seeds of the trees"
+    )
     return figure
 
 

@@ -1,6 +1,7 @@
 """The report: whole, self-contained, honest about what it knows; driven in a real browser if there is one."""
 
 import base64
+import csv
 import io
 import json
 import re
@@ -248,10 +249,11 @@ def test_the_page_is_dark_where_the_reader_is_and_prints_without_buttons(browser
 def test_the_numbers_can_be_taken_along(browser, page):
     browser.get(page.as_uri())
     data = embedded(page)
-    header, *rows = browser.execute_script("return csv()").splitlines()
-    assert len(rows) == len(data["trials"])
-    first = dict(zip(header.split(","), rows[0].split(","), strict=False))
-    assert float(first["params.beta"]) == data["trials"][0]["params"]["beta"]
+    rows = list(csv.DictReader(io.StringIO(browser.execute_script("return csv()"))))
+    assert [int(row["trial"]) for row in rows] == [trial["number"] for trial in data["trials"]]
+    for row, trial in zip(rows, data["trials"], strict=True):
+        assert float(row["params.beta"]) == trial["params"]["beta"]
+        assert row["params.likelihood"] == trial["params"]["likelihood"]  # it holds commas
     taken = json.loads(browser.execute_script("return as_json()"))
     assert taken["trials"][0]["curve"] == data["trials"][0]["curve"] and "images" not in taken["trials"][0]
 

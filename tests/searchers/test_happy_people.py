@@ -128,7 +128,9 @@ def test_every_round_is_in_mlflow_with_its_provenance_and_images(finished):
         if run_.data.params["method"] != "vae-retrained":
             assert run_.data.metrics["gap_max"] < 1e-6
     assert parent.info.status == "FINISHED"
-    assert {"scorer_hash", "judge_hash", "scorer_accuracy", "features", "data_hash"} <= set(parent.data.params)
+    assert {"scorer_hash", "judge_hash", "scorer_accuracy", "features", "data_hash"} <= set(
+        parent.data.params
+    )
     assert "vqvae/t4/fd_random" in parent.data.metrics
     assert {"figure1.png", "figure3.png"} <= {a.path for a in client.list_artifacts(parent.info.run_id)}
 
