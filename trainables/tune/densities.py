@@ -1,5 +1,6 @@
 """The Tune trainables of the density comparison: a VAE over epochs, and densities that are fitted at once."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,8 @@ from trainables.evaluation.likelihoods import OBJECTIVE, likelihood_scores, scor
 from trainables.models import bernoulli_vae, densities
 from trainables.models.densities import FittedDensity
 from trainables.tune.device import set_torch_threads
-from trainables.tune.trainable import CHECKPOINT, GenerativeTrainable, grid
+from trainables.tune.evaluated import grid
+from trainables.tune.trainable import CHECKPOINT, GenerativeTrainable
 
 
 def train(
@@ -101,6 +103,7 @@ class FittedTrainable(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write what was fitted."""
         state = {"model": self.model.training_state(), "epoch": 1}
+        state["hyperparameters"] = asdict(self.model.config)
         torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]  # Tune gives a path

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from trainables.evaluation.generation import EVALUATION_SEED
 from trainables.models.losses import kl_divergence, reparameterize
+from trainables.tune.evaluated import GRID_IMAGES
 from trainables.tune.lego_vae import LegoVAE
-from trainables.tune.trainable import GRID_IMAGES
 
 LATENT = 3
 SETTINGS = {

@@ -34,8 +34,9 @@ from trainables.models.base import GenerativeModel
 from trainables.models.schedule import power_exponent, rate_share
 from trainables.models.storage import load_model, save_model
 from trainables.tune.baselines import Baseline
+from trainables.tune.evaluated import grid
 from trainables.tune.export import export_model
-from trainables.tune.trainable import GenerativeTrainable, grid
+from trainables.tune.trainable import GenerativeTrainable
 
 SMALL = SMALL_FACES | {"ema_decay": 0.9}
 

@@ -1,0 +1,139 @@
+"""What a trial evaluates, and how: its images, their features, and the scores that it reports."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from ray import tune
+from torch import Tensor
+
+from trainables.data.batches import to_float, to_uint8
+from trainables.data.pictures import png, tile
+from trainables.data.store import DataError, ImageStore
+from trainables.evaluation.classes import (
+    class_references,
+    class_samples,
+    class_scores,
+)
+from trainables.evaluation.diagnostics import diversity, pixel_variance
+from trainables.evaluation.ex_post import Posteriors, decoded, draws, posteriors
+from trainables.evaluation.generation import EVALUATION_SEED, generate
+from trainables.evaluation.held_out import held_out_scores
+from trainables.evaluation.inputs import (
+    TrainingConfig,
+    load_reference,
+    load_store,
+)
+from trainables.metrics.errors import MetricError
+from trainables.metrics.extractors.extractor import Extractor
+from trainables.metrics.extractors.features import load_extractor
+from trainables.metrics.reference import ReferenceStatistics
+from trainables.metrics.scores import score
+from trainables.models.base import GenerativeModel
+from trainables.models.conditional import ConditionalModel
+from trainables.models.fitted_prior import fit
+from trainables.own import imported, numbers_of
+
+GRID_IMAGES = 64
+GRID_COLUMNS = 8
+
+
+class Evaluated(tune.Trainable):
+    """The part of a trainable that scores its `model` after `epoch` epochs on a `device`."""
+
+    objective: ClassVar[str] = "elbo"  # the score that counts where no features are extracted
+    training: TrainingConfig
+    store: ImageStore
+    model: GenerativeModel
+    device: torch.device
+    epoch: int
+
+    def load_evaluation(self) -> None:
+        """Load images, features, their reference and own scores as `training` says.
+
+        Raises DataError and MetricError where they are not those of the sweep.
+        """
+        t, threads = self.training, torch.get_num_threads()
+        self.store = load_store(t, t.image_size, t.channels)
+        if t.data_hash not in (None, self.store.content_hash):
+            raise DataError(f"the images of {t.dataset} on this machine are not those that the sweep has")
+        self.extractor: Extractor | None = None
+        self.reference: ReferenceStatistics | None = None
+        if t.features != "none":
+            weights = Path(t.feature_weights) if t.feature_weights else None
+            self.extractor = load_extractor(t.features, weights=weights, device=self.device, threads=threads)
+            if t.feature_identity not in (None, str(self.extractor.identity)):
+                raise MetricError(
+                    f"the extractor on this machine is {self.extractor.identity}, the sweep's "
+                    f"{t.feature_identity}: are its weights made at random when it is imported?"
+                )
+            self.reference = load_reference(self.store, self.extractor, t.cache_dir)
+        self.class_references: dict[str, Any] | None = None  # made where a model needs them
+        self.own_scores = imported(t.scores) if t.scores else None
+        self.metric = self.extractor.metric if self.extractor else self.objective
+        self.held_out = self.store.split("validation")[: t.evaluation_samples]
+        self.held_out_images = torch.from_numpy(self.store.images[self.held_out])
+        self.held_out_variance = pixel_variance(self.held_out_images)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Score `evaluation_samples` generated images, and the held-out ones where there is an encoder."""
+        self.model.eval()
+        noise = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
+        result: dict[str, Any] = {}
+        codes = self._posteriors()
+        if codes is not None and self.model.settles_prior:
+            self.model.settle_prior(fit(*codes))
+        if self.extractor and self.reference:
+            samples = generate(self.model, self.training.evaluation_samples, noise, self.held_out_images)
+            result |= score(samples, self.extractor, self.reference)
+        else:
+            samples = generate(self.model, GRID_IMAGES, noise, self.held_out_images)
+        result["sample_diversity"] = diversity(samples, self.held_out_variance)
+        last = self.epoch == self.training.epochs
+        if isinstance(self.model, ConditionalModel) and self.extractor and last:
+            if self.class_references is None:
+                cache = self.training.cache_dir
+                self.class_references = class_references(self.store, self.extractor, cache)
+            count = self.training.evaluation_samples
+            result |= class_scores(self.model, count, self.extractor, self.class_references)
+        if self.own_scores:
+            with torch.no_grad():
+                found = self.own_scores(self.model, samples.cpu())
+            result |= numbers_of(str(self.training.scores), found, result)
+        if self.model.has_encoder:
+            result |= held_out_scores(self.model, self.held_out_images, noise)
+            if self.extractor and self.reference and codes is not None and last:
+                for density, z in draws(codes, self.training.evaluation_samples).items():
+                    distances = score(decoded(self.model, z), self.extractor, self.reference)
+                    result[f"{density}/{self.metric}"] = distances[self.metric]
+            if self.training.disentanglement:
+                # It imports scikit-learn, which takes seconds: only trials that ask for these scores wait.
+                from trainables.evaluation import latent_units
+
+                asked = self.training.disentanglement
+                scores = latent_units.SCORES if isinstance(asked, bool) else tuple(asked)
+                result |= latent_units.encoder_scores(self.model, self.store, scores)
+        if self.training.images:
+            result["images"] = {"samples": grid(samples[:GRID_IMAGES])}
+            if self.model.has_encoder:
+                originals = self._held_out_batch(slice(0, GRID_IMAGES // 2))
+                pairs = torch.stack([originals, self.model.reconstruct(originals)], 1).flatten(0, 1)
+                result["images"]["reconstructions"] = grid(to_uint8(pairs))
+            if isinstance(self.model, ConditionalModel) and self.model.config.classes > 1:
+                result["images"]["classes"] = grid(class_samples(self.model, GRID_COLUMNS))
+        return result
+
+    def _posteriors(self) -> Posteriors | None:
+        """Return the posteriors of training images where they are needed now, None elsewhere."""
+        last = self.extractor is not None and self.epoch == self.training.epochs
+        if not (self.model.has_encoder and (last or self.model.settles_prior)):
+            return None
+        return posteriors(self.model, self.store.images, self.store.split("train"))
+
+    def _held_out_batch(self, where: slice) -> Tensor:
+        return to_float(self.held_out_images[where], self.device)
+
+
+def grid(images: Tensor) -> bytes:
+    """Return uint8 images (n, H, W, C) as one PNG, eight a row."""
+    return png(tile(images.cpu().numpy(), min(len(images), GRID_COLUMNS)))
