@@ -33,8 +33,8 @@ class FlowConfig:
     width: float = 1.0
     learning_rate: float = 2e-3
     times: Times = "logit_normal"
-    sampler: Solver = "midpoint"
-    steps: int = 10
+    sampler: Solver = "euler"
+    steps: int = 20
     guidance: float = 1.0
 
 
