@@ -34,7 +34,7 @@ class FlowConfig:
     learning_rate: float = 2e-3
     times: Times = "logit_normal"
     sampler: Solver = "euler"
-    steps: int = 20
+    steps: int = 5
     guidance: float = 1.0
 
 

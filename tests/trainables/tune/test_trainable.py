@@ -273,7 +273,7 @@ def test_schedules_and_means_that_cannot_be(changes, sentence, cache_dir):
         ("FactorVAE", {"beta": 1.0, "learning_rate": 1e-4}),
         ("VAE-GAN", {"beta": 1.0, "gan_loss": "minimax"}),
         ("beta-VAE-GAN", {"beta": 9.0, "gan_loss": "minimax", "learning_rate": 1e-3}),
-        ("flow", {"steps": 20, "learning_rate": 2e-3}),
+        ("flow", {"steps": 5, "learning_rate": 2e-3}),
         ("EDM", {"sampler": "heun", "learning_rate": 2e-3}),
         ("latent-flow", {"beta": 5.0, "learning_rate": 2e-3}),
     ],
