@@ -49,6 +49,7 @@ COMMANDS = {
         "analysis.sampling", "SamplingConfig", "try sampling settings on a trained model, without training"
     ),
     "report": Command("analysis.report", "ReportConfig", "write a sweep as one HTML file"),
+    "live": Command("analysis.live", "LiveConfig", "serve a sweep's page that redraws while it runs"),
     "list": Command("searchers.sweeps", "ListConfig", "list the sweeps here, their states and sizes"),
     "clean": Command("searchers.clean", "CleanConfig", "delete the checkpoints that a sweep needs no more"),
     "move": Command("searchers.move", "MoveConfig", "move or archive a record with all that belongs to it"),

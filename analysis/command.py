@@ -1,5 +1,6 @@
 """What the commands share: which record is read, and one sentence where something is wrong."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Record:
 
 
 Config = TypeVar("Config")
+INTERRUPTED = 130  # the exit code after Ctrl-C
 
 
 def allow(modules: Sequence[str]) -> None:
@@ -72,7 +74,7 @@ def run_command(
         sys.stderr.close()  # the reader of a pipe has seen enough
         return 0
     except KeyboardInterrupt:
-        code, sentence = 130, "interrupted"
+        code, sentence = INTERRUPTED, "interrupted"
     except (AnalysisError, DataError, MetricError) as error:
         code, sentence = 2, str(error)
     except OSError as error:
@@ -82,4 +84,9 @@ def run_command(
             raise
         code, sentence = 2, f"MLflow refused: {reason_of(error)}."
     console(stderr=True).print(f"{program}: {sentence}", soft_wrap=True)
+    if code == INTERRUPTED and arguments is None:
+        sys.stdout.flush()
+        os._exit(
+            code
+        )  # Python takes seconds to take PyTorch and MLflow down, which Ctrl-C is not to wait for
     return code

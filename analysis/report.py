@@ -13,7 +13,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -54,6 +54,8 @@ CAPTIONS = {
 }
 NEAREST = "Is a draw of the best model a copy of a training image?"
 
+Images = Callable[["MlflowClient", Tables, list[int]], dict[int, dict[str, dict[int, str]]]]
+
 
 @dataclass(frozen=True)
 class ReportConfig(Record):
@@ -86,8 +88,14 @@ def render(sweeps: list[dict[str, Any]]) -> str:
     return template.replace("/*DATA*/", data.replace("<", "\\u003c"))
 
 
-def content(client: "MlflowClient", tables: Tables, tracking_uri: str | None) -> dict[str, Any]:
-    """Return all that the page shows of a sweep. Raises AnalysisError where no trial has a score."""
+def content(
+    client: "MlflowClient",
+    tables: Tables,
+    tracking_uri: str | None,
+    figures: Collection[str] = (*CAPTIONS, "nearest"),
+    images: Images = images_of,
+) -> dict[str, Any]:
+    """Return all that the page shows of a sweep, with these figures. Raises AnalysisError without a score."""
     sweep, metric = tables.sweep, tables.sweep.metric
     groups = comparable.groups(tables.scored(), metric)
     ranked = ranking_of(tables, groups[0][1])
@@ -113,8 +121,8 @@ def content(client: "MlflowClient", tables: Tables, tracking_uri: str | None) ->
         "rungs": [int(e) for e in sorted(set(tables.trials["epoch"][tables.trials["status"] == STOPPED]))],
         "status_colors": {status: color for status, (color, _, _) in STATUS.items()},
         "winner": int(ranked.iloc[0]["number"] if seeds is None else seeds.index[0]),
-        "trials": trials_of(client, tables, ranked),
-        "figures": list(figures_of(client, tables)),
+        "trials": trials_of(tables, ranked, images(client, tables, [int(n) for n in ranked["number"]])),
+        "figures": list(figures_of(client, tables, figures)),
         "provenance": provenance(sweep),
         "commands": commands(sweep, tracking_uri),
     }
@@ -198,14 +206,15 @@ def many(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
-def trials_of(client: "MlflowClient", tables: Tables, ranked: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return what the page knows of each trial."""
+def trials_of(
+    tables: Tables, ranked: pd.DataFrame, images: dict[int, dict[str, dict[int, str]]]
+) -> list[dict[str, Any]]:
+    """Return what the page knows of each trial; images are by trial, key and epoch."""
     metric = tables.sweep.metric
     curves = tables.curves(metric)
     order = [int(n) for n in ranked["number"]]
     places = {int(n): k + 1 for k, n in enumerate(ranked["number"][ranked["ranked"]])}
     by_number = ranked.set_index("number")
-    images = images_of(client, tables, order)
     rows = []
     for row in tables.trials.to_dict("records"):
         n = int(row["number"])
@@ -239,10 +248,10 @@ def standing_of(row: Mapping[str, Any]) -> str:
     return f"number {int(row['place'])} of {int(row['peers'])} at epoch {int(row['epoch'])}"
 
 
-def figures_of(client: "MlflowClient", tables: Tables) -> Iterator[dict[str, str]]:
-    """Return those figures that the sweep has data for."""
+def figures_of(client: "MlflowClient", tables: Tables, names: Collection[str]) -> Iterator[dict[str, str]]:
+    """Return those of the figures that the sweep has data for."""
     draw = chart_functions(client, FiguresConfig(sweep=tables.sweep.name))
-    for name, caption in CAPTIONS.items():
+    for name in (name for name in CAPTIONS if name in names):
         try:
             figure = draw[name](tables)
         except AnalysisError:
@@ -251,7 +260,9 @@ def figures_of(client: "MlflowClient", tables: Tables) -> Iterator[dict[str, str
             continue
         file = io.BytesIO()
         figure.savefig(file, format="svg")
-        yield {"name": name, "caption": caption, "image": uri(file, "svg+xml")}
+        yield {"name": name, "caption": CAPTIONS[name], "image": uri(file, "svg+xml")}
+    if "nearest" not in names:
+        return
     # Where the weights of the best and their data are here: PyTorch takes seconds to import.
     with suppress(AnalysisError, DataError):
         subject = subject_of(client, tables)

@@ -32,6 +32,7 @@ from analysis.record.store import AnalysisError, connect
 from analysis.record.tables import Tables, load
 from analysis.record.weights import with_weights
 from searchers.record import schema
+from trainables.data.progress import image_bar
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -208,15 +209,19 @@ def show_repeats(
         raise AnalysisError(f"The record of {tables.sweep.name!r} has no weights to evaluate again.")
     asked = str((tables.sweep.arguments or {}).get("features", ""))
     evaluation = Evaluation.of(trials.loc[kept[0]], asked)
-    rows = {}
-    for n in kept:
-        model = load_trained(client, tables, n)
-        scores = [evaluation.scores(model, FIRST_SEED + k) for k in range(repeats)]
-        if metric not in scores[0]:
-            raise AnalysisError(
-                f"{metric} is no score of generated images; --retrain-seeds tells its spread."
-            )
-        rows[n] = [s[metric] for s in scores]
+    rows: dict[int, list[float]] = {n: [] for n in kept}
+    images = len(kept) * repeats * evaluation.samples
+    with image_bar(f"Evaluating {len(kept)} trials {repeats} times", images, 0, None) as advance:
+        for n in kept:
+            model = load_trained(client, tables, n)
+            for k in range(repeats):
+                scores = evaluation.scores(model, FIRST_SEED + k)
+                if metric not in scores:
+                    raise AnalysisError(
+                        f"{metric} is no score of generated images; --retrain-seeds tells its spread."
+                    )
+                rows[n].append(scores[metric])
+                advance(evaluation.samples)
     values = pd.DataFrame(rows)
     ranked = rank(
         values.mean(),

@@ -24,7 +24,7 @@ from analysis.papers import BASELINE_FID, FID_BY_BETA
 from searchers import beta_vaegan
 from searchers.execution.cli import main_of
 from searchers.record.trials import TrialRecord
-from searchers.study.config import SweepConfig
+from searchers.study.config import SweepConfig, without
 from searchers.study.ranges import SEVERAL, between, multiple_of
 from searchers.study.study import Study
 
@@ -33,10 +33,14 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"
+# Of a search: here nothing is searched, and each training runs to its last epoch.
+SEARCH = ("space", "searcher", "surrogate", "warm_start")
+BUDGET = ("num_samples", "trainings", "grace_epochs", "replicates", "early_stopping")
 Model = Literal["GAN", "WGAN-GP", "VAE", "FactorVAE", "VAE-GAN", "beta-VAE-GAN", "flow", "EDM", "latent-flow"]
 
 
 @dataclass(frozen=True)
+@without(*SEARCH, *BUDGET)
 class BaselinesConfig(SweepConfig):
     """Settings of one run; the command line is this class."""
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from rich.console import Console
 
 from searchers.display.closing import closing_words
+from searchers.display.snapshot import Told
 from searchers.execution.cli import main_of
 from searchers.record.provenance import PACKAGES, lasting_settings, origin
 from searchers.record.schema import METRIC_TAG, MODE_TAG
@@ -124,7 +125,12 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
     if config.dry_run:
         check_tracking(config, console)
         at_once = join(config).slots(config.cpus_per_trial, config.gpus_per_trial)
-        console.print(f"Trials: {len(grid)} of {config.rounds} rounds each, {at_once} side by side.")
+        console.print(
+            f"Trials: {len(grid)} of {config.rounds} rounds each, {at_once} side by side: "
+            f"{', '.join(config.methods)} × t of {', '.join(map(str, config.free))} × {config.seeds} seeds. "
+            "How long a round takes is not measured here.",
+            highlight=False,
+        )
         return 0
     with Driver(
         config,
@@ -140,9 +146,7 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
             tune.with_parameters(LatentOptimizationTrainable, **scorers),
             settings=settings,
             search=FixedPoints(grid, METRIC, "max"),
-            metric=METRIC,
-            mode="max",
-            dimensions=["method", "free", "seed"],
+            told=Told(METRIC, "max", ["method", "free", "seed"], config.rounds),
         )
         ending = driver.finish(
             lambda: report(

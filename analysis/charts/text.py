@@ -26,6 +26,16 @@ SPELLED_OUT = {
     "←": "<-",
     "→": "->",
 }
+FLAGS = {  # of `trainables.evaluation.diagnostics`
+    "collapsed": "all samples alike",
+    "dead_latent_space": "no latent unit in use",
+    "discriminator_wins": "discriminator always right",
+}
+
+
+def flag_words(flags: str) -> str:
+    """Return a trial's health flags in words; a reason why it diverged is a sentence already."""
+    return ", ".join(FLAGS.get(flag, flag) for flag in flags.split(",") if flag)
 
 
 def number(value: Any) -> str:

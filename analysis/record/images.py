@@ -31,8 +31,7 @@ def images_of(
     order = best_first + [n for n in run_ids if n not in best_first]
     wanted: list[tuple[bool, int, int, str, str]] = []
     for rank, n in enumerate(order):
-        found = [file.path for file in client.list_artifacts(run_ids[n], IMAGES_FOLDER)]
-        names = [(match, path) for path in found if (match := IMAGE_NAME.fullmatch(Path(path).name))]
+        names = named_images(client, run_ids[n])
         last = max((int(match["epoch"]) for match, _ in names), default=0)
         for match, path in names:
             earlier = int(match["epoch"]) < last
@@ -52,10 +51,20 @@ def images_of(
 
 def latest_samples(client: "MlflowClient", run_id: str) -> str | None:
     """Return the path, among a run's artifacts, of the samples that it recorded last; None without any."""
+    _, path = last_images(client, run_id).get("samples", (0, None))
+    return path
+
+
+def named_images(client: "MlflowClient", run_id: str) -> list[tuple[re.Match[str], str]]:
+    """Return a trial's images: the parts of each one's name, and its path in the record."""
     found = [file.path for file in client.list_artifacts(run_id, IMAGES_FOLDER)]
-    names = [(match, path) for path in found if (match := IMAGE_NAME.fullmatch(Path(path).name))]
-    epochs = {int(match["epoch"]): path for match, path in names if match["key"] == "samples"}
-    return epochs[max(epochs)] if epochs else None
+    return [(match, path) for path in found if (match := IMAGE_NAME.fullmatch(Path(path).name))]
+
+
+def last_images(client: "MlflowClient", run_id: str) -> dict[str, tuple[int, str]]:
+    """Return epoch and path of the last image of each key of a trial."""
+    names = sorted(named_images(client, run_id), key=lambda named: int(named[0]["epoch"]))
+    return {match["key"]: (int(match["epoch"]), path) for match, path in names}
 
 
 def data_uri(path: Path, form: Literal["PNG", "WEBP"]) -> tuple[str, int]:

@@ -1,15 +1,20 @@
 """What a sweep says at its end: the table of its trials, the best one, and what to type next."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rich.table import Table
+from rich.console import Console, ConsoleOptions
+from rich.text import Text
 
 from analysis.charts.text import number
 from searchers.display.commands import analysis_command, ui_command
+from searchers.display.layout import table_lines
+from searchers.display.snapshot import Told, rows_of
 from searchers.record.provenance import references_of
 from searchers.record.schema import FAILED, STOPPED
-from searchers.record.trials import TrialRecord, ranked
+from searchers.record.trials import TrialRecord
+from searchers.scheduling.rule import PauseRule
 from searchers.study.config import RunConfig, SweepConfig
 from searchers.study.study import Study
 
@@ -47,46 +52,21 @@ class Ending:
         return 0 if any(record.metrics for record in self.records) else 1
 
 
-def result_table(study: Study, config: SweepConfig, records: list[TrialRecord]) -> Table:
-    """Return all trials, the best first: a table for terminals of 80 columns.
+@dataclass(frozen=True)
+class ResultTable:
+    """All trials of a sweep that is over, the best one first."""
 
-    Beside further objectives there is no room for what is derived from a setting.
-    """
-    ordered = ranked(records, study.metric, study.mode)
-    best = ordered[0] if ordered else None
-    ordered += [record for record in records if not math.isfinite(record.last(study.metric))]
-    further = {name: name.rpartition("/")[2] for name in study.objectives}
-    derived = list(study.derived(records[0].config)) if records and not further else []
-    table = Table(
-        title=f"{config.title}: all trials",
-        title_justify="left",
-        title_style="bold",
-        padding=(0, 0 if further else 1),
-    )
-    for name in ("trial", *study.space, *derived, "epoch", study.metric, *further.values()):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for record in ordered:
-        values = study.derived(record.config)
-        table.add_row(
-            str(record.number),
-            *(number(record.config[name]) for name in study.space),
-            *(number(values[name]) for name in derived),
-            f"{record.epoch}/{config.epochs}",
-            _score(record, study.metric),
-            *(f"{record.last(name):.3g}" for name in further),
-            record.status or "unfinished",
-            style="bold green" if record is best else None,
-        )
-    return table
+    title: str
+    told: Told
+    records: list[TrialRecord]
+    rule: PauseRule | None = None
+    """the scheduler's, where it paused trials"""
 
-
-def _score(record: TrialRecord, metric: str) -> str:
-    """Format a trial's last score with its deviation, if it has one."""
-    if not record.metrics:
-        return "–"
-    deviation = record.last(f"{metric}_std")
-    return number(record.last(metric)) + (f" ± {deviation:.2g}" if math.isfinite(deviation) else "")
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """Draw every trial, as wide as the console is."""
+        yield Text(f"{self.title}: all trials", "bold")
+        rows = rows_of(self.records, self.told, rule=self.rule, unfinished="unfinished")
+        yield from table_lines(rows, self.told, options.max_width)
 
 
 def best_words(

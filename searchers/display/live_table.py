@@ -2,122 +2,225 @@
 
 import math
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from ray import tune
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from analysis.charts.text import duration, number
-from searchers.record.schema import DIVERGED, FAILED, FINISHED, STOPPED
-from searchers.record.trials import TrialRecord, best_record
+from searchers.display.forecast import (
+    SECONDS,
+    seconds_left,
+    seconds_per_epoch,
+    work_of_rule,
+    work_without_rule,
+)
+from searchers.display.layout import fitting, legend, table_lines
+from searchers.display.live_page import LivePage, plain_row
+from searchers.display.snapshot import Row, Told, rows_of, spent_and_saved, time_left
+from searchers.display.standing import WAITING
+from searchers.record.schema import RUNNING
+from searchers.record.trials import TrialRecord
+from searchers.scheduling.rule import PauseRule
 
-STYLES = {
-    FINISHED: "green",
-    STOPPED: "yellow",
-    DIVERGED: "magenta",
-    FAILED: "red",
-    "running": "bold",
-    "waiting": "dim",
-}
-ROWS = 30  # a longer table would scroll: the latest trials and the best one are shown
+SECONDS_BETWEEN, SECONDS_BETWEEN_PAGES = 0.5, 2.0  # two drawings, and two moments for the page
+FLAGGED = 2  # trials whose flags stand under a table without a column for them
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A sweep at one moment."""
+
+    rows: tuple[Row, ...]
+    told: Told
+    num_samples: int
+    began: float
+    """monotonic seconds"""
+    left: str
+    spent: str
+    last: str
+    """why the trial that was halted last was halted"""
+
+    def head(self) -> str:
+        """Say how far the sweep is."""
+        ended = sum(row.state not in (RUNNING, WAITING) for row in self.rows)
+        elapsed = duration(time.monotonic() - self.began)
+        return f"{ended} of {self.num_samples} trials ended, {elapsed} so far, {self.left}"
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as the live page takes it."""
+        names = {
+            "dimensions": list(self.told.dimensions),
+            "metric": self.told.metric,
+            "epochs": self.told.epochs,
+        }
+        said = {"head": self.head(), "spent": self.spent, "last": self.last}
+        return {**names, **said, "rows": [plain_row(row) for row in self.rows]}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """Draw what there is room for: the head and the foot whole, and of the table the first rows."""
+        width, height = options.max_width, console.size.height
+        lines = [*Text(self.head(), "bold").wrap(console, width), *Text(self.spent).wrap(console, width)]
+        foot = [line for said, style in self._foot(width) for line in Text(said, style).wrap(console, width)]
+        room = height - len(lines) - len(foot) - 1  # the cursor's line
+        if self.rows:
+            lines += table_lines(self.rows, self.told, width, room)
+        yield from [*lines, *foot]
+
+    def _foot(self, width: int) -> Iterator[tuple[str, str]]:
+        """Yield what the table has no room for, and what scores are compared with; each with its style."""
+        if meaning := legend(self.rows, self.told, width):
+            yield meaning, "dim"
+        if fitting(self.rows, self.told, width).reasons != "why":
+            wrong = [row for row in self.rows if row.wrong and (row.best or row.state == RUNNING)]
+            yield from ((f"! trial {row.number}: {row.wrong}", "red") for row in wrong[:FLAGGED])
+            if self.last:
+                yield self.last, "yellow"
+        if self.told.references:
+            known = ", ".join(f"{name} {number(value)}" for name, value in self.told.references.items())
+            yield f"What no model made scores: {known}", "dim"
 
 
 class LiveTable(tune.Callback):
-    """Shows the recorder's trials. `records` is the recorder's own dictionary, read and never written."""
+    """Shows the recorder's trials. `records` is the recorder's own dictionary, read and never written.
+
+    `rule` is the scheduler's, where it pauses trials; `resource` is "CPU" or "GPU" and `share` how many of
+    them a trial has; `page` shows the same, and what `books` says of the record.
+    """
 
     def __init__(
         self,
         records: dict[str, TrialRecord],
+        told: Told,
         *,
-        metric: str,
-        mode: str,
-        dimensions: list[str],
-        epochs: int,
         num_samples: int,
         console: Console,
-        budget: float = math.inf,
+        rule: PauseRule | None = None,
+        resource: str = "CPU",
+        share: float = 1.0,
+        page: LivePage | None = None,
+        books: Callable[[], str] = lambda: "",
     ):
-        self.records, self.metric, self.mode = records, metric, mode
-        self.dimensions, self.epochs, self.num_samples = dimensions, epochs, num_samples
-        self.console, self.budget = console, budget
-        self.began, self.epochs_before = time.monotonic(), self._epochs_done()
+        self.records, self.told, self.num_samples, self.rule = records, told, num_samples, rule
+        self.console, self.resource, self.share = console, resource, share
+        self.page, self.books, self.paged = page, books, -math.inf
+        self.began, self.drawn = time.monotonic(), -math.inf
         self.announced = {trial for trial, record in records.items() if record.status}
-        self.running: set[str] = set()
-        self.live = (
-            Live(self._table(), console=console, refresh_per_second=2) if console.is_terminal else None
-        )
+        self.running: frozenset[str] = frozenset()
+        self.workers = 1  # trials that have been seen to run side by side
+        self.heard: dict[str, float] = {}  # when a trial began, went on or reported last, monotonic seconds
+        self.first = self.latest = math.inf  # when the first trial began, and when the latest result came
+        self.trained = 0.0  # seconds of training in this run's results
+        self.halted: list[str] = []  # trials in the order they were halted, the last one last
+        self.live: Live | None = None
+        if console.is_terminal:
+            self.live = Live(self.snapshot(), console=console, refresh_per_second=2, transient=True)
 
-    def __enter__(self):
+    def __enter__(self) -> "LiveTable":
         if self.live:
             self.live.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if self.live:
-            self.live.update(self._table())
+            self.live.transient = error is None  # in order, the table of all trials comes next
+            self.live.update(self.snapshot())
             self.live.stop()
 
-    def on_step_end(self, iteration, trials, **info) -> None:
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note when a trial begins or goes on."""
+        self.heard[trial.trial_id] = time.monotonic()
+        self.first = min(self.first, time.monotonic())
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Note when a trial reports, and for how long it has trained."""
+        self.heard[trial.trial_id] = self.latest = time.monotonic()
+        self.trained += result.get(SECONDS, 0.0)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Redraw, or print the lines of the trials that have ended since."""
-        self.running = {trial.trial_id for trial in trials if trial.status == "RUNNING"}
-        if self.live:
-            self.live.update(self._table())
-            return
+        before = self.running
+        self.running = frozenset(trial.trial_id for trial in trials if trial.status == "RUNNING")
+        self.workers = max(self.workers, len(self.running))
+        self.halted += [t for t in before - self.running if t in self.records]
+        now = time.monotonic()
+        if self.page and now - self.paged > SECONDS_BETWEEN_PAGES:
+            self.paged = now
+            self.page.show({**self.snapshot().plain(), "books": self.books()})
+        if self.live and now - self.drawn > SECONDS_BETWEEN:
+            self.drawn = now
+            self.live.update(self.snapshot())
+        elif not self.live:
+            self._announce()
+
+    def _announce(self) -> None:
         for trial, record in list(self.records.items()):
             if record.status and trial not in self.announced:
                 self.announced.add(trial)
-                self.console.print(self._line(record), highlight=False, soft_wrap=True)
+                (row,) = rows_of([record], self.told, rule=self.rule)
+                self.console.print(self._line(row), highlight=False, markup=False, soft_wrap=True)
 
-    def _line(self, record: TrialRecord) -> str:
-        setting = ", ".join(f"{name} {number(record.config[name])}" for name in self.dimensions)
+    def _line(self, row: Row) -> str:
+        named = zip(self.told.dimensions, row.settings, strict=True)
+        setting = ", ".join(f"{name} {number(value)}" for name, value in named)
+        because = "; ".join(filter(None, (row.why, row.wrong)))
         return (
-            f"trial {record.number}/{self.num_samples}: {setting}, epoch {record.epoch}/{self.epochs}, "
-            f"{self.metric} {number(record.last(self.metric))}, {record.status}; {self.time_left()}"
+            f"trial {row.number}/{self.num_samples}: {setting}, epoch {row.epoch}/{self.told.epochs}, "
+            f"{self.told.metric} {number(row.score)}, {row.state}{f' ({because})' if because else ''}; "
+            f"{self.time_left()}"
         )
 
-    def _table(self) -> Table:
+    def snapshot(self) -> Snapshot:
+        """Return what there is to show now."""
         records = list(self.records.values())
-        best = best_record(records, self.metric, self.mode)
-        ended = sum(record.status is not None for record in records)
-        title = f"{ended} of {self.num_samples} trials ended; {self.time_left()}"
-        table = Table(title=title, title_justify="left", title_style="bold")
-        for name in ("trial", *self.dimensions, "epoch", self.metric):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("state", no_wrap=True)
-        shown = records[-ROWS:]
-        if best is not None and best not in shown:
-            shown[0] = best
-        for record in shown:
-            state = record.status or ("running" if record.trial in self.running else "waiting")
-            mark = " ← best" if record is best else ""
-            table.add_row(
-                str(record.number),
-                *(number(record.config[name]) for name in self.dimensions),
-                f"{record.epoch}/{self.epochs}",
-                number(record.last(self.metric)) if record.metrics else "–",
-                Text(state + mark, style=STYLES[state]),
-            )
-        return table
+        rows = rows_of(records, self.told, self.running, self.rule)
+        by_number = {row.number: row for row in rows}
+        halted = (by_number[self.records[trial].number] for trial in reversed(self.halted))
+        last = next((row for row in halted if row.why), None)
+        return Snapshot(
+            rows=tuple(rows),
+            told=self.told,
+            num_samples=self.num_samples,
+            began=self.began,
+            left=self.time_left(),
+            spent=self._spent(records),
+            last=f"trial {last.number} {last.state}: {last.why}" if last else "",
+        )
 
-    def _epochs_done(self) -> int:
-        return sum(record.epoch for record in self.records.values())
+    def _spent(self, records: list[TrialRecord]) -> str:
+        """Say how long cores or GPUs were kept busy, and for how long stopping and pausing spared them."""
+        pace = {record.trial: seconds_per_epoch(record) for record in records}
+        spent, saved = spent_and_saved(records, pace, self.told.epochs, self.running)
+        if not spent:
+            return ""
+        said = f"{self.resource} {duration(self.share * spent)} spent"
+        return f"{said}, {duration(self.share * saved)} saved by stopping" if saved else said
+
+    def _overhead(self) -> float:
+        """Return how long the workers have been there in units of what they have trained; 1 at least.
+
+        The rest is starts, pauses and waiting, which short trials consist of.
+        """
+        if not self.trained:
+            return 1.0
+        begun = [self.latest - at for t in self.running if (at := self.heard.get(t, math.inf)) < self.latest]
+        return max(1.0, self.workers * (self.latest - self.first) / (self.trained + sum(begun)))
 
     def time_left(self) -> str:
-        """Say how long the rest takes at the pace so far: of the budget of epochs, or else trials being as
-        long as the ended ones were."""
-        records = list(self.records.values())
-        done = self._epochs_done() - self.epochs_before
-        seconds = time.monotonic() - self.began
-        ended = [record.epoch for record in records if record.status]
-        if not done:
-            return "time left is known after the first epoch"
-        if math.isfinite(self.budget):
-            left = max(0.0, self.budget - self._epochs_done())
-            return f"about {duration(left * seconds / done)} left" if left else "done"
-        typical = sum(ended) / len(ended) if ended else self.epochs
-        running = [record.epoch for record in records if not record.status]
-        left = sum(max(0.0, max(typical, epoch + 1) - epoch) for epoch in running)
-        left += max(0, self.num_samples - len(records)) * typical
-        return f"about {duration(left * seconds / done)} left" if left else "done"
+        """Say how long the rest takes at the pace so far."""
+        now, running = time.monotonic(), [t for t in self.running if t in self.records]
+        more = {t: max(0, self.told.epochs - self.records[t].epoch) for t in running}
+        if self.rule is not None:
+            work = work_of_rule(self.rule, more)
+        else:
+            work = work_without_rule(more, max(0, self.num_samples - len(self.records)), self.told.epochs)
+        slower = self._overhead()
+        pace = {trial: slower * seconds_per_epoch(record) for trial, record in list(self.records.items())}
+        since = {t: now - self.heard.get(t, now) for t in running}
+        return time_left(seconds_left(work, pace, since, self.workers))

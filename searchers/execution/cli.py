@@ -1,7 +1,6 @@
 """The command line that all sweeps share: flags to a configuration, errors to a sentence and exit code 2."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -12,10 +11,11 @@ import tyro
 from rich.console import Console
 
 from cluster.connect import ClusterError
-from latentune import called
+from latentune import called, line_of, words_of
 from searchers.bayesopt.space import SpaceError
 from searchers.execution.resume import resolve
 from searchers.study.config import RunConfig, UsageError
+from searchers.study.help import show_help
 from trainables.data.store import DataError
 from trainables.metrics.errors import MetricError
 
@@ -34,12 +34,18 @@ def main_of(
     """
     console, errors = Console(), Console(stderr=True)
     called_as = called(program)
-    config = parse(called_as, presets, sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    config = parse(called_as, presets, given)
     try:
         config, sweep_id = resolve(config, presets[config.preset], program)
-        if config.dry_run:
-            console.print_json(json.dumps(asdict(config)))
-        return work(config, sweep_id, console)
+        if not config.dry_run:
+            return work(config, sweep_id, console)
+        console.print(changed(config, presets[config.preset]), highlight=False, markup=False, soft_wrap=True)
+        code = work(config, sweep_id, console)
+        words = [word for word in given if word != "--dry-run"]
+        again = line_of(words_of(program, *words))
+        console.print(f"Start it: {again}", highlight=False, markup=False, soft_wrap=True)
+        return code
     except (UsageError, SpaceError, DataError, MetricError, ClusterError) as error:
         errors.print(f"{called_as}: {error}", highlight=False, soft_wrap=True, markup=False)
         return 2
@@ -48,15 +54,34 @@ def main_of(
         return 130
 
 
+def changed(config: RunConfig, preset: RunConfig) -> str:
+    """Say which settings a configuration has that its preset has not."""
+    apart = {"name", "resume", "dry_run"}
+    now, usual = asdict(config), asdict(preset)
+    said = [f"{name} {_words(now[name])}" for name in now if name not in apart and now[name] != usual[name]]
+    return f"Preset {config.preset}, with {', '.join(said) or 'nothing changed'}; --help lists its settings."
+
+
+def _words(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def default_preset() -> str:
     """Return the preset of this machine: `report` is for GPUs."""
     return "report" if torch.cuda.is_available() else "quick"
 
 
 def parse(program: str, presets: Mapping[str, Config], arguments: list[str]) -> Config:
-    """Return the preset's configuration with the flags' changes. Exits with code 2 where a flag is wrong."""
+    """Return the preset's configuration with the flags' changes.
+
+    Exits with code 2 where a flag is wrong, and with 0 where help is asked for.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default=default_preset())
     preset = first.parse_known_args(arguments)[0].preset
     default = presets.get(preset, presets["quick"])  # tyro itself refuses an unknown one
-    return tyro.cli(type(default), prog=program, args=arguments, default=default, description="")
+    if {"-h", "--help"} & set(arguments):
+        show_help(program, default, Console())
+        sys.exit(0)
+    config = (tyro.conf.SuppressFixed,)
+    return tyro.cli(type(default), prog=program, args=arguments, default=default, config=config)

@@ -4,8 +4,8 @@ A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl`
 `images/`, figures, and `tune/` (Ray Tune's snapshots, the checkpoints), which --storage puts elsewhere.
 """
 
-import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import ModuleType
 from typing import Any, Self
 
@@ -23,7 +23,9 @@ from cluster.storage import full_disk_told, refuse_unseen, resolve
 from cluster.watchdog import RETRIES, watchdogs
 from searchers.display.closing import Ending
 from searchers.display.commands import resume_command
+from searchers.display.live_page import LivePage
 from searchers.display.live_table import LiveTable
+from searchers.display.snapshot import Told
 from searchers.execution.rebuild import RebuiltTrials, Replays, what_goes_on
 from searchers.execution.resume import store, stored
 from searchers.record.ledger import Ledger, LedgerBusyError
@@ -33,6 +35,7 @@ from searchers.record.mlflow_store import StoreError
 from searchers.record.schema import COMPLETE, KILLED, NOTE, RESUMED
 from searchers.record.sweep_record import SweepRecord
 from searchers.record.trials import TrialRecord
+from searchers.scheduling.rule import PauseRule
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import RunConfig, UsageError
 
@@ -92,6 +95,8 @@ class Driver:
                 console.print(what_goes_on(self.records, self.checkpoints), highlight=False)
             store(self.folder, program, sweep_id, config, data_hash)
         self.exporter: MlflowExporter | None = None
+        self.page: LivePage | None = None
+        self._closing = ExitStack()
         self._settled: Callable[[], bool] = lambda: False
         joined = self.cluster.describe(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent)
         console.print(joined, highlight=False)
@@ -103,6 +108,7 @@ class Driver:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closing.close()
         self.ledger.close()
 
     @property
@@ -138,7 +144,22 @@ class Driver:
                 markup=False,
                 soft_wrap=True,
             )
+        if self.config.dashboard:
+            page = LivePage(self.config, record.sweep_id, self.folder, self._say)
+            self.page = self._closing.enter_context(page)
         return self.exporter
+
+    def _say(self, words: str) -> None:
+        self.console.print(words, highlight=False, markup=False, soft_wrap=True)
+
+    def books(self) -> str:
+        """Say how far MLflow follows the ledger."""
+        size = self.ledger.size()
+        said = f"Books: the ledger holds {size / 1e3:.0f} kB"
+        if self.exporter is None or (lacks := size - self.exporter.offset) <= 0:
+            return f"{said}, all of which MLflow has."
+        why = f" ({self.exporter.error})" if self.exporter.error else ""
+        return f"{said}, of which MLflow lacks {lacks / 1e3:.1f} kB{why}."
 
     def run(
         self,
@@ -146,39 +167,40 @@ class Driver:
         *,
         settings: dict[str, Any],
         search: tune.search.Searcher,
-        metric: str,
-        mode: str,
-        dimensions: Sequence[str],
+        told: Told,
         scheduler: tune.schedulers.TrialScheduler | None = None,
         callbacks: Sequence[tune.Callback] = (),
     ) -> None:
         """Run the trials to their ends, or until Ctrl-C.
 
-        `settings` are the trials' own, Tune's domains among them; a person is shown `dimensions` and `metric`
-        of each. Raises ClusterError on a full disk.
+        `settings` are the trials' own, Tune's domains among them; `told` is what a person is shown of each.
+        Raises ClusterError on a full disk.
         """
         config = self.config
         each = config.cpus_per_trial, config.gpus_per_trial
         stop = {"training_iteration": self.epochs}
         if self.records and isinstance(search, Replays):
-            search.set_search_properties(metric, mode, settings, stop=stop)
+            search.set_search_properties(told.metric, told.mode, settings, stop=stop)
             search.replay(self.records)
-        num_samples, paused, budget, shown = self.num_samples, _none_paused, math.inf, self.num_samples
+        num_samples, shown, rule = self.num_samples, self.num_samples, rule_of(scheduler)
         if isinstance(scheduler, PauseScheduler):
-            rule = scheduler.rule
             search, num_samples = scheduler.gate(search), -1  # the rule counts the trials
-            paused, budget = lambda: len(rule.paused), rule.budget
-            shown += rule.replicates
-            self._settled = lambda: scheduler.over or rule.settled
+            shown += scheduler.rule.replicates
+            self._settled = lambda: scheduler.over or scheduler.rule.settled
+
+        def paused() -> int:
+            return 0 if rule is None else len(rule.paused)
+
         table = LiveTable(
             self.recorder.records,
-            metric=metric,
-            mode=mode,
-            dimensions=list(dimensions),
-            epochs=self.epochs,
+            told,
             num_samples=shown,
-            budget=budget,
             console=self.console,
+            rule=rule,
+            resource="GPU" if config.gpus_per_trial else "CPU",
+            share=config.gpus_per_trial or config.cpus_per_trial,
+            page=self.page,
+            books=self.books,
         )
         limiter = ClusterLimiter(search, self.cluster, *each, config.max_concurrent, paused)
         watching = watchdogs(*each, [str(self.folder), self.checkpoints], self.console.print)
@@ -187,8 +209,8 @@ class Driver:
                 trainable,
                 **tune_settings(config, settings.get("processes", 1)),
                 trial_dirname_creator=lambda trial: trial.trial_id,
-                metric=metric,
-                mode=mode,
+                metric=told.metric,
+                mode=told.mode,
                 storage_path=self.checkpoints,
                 config=settings,
                 search_alg=RebuiltTrials(limiter, self.records, self.checkpoints),
@@ -228,8 +250,9 @@ class Driver:
         )
 
 
-def _none_paused() -> int:
-    return 0
+def rule_of(scheduler: tune.schedulers.TrialScheduler | None) -> PauseRule | None:
+    """Return the rule by which trials are paused; None where none is."""
+    return scheduler.rule if isinstance(scheduler, PauseScheduler) else None
 
 
 def join(config: RunConfig, code: Sequence[ModuleType] = ()) -> Cluster:

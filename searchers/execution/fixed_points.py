@@ -11,7 +11,7 @@ from searchers.bayesopt.history import not_begun
 from searchers.bayesopt.space import Space
 from searchers.execution.overlay import SHARED
 from searchers.record.trials import TrialRecord
-from trainables.models.settings import check_kind
+from trainables.models.settings import check_kind, some_of
 
 
 class FixedPoints(Searcher):
@@ -66,7 +66,7 @@ def read_points(path: Path, space: Space, settings: Mapping[str, Any]) -> list[d
     for number, point in enumerate(points, 1):
         for name, value in point.items():
             if name not in known:
-                raise ValueError(f"{path} sets {name!r}; it can set {', '.join(known)}")
+                raise ValueError(f"{path} sets {name!r}; it can set {some_of(name, known)}")
             try:
                 if name in dimensions:
                     dimensions[name].encode(value)

@@ -2,15 +2,20 @@
 
 import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from rich.console import Console
+from rich.table import Table
 
-from analysis.charts.text import duration
+from analysis.charts.text import duration, number
 from cluster.connect import Cluster
+from searchers.bayesopt.space import Choice, Dimension
+from searchers.bayesopt.tune_space import read_space
 from searchers.execution.driver import KEPT
 from searchers.record.mlflow_store import StoreError, client_of, database_path, passes, sentence
 from searchers.scheduling.rule import PauseRule
@@ -23,11 +28,15 @@ STEPS = 12  # that are timed, after two that warm up
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU seconds of an epoch and of an evaluation on one core here, and the bytes of a checkpoint."""
+    """What a trial costs here: seconds on one core, or on its GPU, and bytes."""
 
+    start: float
+    step: float
     epoch: float
     evaluation: float
     checkpoint: int
+    images: int
+    """bytes of the pictures of one evaluation"""
 
 
 def plan(
@@ -43,55 +52,103 @@ def plan(
     Raises UsageError where MLflow can't be written to and waiting does not help.
     """
     check_tracking(config, console)
+    so_far = time.process_time()
     slots = cluster.slots(config.cpus_per_trial, config.gpus_per_trial)
-    at_once = min(slots, config.max_concurrent or slots)
-    trainings = config.num_samples if rule is None else rule.budget / config.epochs
-    lines = [
-        f"Trials: {config.num_samples} at most, {at_once} side by side; space: {', '.join(study.space)}."
-    ]
-    if rule is None:
-        lines.append(f"Each trains for {config.epochs} epochs.")
-    else:
+    at_once = min(slots, config.max_concurrent or slots, config.num_samples)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("Space", "\n".join(extent(d) for d in read_space(study.space).dimensions))
+    table.add_row(
+        "Trials", f"{config.num_samples} at most, {at_once} side by side, of {config.epochs} epochs at most"
+    )
+    trainings = float(config.num_samples)
+    if rule is not None:
+        trainings = rule.budget / config.epochs
         rungs = ", ".join(map(str, rule.rungs[:-1]))
-        compared = f"trials are compared after epochs {rungs}" if rungs else "no trial is paused"
         again = f"; the best {rule.replicates} are trained again with another seed" if rule.replicates else ""
-        lines.append(f"Budget: {trainings:g} trainings of {config.epochs} epochs; {compared}{again}.")
+        table.add_row("Budget", f"{trainings:g} whole trainings, in epochs{again}")
+        table.add_row("Rungs", f"epochs {rungs}" if rungs else "none: each trial trains to its last epoch")
     if issubclass(study.trainable, GenerativeTrainable):
         cost = measure(study.trainable, {**study.settings, **first})
-        evaluations = -(-config.epochs // config.evaluate_every)
-        training = config.epochs * cost.epoch + evaluations * cost.evaluation
-        filled = config.num_samples * KEPT * cost.checkpoint / 1e6
-        lines.append(
-            f"On one core here a training takes {duration(training)} ({evaluations} evaluations of "
-            f"{cost.evaluation:.1f} s in it), the sweep about {duration(trainings * training / at_once)}."
-        )
-        lines.append(f"Checkpoints: {filled:.0f} MB at most.")
-    lines.append("Leave out --dry-run to start it.")
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+        for name, said in costs(config, cost, trainings, at_once):
+            table.add_row(name, said)
+        said = f"{short(so_far)} of CPU time until here, as the sweep will; {short(cost.start)} a trial's"
+        table.add_row("Start-up", f"{said} process after its imports")
+    console.print(table, highlight=False, markup=False)
+
+
+def costs(config: SweepConfig, cost: Cost, trainings: float, at_once: int) -> Iterator[tuple[str, str]]:
+    """Say how long the sweep takes and what it fills, by what one trial was measured to cost."""
+    evaluations = -(-config.epochs // config.evaluate_every)
+    training = config.epochs * cost.epoch + evaluations * cost.evaluation
+    on = "its GPU" if config.gpus_per_trial else "one core"
+    parts = f"{config.epochs} epochs of {short(cost.epoch)} ({short(cost.step)} a step)"
+    parts += f", {evaluations} evaluations of {short(cost.evaluation)}"
+    yield "Time", f"about {duration(trainings * training / at_once)} of training in all"
+    yield "", f"a whole training takes {duration(training)} on {on} here: {parts}"
+    kept = min(KEPT, evaluations) * config.num_samples
+    pictures = evaluations * config.num_samples * cost.images
+    yield (
+        "Disk",
+        f"{size(kept * cost.checkpoint + pictures)} at most: {kept} checkpoints of {size(cost.checkpoint)}, "
+        f"pictures {size(pictures)}",
+    )
+
+
+def extent(dimension: Dimension) -> str:
+    """Say what a dimension ranges over."""
+    if isinstance(dimension, Choice):
+        return f"{dimension.name}: one of {', '.join(map(str, dimension.choices))}"
+    kinds = [*(["whole numbers"] if dimension.integer else []), *(["logarithmic"] if dimension.log else [])]
+    behind = f" ({', '.join(kinds)})" if kinds else ""
+    return f"{dimension.name}: {number(dimension.low)} to {number(dimension.high)}{behind}"
+
+
+def short(seconds: float) -> str:
+    """Format a duration that may be far below a second."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
+def size(count: float) -> str:
+    """Format a number of bytes."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def measure(trainable: type[GenerativeTrainable], config: dict[str, Any]) -> Cost:
-    """Train some steps of a trial in this process, evaluate once, save once."""
+    """Set a trial up in this process, train some of its steps, evaluate once, save once."""
+    begin = time.process_time()
     trial = trainable(config={**config, "processes": 1})
+    start = time.process_time() - begin
     trial.model.progress = 0.5  # all networks train from here on, whatever the recipe's phases
     step = step_seconds(trial, STEPS)[STEPS // 2]
-    start = time.process_time()
-    trial.evaluate()
-    evaluation = time.process_time() - start
+    begin = clock(trial)
+    images = trial.evaluate().get("images", {})
+    evaluation = clock(trial) - begin
     with TemporaryDirectory() as folder:
         trial.save_checkpoint(folder)
-        size = sum(path.stat().st_size for path in Path(folder).iterdir())
-    return Cost(step * len(trial.batches), evaluation, size)
+        checkpoint = sum(path.stat().st_size for path in Path(folder).iterdir())
+    return Cost(
+        start, step, step * len(trial.batches), evaluation, checkpoint, sum(map(len, images.values()))
+    )
 
 
 def step_seconds(trial: GenerativeTrainable, count: int) -> list[float]:
-    """Return the CPU seconds of `count` training steps after two that warm up, the shortest first."""
+    """Return the seconds of `count` training steps after two that warm up, the shortest first."""
     seconds = []
     for batch in itertools.islice(itertools.cycle(trial.epoch_batches(0)), count + 2):
-        start = time.process_time()
+        begin = clock(trial)
         trial.train_step(*batch)
-        seconds.append(time.process_time() - start)
+        seconds.append(clock(trial) - begin)
     return sorted(seconds[2:])
+
+
+def clock(trial: GenerativeTrainable) -> float:
+    """Return the CPU seconds of this process; where a trial computes on a GPU, seconds once that is done."""
+    if trial.device.type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def check_tracking(config: RunConfig, console: Console) -> None:

@@ -12,7 +12,8 @@ from searchers.record.files import write_whole
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, UsageError
 from trainables.data.addresses import secret_in
 
-UNKNOWN_TO_RESUME = ("preset", "resume", "dry_run", "name")
+OF_THIS_RUN = ("dry_run", "dashboard")  # a resumed sweep has them as they are now
+UNKNOWN_TO_RESUME = ("preset", "resume", "name", *OF_THIS_RUN)
 STORED = "sweep.json"  # in a sweep's folder: what `resolve` reads when it is resumed
 
 
@@ -58,7 +59,8 @@ def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str
         raise UsageError(
             f"The settings of sweep {config.resume!r} are another version's, or damaged: {error}"
         ) from error
-    return replace(kept, resume=kept.name), before.sweep_id
+    now = {name: getattr(config, name) for name in OF_THIS_RUN}
+    return replace(kept, resume=kept.name, **now), before.sweep_id
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from rich.console import Console
 
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.tune_space import read_space
-from searchers.display.closing import Ending, best_words, closing_words, result_table, trouble_words
+from searchers.display.closing import Ending, ResultTable, best_words, closing_words, trouble_words
 from searchers.display.pareto import ParetoFigure, describe, front
 from searchers.display.posterior import PosteriorFigure
+from searchers.display.snapshot import Told
 from searchers.execution.check import check_settings, first_point
-from searchers.execution.driver import Driver, join
+from searchers.execution.driver import Driver, join, rule_of
 from searchers.execution.fixed_points import FixedPoints
 from searchers.execution.overlay import overlay
 from searchers.execution.plan import plan
@@ -31,11 +32,10 @@ from searchers.execution.search import given_points, make_scheduler, make_search
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
-from searchers.record.provenance import about
+from searchers.record.provenance import about, references_of
 from searchers.record.schema import MODEL, REFERENCE_PARAM
 from searchers.record.sweep_record import SweepRecord, flat
 from searchers.record.trials import TrialRecord, best_record, ranked
-from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig
 from searchers.study.study import Study
 from trainables.own import module_of, source_hash
@@ -117,8 +117,7 @@ def run(
     search = make_search(study, config, points)
     trials = len(search.points) if isinstance(search, FixedPoints) else config.num_samples
     if config.dry_run:
-        scheduler = make_scheduler(study, config, ())
-        rule = scheduler.rule if isinstance(scheduler, PauseScheduler) else None
+        rule = rule_of(make_scheduler(study, config, ()))
         plan(study, config, rule, first, join(config, code), console)
         return Outcome(study, config.folder, Ending.planned(config))
     with Driver(
@@ -136,14 +135,13 @@ def run(
             console.print(f"Nothing is searched: {len(points)} given trials run to their last epoch.")
         delivery = driver.deliver(sweep_record(study, config, sweep_id, program))
         figures = live_figures(study, search, driver.recorder, delivery)
+        scheduler, told = make_scheduler(study, config, driver.records), told_of(study, config)
         driver.run(
             study.trainable,
             settings={**study.settings, **study.space},
             search=search,
-            metric=study.metric,
-            mode=study.mode,
-            dimensions=list(study.space),
-            scheduler=make_scheduler(study, config, driver.records),
+            told=told,
+            scheduler=scheduler,
             callbacks=figures,
         )
 
@@ -154,7 +152,7 @@ def run(
             return best_scores(study, recommended(study, search, driver.records))
 
         ending = driver.finish(conclude)
-    console.print(result_table(study, config, ending.records))
+    console.print(ResultTable(config.title, told, ending.records, rule_of(scheduler)), highlight=False)
     if study.objectives and isinstance(search, BayesOptSearch):
         console.print(describe(study, front(study, search, ending.records)), highlight=False)
     best = recommended(study, search, ending.records)
@@ -162,6 +160,19 @@ def run(
     words = [*best_words(study, config, ending.records, best), *last(ending)]
     console.print("\n".join(words), highlight=False, soft_wrap=True)  # a command in two lines can't be copied
     return Outcome(study, driver.folder, ending, best)
+
+
+def told_of(study: Study, config: SweepConfig) -> Told:
+    """Return what a person is shown of each trial."""
+    return Told(
+        study.metric,
+        study.mode,
+        list(study.space),
+        config.epochs,
+        further=list(study.objectives),
+        derived=study.derived,
+        references=references_of(study),
+    )
 
 
 def say_what_trains_nothing(study: Study, first: dict[str, Any], console: Console) -> None:

@@ -31,7 +31,7 @@ from searchers.scheduling.rule import REDUCTION_FACTOR
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, SweepConfig
 from searchers.study.study import Study
 
-NO_ARGUMENTS = ("name", "resume", "dry_run", "tracking_uri")
+NO_ARGUMENTS = ("name", "resume", "dry_run", "dashboard", "tracking_uri")
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")
 
 
@@ -75,7 +75,8 @@ def about(study: Study, space: Space, config: SweepConfig, program: str) -> Abou
 
 def recorded_arguments(config: RunConfig) -> dict[str, Any]:
     """Return what another run needs to train as this one did: all settings, but not where the record is."""
-    return {name: value for name, value in asdict(config).items() if name not in NO_ARGUMENTS}
+    left_out = {*NO_ARGUMENTS, *config.unused}
+    return {name: value for name, value in asdict(config).items() if name not in left_out}
 
 
 def references_of(study: Study) -> dict[str, float]:

@@ -141,11 +141,11 @@ class PauseRule:
         if collapsed and not progress.whole:
             # Where others draw already, it is behind; where none does, it is too early to compare.
             return "pause" if others else self._go_on(progress, epoch)
-        cut = np.percentile(list(others.values()), 100 / self.reduction_factor) if others else math.inf
+        cut = self.cut(rung, trial)
         others[trial] = value
         if progress.whole:
             return "continue"
-        if rung == self.rungs[0] and self._is_first(trial):
+        if rung == self.rungs[0] and self.is_first(trial):
             self._learn_first_rung()
             return "pause"
         return "pause" if value > cut else self._go_on(progress, epoch)
@@ -163,7 +163,13 @@ class PauseRule:
         earlier = [e for e in self.trials[trial].values if e < epoch]
         return passed[-1] if not earlier or max(earlier) < passed[-1] else None
 
-    def _is_first(self, trial: str) -> bool:
+    def cut(self, rung: int, trial: str) -> float:
+        """Return the value up to which a trial goes on at a rung, by the others there; inf before them."""
+        others = [value for other, value in self.reached.get(rung, {}).items() if other != trial]
+        return float(np.percentile(others, 100 / self.reduction_factor)) if others else math.inf
+
+    def is_first(self, trial: str) -> bool:
+        """Whether it is one of the first trials, which pause at the first rung whatever their values."""
         return trial in list(self.trials)[: self.first_trials]
 
     def _learn_first_rung(self) -> None:

@@ -3,16 +3,19 @@
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar, get_type_hints
+
+import tyro
 
 from searchers.study import given
 from searchers.study.ranges import COUNT, CPUS, GPUS, PLAIN_NAME, SEED, WIDTH, between, check
 
-MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root")
+Config = TypeVar("Config", bound="RunConfig")
+MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root", "dashboard")
 
 
 class UsageError(ValueError):
@@ -32,10 +35,29 @@ def default_tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
 
 
+def at_a_desk() -> bool:
+    """Whether a person sits at this machine's terminal, as far as that can be told: no cluster, no SSH."""
+    return sys.stdout.isatty() and not {"SSH_CONNECTION", "RAY_ADDRESS"} & os.environ.keys()
+
+
+def without(*names: str) -> Callable[[type[Config]], type[Config]]:
+    """Return a decorator, to stand under `dataclass`, that offers none of these inherited settings."""
+
+    def narrow(kind: type[Config]) -> type[Config]:
+        hints = get_type_hints(kind, include_extras=True)
+        kind.__annotations__ |= {name: Annotated[hints[name], tyro.conf.Fixed] for name in names}
+        kind.unused = frozenset(names)
+        return kind
+
+    return narrow
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Options of every sweep: its images and scores, what a trial gets, its name and where all goes."""
 
+    unused: ClassVar[frozenset[str]] = frozenset()
+    """inherited settings that a command does not offer, since it makes no use of them"""
     preset: Literal["quick", "report"] = "quick"
     """quick: minutes on two CPU cores; report: the paper's own setting, for GPUs"""
     dataset: str = "faces"
@@ -74,8 +96,10 @@ class RunConfig:
     """MLflow's database or server; MLFLOW_TRACKING_URI, where that is set"""
     address: str | None = None
     """Ray cluster to join; an embedded one is started, if neither this nor RAY_ADDRESS is given"""
+    dashboard: bool = field(default_factory=at_a_desk)
+    """serve a page on this machine, for its own browsers, that redraws as results arrive"""
     dry_run: bool = False
-    """print the resolved configuration and the resources, start nothing"""
+    """say what the sweep would do, how long it takes and what it fills, and start nothing"""
 
     @property
     def title(self) -> str:

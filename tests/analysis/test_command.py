@@ -1,11 +1,16 @@
 """What every command of analysis does with what goes wrong."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from analysis import report
 from analysis.command import run_command
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,23 @@ def test_files_and_interruptions_are_one_sentence(capsys, error, code, words):
 
     assert run_command("python -m x", Nothing, fail, []) == code
     assert capsys.readouterr().err == words
+
+
+def test_an_interrupted_command_leaves_at_once():
+    """Nothing that its packages do at an exit is waited for: they take seconds."""
+    code = """
+import atexit, sys
+from dataclasses import make_dataclass
+from analysis.command import run_command
+def interrupted(config, console):
+    print("begun")
+    raise KeyboardInterrupt
+atexit.register(print, "late")
+sys.exit(run_command("python -m x", make_dataclass("Nothing", []), interrupted, None))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (130, "begun\n")
+    assert done.stderr == "python -m x: interrupted\n"
 
 
 def test_a_report_goes_into_a_folder_that_is_not_there_yet(client, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -252,13 +253,19 @@ def test_given_points_are_trained_and_a_search_starts_from_what_is_known(finishe
 def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path, cache):
     done = run(tmp_path, cache, *TINY.split(), "--dry-run", "--epochs", "7", "--trainings", "3")
     assert done.returncode == 0, done.stderr
-    plan = json.loads(done.stdout[: done.stdout.rindex("}") + 1])
-    assert plan["epochs"] == 7
-    assert plan["preset"] == "quick"
-    assert "Trials: 12 at most, " in done.stdout and "space: beta" in done.stdout
-    assert "Budget: 3 trainings of 7 epochs; " in done.stdout
-    assert re.search(r"a training takes .* \(7 evaluations of [\d.]+ s in it\), the sweep about", done.stdout)
-    assert re.search(r"Checkpoints: \d+ MB at most", done.stdout)
+    said = " ".join(done.stdout.split())
+    assert "Preset quick, with dataset_limit 60, image_size 16" in said and "epochs 7, " in said
+    assert "Space beta: 1 to 150 " in said
+    assert re.search(r"Trials 12 at most, \d+ side by side, of 7 epochs at most ", said)
+    assert "Budget 3 whole trainings, in epochs; " in said and "Rungs none: each trial " in said
+    assert re.search(
+        r"Time about .* of training in all a whole training takes .* on one core here: 7 epochs of ", said
+    )
+    assert re.search(r" \(\d+ ms a step\), 7 evaluations of ", said)
+    assert re.search(r"Start-up [\d.]+ \w+ of CPU time until here, as the sweep will; \d+", said)
+    assert re.search(r"Disk [\d.]+ MB at most: 24 checkpoints of [\d.]+ MB, pictures [\d.]+ MB", said)
+    again = shlex.split(re.search(r"Start it: (.*)", done.stdout)[1])
+    assert again[-len(TINY.split()) - 4 :] == [*TINY.split(), "--epochs", "7", "--trainings", "3"]
     assert list(tmp_path.iterdir()) == []
 
 

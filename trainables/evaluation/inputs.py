@@ -11,7 +11,7 @@ from trainables.metrics.reference import ReferenceStatistics, reference_statisti
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
 from trainables.models.schedule import WIDEST_MEAN
-from trainables.models.settings import check_kind, nearest
+from trainables.models.settings import check_kind, nearest, some_of
 
 if TYPE_CHECKING:  # with it comes scikit-learn
     from trainables.models.densities import FittedDensity
@@ -91,8 +91,8 @@ def split_config(
 ) -> tuple[TrainingConfig, Any]:
     """Split Tune's flat configuration into the training's and the model's.
 
-    Raises ValueError, with the valid names, where a key is neither's, where a value is of another type than
-    the setting, and where the model has no `Config`.
+    Raises ValueError, with names that are like it, where a key is neither's, where a value is of another type
+    than the setting, and where the model has no `Config`.
     """
     if not is_dataclass(getattr(model_class, "Config", None)):
         raise ValueError(f"{model_class.__name__}.Config must be a frozen dataclass of its hyperparameters")
@@ -107,10 +107,10 @@ def split_config(
     model = {key: value for key, value in config.items() if key in known or key not in names}
     unknown = sorted(set(model) - known)
     if unknown:
-        valid = ", ".join(sorted(names | known))
-        meant = nearest(unknown[0], names | known)
+        there, wrong = names | known, unknown[0]
         raise ValueError(
-            f"{unknown[0]!r} is no setting of {model_class.__name__}{meant}; its settings: {valid}"
+            f"{wrong!r} is no setting of {model_class.__name__}{nearest(wrong, there)}; its settings: "
+            f"{some_of(wrong, there)}"
         )
     kinds = {
         field.name: field.type for kind in (TrainingConfig, model_class.Config) for field in fields(kind)

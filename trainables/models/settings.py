@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
+SHOWN = 8  # names, where one is wrong
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}
 
 
@@ -26,3 +27,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean …?)" where a known name is near, else nothing."""
     found = get_close_matches(name, list(known), 1)
     return f" (did you mean {found[0]}?)" if found else ""
+
+
+def some_of(name: str, known: Iterable[str]) -> str:
+    """Return the known names that are most like a wrong one, and how many there are: not a page of them."""
+    names = sorted(known)
+    if len(names) <= SHOWN:
+        return ", ".join(names)
+    near = sorted(names, key=lambda other: -SequenceMatcher(None, name, other).ratio())[:SHOWN]
+    return f"{', '.join(near)}, … ({len(names)} in all)"

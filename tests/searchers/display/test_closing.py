@@ -1,5 +1,6 @@
 """What a sweep says at its end: a table that is whole in 80 columns, commands that can be copied."""
 
+import io
 import math
 import sys
 from dataclasses import replace
@@ -11,13 +12,14 @@ from rich.console import Console
 
 from searchers.display.closing import (
     Ending,
+    ResultTable,
     best_words,
     closing_words,
     next_words,
-    result_table,
     trouble_words,
 )
 from searchers.display.commands import analysis_command, resume_command
+from searchers.display.snapshot import Told
 from searchers.record.provenance import origin
 from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig
@@ -25,7 +27,6 @@ from searchers.study.config import SweepConfig
 METRIC = "fd_efficientnet_lite0"
 SCORES = {METRIC: 182.34567, f"{METRIC}_std": 0.68791, "epochs": 18}
 FURTHER = {"disentanglement/mig": "max", "disentanglement/dci": "max", "disentanglement/sap": "max"}
-CONFIG = SweepConfig(name="front", epochs=18)
 
 
 def study(**objectives):
@@ -43,17 +44,23 @@ def trials(**scores):
     return [TrialRecord(str(n), n, {"beta": 138.4321}, known, "unfinished") for n in (1, 12)]
 
 
+def shown(records, further=(), width=80):
+    told = Told(
+        METRIC, "min", ["beta"], 18, further, derived=lambda config: {"beta_norm": config["beta"] / 24}
+    )
+    console = Console(width=width, file=io.StringIO())
+    console.print(ResultTable("front", told, records))
+    return console.file.getvalue()
+
+
 @pytest.mark.parametrize("count", range(4))
 def test_the_table_is_whole_in_80_columns(count):
-    objectives = dict(list(FURTHER.items())[:count])
-    table = result_table(study(**objectives), CONFIG, trials(**dict.fromkeys(objectives, 0.000893214)))
-    console = Console(width=80, record=True)
-    console.print(table)
-    said = console.export_text()
+    objectives = list(FURTHER)[:count]
+    said = shown(trials(**dict.fromkeys(objectives, 0.000893214)), objectives)
     assert "…" not in said
     assert "182.3 ± 0.69" in said and "unfinished" in said
-    assert said.count("0.000893") == 2 * count
-    assert ("beta_norm" in said) == (count == 0)
+    assert said.count("0.0008932") == 2 * count
+    assert ("β_norm" in said) == (count == 0)
 
 
 @pytest.mark.parametrize(
@@ -82,8 +89,8 @@ def test_the_best_come_first_and_who_has_no_score_last():
     records = [
         TrialRecord(str(n), n, {"beta": 1.0}, {1: {METRIC: value}}) for n, value in enumerate(values, 1)
     ]
-    table = result_table(study(), CONFIG, [TrialRecord("0", 0, {"beta": 1.0}), *records])
-    assert list(table.columns[0].cells) == ["3", "4", "6", "1", "0", "2", "5"]
+    said = shown([TrialRecord("0", 0, {"beta": 1.0}), *records])
+    assert [line.split()[0] for line in said.splitlines()[2:]] == ["★3", "4", "6", "1", "0", "2", "5"]
 
 
 def test_a_package_that_is_not_installed_is_no_reason_to_stop():
@@ -98,8 +105,8 @@ def test_a_trial_without_a_score_or_a_deviation_says_no_more():
         TrialRecord("a", 1, {"beta": 1.0}, {1: {METRIC: 3.0}}),
         TrialRecord("b", 2, {"beta": 2.0}),
     )
-    table = result_table(study(), CONFIG, [nothing, without])
-    assert list(table.columns[4].cells) == ["3", "–"]
+    rows = [line.split() for line in shown([nothing, without]).splitlines()[2:]]
+    assert [row[4] for row in rows] == ["3", "–"] and "±" not in shown([nothing, without])
 
 
 @pytest.fixture
@@ -131,7 +138,7 @@ def test_the_command_to_go_on_can_be_copied(installed):
 def test_what_to_type_next_can_wait_but_what_failed_cannot():
     failed = TrialRecord("2", 2, {}, {}, "failed", error="no memory")
     ended = [*trials(), failed]
-    ending = Ending(CONFIG, ended, False, "resume", "checkpoints", 0, None, "1")
+    ending = Ending(SweepConfig(name="front", epochs=18), ended, False, "resume", "checkpoints", 0, None, "1")
     trouble, after = trouble_words(ending), next_words(ending)
     assert closing_words(ending) == [*trouble, *after]
     assert len(trouble) == 1 and "Failed: trial 2 (no memory)" in trouble[0]

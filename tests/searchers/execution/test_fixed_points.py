@@ -52,12 +52,12 @@ def test_no_list_of_settings_is_told(tmp_path, content):
 
 
 def test_an_unknown_setting_is_told(tmp_path):
-    with pytest.raises(ValueError, match="sets 'bta'; it can set beta, compile"):
+    with pytest.raises(ValueError, match=r"sets 'bta'; it can set .*beta"):
         read(tmp_path, [{"bta": 2.0}])
 
 
 def test_what_all_trials_share_is_no_setting_of_one(tmp_path):
-    with pytest.raises(ValueError, match="sets 'image_size'; it can set beta, compile"):
+    with pytest.raises(ValueError, match=r"sets 'image_size'; it can set .*beta"):
         read(tmp_path, [{"beta": 2.0, "image_size": 30}])
 
 
