@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Event = dict[str, Any]
+PARAMS_A_REQUEST = 100  # MLflow's own limit
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 # MLflow's own name for an image: key, "step", epoch, …; the thumbnail, .webp, is written last.
 SENT_IMAGE = re.compile(r"(.+)[+%]step[+%](\d+)[+%].*\.webp")
@@ -229,7 +230,9 @@ class MlflowExporter(threading.Thread):
     def _log_params(client: "MlflowClient", run_id: str, params: dict[str, Any]) -> None:
         from mlflow.entities import Param
 
-        client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in params.items()])
+        texts = [Param(key, str(value)[:6000]) for key, value in params.items()]
+        for first in range(0, len(texts), PARAMS_A_REQUEST):
+            client.log_batch(run_id, params=texts[first : first + PARAMS_A_REQUEST])
 
     def _send_trial(self, event: Event) -> None:
         if event["trial"] not in self.run_ids:
