@@ -216,6 +216,7 @@ def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str)
     if path := study.settings.get("scores"):
         provenance["scores_hash"] = source_hash(module_of(path))
     of_trials = {key: value for key, value in provenance.items() if not key.startswith(REFERENCE_PARAM)}
+    configured = flat(study.settings)
     return SweepRecord(
         sweep_id=sweep_id,
         name=config.title,
@@ -223,7 +224,8 @@ def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str)
         description=described.description,
         params=described.params,
         tags=described.tags,
-        shared={**flat(study.settings), **of_trials},
+        shared={**configured, **of_trials},
+        told={key: value for key, value in configured.items() if key in of_trials},
         trial_params=study.derived,
     )
 

@@ -27,6 +27,8 @@ class SweepRecord:
     tags: dict[str, str] = field(default_factory=dict)
     shared: dict[str, Any] = field(default_factory=dict)
     """what all trials have: it stands with the parent, and only there"""
+    told: dict[str, Any] = field(default_factory=dict)
+    """settings of trials of which the parent says more, such as the weights that a name stands for"""
     trial_params: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: {}
     """what a trial's run says beside its configuration: columns that follow from it"""
 
@@ -49,15 +51,12 @@ class SweepRecord:
 
     def params_of(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters of a trial's run: what varies, and what differs from the parent's."""
-        params, parent, varying = (
-            {**flat(config), **self.trial_params(config)},
-            self.parent_params,
-            self.dimensions,
-        )
+        params, parent = {**flat(config), **self.trial_params(config)}, self.parent_params
+        said = {key: {str(parent[key]), str(self.told.get(key))} for key in self.shared}
         return {
             key: value
             for key, value in params.items()
-            if key in varying or key not in self.shared or str(value) != str(parent[key])
+            if key in self.dimensions or str(value) not in said.get(key, ())
         }
 
     def run_name(self, number: int, config: dict[str, Any]) -> str:

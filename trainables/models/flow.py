@@ -43,6 +43,11 @@ class Flow(DenoisingModel):
 
     Config = FlowConfig
 
+    def build(self) -> None:
+        """Build the network. Raises ValueError where there are no such times, sampler or steps."""
+        check_times(self.config.times)
+        super().build()
+
     def loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the mean over images and pixels of (v(x_t, t) − (x − ε))², ()."""
         noise, known = self.noise_like(x), self.some_left_out(labels)
@@ -62,10 +67,14 @@ class Flow(DenoisingModel):
         return images.clamp(-1, 1)
 
 
-def draw_times(times: Times, n: int, generator: torch.Generator) -> Tensor:
-    """Draw n times in [0, 1], (n,). Raises ValueError where there is no such distribution."""
+def check_times(times: str) -> None:
+    """Raise ValueError where there is no such distribution of times."""
     if times not in get_args(Times):
         raise ValueError(f"times is {times!r}; choose {', '.join(get_args(Times))}")
+
+
+def draw_times(times: Times, n: int, generator: torch.Generator) -> Tensor:
+    """Draw n times in [0, 1], (n,)."""
     if times == "uniform":
         return torch.rand(n, generator=generator, device=generator.device)
     return torch.randn(n, generator=generator, device=generator.device).sigmoid()

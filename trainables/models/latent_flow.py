@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from trainables.models.base import ElboTerms, GenerativeModel
 from trainables.models.fitted_prior import WINDOW, FittedPrior
-from trainables.models.flow import Times, draw_times, flow_loss
+from trainables.models.flow import Times, check_times, draw_times, flow_loss
 from trainables.models.losses import reparameterize, single
 from trainables.models.modern import ModernVAE
 from trainables.models.ode import Solver, check_solver, solve
@@ -98,6 +98,7 @@ class LatentFlow(GenerativeModel):
         """Build both stages. Raises ValueError where the first is no autoencoder of such images."""
         c = self.config
         check_solver(c.sampler, c.steps)
+        check_times(c.times)
         if not 0 <= c.first_share < 1:
             raise ValueError(f"first_share is {c.first_share}; it must be from 0 to below 1")
         self.autoencoder = first = self.first_stage()

@@ -446,6 +446,9 @@ def test_what_all_trials_have_stands_with_the_parent_alone(ledger, tmp_path):
     assert sweep.params_of(config) == {"beta": 9.0, "width": 0.5, "seed": 7, "beta_norm": 0.09}
     assert sweep.params_of(config | {"depth": 4})["depth"] == 4
     assert sweep.run_name(6, {"beta": 35.2999}) == "006 β=35.3"
+    more = replace(sweep, shared={"features": "embed-1234"}, told={"features": "mine:embed"})
+    assert "features" not in more.params_of({"beta": 1.0, "features": "mine:embed"})
+    assert more.params_of({"beta": 1.0, "features": "other"})["features"] == "other"
 
 
 def test_a_flag_goes_when_the_trial_recovers(ledger, tmp_path, tracking_uri):
