@@ -136,9 +136,8 @@ def test_mlflow_holds_what_tune_reported(finished):
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "snapshots", [pytest.param("whole", marks=SLOW), "cut", pytest.param("gone", marks=SLOW)]
-)
+@SLOW  # the driver of a cluster is killed in tests/cluster
+@pytest.mark.parametrize("snapshots", ["whole", "cut", "gone"])
 def test_resume_after_the_driver_was_killed(tmp_path, cache, snapshots):
     """SIGKILL in mid-sweep, whatever became of Tune's snapshots; then each trial is there once."""
     arguments = [*TINY.split(), "--num-samples", "6", "--epochs", "3"]
