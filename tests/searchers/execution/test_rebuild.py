@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cluster.connect import Cluster, Node
 from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.display.snapshot import Told
 from searchers.execution import driver as module
 from searchers.execution.driver import Driver
 from searchers.execution.fixed_points import FixedPoints
@@ -67,9 +68,7 @@ def drive(tmp_path, monkeypatch, ray_here):
                 Summing,
                 settings={"x": tune.uniform(0.0, 1.0), "shape": (2, 3)},
                 search=search,
-                metric="score",
-                mode="max",
-                dimensions=["x"],
+                told=Told(metric="score", mode="max", dimensions=["x"], epochs=EPOCHS),
                 scheduler=scheduler,
             )
             driver.finish(dict)
