@@ -282,8 +282,7 @@ def test_draws_stand_above_the_training_images_nearest_to_them(client, monkeypat
     store = SimpleNamespace(images=images, split=lambda _: np.arange(20))
     subject = Subject(SimpleNamespace(sample=lambda n, seed: copies), store, "one, trial 1")
     monkeypatch.setattr(report, "subject_of", lambda *_: subject)
-    monkeypatch.setattr(report, "CAPTIONS", {})
-    (shown,) = report.figures_of(client, load(client, "one"))
+    (shown,) = report.figures_of(client, load(client, "one"), ["nearest"])
     encoded = shown["image"].removeprefix("data:image/png;base64,")
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
     side = 4 * (16 + 2)  # enlarged, with its gap

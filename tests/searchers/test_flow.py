@@ -40,7 +40,7 @@ def cache(tmp_path_factory):
             ["--kind", "EDM", "--space", "steps=choice(3,9)"],
             "steps: of drawing images alone",
         ),
-        ("searchers.baselines", ["--models", "flow", "--seeds", "1"], "Trials: 1 at most"),
+        ("searchers.baselines", ["--models", "flow", "--seeds", "1"], "1 at most"),
     ],
 )
 def test_a_plan_names_what_is_searched(tmp_path, cache, module, arguments, words):

@@ -170,6 +170,7 @@ class LosesAProcess(BetaVAEGAN):
         return super().step()
 
 
+@pytest.mark.slow  # what the processes compute is tested in test_parallel.py
 def test_a_trial_of_two_gpus_trains_on_both_and_outlives_a_process(space, tmp_path):
     """GPUs are by pretence, so that both processes compute on a CPU."""
     settings = {**space, "processes": 2, "cache_dir": str(tmp_path)}
