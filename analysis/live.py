@@ -7,7 +7,6 @@ what waits and why, how much is left, how far MLflow is. Nothing is read before 
 reading the page rests twenty times as long as that took: it never takes more than a twentieth of one core.
 """
 
-import base64
 import json
 import os
 import secrets
@@ -141,7 +140,7 @@ class LivePage:
         self, client: "MlflowClient", tables: "Tables", best_first: list[int]
     ) -> dict[int, dict[str, dict[int, str]]]:
         """Return the last images of the running trials and of the best ones, by trial, key and epoch."""
-        from analysis.record.images import last_images
+        from analysis.record.images import data_uri, last_images
 
         trials = tables.trials.set_index("number")
         running = [int(n) for n in trials.index[trials["status"] == RUNNING]]
@@ -151,8 +150,7 @@ class LivePage:
             for key, (epoch, path) in last_images(client, run_id).items():
                 if (run_id, path) not in self._images:
                     local = Path(client.download_artifacts(run_id, path))
-                    encoded = base64.b64encode(local.read_bytes()).decode()
-                    self._images[run_id, path] = f"data:image/png;base64,{encoded}"
+                    self._images[run_id, path] = data_uri(local.read_bytes(), "png")
                 found.setdefault(n, {})[key] = {epoch: self._images[run_id, path]}
         return found
 

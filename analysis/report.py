@@ -6,7 +6,6 @@ The page is `report.html` beside this file, with the data as JSON in it: the que
 it is, curves and points that respond, images, settings and provenance of each trial, and the commands.
 """
 
-import base64
 import io
 import json
 import math
@@ -31,7 +30,7 @@ from analysis.figures import FiguresConfig, chart_functions, subject_of
 from analysis.judgement import comparable
 from analysis.judgement.seeds import ranking_over_seeds, seeds_of
 from analysis.judgement.verdict import front, ranking_of, verdict_of, verdict_over_seeds
-from analysis.record.images import images_of
+from analysis.record.images import data_uri, images_of
 from analysis.record.store import AnalysisError, connect
 from analysis.record.sweeps import Sweep
 from analysis.record.tables import Tables, load
@@ -260,7 +259,7 @@ def figures_of(client: "MlflowClient", tables: Tables, names: Collection[str]) -
             continue
         file = io.BytesIO()
         figure.savefig(file, format="svg")
-        yield {"name": name, "caption": CAPTIONS[name], "image": uri(file, "svg+xml")}
+        yield {"name": name, "caption": CAPTIONS[name], "image": data_uri(file.getvalue(), "svg+xml")}
     if "nearest" not in names:
         return
     # Where the weights of the best and their data are here: PyTorch takes seconds to import.
@@ -270,12 +269,7 @@ def figures_of(client: "MlflowClient", tables: Tables, names: Collection[str]) -
 
         file = io.BytesIO()
         nearest(subject).save(file, "PNG", optimize=True)
-        yield {"name": "nearest", "caption": NEAREST, "image": uri(file, "png")}
-
-
-def uri(file: io.BytesIO, form: str) -> str:
-    """Return an image's file as a page holds it."""
-    return f"data:image/{form};base64,{base64.b64encode(file.getvalue()).decode()}"
+        yield {"name": "nearest", "caption": NEAREST, "image": data_uri(file.getvalue(), "png")}
 
 
 def provenance(sweep: Sweep) -> dict[str, str]:

@@ -6,7 +6,6 @@ Settings such as a flow's number of steps count only when images are drawn. All 
 values are tried on a trained model out of the record; the Pareto front of quality and cost is what is left.
 """
 
-import ast
 import itertools
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.charts.pareto import Objective, draw_cost, pareto_front
-from analysis.charts.text import file_name, number
+from analysis.charts.text import file_name, number, value_of
 from analysis.command import Record, run_command
 from analysis.record.store import AnalysisError, connect
 from analysis.record.tables import load
@@ -70,8 +69,7 @@ def sampling(config: SamplingConfig, console: Console) -> int:
     grid = read_values(config.values) or default_values(model.network)
     if not grid:
         raise AnalysisError(f"{type(model.network).__name__} has no settings that count in sampling alone.")
-    asked = str((tables.sweep.arguments or {}).get("features", ""))
-    evaluation = Evaluation.of(tables.trials.set_index("number").loc[kept[0]], asked)
+    evaluation = Evaluation.of_trial(tables, kept[0])
     metric = evaluation.extractor.metric
     rows = [
         measured(model, dict(zip(grid, values, strict=True)), evaluation)
@@ -101,15 +99,8 @@ def read_values(texts: Sequence[str]) -> dict[str, list[Any]]:
         name, _, values = (part.strip() for part in text.partition("="))
         if not (name.isidentifier() and values):
             raise AnalysisError(f"--values {text}: it takes NAME=VALUE,VALUE, such as steps=2,5,10")
-        grid[name] = [_value(word.strip()) for word in values.split(",")]
+        grid[name] = [value_of(word.strip()) for word in values.split(",")]
     return grid
-
-
-def _value(word: str) -> Any:
-    try:
-        return ast.literal_eval(word)
-    except (ValueError, SyntaxError):
-        return word
 
 
 def measured(model: "TrainedModel", settings: dict[str, Any], evaluation: "Evaluation") -> Row:

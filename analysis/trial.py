@@ -9,7 +9,6 @@
 Flags can stand together: what is drawn and exported is then of the new training.
 """
 
-import ast
 import json
 import shlex
 import shutil
@@ -25,7 +24,7 @@ import tyro
 import yaml
 from rich.console import Console
 
-from analysis.charts.text import file_name, number
+from analysis.charts.text import file_name, number, value_of
 from analysis.command import Record, run_command
 from analysis.judgement.card import card
 from analysis.judgement.retraining import flags_of, program_of, train_points
@@ -79,7 +78,8 @@ def trial(config: TrialConfig, console: Console) -> int:
         console.print(compared(tables, n, again), soft_wrap=True)
         tables, n = again, int(again.trials["number"].iloc[0])
     elif not (config.samples or config.export):
-        about = card(tables, row_of(tables, n), *training_of(client, tables, n, Path("points.json")))
+        parts = training_of(tables, settings_of(client, tables, n), Path("points.json"))
+        about = card(tables, row_of(tables, n), *parts)
         console.print(about, soft_wrap=True, highlight=False, markup=False)
     if config.samples:
         draw(client, tables, n, config, console)
@@ -99,17 +99,8 @@ def settings_of(client: "MlflowClient", tables: Tables, n: int) -> dict[str, Any
     return {name: value_of(text) for name, text in (tables.sweep.shared | texts).items()}
 
 
-def value_of(text: str) -> Any:
-    """Return a value of MLflow's text: a number, a truth value, None; the text itself where it is none."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def point_of(client: "MlflowClient", tables: Tables, n: int) -> dict[str, Any]:
+def point_of(tables: Tables, settings: dict[str, Any]) -> dict[str, Any]:
     """Return what tells a trial from the others of its sweep: its place in the space, and its seed."""
-    settings = settings_of(client, tables, n)
     return {name: settings[name] for name in (*tables.space, SEED) if name in settings}
 
 
@@ -120,7 +111,7 @@ def train_again(client: "MlflowClient", tables: Tables, n: int, epochs: int | No
     """
     suffix = f"trial{n}" + (f"-{epochs}" if epochs else "")
     changed = {"epochs": epochs} if epochs else {}
-    points = {"points": [point_of(client, tables, n)]}
+    points = {"points": [point_of(tables, settings_of(client, tables, n))]}
     return load(client, train_points(client, tables.sweep, points, suffix, **changed))
 
 
@@ -145,16 +136,20 @@ def compared(tables: Tables, n: int, again: Tables) -> str:
     )
 
 
-def training_of(client: "MlflowClient", tables: Tables, n: int, points: Path) -> tuple[str, ...]:
+def training_of(tables: Tables, settings: dict[str, Any], points: Path) -> tuple[str, ...]:
     """Return the card's part on training: the settings, and the command, which reads the file `points`."""
-    configuration = yaml.safe_dump(settings_of(client, tables, n), sort_keys=False, allow_unicode=True)
-    parts = ("## Configuration", f"```yaml\n{configuration}```")
+    parts = ("## Configuration", f"```yaml\n{as_yaml(settings)}```")
     try:
         command = command_of(tables, points)
     except AnalysisError:
         return parts
-    point = json.dumps([point_of(client, tables, n)])
+    point = json.dumps([point_of(tables, settings)])
     return (*parts, "## To train it again", f"```\necho {shlex.quote(point)} > {points.name}\n{command}\n```")
+
+
+def as_yaml(settings: dict[str, Any]) -> str:
+    """Return settings as YAML, in their order."""
+    return str(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
 def command_of(tables: Tables, points: Path) -> str:
@@ -180,11 +175,10 @@ def export(client: "MlflowClient", tables: Tables, n: int, config: TrialConfig, 
     """Write what another person needs of a trial into a folder."""
     folder = config.export or Path()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "trial.yaml").write_text(
-        yaml.safe_dump(settings_of(client, tables, n), sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )
-    (folder / "points.json").write_text(json.dumps([point_of(client, tables, n)]), encoding="utf-8")
-    parts = training_of(client, tables, n, Path("points.json"))
+    settings = settings_of(client, tables, n)
+    (folder / "trial.yaml").write_text(as_yaml(settings), encoding="utf-8")
+    (folder / "points.json").write_text(json.dumps([point_of(tables, settings)]), encoding="utf-8")
+    parts = training_of(tables, settings, Path("points.json"))
     try:
         parts = (*model_files(client, tables, n, folder, config.form), *parts)
     except AnalysisError as error:

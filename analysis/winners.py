@@ -204,11 +204,9 @@ def show_repeats(
 
     metric = tables.sweep.metric
     kept = [n for n in with_weights(client, tables) if n in numbers]
-    trials = tables.trials.set_index("number")
     if not kept:
         raise AnalysisError(f"The record of {tables.sweep.name!r} has no weights to evaluate again.")
-    asked = str((tables.sweep.arguments or {}).get("features", ""))
-    evaluation = Evaluation.of(trials.loc[kept[0]], asked)
+    evaluation = Evaluation.of_trial(tables, kept[0])
     rows: dict[int, list[float]] = {n: [] for n in kept}
     images = len(kept) * repeats * evaluation.samples
     with image_bar(f"Evaluating {len(kept)} trials {repeats} times", images, 0, None) as advance:

@@ -14,7 +14,8 @@ import pyarrow.fs
 import tyro
 from rich.console import Console
 
-from searchers.record.folders import LEDGER, TUNE, SweepFolder, megabytes
+from analysis.charts.text import megabytes
+from searchers.record.folders import LEDGER, TUNE, SweepFolder
 from searchers.record.ledger import Ledger, LedgerBusyError
 from searchers.study.command import run_command
 from searchers.study.config import UsageError

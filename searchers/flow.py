@@ -5,7 +5,7 @@ tries it on the winner, and nothing is trained again.
 """
 
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
@@ -29,7 +29,7 @@ class FlowConfig(SweepConfig):
     """rectified flow, or diffusion as in EDM"""
 
 
-QUICK = SweepConfig(
+QUICK = FlowConfig(
     preset="quick",
     dataset="faces",
     dataset_limit=2500,
@@ -43,7 +43,7 @@ QUICK = SweepConfig(
     replicates=1,
     evaluation_samples=500,
 )
-SIZES = {
+PRESETS = {
     "quick": QUICK,
     "report": replace(
         QUICK,
@@ -60,7 +60,6 @@ SIZES = {
         gpus_per_trial=0.5,
     ),
 }
-PRESETS = {name: FlowConfig(**asdict(size)) for name, size in SIZES.items()}
 
 
 def study(config: FlowConfig, prepared: "Prepared") -> Study:

@@ -21,7 +21,8 @@ from pathlib import Path, PurePosixPath
 import tyro
 from rich.console import Console
 
-from searchers.record.folders import all_in, megabytes, size
+from analysis.charts.text import megabytes
+from searchers.record.folders import all_in, size
 from searchers.study.command import run_command
 from searchers.study.config import UsageError
 

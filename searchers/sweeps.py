@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from searchers.record.folders import TUNE, all_in, megabytes, size
+from analysis.charts.text import megabytes
+from searchers.record.folders import TUNE, all_in, size
 from searchers.record.schema import FINISHED
 from searchers.study.command import run_command
 

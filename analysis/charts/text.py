@@ -1,5 +1,6 @@
 """Numbers, names and symbols as people read them, on any terminal and in any file's name."""
 
+import ast
 import codecs
 import io
 import re
@@ -62,6 +63,19 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def megabytes(count: float) -> str:
+    """Format a number of bytes."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def value_of(text: str) -> Any:
+    """Return the number, truth value or None that a text stands for; the text itself where it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def file_name(name: str) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from analysis.judgement import comparable
 from analysis.record.store import AnalysisError
+from analysis.record.tables import Tables
 from analysis.record.trained_model import TrainedModel
 from trainables.data.store import ImageStore
 from trainables.evaluation.generation import generate
@@ -28,6 +29,12 @@ class Evaluation:
     extractor: Extractor
     reference: ReferenceStatistics
     samples: int
+
+    @classmethod
+    def of_trial(cls, tables: Tables, number: int) -> "Evaluation":
+        """Load what a trial of a sweep was evaluated with. Raises as `of`."""
+        asked = str((tables.sweep.arguments or {}).get("features", ""))
+        return cls.of(tables.trials.set_index("number").loc[number], asked)
 
     @classmethod
     def of(cls, trial: pd.Series, asked: str = "") -> "Evaluation":

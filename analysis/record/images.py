@@ -41,7 +41,7 @@ def images_of(
     with tempfile.TemporaryDirectory() as folder:
         for earlier, rank, epoch, key, path in sorted(wanted):
             local = client.download_artifacts(run_ids[order[rank]], path, folder)
-            uri, size = data_uri(Path(local), "WEBP" if earlier else "PNG")
+            uri, size = encoded(Path(local), "WEBP" if earlier else "PNG")
             left -= size
             if left < 0:
                 break
@@ -67,11 +67,15 @@ def last_images(client: "MlflowClient", run_id: str) -> dict[str, tuple[int, str
     return {match["key"]: (int(match["epoch"]), path) for match, path in names}
 
 
-def data_uri(path: Path, form: Literal["PNG", "WEBP"]) -> tuple[str, int]:
+def encoded(path: Path, form: Literal["PNG", "WEBP"]) -> tuple[str, int]:
     """Return an image as a data URI, and how many bytes it has."""
     file = io.BytesIO()
     with Image.open(path) as image:
         options: dict[str, Any] = {"quality": 82, "method": 4} if form == "WEBP" else {"optimize": True}
         image.save(file, form, **options)
-    encoded = base64.b64encode(file.getvalue()).decode()
-    return f"data:image/{form.lower()};base64,{encoded}", len(file.getvalue())
+    return data_uri(file.getvalue(), form.lower()), len(file.getvalue())
+
+
+def data_uri(content: bytes, form: str) -> str:
+    """Return an image's file as a page holds it; form: its media type, such as svg+xml."""
+    return f"data:image/{form};base64,{base64.b64encode(content).decode()}"

@@ -29,7 +29,7 @@ def standardized_errors(table: Table, seed: int) -> np.ndarray:
     """Return errors over deviations of the stopped trials, (t, 2): by one set of hyperparameters, by all."""
     search = Ours(table, seed)
     simulate(search, table, seed, WORKERS, TRAININGS)
-    averaged = search.search._need_model()
+    averaged = search.search.model()
     assert isinstance(averaged, CurveModel)
     ids = {id(trial): int(name) for name, trial in search.search.history.trials.items()}
     stopped = [k for k, trial in enumerate(averaged.trials) if trial.epoch < table.epochs]

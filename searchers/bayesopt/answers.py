@@ -51,15 +51,34 @@ class Answers:
         return forecast.mean, forecast.std
 
     @one_thread
-    def forecast(self, configs: Sequence[Mapping[str, Any]]) -> Forecast:
-        """Return what the model says of the metric after full training."""
-        return self._need_model().predict(self._units(configs)).signed(self._signs[0])
+    def model(self) -> Model | CurveModel:
+        """Return the model of what is known now; who asks several questions makes it once for all.
+
+        Raises ValueError before a trial has reported a finite value.
+        """
+        model = None
+        if self.space is not None:
+            model, _ = model_of(
+                self.space, self.history, self.settings, self._signs, self._fit, averaged=True
+            )
+        if model is None:
+            raise ValueError("The searcher has no model before a trial has reported a finite value")
+        return model
 
     @one_thread
-    def predicted_finals(self) -> dict[str, tuple[float, float, float]]:
+    def forecast(
+        self, configs: Sequence[Mapping[str, Any]], model: Model | CurveModel | None = None
+    ) -> Forecast:
+        """Return what the model says of the metric after full training."""
+        return (model or self.model()).predict(self._units(configs)).signed(self._signs[0])
+
+    @one_thread
+    def predicted_finals(
+        self, model: Model | CurveModel | None = None
+    ) -> dict[str, tuple[float, float, float]]:
         """Return each trial's fully trained metric by trial id: its mean, and the values two standard
         deviations below and above."""
-        trials, forecast = self._need_model().finals()
+        trials, forecast = (model or self.model()).finals()
         ids = {id(trial): trial_id for trial_id, trial in self.history.trials.items()}
         said = forecast.signed(self._signs[0])
         return {
@@ -68,9 +87,11 @@ class Answers:
         }
 
     @one_thread
-    def expected_improvement(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    def expected_improvement(
+        self, configs: Sequence[Mapping[str, Any]], model: Model | CurveModel | None = None
+    ) -> np.ndarray:
         """Return the expected improvement on the incumbent, (m,), in the metric's units; nothing pending."""
-        return self._need_model().expected_improvement(self._units(configs))
+        return (model or self.model()).expected_improvement(self._units(configs))
 
     def observations(self) -> list[Observation]:
         """Return all trials that reported, in the order they were suggested."""
@@ -93,20 +114,21 @@ class Answers:
         return seen
 
     @one_thread
-    def best_trial(self) -> str:
+    def best_trial(self, model: Model | CurveModel | None = None) -> str:
         """Return the id of the trial to be recommended.
 
         It is the fully trained one of best value unless the model is sure of another: see `recommended`.
         """
-        model = self._need_model()
+        model = model or self.model()
         trial = model.finals()[0][recommended(model, self._signs[0], self._final_epoch)]
         return next(trial_id for trial_id, t in self.history.trials.items() if t is trial)
 
     def best(self) -> tuple[dict[str, Any], float]:
         """Return the configuration of `best_trial`, and the model's mean of its fully trained metric."""
-        trial_id = self.best_trial()
+        model = self.model()
+        trial_id = self.best_trial(model)
         config = self._known_space.configuration(self.history.trials[trial_id].codes)
-        return config, self.predicted_finals()[trial_id][0]
+        return config, self.predicted_finals(model)[trial_id][0]
 
     def pareto_front(self) -> list[Observation]:
         """Return the ended trials that no other dominates: is as good in all objectives, better in one."""
@@ -134,13 +156,3 @@ class Answers:
     def _units(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
         space = self._known_space
         return np.array([space.unit(space.encode(c)) for c in configs])
-
-    def _need_model(self) -> Model | CurveModel:
-        model = None
-        if self.space is not None:
-            model, _ = model_of(
-                self.space, self.history, self.settings, self._signs, self._fit, averaged=True
-            )
-        if model is None:
-            raise ValueError("The searcher has no model before a trial has reported a finite value")
-        return model

@@ -180,7 +180,7 @@ class BayesOptSearch(Answers, Searcher):
         Each is trained again once. None where there is no fully trained trial that was not. What differs
         between the two is the luck of training, which the model learns from them.
         """
-        model = self._need_model()
+        model = self.model()
         trials, forecast = model.finals()
         runs = [t.codes for t in self.history.trials.values()]
         final = self._final_epoch

@@ -54,11 +54,12 @@ class PosteriorFigure(tune.Callback):
         values = list(dict.fromkeys(dimension.value(u) for u in np.linspace(0, 1, GRID)))
         grid, configs = np.array(values, dtype=float), [{name: value} for value in values]
         try:
-            said = self.search.forecast(configs)
-            finals = self.search.predicted_finals()
+            model = self.search.model()
         except ValueError:  # interrupted before the first value had come to the searcher
             return
-        gain = self.search.expected_improvement(configs)
+        said = self.search.forecast(configs, model)
+        finals = self.search.predicted_finals(model)
+        gain = self.search.expected_improvement(configs, model)
         belief = Belief(name, grid, said.mean, said.band, said.band_of_run, gain, log=dimension.log)
         unknown = (math.nan, math.nan, math.nan)
         trials = Scored(

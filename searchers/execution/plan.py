@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from analysis.charts.text import duration, number
+from analysis.charts.text import duration, megabytes, number
 from cluster.connect import Cluster
 from searchers.bayesopt.space import Choice, Dimension
 from searchers.bayesopt.tune_space import read_space
@@ -87,11 +87,8 @@ def costs(config: SweepConfig, cost: Cost, trainings: float, at_once: int) -> It
     yield "", f"a whole training takes {duration(training)} on {on} here: {parts}"
     kept = min(KEPT, evaluations) * config.num_samples
     pictures = evaluations * config.num_samples * cost.images
-    yield (
-        "Disk",
-        f"{size(kept * cost.checkpoint + pictures)} at most: {kept} checkpoints of {size(cost.checkpoint)}, "
-        f"pictures {size(pictures)}",
-    )
+    filled, each = megabytes(kept * cost.checkpoint + pictures), megabytes(cost.checkpoint)
+    yield "Disk", f"{filled} at most: {kept} checkpoints of {each}, pictures {megabytes(pictures)}"
 
 
 def extent(dimension: Dimension) -> str:
@@ -108,11 +105,6 @@ def short(seconds: float) -> str:
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
-
-
-def size(count: float) -> str:
-    """Format a number of bytes."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def measure(trainable: type[GenerativeTrainable], config: dict[str, Any]) -> Cost:

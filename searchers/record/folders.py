@@ -98,8 +98,3 @@ def all_in(results: Path) -> list[SweepFolder]:
 def size(path: Path) -> int:
     """Return how many bytes the files under a folder hold; 0 where there is none."""
     return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
-
-
-def megabytes(count: int) -> str:
-    """Return a number of bytes as people read it."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

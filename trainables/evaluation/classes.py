@@ -14,10 +14,11 @@ from trainables.data.store import DataError, ImageStore
 from trainables.evaluation.generation import BATCH, EVALUATION_SEED
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.frechet import frechet_distance
-from trainables.metrics.reference import ReferenceStatistics, reference_statistics
+from trainables.metrics.reference import reference_statistics
 from trainables.models.conditional import ConditionalModel
 
 MOST_ROWS = 16  # of a grid with a class each
+CHUNK = 1024  # images that are read at a time, where the cache has no statistics
 FEWEST = 25  # images of a class, real or drawn, whose distance is reported
 
 
@@ -42,43 +43,35 @@ def class_shares(store: ImageStore, classes: int) -> Tensor:
     return torch.from_numpy(counts / counts.sum()).float()
 
 
-def class_references(
-    store: ImageStore, extractor: Extractor, cache_dir: str | None = None
-) -> dict[str, tuple[int, ReferenceStatistics]]:
-    """Return label and statistics of each class with enough training images, by its name, cached on disk."""
-    rows, cache = store.split("train"), Path(cache_dir) if cache_dir else store.path.parent
-    found = {}
-    for label, name in enumerate(store.manifest["class_names"]):
-        those = rows[store.labels[rows] == label]
-        if len(those) >= FEWEST:
-            key = f"{store.content_hash}-train-{label}"
-            statistics = reference_statistics(store.images[those], extractor, cache_dir=cache, key=key)
-            found[re.sub(r"[^\w.-]+", "-", str(name))] = (label, statistics)
-    return found
-
-
 def class_scores(
     model: ConditionalModel,
     samples: int,
+    store: ImageStore,
     extractor: Extractor,
-    references: dict[str, tuple[int, ReferenceStatistics]],
+    cache_dir: str | None = None,
 ) -> dict[str, float]:
     """Return the Fréchet distance of each class's samples to that class's images, and the classes' mean.
 
     Keys: `class/<name>` and `intra_<metric>` (the intra-FID of Miyato & Koyama 2018). The samples are shared
-    out evenly; nothing is returned where a class would get fewer than `FEWEST`.
+    out evenly over the classes of at least `FEWEST` training images, whose statistics are cached on disk;
+    nothing is returned where a class would get fewer samples than that.
     """
-    if model.config.classes == 1:
+    rows, names = store.split("train"), store.manifest["class_names"]
+    of_class = {label: rows[store.labels[rows] == label] for label in range(model.config.classes)}
+    known = {label: those for label, those in of_class.items() if len(those) >= FEWEST}
+    each = samples // max(1, len(known))
+    if each < FEWEST or len(known) < 2:
         return {}
-    each = samples // max(1, len(references))
-    if each < FEWEST or len(references) < 2:
-        return {}
-    scores = {}
-    for name, (label, reference) in references.items():
+    scores, cache = {}, Path(cache_dir) if cache_dir else store.path.parent
+    for label, those in known.items():
+        key = f"{store.content_hash}-train-{label}"
+        images = (store.images[part] for part in np.split(those, range(CHUNK, len(those), CHUNK)))
+        reference = reference_statistics(images, extractor, cache_dir=cache, key=key)
         noise = torch.Generator(model.device).manual_seed(EVALUATION_SEED)
         labels = torch.full((each,), label, device=model.device)
         parts = [to_uint8(model.sample(len(part), noise, part)) for part in labels.split(BATCH)]
         distance = frechet_distance(extractor(torch.cat(parts)), reference, identity=extractor.identity)
+        name = re.sub(r"[^\w.-]+", "-", str(names[label]))
         scores[f"class/{name}"] = float(distance)
     return {f"intra_{extractor.metric}": float(np.mean(list(scores.values()))), **scores}
 

@@ -10,20 +10,12 @@ from torch import Tensor
 from trainables.data.batches import to_float, to_uint8
 from trainables.data.pictures import png, tile
 from trainables.data.store import DataError, ImageStore
-from trainables.evaluation.classes import (
-    class_references,
-    class_samples,
-    class_scores,
-)
+from trainables.evaluation.classes import class_samples, class_scores
 from trainables.evaluation.diagnostics import diversity, pixel_variance
 from trainables.evaluation.ex_post import Posteriors, decoded, draws, posteriors
 from trainables.evaluation.generation import EVALUATION_SEED, generate
 from trainables.evaluation.held_out import held_out_scores
-from trainables.evaluation.inputs import (
-    TrainingConfig,
-    load_reference,
-    load_store,
-)
+from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store
 from trainables.metrics.errors import MetricError
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.extractors.features import load_extractor
@@ -68,7 +60,6 @@ class Evaluated(tune.Trainable):
                     f"{t.feature_identity}: are its weights made at random when it is imported?"
                 )
             self.reference = load_reference(self.store, self.extractor, t.cache_dir)
-        self.class_references: dict[str, Any] | None = None  # made where a model needs them
         self.own_scores = imported(t.scores) if t.scores else None
         self.metric = self.extractor.metric if self.extractor else self.objective
         self.held_out = self.store.split("validation")[: t.evaluation_samples]
@@ -91,11 +82,8 @@ class Evaluated(tune.Trainable):
         result["sample_diversity"] = diversity(samples, self.held_out_variance)
         last = self.epoch == self.training.epochs
         if isinstance(self.model, ConditionalModel) and self.extractor and last:
-            if self.class_references is None:
-                cache = self.training.cache_dir
-                self.class_references = class_references(self.store, self.extractor, cache)
-            count = self.training.evaluation_samples
-            result |= class_scores(self.model, count, self.extractor, self.class_references)
+            count, cache = self.training.evaluation_samples, self.training.cache_dir
+            result |= class_scores(self.model, count, self.store, self.extractor, cache)
         if self.own_scores:
             with torch.no_grad():
                 found = self.own_scores(self.model, samples.cpu())
