@@ -5,6 +5,9 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .PHONY: help install sweep lint docs test test-fast test-slow coverage chaos kills lock
 
+# The site, into the folder site: warnings are errors, and no network is asked for. The variable silences an advertisement.
+SITE = NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build
+
 # Tests of formulas, models, data and settings, without Ray, MLflow, a browser or further processes.
 FAST = tests/test_latentune.py tests/test_readme.py tests/analysis/judgement/test_ranking.py \
 	tests/searchers/bayesopt tests/searchers/study tests/trainables/data/formats tests/trainables/data/synthetic \
@@ -19,7 +22,7 @@ help:
 	@echo "make test-fast                         the tests that start no further process, in a minute"
 	@echo "make test-slow                         the tests marked slow"
 	@echo "make lint                              style, import rules, types"
-	@echo "make docs                              the pages against the tree: commands, files, links, pictures"
+	@echo "make docs                              the site, and its pages against the tree: commands, files, links, numbers"
 	@echo "make coverage                          the lines that make test runs"
 	@echo "make chaos [ARGS='--minutes N']        faults at random on three machines in namespaces (root)"
 	@echo "make kills [ARGS='--kills N']          the driver of a sweep killed at random, Tune's snapshots damaged"
@@ -44,9 +47,11 @@ lint: .venv/.installed
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/lint-imports
 	.venv/bin/python -m mypy
+	$(SITE)
 
 docs: .venv/.installed
-	.venv/bin/python -m pytest tests/test_readme.py $(ARGS)
+	$(SITE)
+	.venv/bin/python -m pytest tests/test_readme.py tests/test_papers.py $(ARGS)
 
 # The tests of a file run in one process: they share what its fixtures start.
 test: lint
@@ -69,7 +74,7 @@ kills: .venv/.installed
 
 # The local part of a version (torch 2.13.0+cpu) names one build; the lock serves every machine.
 lock: .venv/.installed
-	.venv/bin/python -m piptools compile --quiet --extra dev --extra happy-people \
+	.venv/bin/python -m piptools compile --quiet --extra dev --extra docs --extra happy-people \
 		--extra importance --extra login --strip-extras --allow-unsafe --no-emit-index-url \
 		--no-emit-find-links --no-annotate --no-header $(ARGS) --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu$$//' requirements.lock

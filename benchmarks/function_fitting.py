@@ -24,7 +24,7 @@ from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Real
 
 SCORES = Path(__file__).with_name("function_fitting.jsonl")
-FIGURE = Path(__file__).parent / "figures" / "function_fitting.png"
+FIGURE = Path(__file__).parents[1] / "docs" / "benchmarks" / "figures" / "function_fitting.png"
 SURROGATES = {"matern": "fixed (ν = 5/2, ℓ = 1)", "fitted": "fitted", "nuts": "drawn by NUTS"}
 SEEDS, SECONDS = 20, 180.0
 SIZES = (5, 10, 20)

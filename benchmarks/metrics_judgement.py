@@ -23,7 +23,7 @@ from trainables.metrics.frechet import ReferenceStatistics, estimate_frechet_dis
 from trainables.metrics.infinity import MINIMUM, frechet_distance_infinity
 from trainables.metrics.kid import kernel_inception_distance
 
-FIGURE = ROOT / "benchmarks" / "figures" / "metrics_bias.png"
+FIGURE = ROOT / "docs" / "benchmarks" / "figures" / "metrics_bias.png"
 JUDGES = {  # EfficientNet's block, None for its last layer, and the images' side
     "block 14, 64 px": (14, 64),
     "last layer, 64 px": (None, 64),

@@ -29,7 +29,7 @@ FILES = {  # of the runs that are done
     "weak": Path(__file__).with_name("weak_spots.jsonl"),
 }
 SETS = {"usual": PROBLEMS, "weak": WEAK_SPOTS}
-FIGURE = Path(__file__).parents[1] / "figures" / "searchers.png"
+FIGURE = Path(__file__).parents[2] / "docs" / "benchmarks" / "figures" / "searchers.png"
 LINES = {  # Okabe and Ito's colors, which color-blind readers tell apart
     "ours": ("#000000", "-"),
     "Optuna GPSampler": ("#0072B2", "-"),

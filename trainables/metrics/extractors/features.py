@@ -43,7 +43,7 @@ EFFICIENTNET_LITE0_RESIZE = Resize(
     EFFICIENTNET_LITE0_SIDE, antialias=True, scale=(255 / 128,) * 3, shift=(-127 / 128,) * 3
 )
 # The last of the 192-channel blocks. The 1280 features behind it are clipped to [0, 6]: there white noise and
-# a constant image come out as better than a poor generator's faces. benchmarks/README.md has the comparison.
+# a constant image come out as better than a poor generator's faces. docs/benchmarks/metrics.md compares them.
 EFFICIENTNET_LITE0_BLOCK = 14
 EFFICIENTNET_LITE0_SCALE = 1 / 8  # to a mean square of about 1, as KID's kernel (xᵀy/d + 1)³ wants it
 NATIVE = Resize(None, antialias=False)
