@@ -20,6 +20,7 @@ import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster import ray_patches
+from cluster.errors import ClusterError
 from cluster.interrupts import take_sigterm_as_ctrl_c
 
 QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
@@ -28,10 +29,6 @@ PROBE_SECONDS = 120  # a node has this long to unpack the code and to start a pr
 COMPARED = ("ray", "torch", "torchvision", "numpy", "scipy", "pyarrow", "safetensors")
 # Written by `ray up` on the head: the node types that its autoscaler may start.
 AUTOSCALING_CONFIG = Path("~/ray_bootstrap_config.yaml")
-
-
-class ClusterError(RuntimeError):
-    """The cluster cannot be joined, or cannot run what is asked of it; the message says what to do."""
 
 
 class Node(NamedTuple):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyarrow.fs
 
-from cluster.connect import Cluster, ClusterError, ask_nodes
+from cluster.connect import Cluster, ask_nodes
+from cluster.errors import ClusterError
 
 ADVICE = "name a folder that all nodes share (NFS), s3://bucket/folder or gs://bucket/folder with --storage"
 DATA_ADVICE = (

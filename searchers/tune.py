@@ -30,7 +30,6 @@ from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 from trainables.data.catalogue import default_cache
 from trainables.data.memory import kept
-from trainables.evaluation.inputs import OFFERED
 from trainables.models.settings import nearest
 from trainables.own import OwnCodeError, module_of
 
@@ -136,6 +135,7 @@ def trainable_for(found: Any) -> "type[GenerativeTrainable]":
 def complete(study: Study, prepared: "Prepared") -> Study:
     """Return the study with what it leaves open: training settings, score, experiment, provenance."""
     from searchers.execution.overlay import SHARED
+    from trainables.evaluation.inputs import OFFERED
 
     if wrong := sorted(SHARED & (study.settings.keys() | study.space.keys())):
         raise UsageError(f"The study names {wrong[0]}, which all trials share: sweep({wrong[0]}=…) sets it")

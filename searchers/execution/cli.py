@@ -3,23 +3,27 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TypeVar
 
-import torch
 import tyro
 from rich.console import Console
 
-from cluster.connect import ClusterError
+from cluster.errors import ClusterError
 from latentune import called, line_of, words_of
 from searchers.bayesopt.space import SpaceError
 from searchers.execution.resume import resolve
-from searchers.study.config import RunConfig, UsageError
+from searchers.study.config import RunConfig, SweepConfig, UsageError
+from searchers.study.given import listed_points
 from searchers.study.help import show_help
+from trainables.data.catalogue import refuse_unknown
 from trainables.data.store import DataError
 from trainables.metrics.errors import MetricError
 
 Config = TypeVar("Config", bound=RunConfig)
+GPU_DEVICES = ("nvidia*", "nvhost-gpu", "dxg", "kfd")  # NVIDIA's, Jetson's, Windows' for Linux, AMD's
 
 
 def main_of(
@@ -38,6 +42,7 @@ def main_of(
     config = parse(called_as, presets, given)
     try:
         config, sweep_id = resolve(config, presets[config.preset], program)
+        refuse_at_once(config)
         if not config.dry_run:
             return work(config, sweep_id, console)
         console.print(changed(config, presets[config.preset]), highlight=False, markup=False, soft_wrap=True)
@@ -54,6 +59,20 @@ def main_of(
         return 130
 
 
+def refuse_at_once(config: RunConfig) -> None:
+    """Look for the files that a sweep names, before torch and Ray, seconds to import, are there.
+
+    Raises DataError where there is no such data set, UsageError where the file of points can't be read.
+    """
+    with suppress(OSError, RuntimeError):  # what can't be looked at, reading it tells
+        refuse_unknown(config.dataset)
+    if isinstance(config, SweepConfig) and config.points:
+        try:
+            listed_points(Path(config.points))
+        except ValueError as error:
+            raise UsageError(f"--points: {error}") from error
+
+
 def changed(config: RunConfig, preset: RunConfig) -> str:
     """Say which settings a configuration has that its preset has not."""
     apart = {"name", "resume", "dry_run"}
@@ -67,7 +86,14 @@ def _words(value: object) -> str:
 
 
 def default_preset() -> str:
-    """Return the preset of this machine: `report` is for GPUs."""
+    """Return the preset of this machine: `report` is for GPUs.
+
+    Where the system shows none, torch, which takes seconds to import, is not asked.
+    """
+    if not any(next(Path("/dev").glob(device), None) for device in GPU_DEVICES):
+        return "quick"
+    import torch
+
     return "report" if torch.cuda.is_available() else "quick"
 
 

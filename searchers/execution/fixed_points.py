@@ -11,6 +11,7 @@ from searchers.bayesopt.history import not_begun
 from searchers.bayesopt.space import Space
 from searchers.execution.overlay import SHARED
 from searchers.record.trials import TrialRecord
+from searchers.study.given import listed_points
 from trainables.models.settings import check_kind, some_of
 
 
@@ -52,15 +53,7 @@ def read_points(path: Path, space: Space, settings: Mapping[str, Any]) -> list[d
     for those that all trials share. Raises ValueError, in a sentence that names the entry, where there is no
     such list.
     """
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-    points = content.get("points") if isinstance(content, dict) else content
-    if not (isinstance(points, list) and points and all(isinstance(p, dict) and p for p in points)):
-        raise ValueError(f'{path} holds no list of settings such as [{{"beta": 76.3, "seed": 1}}]')
+    points = listed_points(path)
     dimensions = {dimension.name: dimension for dimension in space.dimensions}
     known = sorted({*dimensions, *(settings.keys() - SHARED | {"seed"})})
     for number, point in enumerate(points, 1):

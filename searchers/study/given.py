@@ -1,11 +1,13 @@
-"""What `--space` and `--set` say: `learning_rate=loguniform(1e-4,3e-3)` and `recipe=larsen`, read as text.
+"""What `--space`, `--set` and `--points` say: `learning_rate=loguniform(1e-4,3e-3)`, `recipe=larsen`, a file.
 
 The words are the names of Ray Tune's search spaces; `searchers.execution.overlay` makes domains of them.
 """
 
 import ast
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trainables.models.settings import nearest
@@ -104,3 +106,20 @@ def _value(node: ast.expr, where: str, text: str) -> Any:
         if text:
             return text  # a path, a date: a string
         raise ValueError(f"{where}: {ast.unparse(node)} is no value; put a string in quotes") from None
+
+
+def listed_points(path: Path) -> list[dict[str, Any]]:
+    """Return a file's list of settings: `[{"beta": 76.3, "seed": 1}, …]`, or the same under "points".
+
+    Raises ValueError, in a sentence, where there is no such list.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    points = content.get("points") if isinstance(content, dict) else content
+    if not (isinstance(points, list) and points and all(isinstance(p, dict) and p for p in points)):
+        raise ValueError(f'{path} holds no list of settings such as [{{"beta": 76.3, "seed": 1}}]')
+    return points

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from cluster import connect as connect_module
-from cluster.connect import Cluster, ClusterError, Node, connect
+from cluster.connect import Cluster, Node, connect
+from cluster.errors import ClusterError
 from tests.cluster.conftest import run_python, start_ray
 
 
@@ -91,7 +92,8 @@ def test_the_autoscaler_s_nodes_are_promised(tmp_path, monkeypatch):
 JOIN = textwrap.dedent("""
     import cluster, sys
     from pathlib import Path
-    from cluster.connect import ClusterError, ask_nodes, connect
+    from cluster.connect import ask_nodes, connect
+    from cluster.errors import ClusterError
     from cluster.storage import resolve
     try:
         joined = connect("10.77.0.10:6379", packages=[cluster])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster import storage
-from cluster.connect import Cluster, ClusterError, Node
+from cluster.connect import Cluster, Node
+from cluster.errors import ClusterError
 from cluster.storage import full_disk_told, refuse_unseen, resolve
 
 ALONE = Cluster(None, (Node(2, 0),))

@@ -70,7 +70,23 @@ def find(
         return _folder(path)
     if path.is_file():
         return _file(path)
-    raise DataError(
+    raise _unknown(dataset)
+
+
+def refuse_unknown(dataset: str | os.PathLike) -> None:
+    """Raise DataError, naming what there is, where a data set is no known name, no URI and no path.
+
+    Raises OSError and RuntimeError where a path can't be looked at.
+    """
+    words = str(dataset)
+    if not (
+        words in NAMES or words.startswith(PREFIX) or "://" in words or Path(words).expanduser().exists()
+    ):
+        raise _unknown(dataset)
+
+
+def _unknown(dataset: str | os.PathLike) -> DataError:
+    return DataError(
         f"there is no data set or path {str(dataset)!r}; choose {', '.join(NAMES)}, hf:NAME of the hub, or "
         "the path of a folder, a tar or a zip of images"
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cluster.connect import Cluster, ClusterError, Node
+from cluster.connect import Cluster, Node
+from cluster.errors import ClusterError
 from searchers.execution import driver as module
 from searchers.execution.driver import Driver
 from searchers.execution.resume import STORED, resolve, stored
