@@ -13,11 +13,12 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
-from searchers.happy_people import PRESETS, HappyPeopleConfig, points
+from searchers.happy_people import PRESETS, HappyPeopleConfig, main, points
 from searchers.record.ledger import Ledger
 from searchers.record.schema import TRIAL_TAG
 from searchers.record.trials import TrialRecord
 from searchers.reports.happy_people import KEPT, gain_table, what_is_judged, what_is_kept
+from tests.fixtures.command import refusal
 from tests.fixtures.waits import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,10 +162,9 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path, environment):
             assert after[trial].metrics[epoch] == metrics
 
 
-def test_wrong_flags_are_answered_in_a_sentence(tmp_path, environment):
-    wrong = run(tmp_path, environment, "--dataset", "nowhere")
-    assert wrong.returncode == 2
-    assert "there is no data set or path 'nowhere'" in wrong.stderr
+def test_wrong_flags_are_answered_in_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "there is no data set or path 'nowhere'" in refusal(main, capsys, "--dataset", "nowhere")
     with pytest.raises(ValueError, match="--queries is 7; it must be a multiple of 5"):
         HappyPeopleConfig(queries=7)
     with pytest.raises(ValueError, match="--free is 0; it must be one number or more, each from 1 to 64"):

@@ -254,6 +254,7 @@ def test_a_wrong_model_gets_a_sentence(folder, arguments, sentence, monkeypatch,
     assert sentence in error and "Traceback" not in error
 
 
+@pytest.mark.slow  # promotion itself is tested in analysis/judgement
 def test_what_it_draws_is_judged_and_promoted_once_its_module_is_trusted(tuned):
     """A record names the code that loads its weights; none is run unasked. The package brings it along."""
     folder = tuned

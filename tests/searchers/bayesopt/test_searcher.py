@@ -720,7 +720,7 @@ def test_sweep_in_tune_under_asha_and_its_searcher_restored(running_ray, tmp_pat
     assert again.suggest("next") == {"constant": 3, **search.suggest("next")}
 
 
-@pytest.mark.parametrize("early_stopping", [True, False])
+@pytest.mark.parametrize("early_stopping", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_sweep_by_another_score_than_the_trainables_outlives_a_trial_that_diverges(
     running_ray, tmp_path, monkeypatch, early_stopping
 ):

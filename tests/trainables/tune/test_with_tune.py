@@ -80,7 +80,9 @@ def test_a_trial_gets_the_resources_it_asks_for(space, tmp_path):
     assert (result.metrics["gpus"], result.metrics["threads"]) == (1, 2)
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(
+    "scheduler", ["asha", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hyperband", "median"))]
+)
 def test_schedulers_stop_and_pause_trials(scheduler, space, tmp_path):
     """HyperBand pauses trials at its rungs: they are saved, their actor ends, and they go on from there.
 
@@ -115,6 +117,7 @@ def test_population_based_training_takes_over_weights_and_changes_settings(space
         assert result.metrics["epoch"] == result.metrics["training_iteration"]
 
 
+@pytest.mark.slow  # the peers' searchers are tested in searchers/execution
 def test_optunas_searcher_proposes_for_it(space, tmp_path):
     searcher = OptunaSearch({"beta": tune.loguniform(1, 150)}, metric=METRIC, mode="min", seed=1)
     settings = {key: value for key, value in space.items() if key != "beta"}
