@@ -54,22 +54,23 @@ def export(network: GenerativeModel, path: Path) -> None:
     many = torch.export.Dim("n", min=1, max=2**20)
     with torch.no_grad():
         program = torch.export.export(generator, (noise,), dynamic_shapes={"noise": {0: many}})
-    if path.suffix == ".pt2":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of weights that share their memory, which are written whole
-            torch.export.save(program, path)
-        return
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
+    if path.suffix != ".pt2" and (missing := [name for name in NEEDED if find_spec(name) is None]):
         raise AnalysisError(f"ONNX needs what is not installed: pip install {' '.join(missing)}")
-    torch.onnx.export(
-        program,
-        (noise,),
-        path,
-        input_names=["noise"],
-        output_names=["images"],
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # Of weights that share their memory, which are written whole, and of torch by torch.
+        warnings.simplefilter("ignore")
+        if path.suffix == ".pt2":
+            torch.export.save(program, path)
+            return
+        torch.onnx.export(
+            program,
+            (noise,),
+            path,
+            input_names=["noise"],
+            output_names=["images"],
+            external_data=False,
+            verbose=False,
+        )
 
 
 def how_to_draw(path: Path, latent_dim: int) -> str:
