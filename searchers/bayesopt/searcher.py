@@ -42,7 +42,8 @@ class BayesOptSearch(Answers, Searcher):
 
     Args:
         space: Tune's notation (a nested dictionary) or a list of dimensions; None takes Tune's `param_space`.
-        metric, mode: the reported key and "min" or "max"; None takes Tune's.
+        metric: the reported key; None takes Tune's.
+        mode: "min" or "max"; None takes Tune's.
         points_to_evaluate: configurations to try first; dimensions they leave out are chosen.
         random_starts: trials, those first points among them, before the model proposes; d + 2, if None.
             Nothing ever waits for their results.
