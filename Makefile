@@ -7,9 +7,10 @@ ARGS ?=
 
 # The site, into the folder site: warnings are errors, and no network is asked for. The variable silences an advertisement.
 SITE = NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build
+PAGES = $(addprefix tests/test_,readme.py papers.py site.py numbers.py troubleshooting.py)
 
 # Tests of formulas, models, data and settings, without Ray, MLflow, a browser or further processes.
-FAST = tests/test_latentune.py tests/test_readme.py tests/analysis/judgement/test_ranking.py \
+FAST = tests/test_latentune.py tests/test_readme.py tests/test_troubleshooting.py tests/analysis/judgement/test_ranking.py \
 	tests/searchers/bayesopt tests/searchers/study tests/trainables/data/formats tests/trainables/data/synthetic \
 	tests/trainables/data/test_batches.py tests/trainables/latent tests/trainables/metrics tests/trainables/models
 NOT_FAST = tests/searchers/bayesopt/test_searcher.py tests/trainables/latent/test_optimization.py \
@@ -21,7 +22,7 @@ help:
 	@echo "make test                              lint, import rules, types, tests"
 	@echo "make test-fast                         the tests that start no further process, in a minute"
 	@echo "make test-slow                         the tests marked slow"
-	@echo "make lint                              style, import rules, types"
+	@echo "make lint                              style, import rules, types, the site"
 	@echo "make docs                              the site, and its pages against the tree: commands, files, links, numbers"
 	@echo "make coverage                          the lines that make test runs"
 	@echo "make chaos [ARGS='--minutes N']        faults at random on three machines in namespaces (root)"
@@ -51,7 +52,7 @@ lint: .venv/.installed
 
 docs: .venv/.installed
 	$(SITE)
-	.venv/bin/python -m pytest tests/test_readme.py tests/test_papers.py $(ARGS)
+	.venv/bin/python -m pytest $(PAGES) $(ARGS)
 
 # The tests of a file run in one process: they share what its fixtures start.
 test: lint
