@@ -55,6 +55,9 @@ COMMANDS = {
     "move": Command("searchers.move", "MoveConfig", "move or archive a record with all that belongs to it"),
     "data": Command("trainables.data", "Convert Info Verify Publish", "convert and inspect data sets"),
     "metrics": Command("trainables.metrics", "Arguments", "score one set of images against another"),
+    "cluster": Command(
+        "cluster.command", "Status Logs Attach Stop Down", "see and stop what --on runs on a cluster"
+    ),
     "tracking": Command("cluster.tracking", "TrackingConfig", "serve MLflow"),
 }
 COMPLETION = "completion"
@@ -121,6 +124,12 @@ def called(program: str) -> str:
     names = {command.module: name for name, command in COMMANDS.items()}
     name = names.get(program.removeprefix("python -m "))
     return f"{NAME} {name}" if name and Path(sys.argv[0]).name == NAME else program
+
+
+def on_cluster(path: str, program: str, words: Sequence[str], console: Any) -> int:
+    """Run `program`, as `python -m MODULE`, on the cluster of a YAML file; return its exit code."""
+    laptop = importlib.import_module("cluster.laptop")
+    return laptop.command_on(path, program, laptop.without(words, "--on"), console)
 
 
 def words_of(program: str, *words: str) -> list[str]:

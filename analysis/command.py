@@ -12,7 +12,7 @@ from rich.console import Console
 
 from analysis.charts.text import accept_any_text, console
 from analysis.record.store import AnalysisError, is_of_mlflow, reason_of
-from latentune import called
+from latentune import called, on_cluster
 from trainables.data.store import DataError
 from trainables.metrics.errors import MetricError
 from trainables.own import look_here
@@ -28,6 +28,9 @@ class Record:
     """MLflow's database or server; MLFLOW_TRACKING_URI or sqlite:///mlflow.db, if not given"""
     trust: tuple[str, ...] = ()
     """modules of models of your own: a trial's weights are loaded by code that its record names"""
+    on: str | None = None
+    """run it on the cluster of this file, such as ray_cluster.yaml, where the record is; what it writes comes
+    here"""
 
 
 Config = TypeVar("Config")
@@ -63,10 +66,12 @@ def run_command(
     130 after Ctrl-C.
     """
     accept_any_text()
-    program = called(program)
+    typed, program = program, called(program)
     description = (body.__doc__ or "").split("\n\n")[0]
     try:
         config = tyro.cli(config_class, prog=program, args=arguments, description=description)
+        if on := getattr(config, "on", None):
+            return on_cluster(on, typed, sys.argv[1:] if arguments is None else arguments, console())
         if isinstance(config, Record) and config.trust:
             allow(config.trust)
         return body(config, console())

@@ -43,6 +43,9 @@ class CompareConfig:
     """file of the figure: PNG, SVG or PDF"""
     tracking_uri: str | None = None
     """MLflow's database or server; MLFLOW_TRACKING_URI or sqlite:///mlflow.db, if not given"""
+    on: str | None = None
+    """run it on the cluster of this file, such as ray_cluster.yaml, where the record is; what it writes comes
+    here"""
 
 
 def best_so_far(tables: Tables) -> pd.Series:

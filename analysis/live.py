@@ -18,9 +18,10 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
+import tyro
 from rich.console import Console
 
 from analysis.command import Record, run_command
@@ -43,6 +44,8 @@ BEST = 3  # trials whose images are shown beside those of running ones
 @dataclass(frozen=True)
 class LiveConfig(Record):
     """Options of `analysis.live`."""
+
+    on: Annotated[str | None, tyro.conf.Fixed] = None  # its page is of this machine
 
     port: int = 0
     """of this machine; any that is free, if not given"""

@@ -69,6 +69,9 @@ class TablesConfig:
     """file to write to; the terminal, if not given"""
     tracking_uri: str | None = None
     """MLflow's database or server; MLFLOW_TRACKING_URI or sqlite:///mlflow.db, if not given"""
+    on: str | None = None
+    """run it on the cluster of this file, such as ray_cluster.yaml, where the record is; what it writes comes
+    here"""
 
 
 @dataclass(frozen=True)

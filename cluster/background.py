@@ -43,6 +43,12 @@ def only_one(folder: Path) -> Iterator[Owner]:
         yield Owner(lock)
 
 
+def locked(folder: Path) -> bool:
+    """Whether a process owns a folder."""
+    with open(folder / "lock", "a+") as lock:
+        return not _try_lock(lock)
+
+
 def run_detached(folder: Path, log: Path, work: Callable[[Owner, Callable[[str], None]], None]) -> str:
     """Run `work(owner, announce)` in a background process that owns the folder; return what it announced.
 

@@ -2,14 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray import tune
-from rich.console import Console, ConsoleOptions
+from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from analysis.charts.text import duration, number
 from searchers.display.forecast import (
@@ -19,11 +18,9 @@ from searchers.display.forecast import (
     work_of_rule,
     work_without_rule,
 )
-from searchers.display.layout import fitting, legend, table_lines
-from searchers.display.live_page import LivePage, plain_row
+from searchers.display.live_page import LivePage
+from searchers.display.moment import Snapshot, keep
 from searchers.display.snapshot import Row, Told, rows_of, spent_and_saved, time_left
-from searchers.display.standing import WAITING
-from searchers.record.schema import RUNNING
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import PauseRule
 
@@ -32,65 +29,12 @@ RESTS = 20  # times as long as the last drawing took, in which Tune waits: half 
 FLAGGED = 2  # trials whose flags stand under a table without a column for them
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A sweep at one moment."""
-
-    rows: tuple[Row, ...]
-    told: Told
-    num_samples: int
-    began: float
-    """monotonic seconds"""
-    left: str
-    spent: str
-    last: str
-    """why the trial that was halted last was halted"""
-
-    def head(self) -> str:
-        """Say how far the sweep is."""
-        ended = sum(row.state not in (RUNNING, WAITING) for row in self.rows)
-        elapsed = duration(time.monotonic() - self.began)
-        return f"{ended} of {self.num_samples} trials ended, {elapsed} so far, {self.left}"
-
-    def plain(self) -> dict[str, Any]:
-        """Return it as the live page takes it."""
-        names = {
-            "dimensions": list(self.told.dimensions),
-            "metric": self.told.metric,
-            "epochs": self.told.epochs,
-        }
-        said = {"head": self.head(), "spent": self.spent, "last": self.last}
-        return {**names, **said, "rows": [plain_row(row) for row in self.rows]}
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        """Draw what there is room for: the head and the foot whole, and of the table the first rows."""
-        width, height = options.max_width, console.size.height
-        lines = [*Text(self.head(), "bold").wrap(console, width), *Text(self.spent).wrap(console, width)]
-        foot = [line for said, style in self._foot(width) for line in Text(said, style).wrap(console, width)]
-        room = height - len(lines) - len(foot) - 1  # the cursor's line
-        if self.rows:
-            lines += table_lines(self.rows, self.told, width, room)
-        yield from [*lines, *foot]
-
-    def _foot(self, width: int) -> Iterator[tuple[str, str]]:
-        """Yield what the table has no room for, and what scores are compared with; each with its style."""
-        if meaning := legend(self.rows, self.told, width):
-            yield meaning, "dim"
-        if fitting(self.rows, self.told, width).reasons != "why":
-            wrong = [row for row in self.rows if row.wrong and (row.best or row.state == RUNNING)]
-            yield from ((f"! trial {row.number}: {row.wrong}", "red") for row in wrong[:FLAGGED])
-            if self.last:
-                yield self.last, "yellow"
-        if self.told.references:
-            known = ", ".join(f"{name} {number(value)}" for name, value in self.told.references.items())
-            yield f"What no model made scores: {known}", "dim"
-
-
 class LiveTable(tune.Callback):
     """Shows the recorder's trials. `records` is the recorder's own dictionary, read and never written.
 
     `rule` is the scheduler's, where it pauses trials; `resource` is "CPU" or "GPU" and `share` how many of
-    them a trial has; `page` shows the same, and what `books` says of the record.
+    them a trial has; `page` shows the same, and what `books` says of the record. In the file `kept` the table
+    stands for processes that show it on other terminals (`cluster.runs`).
     """
 
     def __init__(
@@ -105,10 +49,12 @@ class LiveTable(tune.Callback):
         share: float = 1.0,
         page: LivePage | None = None,
         books: Callable[[], str] = lambda: "",
+        kept: str | None = None,
     ):
         self.records, self.told, self.num_samples, self.rule = records, told, num_samples, rule
         self.console, self.resource, self.share = console, resource, share
         self.page, self.books, self.paged = page, books, -math.inf
+        self.kept = Path(kept) if kept else None
         self.began, self.rests_until = time.monotonic(), -math.inf
         self.announced = {trial for trial, record in records.items() if record.status}
         self.running: frozenset[str] = frozenset()
@@ -153,7 +99,7 @@ class LiveTable(tune.Callback):
         if not self.live:
             self._announce()
         now = time.monotonic()
-        if now > self.rests_until and (self.live or self.page):
+        if now > self.rests_until and (self.live or self.page or self.kept):
             self._draw(now)
             took = time.monotonic() - now
             self.rests_until = now + took + max(SECONDS_BETWEEN, RESTS * took)
@@ -162,6 +108,8 @@ class LiveTable(tune.Callback):
         snapshot = self.snapshot()
         if self.live:
             self.live.update(snapshot)
+        if self.kept:
+            keep(snapshot, self.kept)
         if self.page and now - self.paged > SECONDS_BETWEEN_PAGES:
             self.paged = now
             self.page.show({**snapshot.plain(), "books": self.books()})

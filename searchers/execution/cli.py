@@ -1,6 +1,7 @@
 """The command line that all sweeps share: flags to a configuration, errors to a sentence and exit code 2."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,8 +13,11 @@ import tyro
 from rich.console import Console
 
 from cluster.errors import ClusterError
+from cluster.head import cluster_up_here
+from cluster.laptop import say
 from latentune import called, line_of, words_of
 from searchers.bayesopt.space import SpaceError
+from searchers.execution.elsewhere import elsewhere
 from searchers.execution.resume import resolve
 from searchers.study.config import RunConfig, SweepConfig, UsageError
 from searchers.study.given import listed_points
@@ -41,8 +45,13 @@ def main_of(
     given = sys.argv[1:] if arguments is None else arguments
     config = parse(called_as, presets, given)
     try:
+        if config.on or config.attach:
+            return elsewhere(program, config, presets[config.preset], given, console)
         config, sweep_id = resolve(config, presets[config.preset], program)
         refuse_at_once(config)
+        told_where = config.dry_run or config.address or os.environ.get("RAY_ADDRESS")
+        if not told_where and (up := cluster_up_here()):
+            say(console, f"Cluster {up} is up, and this runs here: --on ray_cluster.yaml runs it there.")
         if not config.dry_run:
             return work(config, sweep_id, console)
         console.print(changed(config, presets[config.preset]), highlight=False, markup=False, soft_wrap=True)
@@ -75,7 +84,7 @@ def refuse_at_once(config: RunConfig) -> None:
 
 def changed(config: RunConfig, preset: RunConfig) -> str:
     """Say which settings a configuration has that its preset has not."""
-    apart = {"name", "resume", "dry_run"}
+    apart = {"name", "resume", "dry_run", "on", "attach"}
     now, usual = asdict(config), asdict(preset)
     said = [f"{name} {_words(now[name])}" for name in now if name not in apart and now[name] != usual[name]]
     return f"Preset {config.preset}, with {', '.join(said) or 'nothing changed'}; --help lists its settings."

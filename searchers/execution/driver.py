@@ -4,6 +4,7 @@ A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl`
 `images/`, figures, and `tune/` (Ray Tune's snapshots, the checkpoints), which --storage puts elsewhere.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import ModuleType
@@ -19,6 +20,7 @@ import trainables
 from cluster.connect import Cluster, connect
 from cluster.interrupts import end_in_order
 from cluster.limiter import ClusterLimiter
+from cluster.runs import TABLE_VARIABLE
 from cluster.storage import full_disk_told, refuse_unseen, resolve
 from cluster.watchdog import RETRIES, watchdogs
 from searchers.display.closing import Ending
@@ -201,6 +203,7 @@ class Driver:
             share=config.gpus_per_trial or config.cpus_per_trial,
             page=self.page,
             books=self.books,
+            kept=os.environ.get(TABLE_VARIABLE),
         )
         limiter = ClusterLimiter(search, self.cluster, *each, config.max_concurrent, paused)
         watching = watchdogs(*each, [str(self.folder), self.checkpoints], self.console.print)

@@ -12,7 +12,7 @@ from searchers.record.files import write_whole
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, UsageError
 from trainables.data.addresses import secret_in
 
-OF_THIS_RUN = ("dry_run", "dashboard")  # a resumed sweep has them as they are now
+OF_THIS_RUN = ("dry_run", "dashboard", "on", "attach")  # a resumed sweep has them as they are now
 UNKNOWN_TO_RESUME = ("preset", "resume", "name", *OF_THIS_RUN)
 STORED = "sweep.json"  # in a sweep's folder: what `resolve` reads when it is resumed
 

@@ -31,7 +31,7 @@ from searchers.scheduling.rule import REDUCTION_FACTOR
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, SweepConfig
 from searchers.study.study import Study
 
-NO_ARGUMENTS = ("name", "resume", "dry_run", "dashboard", "tracking_uri")
+NO_ARGUMENTS = ("name", "resume", "dry_run", "dashboard", "on", "attach", "tracking_uri")
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")
 
 
@@ -88,7 +88,7 @@ def references_of(study: Study) -> dict[str, float]:
 
 def lasting_settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings that a resumed sweep keeps: MLflow holds a parameter to its first value."""
-    changing = {"resume", "dry_run", *MAY_CHANGE_ON_RESUME}
+    changing = {"resume", "dry_run", "on", "attach", *MAY_CHANGE_ON_RESUME}
     return {name: value for name, value in asdict(config).items() if name not in changing}
 
 

@@ -94,6 +94,11 @@ class RunConfig:
     """where checkpoints go: a folder that all nodes see, s3://… or gs://…; among the results, if not given"""
     tracking_uri: str = field(default_factory=default_tracking_uri)
     """MLflow's database or server; MLFLOW_TRACKING_URI, where that is set"""
+    on: str | None = None
+    """run it on the cluster of this file, which `ray up` has started: ray_cluster.yaml; it goes on there
+    without this terminal, and its results come here"""
+    attach: str | None = None
+    """show what --on has begun under this name, and fetch its results; nothing is begun"""
     address: str | None = None
     """Ray cluster to join; an embedded one is started, if neither this nor RAY_ADDRESS is given"""
     dashboard: bool = field(default_factory=at_a_desk)

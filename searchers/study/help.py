@@ -21,7 +21,7 @@ GROUPS = {
     "score": ("features", "inception_weights", "evaluation_samples", "evaluate_every"),
     "search": ("space", "searcher", "surrogate", "warm_start", "points"),
     "budget": ("num_samples", "trainings", "early_stopping", "grace_epochs", "replicates"),
-    "machine": ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "address"),
+    "machine": ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "on", "attach", "address"),
     "sweep and its record": ("name", "resume", "dry_run", "dashboard", "results", "storage", "tracking_uri"),
 }
 FLAG = 28  # letters of a flag with what it takes

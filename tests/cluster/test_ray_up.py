@@ -5,7 +5,9 @@ import shutil
 import stat
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from searchers.record.ledger import Ledger
 from tests.fixtures.machines import MODULE, PACKAGES, REPOSITORY, Network
@@ -13,10 +15,23 @@ from tests.fixtures.waits import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 SWEEP = (
-    "--dataset-limit 60 --image-size 16 --width 0.1 --batch-size 16 --evaluation-samples 20 "
+    "--dataset photos --image-size 16 --width 0.1 --batch-size 16 --evaluation-samples 20 "
     "--features random --num-samples 6 --epochs 2 --gpus-per-trial 1 --name tiny "
     "--results /mnt/shared/results --tracking-uri http://127.0.0.1:5000"
 )
+
+
+# Ctrl-C, once the sweep runs there and is shown here.
+LEAVE = """
+import signal, subprocess, sys
+
+process = subprocess.Popen([sys.executable, "-m", *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
+for line in process.stdout:
+    print(line, end="")
+    if line.startswith("Data:"):
+        process.send_signal(signal.SIGINT)
+sys.exit(process.wait())
+"""
 
 
 class Laptop:
@@ -24,7 +39,7 @@ class Laptop:
 
     def __init__(self, network: Network):
         self.network = network
-        checkout = network.laptop.folder / "home/latentune"
+        self.checkout = checkout = network.laptop.folder / "home/latentune"
         for name in PACKAGES:
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, checkout / name, ignore=ignore)
@@ -47,12 +62,22 @@ class Laptop:
             text,
         )
         (checkout / "ray_cluster.yaml").write_text(text)
+        (checkout / "leave.py").write_text(LEAVE)
+        (checkout / "photos").mkdir()
+        for number in range(60):
+            grey = Image.fromarray(np.full((16, 16, 3), 4 * number, np.uint8))
+            grey.save(checkout / "photos" / f"{number} of 60.png")
         for machine in network.machines:  # they see this environment, which is the lock's
             installed = machine.folder / "home/latentune/installed.lock"
             shutil.copy(REPOSITORY / "requirements.lock", installed)
 
     def ray(self, arguments: str, check: bool = True) -> str:
         command = f"cd ~/latentune && PATH={REPOSITORY}/.venv/bin:$PATH ray {arguments}"
+        return self.network.laptop.run(command, timeout=PATIENCE, check=check).stdout
+
+    def type(self, arguments: str, check: bool = True) -> str:
+        """Call Python, as a user does in the checkout; return what it printed."""
+        command = f"cd ~/latentune && {REPOSITORY}/.venv/bin/python {arguments}"
         return self.network.laptop.run(command, timeout=PATIENCE, check=check).stdout
 
     def wait_for_nodes(self, number: int) -> str:
@@ -74,6 +99,8 @@ def laptop(network):
 
 def test_up_sweep_down(laptop, network):
     head = network.machines[0]
+    said = laptop.type("-m cluster.command status", check=False)
+    assert "Cluster latentune is not up: ray up ray_cluster.yaml" in said and "Traceback" not in said
     said = laptop.ray("up -y ray_cluster.yaml")
     assert "MLflow is healthy at http://127.0.0.1:5000" in said
     laptop.wait_for_nodes(3)
@@ -86,8 +113,17 @@ def test_up_sweep_down(laptop, network):
     check_a_stranger_is_refused(network)
     check_loopback(network)
 
-    said = laptop.ray(f"exec ray_cluster.yaml 'python -m searchers.beta_vaegan {SWEEP}'")
-    said = " ".join(said.split())  # it is broken into lines as the terminal is wide
+    said = laptop.type(f"leave.py searchers.beta_vaegan --on ray_cluster.yaml {SWEEP}")
+    assert "Sent photos, 0.0 MB, to /mnt/shared/results/sent/" in said, said
+    assert "tiny goes on. To come back: latentune cluster attach tiny --on ray_cluster.yaml" in said
+    said = laptop.type("-m cluster.command status")
+    assert re.search(r"tiny +\S+ \S+ +runs +searchers.beta_vaegan", said), said
+    said = " ".join(laptop.type("-m cluster.command attach tiny").split())  # its lines are broken
+    fetched = {path.name for path in (laptop.checkout / "results/tiny").iterdir()}
+    assert fetched >= {"posterior.png", "report.html", "models", "ledger.jsonl"} and "tune" not in fetched, (
+        said
+    )
+    assert "Data: photos, 60 images" in said and said.endswith("tiny has ended.")
     assert "Ray cluster at 10.77.0.10:6379: 3 nodes, 3 CPUs, 3 GPUs; a trial gets 1 CPU and 1 GPU" in said
     assert token not in said
     folder = network.shared / "results/tiny"
@@ -105,7 +141,7 @@ def test_up_sweep_down(laptop, network):
     data = head.folder / "home/latentune-tracking"
     assert (data / "mlflow.db").exists() and (data / "artifacts").exists()
 
-    laptop.ray("down -y ray_cluster.yaml")
+    assert "Cluster latentune is down" in laptop.type("-m cluster.command down")
     deadline = time.monotonic() + PATIENCE
     while left := {machine.name: machine.processes() for machine in network.machines if machine.processes()}:
         assert time.monotonic() < deadline, left

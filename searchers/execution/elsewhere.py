@@ -1,0 +1,63 @@
+"""A sweep's command line that runs on a cluster (`--on`): its name, its files and where its results go."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+
+from cluster.head import Head
+from cluster.laptop import Job, run_on, watch, without
+from cluster.runs import HOME, Run
+from searchers.execution.resume import resolve
+from searchers.study.config import RunConfig, UsageError
+
+Config = TypeVar("Config", bound=RunConfig)
+FILES = ("dataset", "points", "inception_weights")  # settings that may name what is on this machine
+
+
+def elsewhere(program: str, config: Config, preset: Config, given: Sequence[str], console: Console) -> int:
+    """Run a sweep's command line on the cluster of `--on`, or attach to what runs there; return its code.
+
+    Raises UsageError and ClusterError with one sentence.
+    """
+    path = config.on
+    if not path:
+        raise UsageError("--attach shows what runs on a cluster: name that with --on ray_cluster.yaml")
+    if config.attach:
+        head = Head(path)
+        head.reach()
+        return watch(head, config.attach, console)
+    words = without(given, "--on", "--dry-run")
+    if config.resume is None:
+        named = config.name is not None
+        config, _ = resolve(config, preset, program)
+        words += [] if named else ["--name", config.title]
+    name = config.resume or config.title
+    run = Run(
+        name=name,
+        words=("python", "-m", program.removeprefix("python -m "), *words),
+        folder=str(HOME),
+        fetch=f"{config.results.rstrip('/')}/{name}",
+        sweep=True,
+    )
+    files = [value for field in FILES if (value := getattr(config, field, None))]
+    # All machines see the folder of results, or the sweep is refused there.
+    shared = Path(config.results) if config.results != RunConfig.results else HOME
+    job = Job(
+        run,
+        files=tuple(file for file in files if Path(file).expanduser().exists()),
+        shared=str(HOME / shared) if not str(shared).startswith("~") else str(shared),
+        code=tuple(own_code(config)),
+        dry_run=config.dry_run,
+    )
+    return run_on(path, job, console)
+
+
+def own_code(config: RunConfig) -> list[Path]:
+    """Return the files and packages in the working folder that settings name as MODULE:NAME."""
+    named = [getattr(config, "model", None), config.features]
+    named += [word.partition("=")[2] for word in getattr(config, "set", ())]
+    modules = {str(name).partition(":")[0].partition(".")[0] for name in named if ":" in str(name)}
+    places = [place for module in modules for place in (Path(f"{module}.py"), Path(module))]
+    return sorted(place.resolve() for place in places if place.exists())

@@ -1,0 +1,221 @@
+"""A command for a cluster, as far as this machine alone can tell: `test_ray_up` runs one on machines."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from cluster import head, laptop, runs
+from cluster.background import BackgroundError
+from cluster.errors import ClusterError
+from cluster.head import Head
+from cluster.laptop import Follower, content_hash, replaced, without
+from cluster.runs import MARK, Run
+from searchers import beta_vaegan, flow
+from tests.fixtures.machines import REPOSITORY
+from tests.fixtures.waits import wait_until
+
+YAML = str(REPOSITORY / "ray_cluster.yaml")
+
+
+def test_a_dry_run_says_what_would_run_and_what_would_be_sent(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "my photos").mkdir()
+    (tmp_path / "my photos/a.png").write_bytes(b"x")
+    (tmp_path / "mine.py").touch()
+    words = ["--on", YAML, "--dry-run", "--dataset", "my photos", "--set", "scores=mine:sharp", "--epochs=3"]
+    assert beta_vaegan.main([*words, "--name", "a b", "--results", "/nfs/runs", "--preset", "quick"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    place = f"/nfs/runs/sent/{content_hash(tmp_path / 'my photos')}/my_photos"
+    assert said[0] == (
+        "On the head of cluster latentune, in ~/latentune: python -m searchers.beta_vaegan "
+        f"--dataset {place} --set scores=mine:sharp --epochs=3 --name 'a b' --results /nfs/runs "
+        "--preset quick"
+    )
+    assert said[2] == f"Sent, where it is not there yet: my photos to {place}"
+    assert said[3] == "Fetched at its end: /nfs/runs/a b, without checkpoints, to results/a b/"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.py", "my photos"]
+    assert flow.main(["--dry-run", f"--on={YAML}", "--preset", "quick"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "searchers.flow --preset quick --name 2" in first and "--on" not in first
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "it can't be read (No such file or directory)"),
+        ("a: [", "it is no YAML"),
+        ("hello", "it is no file of `ray up`, which has cluster_name, provider and auth"),
+        ({"file_mounts": {"~/latentune/cluster": "nowhere"}}, "nowhere, which is not there"),
+        ({"file_mounts": {}}, "its file_mounts lack ~/latentune/cluster"),
+    ],
+)
+def test_a_wrong_cluster_gets_a_sentence(content, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "cluster.yaml"
+    if isinstance(content, dict):
+        content = yaml.safe_dump(yaml.safe_load(Path(YAML).read_text()) | content)
+    if content is not None:
+        path.write_text(content)
+    assert beta_vaegan.main(["--on", str(path), "--preset", "quick"]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_can_only_be_attached_to_with_a_cluster(capsys):
+    assert beta_vaegan.main(["--attach", "tiny", "--preset", "quick"]) == 2
+    assert "--attach shows what runs on a cluster" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_up_is_known_by_what_ray_up_keeps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(head, "STATE", str(tmp_path / "{}.state"))
+    assert head.cluster_up_here() is None
+    (tmp_path / "ray_cluster.yaml").write_text("cluster_name: ours")
+    machines = {"10.0.0.1": {"tags": {"ray-node-type": "head"}, "state": "running"}}
+    (tmp_path / "ours.state").write_text(json.dumps(machines))
+    assert head.cluster_up_here() == "ours"
+    machines["10.0.0.1"]["state"] = "terminated"
+    (tmp_path / "ours.state").write_text(json.dumps(machines))
+    assert head.cluster_up_here() is None
+    (tmp_path / "ours.state").write_text("no JSON")
+    assert head.cluster_up_here() is None
+
+
+def test_words_without_a_flag_and_with_another_place():
+    words = ["--on", "--dry-run", "--on=x", "--name", "--on", "x", "--dry-run", "y"]
+    assert without(words[3:], "--on", "--dry-run") == ["--name", "y"]
+    assert without(["a", "--on", "x", "b", "--on=x"], "--on") == ["a", "b"]
+    assert replaced("photos", {"photos": "/p"}) == "/p"
+    assert replaced("--dataset=photos", {"photos": "/p"}) == "--dataset=/p"
+    assert replaced("--name=other", {"photos": "/p"}) == "--name=other"
+
+
+def test_a_folder_s_hash_is_that_of_its_names_and_bytes(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "below").mkdir(parents=True)
+        (tmp_path / name / "below/a").write_bytes(b"1")
+    first = content_hash(tmp_path / "one")
+    assert content_hash(tmp_path / "two") == first
+    (tmp_path / "two/below/a").write_bytes(b"2")
+    assert content_hash(tmp_path / "two") != first
+    (tmp_path / "one/below/a").rename(tmp_path / "one/below/b")
+    assert content_hash(tmp_path / "one") != first
+
+
+class Pieces(io.RawIOBase):
+    """A pipe whose bytes come in given pieces."""
+
+    def __init__(self, pieces):
+        self.pieces = [piece for piece in pieces if piece]
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        piece = self.pieces.pop(0) if self.pieces else b""
+        size = min(len(piece), len(buffer))
+        buffer[:size] = piece[:size]
+        self.pieces[:0] = [piece[size:]] if piece[size:] else []
+        return size
+
+
+@given(st.binary(max_size=60).filter(lambda text: MARK[0].encode() not in text), st.data())
+@settings(max_examples=60, deadline=None)
+def test_output_is_shown_as_it_was_printed_however_it_comes(text, data):
+    """All but Ray's words before it and what the head tells; a piece may end within the mark."""
+    began = {"began": asdict(Run("a", ("python",), "~", ".", True)), "tracking": None}
+    ended = {"state": "has ended", "code": 0}
+    told = [f"{MARK}{json.dumps(words)}\n".encode() for words in (began, ended)]
+    printed = b"<" + text + b"<<<\n"
+    stream = b"Fetched IP: 1\n\n" + told[0] + printed + told[1]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=4)))
+    pieces = Pieces([stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)])
+    follower, shown = Follower(pieces, 5000, Console(file=io.StringIO())), []
+    follower._print = shown.append
+    assert follower.show() == ended
+    assert b"".join(shown).rstrip() == printed.rstrip()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """This machine as the head of a cluster."""
+    monkeypatch.setattr(runs, "HOME", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    return tmp_path
+
+
+def begin(here, program, name="one"):
+    """Begin a run, in a process of its own, as the laptop does."""
+    run = Run(name, (sys.executable, "-c", program), str(here / "work"), ".", False)
+    code = (
+        "import json, pathlib, sys; from cluster import runs; runs.HOME = pathlib.Path(sys.argv[1]); "
+        "runs.start(runs.Run.of(json.loads(sys.argv[2])), 80)"
+    )
+    words = [sys.executable, "-c", code, str(here), json.dumps(asdict(run))]
+    done = subprocess.run(words, capture_output=True, text=True)
+    return done.stderr
+
+
+def test_a_run_goes_on_by_itself_and_is_shown_by_as_many_as_look(here, capsys):
+    assert begin(here, "open('made', 'w'); print('first'); print('last')") == ""
+    for _ in range(2):
+        runs.follow("one", 80, 24, plain=True)
+        told = capsys.readouterr().out
+        began, ended = head.told_in(told.splitlines())
+        assert began["began"]["name"] == "one" and "first\nlast\n" in told
+        assert ended["state"] == "has ended" and ended["code"] == 0
+        assert ended["folders"] == [str(here / "work")]
+    runs.listed()
+    (told,) = head.told_in(capsys.readouterr().out.splitlines())
+    assert [row[0] for row in told["runs"]] == ["one"]
+
+
+def test_a_run_is_stopped_once_and_not_begun_twice(here, capsys):
+    assert begin(here, "import time; print('ready', flush=True); time.sleep(600)") == ""
+    wait_until(lambda: "ready" in (here / "runs/one/log").read_text())
+    assert runs.state("one") == ("runs", None)
+    assert "one is going on already: --attach one shows it" in begin(here, "")
+    runs.stop("one")
+    wait_until(lambda: runs.state("one")[0] != "runs")
+    assert runs.state("one") == ("failed with exit code -2", -2)  # a sweep ends in order, by itself
+    with pytest.raises(BackgroundError, match="one has ended already"):
+        runs.stop("one")
+    with pytest.raises(BackgroundError, match="No run 'two' was begun on this cluster; there are: one"):
+        runs.read("two")
+    capsys.readouterr()
+    assert begin(here, "print('again')") == ""
+    runs.follow("one", 80, 24, plain=True)
+    said = capsys.readouterr().out
+    assert "again" in said and "ready" not in said  # that is the earlier run's
+
+
+def test_a_run_whose_process_was_killed_is_told_to_be_lost(here, capsys):
+    assert begin(here, "import time; print('ready', flush=True); time.sleep(600)") == ""
+    wait_until(lambda: "ready" in (here / "runs/one/log").read_text())
+    keeper, run = map(int, (here / "runs/one/lock").read_text().split())
+    os.kill(keeper, 9)
+    os.kill(run, 9)
+    wait_until(lambda: runs.state("one")[0] != "runs")
+    assert runs.state("one") == ("was lost: --resume goes on from what is kept", 1)
+
+
+def test_errors_of_the_head_are_one_sentence():
+    with pytest.raises(ClusterError, match="no such run"):
+        head.told_in(["noise", f'{MARK}{{"error": "no such run"}}'])
+    assert head.reason(["Fetched IP", "ssh: connect to host 10.0.0.1 port 22: No route to host"]).endswith(
+        "host"
+    )
+    assert Head(YAML).name == "latentune"
+    assert laptop.free_port() > 0
