@@ -52,7 +52,7 @@ lint: .venv/.installed
 
 docs: .venv/.installed
 	$(SITE)
-	.venv/bin/python -m pytest $(PAGES) $(ARGS)
+	.venv/bin/python -m pytest -m "not slow" $(PAGES) $(ARGS)
 
 # The tests of a file run in one process: they share what its fixtures start.
 test: lint
