@@ -6,13 +6,11 @@ What a sweep has no data for (a pair of dimensions, a second seed, the winner's 
 out with a sentence that says what is missing.
 """
 
-import json
 import sys
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,11 +25,11 @@ from analysis.charts.space import importance, pairs, parallel_coordinates
 from analysis.charts.text import file_name
 from analysis.command import Record, run_command
 from analysis.judgement.seeds import retraining_sweeps
+from analysis.record.belief import belief_of
 from analysis.record.store import AnalysisError, connect
 from analysis.record.sweeps import Sweep
 from analysis.record.tables import Tables, load
 from analysis.record.weights import with_weights
-from searchers.record.schema import POSTERIOR_FILE
 from trainables.data.store import DataError
 
 if TYPE_CHECKING:
@@ -161,27 +159,24 @@ def posterior(client: "MlflowClient", tables: Tables) -> Figure:
 
     It is drawn from the numbers that the sweep recorded. Raises AnalysisError where it has none.
     """
-    sweep = tables.sweep
-    if POSTERIOR_FILE not in [file.path for file in client.list_artifacts(sweep.run_id)]:
-        raise AnalysisError(
-            f"Sweep {sweep.name!r} has no posterior on record; a search over one dimension has."
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(client.download_artifacts(sweep.run_id, POSTERIOR_FILE, folder))
-        curves = json.loads(path.read_text(encoding="utf-8"))
-    keys = ("grid", "mean", "band", "band_of_run", "expected_improvement")
-    if not curves.keys() >= set(keys):
+    sweep, recorded = tables.sweep, belief_of(client, tables.sweep)
+    if "grid" not in recorded:
+        raise AnalysisError(f"Sweep {sweep.name!r} has no posterior on record; a search over one number has.")
+    curves = [field.name for field in fields(Belief)]
+    if not recorded.keys() >= {"finals", *curves}:
         raise AnalysisError(f"The posterior of sweep {sweep.name!r} was recorded by another version.")
-    grid, mean, band, band_of_run, gain = (np.array(curves[key]) for key in keys)
-    name, scored = curves["name"], tables.scored()
+    known: dict[str, Any] = {
+        key: np.array(v) if isinstance(v := recorded[key], list) else v for key in curves
+    }
+    belief = Belief(**known)
+    scored = tables.scored()
     trials = Scored(
-        scored[f"params.{name}"].to_numpy(float),
+        scored[f"params.{belief.name}"].to_numpy(float),
         tables.objective[scored.index].to_numpy(float),
         tables.metric(f"{sweep.metric}_std")[scored.index].to_numpy(float),
         list(scored["status"]),
-        *np.array([curves["finals"].get(str(n), 3 * (np.nan,)) for n in scored["number"]]).T,
+        *np.array([recorded["finals"].get(str(n), 3 * (np.nan,)) for n in scored["number"]]).T,
     )
-    belief = Belief(name, grid, mean, band, band_of_run, gain, bool(tables.space.get(name, {}).get("log")))
     return draw_posterior(belief, trials, sweep.metric, sweep.sign, sweep.references())
 
 

@@ -9,23 +9,20 @@ reading the page rests twenty times as long as that took: it never takes more th
 
 import json
 import os
-import secrets
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import parse_qs, urlsplit
 
 import tyro
 from rich.console import Console
 
 from analysis.command import Record, run_command
 from analysis.record.store import AnalysisError, connect, is_of_mlflow, reason_of
+from analysis.served import HTML, JSON, PageServer
 from searchers.record.schema import DELIVERED_TAG, RUNNING
 
 if TYPE_CHECKING:
@@ -56,13 +53,8 @@ class LiveConfig(Record):
 def live(config: LiveConfig, console: Console) -> int:
     """Serve a sweep's page, to this machine alone, until Ctrl-C."""
     os.nice(NICE)
-    token = secrets.token_urlsafe(16)
-    page = LivePage(config.tracking_uri, config.sweep, config.moment)
-    try:
-        server = ThreadingHTTPServer(("127.0.0.1", config.port), partial(Handler, page, token))
-    except OSError as error:
-        raise AnalysisError(f"--port {config.port} can't be used: {error.strerror}") from error
-    console.print(f"Live page: http://127.0.0.1:{server.server_port}/{token}/", soft_wrap=True)
+    server = PageServer(LivePage(config.tracking_uri, config.sweep, config.moment).answer, config.port)
+    console.print(f"Live page: {server.address}", soft_wrap=True)
     if config.moment is not None:
         sys.stdout.flush()
         threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
@@ -71,7 +63,7 @@ def live(config: LiveConfig, console: Console) -> int:
     return 0
 
 
-def _end_with_stdin(server: ThreadingHTTPServer) -> None:
+def _end_with_stdin(server: PageServer) -> None:
     """End the server when the process at the other end of stdin is gone."""
     sys.stdin.buffer.read()
     server.shutdown()
@@ -91,15 +83,23 @@ class LivePage:
         self._run_id = ""
         self._images: dict[tuple[str, str], str] = {}  # by run and path
 
+    def answer(self, path: str, query: dict[str, str]) -> tuple[str, bytes] | None:
+        """Return the page, or what is new on it; None for anything else."""
+        if path == "":
+            return HTML, html().encode()
+        if path == "data":
+            news = json.dumps(self.news(query.get("seen", "")), ensure_ascii=False)
+            return JSON, news.encode("utf-8", "backslashreplace")
+        return None
+
     def news(self, seen: str) -> dict[str, Any]:
         """Return the moment, and the sweep where it is not what the browser has `seen`."""
         with self.lock:
             if time.monotonic() >= self.rests_until:
-                begin = time.process_time()
+                first, begin = self._client is None, time.process_time()
                 self._read()
-                self.rests_until = time.monotonic() + max(
-                    SHORTEST_REST, RESTS * (time.process_time() - begin)
-                )
+                took = 0.0 if first else time.process_time() - begin  # the first one imports packages, once
+                self.rests_until = time.monotonic() + max(SHORTEST_REST, RESTS * took)
             changed = self.content is not None and seen != self.seen
             return {
                 "moment": self._moment(),
@@ -156,40 +156,6 @@ class LivePage:
                     self._images[run_id, path] = data_uri(local.read_bytes(), "png")
                 found.setdefault(n, {})[key] = {epoch: self._images[run_id, path]}
         return found
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers who knows the token: the page, and what is new on it."""
-
-    def __init__(self, page: LivePage, token: str, *arguments: Any):
-        self.page, self.token = page, token
-        super().__init__(*arguments)
-
-    def do_GET(self) -> None:
-        """Send the page or its news; 404 for anything else."""
-        address = urlsplit(self.path)
-        _, token, *rest = [*address.path.split("/"), "", ""]
-        known = secrets.compare_digest(token.encode(), self.token.encode())
-        if known and rest[0] == "data":
-            seen = parse_qs(address.query).get("seen", [""])[0]
-            self._send("application/json", json.dumps(self.page.news(seen), ensure_ascii=False))
-        elif known and rest[0] == "":
-            self._send("text/html; charset=utf-8", html())
-        else:
-            self.send_error(404)
-
-    def _send(self, kind: str, text: str) -> None:
-        content = text.encode("utf-8", "backslashreplace")
-        self.send_response(200)
-        headers = {"Content-Type": kind, "Content-Length": str(len(content)), "Cache-Control": "no-store"}
-        headers |= {"Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing: the driver's terminal is a table."""
 
 
 def html() -> str:

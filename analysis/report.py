@@ -8,11 +8,10 @@ it is, curves and points that respond, images, settings and provenance of each t
 
 import io
 import json
-import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -28,8 +27,10 @@ from analysis.charts.text import file_name
 from analysis.command import Record, run_command
 from analysis.figures import FiguresConfig, chart_functions, subject_of
 from analysis.judgement import comparable
+from analysis.judgement.rows import plain, rows_of
 from analysis.judgement.seeds import ranking_over_seeds, seeds_of
 from analysis.judgement.verdict import front, ranking_of, verdict_of, verdict_over_seeds
+from analysis.record.belief import belief_of
 from analysis.record.images import data_uri, images_of
 from analysis.record.store import AnalysisError, connect
 from analysis.record.sweeps import Sweep
@@ -100,6 +101,7 @@ def content(
     ranked = ranking_of(tables, groups[0][1])
     known = seeds_of(client, tables)
     seeds = None if known is None else ranking_over_seeds(tables, known)
+    order = [int(n) for n in ranked["number"]]
     verdict = verdict_of(tables, ranked) if seeds is None else verdict_over_seeds(tables, seeds)
     return {
         "name": sweep.name,
@@ -120,7 +122,9 @@ def content(
         "rungs": [int(e) for e in sorted(set(tables.trials["epoch"][tables.trials["status"] == STOPPED]))],
         "status_colors": {status: color for status, (color, _, _) in STATUS.items()},
         "winner": int(ranked.iloc[0]["number"] if seeds is None else seeds.index[0]),
-        "trials": trials_of(tables, ranked, images(client, tables, [int(n) for n in ranked["number"]])),
+        "trials": rows_of(
+            tables, ranked, images(client, tables, order), belief_of(client, sweep).get("finals", {})
+        ),
         "figures": list(figures_of(client, tables, figures)),
         "provenance": provenance(sweep),
         "commands": commands(sweep, tracking_uri),
@@ -205,48 +209,6 @@ def many(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
-def trials_of(
-    tables: Tables, ranked: pd.DataFrame, images: dict[int, dict[str, dict[int, str]]]
-) -> list[dict[str, Any]]:
-    """Return what the page knows of each trial; images are by trial, key and epoch."""
-    metric = tables.sweep.metric
-    curves = tables.curves(metric)
-    order = [int(n) for n in ranked["number"]]
-    places = {int(n): k + 1 for k, n in enumerate(ranked["number"][ranked["ranked"]])}
-    by_number = ranked.set_index("number")
-    rows = []
-    for row in tables.trials.to_dict("records"):
-        n = int(row["number"])
-        standing: Mapping[str, Any] = by_number.loc[n].to_dict() if n in order else {}
-        curve = curves[n].dropna() if n in curves else pd.Series(dtype=float)
-        rows.append(
-            {
-                "number": n,
-                "rank": places.get(n),
-                "status": row["status"],
-                "epoch": int(row["epoch"]),
-                "value": plain(row.get(f"metrics.{metric}")),
-                "std": plain(row.get(f"metrics.{metric}_std")),
-                "p_best": plain(standing.get("p_best")),
-                "tied": bool(standing.get("tied")),
-                "standing": standing_of(standing),
-                "flags": row["flags"],
-                "curve": [[int(e), v] for e, value in curve.items() if (v := plain(value)) is not None],
-                "params": {k[7:]: plain(v) for k, v in row.items() if k.startswith("params.")},
-                "metrics": {k[8:]: plain(v) for k, v in row.items() if k.startswith("metrics.")},
-                "images": dict(sorted(images.get(n, {}).items(), key=lambda kept: kept[0] != "samples")),
-            }
-        )
-    return rows
-
-
-def standing_of(row: Mapping[str, Any]) -> str:
-    """Say where a trial that cannot be ranked stood at its own last epoch; "" for one that can."""
-    if not row or row["ranked"]:
-        return ""
-    return f"number {int(row['place'])} of {int(row['peers'])} at epoch {int(row['epoch'])}"
-
-
 def figures_of(client: "MlflowClient", tables: Tables, names: Collection[str]) -> Iterator[dict[str, str]]:
     """Return those of the figures that the sweep has data for."""
     draw = chart_functions(client, FiguresConfig(sweep=tables.sweep.name))
@@ -291,15 +253,6 @@ def commands(sweep: Sweep, tracking_uri: str | None) -> list[str]:
         f"latentune figures {of_this}",
         f"latentune report {of_this}",
     ]
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it; what is not finite as null."""
-    if value is None or isinstance(value, str | bool):
-        return value
-    if hasattr(value, "item"):
-        value = value.item()
-    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def main(arguments: list[str] | None = None) -> int:

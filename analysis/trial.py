@@ -4,6 +4,7 @@
     latentune trial SWEEP N --reproduce                trained again: are the scores the same?
     latentune trial SWEEP N --epochs 90                trained again, longer
     latentune trial SWEEP N --samples 64 --seed 3      images, drawn with that seed
+    latentune trial SWEEP N --explore                  a page of sliders over the units of its latents
     latentune trial SWEEP N --export FOLDER            card, configuration, command, weights and program
 
 Flags can stand together: what is drawn and exported is then of the new training.
@@ -26,6 +27,7 @@ from rich.console import Console
 
 from analysis.charts.text import file_name, number, value_of
 from analysis.command import Record, run_command
+from analysis.figures import subject_of
 from analysis.judgement.card import card
 from analysis.judgement.retraining import flags_of, program_of, train_points
 from analysis.record.store import AnalysisError, connect
@@ -56,6 +58,8 @@ class TrialConfig(Record):
     """draw so many images"""
     seed: int = 0
     """of the noise of --samples"""
+    explore: bool = False
+    """serve a page of sliders over the units of its latents to this machine, until Ctrl-C"""
     export: Path | None = None
     """folder for its card, configuration, command and, where the record has its weights, the model"""
     form: Literal["pt2", "onnx"] = "pt2"
@@ -77,7 +81,7 @@ def trial(config: TrialConfig, console: Console) -> int:
         again = train_again(client, tables, n, config.epochs)
         console.print(compared(tables, n, again), soft_wrap=True)
         tables, n = again, int(again.trials["number"].iloc[0])
-    elif not (config.samples or config.export):
+    elif not (config.samples or config.export or config.explore):
         parts = training_of(tables, settings_of(client, tables, n), Path("points.json"))
         about = card(tables, row_of(tables, n), *parts)
         console.print(about, soft_wrap=True, highlight=False, markup=False)
@@ -85,6 +89,10 @@ def trial(config: TrialConfig, console: Console) -> int:
         draw(client, tables, n, config, console)
     if config.export:
         export(client, tables, n, config, console)
+    if config.explore:
+        from analysis.explorer import explore  # imports PyTorch
+
+        explore(subject_of(client, tables, n), console)
     return 0
 
 

@@ -25,6 +25,7 @@ from trainables.data.store import ImageStore
 
 SEED = 0
 ENCODED = 2000  # held-out images
+DRAWS = 4096  # of the prior, for its moments
 UNITS = 8  # latents that are traversed: those that carry most
 REACH = 2.5  # standard deviations of the prior, either way
 CLASSES = 12  # more are not told apart by color and marker
@@ -116,7 +117,7 @@ def reconstructions(subject: Subject) -> Image.Image:
 
 def interpolations(subject: Subject) -> Image.Image:
     """Six pairs of held-out images, each a row from one to the other."""
-    _require_continuous(subject)
+    require_continuous(subject)
     x = subject.images(12)
     rows = [subject.model.interpolate(9, ends=x[k : k + 2]) for k in range(0, len(x) - 1, 2)]
     title = f"{subject.title}: from one held-out image to another"
@@ -125,7 +126,7 @@ def interpolations(subject: Subject) -> Image.Image:
 
 def interpolation(subject: Subject) -> list[Image.Image]:
     """A path through eight draws of the prior, as an animation."""
-    _require_continuous(subject, encoder=False)
+    require_continuous(subject, encoder=False)
     paths = [subject.model.interpolate(12, seed=SEED + k) for k in range(8)]
     return [grid(torch.stack([path[t] for path in paths]), 4) for t in range(12)]
 
@@ -134,12 +135,13 @@ def traversals(subject: Subject) -> Figure:
     """The most informative latents of an image moved one by one, each with the factor it follows best."""
     codes, rows = subject.codes
     order = np.argsort(-codes.var(0))[:UNITS]
+    mean, deviation = prior_moments(subject.model)
     steps = torch.linspace(-REACH, REACH, 9)
     start = torch.as_tensor(codes[0], dtype=torch.float32)  # a real image's: the prior's middle has no face
     figure, axes = canvas(7.5, 0.4 + 1.05 * len(order), len(order), 1, squeeze=False)
     for ax, unit in zip(axes[:, 0], order, strict=True):
         z = start.repeat(len(steps), 1)
-        z[:, unit] = steps
+        z[:, unit] = (mean[unit] + deviation[unit] * steps.to(mean.device)).cpu()
         with torch.no_grad():
             frames = subject.model.network.decode(z.to(subject.model.network.device))
         ax.imshow(np.asarray(grid(frames, len(steps))), cmap="gray" if frames.shape[1] == 1 else None)
@@ -227,7 +229,15 @@ def labelled(sheet: Image.Image, title: str, rows: Sequence[str] = ()) -> Image.
     return page
 
 
-def _require_continuous(subject: Subject, encoder: bool = True) -> None:
+def prior_moments(model: TrainedModel) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of the units of a model's prior, (M,) each, from draws of it."""
+    shape = (DRAWS, model.network.config.latent_dim)
+    draws = model.network.eval().from_noise(torch.randn(shape, generator=model.generator(SEED)))
+    return draws.mean(0), draws.std(0)
+
+
+def require_continuous(subject: Subject, encoder: bool = True) -> None:
+    """Raise AnalysisError where a model has no continuous latents, or no encoder that finds an image's."""
     network = subject.model.network
     if not hasattr(network.config, "latent_dim") or (encoder and not network.has_encoder):
         raise AnalysisError(f"{type(network).__name__} has no continuous latents to pass through.")

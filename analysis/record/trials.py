@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-COLUMNS = ["number", "trial", "run_id", "name", "status", "flags", "node", "start", "end", "epoch"]
+COLUMNS = ["number", "trial", "run_id", "name", "status", "why", "flags", "node", "start", "end", "epoch"]
 
 
 def load_trials(client: "MlflowClient", sweep: Sweep) -> pd.DataFrame:
@@ -60,6 +60,7 @@ def _row(run: "Run", sweep: Sweep) -> dict[str, Any]:
         "status": tags.get(
             schema.STATUS_TAG, schema.RUNNING if sweep.state == "running" else schema.INTERRUPTED
         ),
+        "why": tags.get(schema.WHY_TAG, ""),
         "flags": tags.get(schema.FLAGS_TAG, ""),
         "node": tags.get(schema.NODE_TAG),
         "start": run.info.start_time,

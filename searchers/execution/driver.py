@@ -5,7 +5,7 @@ A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl`
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import ModuleType
 from typing import Any, Self
@@ -222,6 +222,16 @@ class Driver:
                 num_samples=num_samples,
                 callbacks=[self.recorder, *callbacks, table, *watching],
             )
+
+    def note_trials(self, tags: Mapping[str, Mapping[str, str]]) -> None:
+        """Note tags of trials in the ledger, as far as they are news."""
+        noted: dict[tuple[str, str], str] = {}
+        for _, event in self.ledger.events():
+            if event["event"] == NOTE and "trial" in event:
+                noted |= {(event["trial"], tag): value for tag, value in event["tags"].items()}
+        for trial, said in tags.items():
+            if news := {tag: value for tag, value in said.items() if noted.get((trial, tag)) != value}:
+                self.ledger.append(NOTE, trial=trial, tags=news)
 
     def finish(self, conclude: Callable[[], dict[str, float]]) -> Ending:
         """Note what `conclude` returns in the ledger, close it, and return how the sweep ended.

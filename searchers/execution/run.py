@@ -20,7 +20,7 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.display.closing import Ending, ResultTable, best_words, closing_words, trouble_words
 from searchers.display.pareto import ParetoFigure, describe, front
 from searchers.display.posterior import PosteriorFigure
-from searchers.display.snapshot import Told
+from searchers.display.snapshot import Told, rows_of
 from searchers.execution.check import check_settings, first_point
 from searchers.execution.driver import Driver, join, rule_of
 from searchers.execution.fixed_points import FixedPoints
@@ -33,7 +33,7 @@ from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.provenance import about, references_of
-from searchers.record.schema import MODEL, REFERENCE_PARAM
+from searchers.record.schema import MODEL, REFERENCE_PARAM, STOPPED, WHY_TAG
 from searchers.record.sweep_record import SweepRecord, flat
 from searchers.record.trials import TrialRecord, best_record, ranked
 from searchers.study.config import SweepConfig
@@ -148,6 +148,11 @@ def run(
         def conclude() -> dict[str, float]:
             for figure in figures:
                 figure.draw()
+            rows = rows_of(driver.records, told, rule=rule_of(scheduler))
+            said = {row.number: row.why for row in rows if row.state == STOPPED and row.why}
+            driver.note_trials(
+                {r.trial: {WHY_TAG: said[r.number]} for r in driver.records if r.number in said}
+            )
             export_best(study, driver.records, driver.checkpoints, driver.folder, driver.ledger)
             return best_scores(study, recommended(study, search, driver.records))
 

@@ -6,7 +6,7 @@ resumed sweep rebuilds all that it needs, and MLflow receives what it has missed
 
 Events: `trial` (trial, number, config), `result` (trial, epoch, metrics, images, node, flags), `checkpoint`
 (trial, name, epoch), `end` (trial, status, error), `model` (trial, path), `figure` (path), `note` (tags,
-metrics, status of the sweep). Each has `time`, milliseconds since 1970.
+metrics, status of the sweep; or trial, tags). Each has `time`, milliseconds since 1970.
 """
 
 import errno

@@ -287,8 +287,9 @@ class MlflowExporter(threading.Thread):
         self._mlflow.log_artifact(self.parent_run_id, str(self.folder / event["path"]))
 
     def _send_note(self, event: Event) -> None:
+        run_id = self.run_ids[event["trial"]] if "trial" in event else self.parent_run_id
         for key, value in event.get("tags", {}).items():
-            self._mlflow.set_tag(self.parent_run_id, key, value)
+            self._mlflow.set_tag(run_id, key, value)
         for key, value in event.get("metrics", {}).items():
             self._mlflow.log_metric(self.parent_run_id, key, value, event["time"], event.get("step", 0))
         if event.get("status") == schema.RESUMED:

@@ -10,6 +10,7 @@ NUMBER_TAG = "latentune.number"  # the trial's number, from 1, as people name it
 STATUS_TAG = "latentune.status"  # one of the statuses below
 ERROR_TAG = "latentune.error"  # the last line of a failed trial's error
 NODE_TAG = "latentune.node"  # address of the node that ran the latest epoch
+WHY_TAG = "latentune.why"  # why it did not go on: what the rung where it stopped said of it
 FLAGS_TAG = "latentune.flags"  # what looked wrong in training: collapsed, dead_latent_space, …
 
 # Tags of the parent run.
@@ -42,7 +43,9 @@ def reference_param(reference: str, score: str) -> str:
 
 
 # Artifacts: of the parent run, and of trials' runs.
-POSTERIOR_FILE = "posterior.json"  # what the searcher believed at the end, over one dimension
+POSTERIOR_FILE = (
+    "posterior.json"  # what the searcher believed at the end: final scores; a curve over one dimension
+)
 WEIGHTS_FOLDER, IMAGES_FOLDER = "model", "images"
 
 # What became of a trial. A resumed sweep runs again what has no end.

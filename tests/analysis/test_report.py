@@ -46,6 +46,11 @@ def test_every_trial_is_there_with_its_last_images(client, page):
             tables.curves(METRIC)[row.number].dropna().index
         )
         assert set(trial["images"]) == {"samples", "reconstructions"}
+        stopped = row.status == "stopped"
+        assert ("9th of 9, cut 100" in trial["standing"]) == stopped
+        assert trial["expected"] == (
+            [pytest.approx(trial["value"] - 20 + k) for k in (0, -9, 9)] if stopped else None
+        )
         last = "9" if row.status == "finished" else "1"
         assert last in trial["images"]["samples"]
         assert trial["images"]["samples"][last].startswith("data:image/png;base64,")

@@ -55,6 +55,15 @@ def test_a_sweep_that_is_resumed_without_news_tells_its_best_scores_once(config)
     assert told == [{"best/fd": 1.0}, {}, {"best/fd": 2.0}]
 
 
+def test_what_is_told_of_a_trial_is_told_once(config):
+    for tags in ({"why": "late"}, {"why": "late"}, {"why": "later"}):
+        with drive(config) as driver:
+            driver.note_trials({"t1": tags})
+            driver.ledger.close()
+    told = [event["tags"] for _, event in driver.ledger.events() if event["event"] == "note"]
+    assert told == [{"why": "late"}, {"why": "later"}]
+
+
 def test_a_sweep_whose_snapshot_is_gone_keeps_its_trials(config):
     before = ended(drive(config))
     console = Console(file=io.StringIO(), width=200)

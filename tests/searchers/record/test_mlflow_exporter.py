@@ -17,7 +17,15 @@ from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.mlflow_store import StoreError, create_database
-from searchers.record.schema import DELIVERED_TAG, FAILED, FLAGS_TAG, STATUS_TAG, SWEEP_TAG, TRIAL_TAG
+from searchers.record.schema import (
+    DELIVERED_TAG,
+    FAILED,
+    FLAGS_TAG,
+    STATUS_TAG,
+    SWEEP_TAG,
+    TRIAL_TAG,
+    WHY_TAG,
+)
 from searchers.record.sweep_record import SweepRecord
 from tests.fixtures.waits import PATIENCE, wait_until
 
@@ -68,6 +76,7 @@ def play(recorder):
     recorder.on_trial_complete(0, [], a)
     recorder.on_trial_result(0, [], b, result(1, fid=50.0))
     recorder.on_trial_complete(0, [], b)
+    recorder.ledger.append("note", trial="b", tags={WHY_TAG: "epoch 1: 50, 2nd of 2, cut 10"})
     recorder.on_trial_result(0, [], c, result(1, fid=math.nan) | {"diverged": True})
     recorder.on_trial_complete(0, [], c)
     recorder.ledger.append("note", status="FINISHED", metrics={"best/fid": 10.0 / 3})
@@ -121,6 +130,8 @@ def assert_complete(uri, name):
         "b": "stopped",
         "c": "diverged",
     }
+    assert trials["b"].data.tags[WHY_TAG] == "epoch 1: 50, 2nd of 2, cut 10"
+    assert WHY_TAG not in parent.data.tags | trials["a"].data.tags
     history = client.get_metric_history(trials["a"].info.run_id, "fid")
     assert [(point.step, point.value) for point in history] == [(1, 10.0), (2, 5.0), (3, 10.0 / 3)]
     assert math.isnan(client.get_metric_history(trials["c"].info.run_id, "fid")[0].value)
