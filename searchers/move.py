@@ -69,8 +69,12 @@ def move(config: MoveConfig, console: Console) -> int:
         return 0
     refuse_unmovable(source)
     if mode := archive_of(target):
-        with tarfile.open(partial, mode) as archive:  # type: ignore[call-overload]  # one of ARCHIVES
-            archive.add(source, arcname=".")
+        try:
+            with tarfile.open(partial, mode) as archive:  # type: ignore[call-overload]  # one of ARCHIVES
+                archive.add(source, arcname=".", filter=unpackable)
+        except UsageError:
+            discard(partial)
+            raise
         flush(partial)
         partial.rename(target)
         filled = megabytes(target.stat().st_size)
@@ -117,6 +121,15 @@ def copy(source: Path, partial: Path) -> None:
         closing(sqlite3.connect(partial / DATABASE)) as new,
     ):
         old.backup(new)
+
+
+def unpackable(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Return what goes into an archive. Raises UsageError for what `unpack` refuses: links to elsewhere."""
+    try:
+        tarfile.data_filter(member, "/a/folder")
+    except tarfile.FilterError as error:
+        raise UsageError(f"{error}, which no archive of a record may hold: take it out first") from error
+    return member
 
 
 def unpack(archive: Path, partial: Path, target: Path) -> None:

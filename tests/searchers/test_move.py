@@ -60,6 +60,13 @@ def test_an_archive_is_unpacked_anywhere(source, tmp_path):
     assert artifacts(tmp_path / "target") == before
 
 
+def test_no_archive_holds_what_cannot_be_unpacked(source, tmp_path, capsys):
+    (source / "python").symlink_to("/usr/bin/python3")  # as in an environment beside the record
+    assert move.main([str(source), str(tmp_path / "kept.tar")]) == 2
+    assert "link to an absolute path, which no archive" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"source"}
+
+
 @pytest.mark.parametrize("step", ["copy", "rewrite", "flush"])
 def test_an_interrupted_move_loses_nothing(source, tmp_path, monkeypatch, step):
     before, done, target = artifacts(source), getattr(move, step), tmp_path / "target"
