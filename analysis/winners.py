@@ -236,7 +236,7 @@ def show_repeats(
         cells = [n, row["value"], *deviations, float(recorded[n])]
         table.add_row(*map(number, cells))
     console.print(table)
-    say(verdict_of_repeats(ranked, metric), console, whole=True)
+    say(verdict_of_repeats(tables, ranked), console, whole=True)
     return int(ranked.index[0])
 
 

@@ -133,9 +133,11 @@ def verdict_over_seeds(tables: Tables, ranked: pd.DataFrame) -> Verdict:
     return Verdict(headline, (sure, means, *_references(sweep)))
 
 
-def verdict_of_repeats(ranked: pd.DataFrame, metric: str) -> Verdict:
+def verdict_of_repeats(tables: Tables, ranked: pd.DataFrame) -> Verdict:
     """Say who is best of trials that were evaluated again with other noise."""
-    headline = _headline(ranked.iloc[0], f"mean {metric}", "", ranked.index[0], [])
+    best, name = ranked.iloc[0], ranked.index[0]
+    against = objections(tables, tables.trials.set_index("number", drop=False).loc[name], best["value"])
+    headline = _headline(best, f"mean {tables.sweep.metric}", "", name, against)
     if len(ranked) == 1:
         return Verdict(headline, ("There is no other to compare it with.",))
     return Verdict(headline, (_apart(ranked, list(ranked.index), "These weights", "those of "),))

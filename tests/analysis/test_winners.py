@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from analysis import winners
+from analysis.judgement.ranking import rank
 from analysis.judgement.seeds import seeds_of
-from analysis.judgement.verdict import ranking_of
+from analysis.judgement.verdict import ranking_of, verdict_of_repeats
 from analysis.record.tables import Tables, load
 from tests.fixtures.recorded import METRIC, Imagined, record
 
@@ -58,6 +59,11 @@ def test_a_winner_that_loses_to_the_mean_image_is_called_that_first(folder, clie
     words = "But it does not beat the mean training image, which scores 100.3."
     assert lines[0].startswith("Best: trial") and lines[0].endswith(words)
     assert "The references score grey 206, mean image 100.3, real images 10." in lines
+    again = rank(pd.Series({1: 160.0, 2: 150.0, 3: 170.0}), pd.Series(1.0, [1, 2, 3]), sign=1)
+    assert (
+        verdict_of_repeats(load(client, "poorer"), again).headline
+        == f"Best: trial 2, mean {METRIC} 150 ± 1. {words}"
+    )
     assert run(client, "--sweep", "better") == 0
     out = capsys.readouterr().out
     assert "But it" not in out
