@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from analysis.charts.text import SYMBOLS
 from searchers.record.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED
 
 # Okabe and Ito 2008, https://jfly.uni-koeln.de/color/
@@ -38,21 +39,6 @@ MODELS = {  # of [BVG] and beside it
 }
 METHODS = {"vqvae-retrained": BLUE, "vqvae": VERMILION, "vae-retrained": GREEN}  # of [HP]
 REFERENCES = {"grey": ":", "mean image": "--", "real images": "-."}  # lines
-SYMBOLS = {
-    "beta": "β",
-    "beta_norm": "β_norm",
-    "learning_rate": "learning rate",
-    "latent_dim": "latent dimensions",
-    "hidden": "hidden units",
-    "free": "free positions",
-    "disentanglement/mig": "mutual information gap",
-    "validation_loss_last3": "validation loss (mean of 3 epochs)",
-    "images_per_second": "images / s",
-    "reconstruction_mse": "reconstruction MSE (pixel in [0, 1])",
-    "elbo": "ELBO (nats)",
-    "kl": "KL (nats)",
-    "nats_per_image": "log-likelihood (nats an image)",
-}
 SCALE = "viridis"  # for values: even steps look even, in grey as well
 RC: dict[Any, Any] = {
     "axes.spines.top": False,

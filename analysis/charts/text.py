@@ -11,6 +11,21 @@ from rich.console import Console
 
 PAGE_WIDTH = 160
 NAME_LENGTH = 100  # characters of a file's name
+SYMBOLS = {
+    "beta": "β",
+    "beta_norm": "β_norm",
+    "learning_rate": "learning rate",
+    "latent_dim": "latent dimensions",
+    "hidden": "hidden units",
+    "free": "free positions",
+    "disentanglement/mig": "mutual information gap",
+    "validation_loss_last3": "validation loss (mean of 3 epochs)",
+    "images_per_second": "images / s",
+    "reconstruction_mse": "reconstruction MSE (pixel in [0, 1])",
+    "elbo": "ELBO (nats)",
+    "kl": "KL (nats)",
+    "nats_per_image": "log-likelihood (nats an image)",
+}
 # What a terminal that has no such letter shows instead.
 SPELLED_OUT = {
     "β": "beta",

@@ -15,7 +15,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from analysis.charts.style import SYMBOLS
+from analysis.charts.text import SYMBOLS
 from searchers.display.snapshot import Row, Told
 from searchers.display.standing import WAITING
 from searchers.record.schema import DIVERGED, FAILED, FINISHED, RUNNING, STOPPED

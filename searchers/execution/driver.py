@@ -33,7 +33,7 @@ from searchers.execution.resume import store, stored
 from searchers.record.ledger import Ledger, LedgerBusyError
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
-from searchers.record.mlflow_store import StoreError
+from searchers.record.mlflow_store import StoreError, import_early
 from searchers.record.schema import COMPLETE, KILLED, NOTE, RESUMED
 from searchers.record.sweep_record import SweepRecord
 from searchers.record.trials import TrialRecord
@@ -79,6 +79,7 @@ class Driver:
                 f"The images of {config.dataset} are not those that sweep {config.title!r} began with: bring "
                 "those back to go on, or begin a new sweep"
             )
+        import_early()
         self.cluster = join(config, code)
         refuse_unseen(config.dataset, self.cluster)
         self.checkpoints = resolve(config.storage, self.folder, self.cluster)

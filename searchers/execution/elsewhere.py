@@ -7,6 +7,8 @@ from typing import TypeVar
 from rich.console import Console
 
 from cluster.head import Head
+from cluster.kuberay import NAME as KUBERAY
+from cluster.kuberay import manifest
 from cluster.laptop import Job, run_on, watch, without
 from cluster.runs import HOME, Run
 from searchers.execution.resume import resolve
@@ -34,9 +36,13 @@ def elsewhere(program: str, config: Config, preset: Config, given: Sequence[str]
         config, _ = resolve(config, preset, program)
         words += [] if named else ["--name", config.title]
     name = config.resume or config.title
+    words = ["python", "-m", program.removeprefix("python -m "), *words]
+    if path == KUBERAY:
+        print(manifest(name, words), end="")
+        return 0
     run = Run(
         name=name,
-        words=("python", "-m", program.removeprefix("python -m "), *words),
+        words=tuple(words),
         folder=str(HOME),
         fetch=f"{config.results.rstrip('/')}/{name}",
         sweep=True,

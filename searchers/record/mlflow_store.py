@@ -3,7 +3,10 @@
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -53,6 +56,16 @@ def database_path(tracking_uri: str) -> Path | None:
     if not tracking_uri.startswith(SQLITE):
         return None
     return Path(tracking_uri.removeprefix(SQLITE).partition("?")[0])
+
+
+def import_early() -> None:
+    """Import MLflow, seconds of work, in a thread while another waits for Ray; `client_of` tells errors."""
+
+    def attempt() -> None:
+        with suppress(ImportError):
+            import_module("mlflow")
+
+    Thread(target=attempt, name="import of MLflow", daemon=True).start()
 
 
 def client_of(tracking_uri: str) -> "MlflowClient":

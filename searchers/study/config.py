@@ -96,7 +96,7 @@ class RunConfig:
     """MLflow's database or server; MLFLOW_TRACKING_URI, where that is set"""
     on: str | None = None
     """run it on the cluster of this file, which `ray up` has started: ray_cluster.yaml; it goes on there
-    without this terminal, and its results come here"""
+    without this terminal, and its results come here; kuberay prints it for kubectl apply -f -"""
     attach: str | None = None
     """show what --on has begun under this name, and fetch its results; nothing is begun"""
     address: str | None = None

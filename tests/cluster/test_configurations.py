@@ -4,6 +4,7 @@ import functools
 import operator
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
+from searchers import beta_vaegan
 from tests.fixtures.waits import PATIENCE, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -186,6 +188,37 @@ def test_kubernetes_gets_what_ray_cluster_asks_for(kuberay):
     assert claim["metadata"]["name"] in str(groups(spec))
     worker = spec["workerGroupSpecs"][0]
     assert worker["minReplicas"] <= worker["replicas"] <= worker["maxReplicas"]
+
+
+# KubeRay 1.6's RayJob, likewise.
+RAY_JOB = fields(
+    "entrypoint",
+    **dict.fromkeys(("entrypoint", "runtimeEnvYAML", "jobId", "entrypointResources", "managedBy"), TEXT),
+    **dict.fromkeys(("shutdownAfterJobFinishes", "suspend"), SWITCH),
+    **dict.fromkeys(("ttlSecondsAfterFinished", "activeDeadlineSeconds", "backoffLimit"), NUMBER),
+    **dict.fromkeys(("submitterPodTemplate", "submitterConfig", "metadata", "deletionStrategy"), ANY),
+    submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]},
+    rayClusterSpec=RAY_CLUSTER,
+    clusterSelector=TEXTS,
+)
+
+
+def test_a_command_line_is_a_job_that_kubernetes_and_kuberay_accept(kuberay, capsys):
+    words = ["--on", "kuberay", "--preset", "quick", "--results", "/data/results", "--set", "recipe=larsen"]
+    assert beta_vaegan.main([*words, "--name", "My sweep_1", "--space", "gamma=uniform(0.1,1)"]) == 0
+    claim, job = yaml.safe_load_all(capsys.readouterr().out)
+    spec = job["spec"]
+    jsonschema.validate(spec, RAY_JOB)
+    check_kuberay(claim, {"spec": spec["rayClusterSpec"]})
+    assert (claim, spec["rayClusterSpec"]) == (kuberay[0], kuberay[1]["spec"])
+    assert (job["kind"], job["metadata"]) == ("RayJob", {"name": "latentune-my-sweep-1"})
+    _, _, command = spec["entrypoint"].partition("cd /home/ray/latentune && ")
+    assert shlex.split(command) == [
+        *("python", "-m", "searchers.beta_vaegan", *words[2:], "--name", "My sweep_1"),
+        *("--space", "gamma=uniform(0.1,1)"),
+    ]
+    assert beta_vaegan.main(["--on", "kuberay", "--preset", "quick"]) == 2
+    assert "--results /data/results keeps them" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+import trainables.late_compiler
 import trainables.torchvision_shim  # noqa: F401  before a person's model imports torchvision
 from trainables.models.losses import gaussian_log_likelihood, kl_divergence, reparameterize
 
