@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROGRAM = "python -m analysis.compare"
+LONG = 30  # letters of a name, three of which do not stand beside each other
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ def draw(lines: dict[str, list[pd.Series]], metric: str, sign: int) -> Figure:
             label = f"{plain(name)} (n = {len(curves)})" if len(curves) > 1 else plain(name)
             x = list(np.array(spent)[shown])
             draw_band(axes, x, values[:, shown], CYCLE[k % len(CYCLE)], label, steps=True)
-    axes.set(xlabel="epochs, all trials together", ylabel=f"best {axis_label(metric, sign)}")
-    legend_above(axes, columns=1 if max(map(len, lines)) > 20 else 3)
+    best = f"best {axis_label(metric, sign)}".replace(", ", "\n")  # longer than the axis is high
+    axes.set(xlabel="epochs, all trials together", ylabel=best)
+    legend_above(axes, columns=1 if max(map(len, lines)) > LONG else 3)
     return figure
 
 
