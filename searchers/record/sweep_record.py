@@ -73,7 +73,8 @@ class SweepRecord:
         """
         metric = f"metrics.`{self.tags.get(schema.METRIC_TAG, '')}`"
         columns = [f"params.`{name}`" for name in self.dimensions]
-        columns += [metric, *(f"tags.`{tag}`" for tag in (schema.STATUS_TAG, schema.FLAGS_TAG))]
+        tags = (schema.STATUS_TAG, schema.WHY_TAG, schema.FLAGS_TAG)
+        columns += [metric, *(f"tags.`{tag}`" for tag in tags)]
         view = {
             "searchFilter": f"tags.`{schema.SWEEP_TAG}` = '{self.sweep_id}'",
             "orderByKey": metric,

@@ -25,6 +25,7 @@ def page(browser, server, client, artifacts):
     experiment = load(client, "one").sweep.experiment_id
 
     def open_page(place, *words, name):
+        browser.set_window_size(1920, 1400)  # columns that are off the screen are not in the document
         kind = "" if "?" in place else f"?{TRAINING}"
         browser.get(f"{server}/#/{place.format(experiment=experiment)}{kind}")
         for _ in range(PATIENCE):

@@ -1,7 +1,7 @@
 """The network of flow and diffusion: a U-Net (Ronneberger et al. 2015) that is told the noise's level.
 
-It works on 2×2 patches of pixels, from half the image's resolution down to 4×4, where self-attention sees the
-whole image. A block is residual, and the level scales and shifts its channels (Dhariwal & Nichol 2021).
+It works from the image's resolution down to 4×4, where self-attention sees the whole image. A block is
+residual, and the level scales and shifts its channels (Dhariwal & Nichol 2021).
 """
 
 import math
@@ -14,20 +14,19 @@ from torch.nn import functional as F
 from trainables.models.losses import single
 
 GROUP = 8  # channels that are normalized together; numbers of channels are multiples of it
-PATCH = 2
 SMALLEST = 4  # pixels, the side of the lowest resolution
 FREQUENCIES = 16
 
 
 def stage_channels(image_size: int, width: float) -> list[int]:
-    """Return the channels at half the image's resolution, a quarter, … and 4×4: 32, 64, 96, 96 at width 1.
+    """Return the channels at the image's resolution, half of it, … and 4×4: 32, 32, 64, 96 at width 1.
 
     Raises ValueError unless the size is a power of two, 16 or more.
     """
-    stages = int(math.log2(max(1, image_size))) - int(math.log2(SMALLEST))
-    if stages < 2 or image_size != SMALLEST << stages:
+    halvings = int(math.log2(max(1, image_size))) - int(math.log2(SMALLEST))
+    if halvings < 2 or image_size != SMALLEST << halvings:
         raise ValueError(f"image_size is {image_size}; the U-Net needs a power of two, 16 or more")
-    return [GROUP * max(1, round(width * min(4 * (stage + 1), 12))) for stage in range(stages)]
+    return [GROUP * max(1, round(width * min(4 * max(stage, 1), 12))) for stage in range(halvings + 1)]
 
 
 class Block(nn.Module):
@@ -101,8 +100,7 @@ class UNet(nn.Module):
         embedding = 4 * sizes[0]
         self.level = Level(embedding)
         self.label = nn.Embedding(classes + 1, embedding) if classes else None
-        patch = channels * PATCH**2
-        self.input = nn.Sequential(nn.PixelUnshuffle(PATCH), nn.Conv2d(patch, sizes[0], 3, padding=1))
+        self.input = nn.Conv2d(channels, sizes[0], 3, padding=1)
         self.down = nn.ModuleList(Block(a, b, embedding) for a, b in pairwise([sizes[0], *sizes]))
         self.middle = Attention(sizes[-1])
         self.bottom = Block(sizes[-1], sizes[-1], embedding)
@@ -110,10 +108,8 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             Block(a + b, b, embedding) for a, b in zip(above[::-1], sizes[::-1], strict=True)
         )
-        last = nn.Conv2d(sizes[0], patch, 3, padding=1)
-        self.output = nn.Sequential(
-            nn.GroupNorm(sizes[0] // GROUP, sizes[0]), nn.SiLU(), last, nn.PixelShuffle(PATCH)
-        )
+        last = nn.Conv2d(sizes[0], channels, 3, padding=1)
+        self.output = nn.Sequential(nn.GroupNorm(sizes[0] // GROUP, sizes[0]), nn.SiLU(), last)
         self.passed = nn.Linear(embedding, 1)
         for parameter in (*last.parameters(), *self.passed.parameters()):
             nn.init.zeros_(parameter)
