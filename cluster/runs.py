@@ -91,6 +91,7 @@ def start(run: Run, width: int) -> None:
 
     def work(owner: Owner, announce: Callable[[str], None]) -> None:
         words = [str(Path(word).expanduser()) if word.startswith("~/") else word for word in run.words]
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # who was begun in a shell's background ignores it
         process = subprocess.Popen(words, cwd=place, env=environment, start_new_session=True)
         owner.answers_for(process.pid)
         announce("begun")

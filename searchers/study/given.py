@@ -63,7 +63,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
 
 def _pairs(flag: str, texts: Sequence[str], example: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
-    for text in texts:
+    for text in map(str, texts):  # of a damaged record they may be anything
         name, equals, value = (part.strip() for part in text.partition("="))
         if not (equals and value and all(part.isidentifier() for part in name.split("/"))):
             raise ValueError(f"{flag} {text}: it takes NAME=VALUE, such as {example}")

@@ -94,6 +94,7 @@ def test_a_slider_redraws_the_image(explorer, browser, artifacts):
     with PageServer(explorer.answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser.get(server.address)
+        browser.get_log("browser")  # of the page before
         shown = "return document.getElementById('image').src"
         wait_until(
             lambda: browser.execute_script(f"{shown} && document.getElementById('image').naturalWidth")

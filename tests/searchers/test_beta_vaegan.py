@@ -274,7 +274,6 @@ def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path, cache):
         (["--dataset", "nowhere"], "there is no data set or path 'nowhere'"),
         (["--points", "nowhere.json"], "nowhere.json can't be read"),
         (["--warm-start", "nowhere"], "holds no sweep"),
-        (["--tracking-uri", "ftp://x/y"], "can't be written to"),
     ],
 )
 def test_a_dry_run_checks_what_a_start_checks(working, capsys, arguments, sentence):
@@ -282,7 +281,14 @@ def test_a_dry_run_checks_what_a_start_checks(working, capsys, arguments, senten
     assert list(working.iterdir()) == []
 
 
-def test_a_trial_that_fits_nowhere_is_refused(tmp_path, cache):
-    """Ray says what there is: it starts, in a process of its own."""
-    done = run(tmp_path, cache, *TINY.split(), "--dry-run", "--cpus-per-trial", "512")
-    assert done.returncode == 2 and "No trial fits" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--cpus-per-trial", "512"], "No trial fits"),
+        (["--tracking-uri", "ftp://x/y"], "can't be written to"),
+    ],
+)
+def test_what_is_known_once_ray_has_started_is_refused(tmp_path, cache, arguments, sentence):
+    done = run(tmp_path, cache, *TINY.split(), "--dry-run", *arguments)
+    assert done.returncode == 2 and sentence in done.stderr
+    assert list(tmp_path.iterdir()) == []
