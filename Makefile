@@ -36,7 +36,7 @@ install: .venv/.installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "latentune needs Python 3.11 or later; name one with make PYTHON=…"; exit 2; }
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "Installing the packages of requirements.lock into .venv (once; some minutes)."
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --requirement requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch .venv/.installed
 
