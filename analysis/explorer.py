@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -32,15 +33,16 @@ class Explorer:
         """Return the page, where a latent begins, or an image. Raises ValueError for a wrong query."""
         if path == "":
             page = (files("analysis") / "explorer.html").read_text(encoding="utf-8")
-            return HTML, page.replace("/*DATA*/", json.dumps(self.units()).replace("<", "\\u003c")).encode()
+            return HTML, page.replace("/*DATA*/", json.dumps(self.units).replace("<", "\\u003c")).encode()
         if path == "start":
             return JSON, json.dumps(self.start(query)).encode()
         if path == "image":
             return PNG, self.image(query.get("z", ""))
         return None
 
+    @cached_property
     def units(self) -> dict[str, Any]:
-        """Return the title, and of the units that change an image most: number, range, factor."""
+        """The title, and of the units that change an image most: number, range, factor."""
         follows, images = self.follows()
         told = []
         for unit in np.argsort(-self.changes(), kind="stable")[:UNITS]:

@@ -136,12 +136,12 @@ def traversals(subject: Subject) -> Figure:
     codes, rows = subject.codes
     order = np.argsort(-codes.var(0))[:UNITS]
     mean, deviation = prior_moments(subject.model)
-    steps = torch.linspace(-REACH, REACH, 9)
+    steps = torch.linspace(-REACH, REACH, 9, device=mean.device)
     start = torch.as_tensor(codes[0], dtype=torch.float32)  # a real image's: the prior's middle has no face
     figure, axes = canvas(7.5, 0.4 + 1.05 * len(order), len(order), 1, squeeze=False)
     for ax, unit in zip(axes[:, 0], order, strict=True):
         z = start.repeat(len(steps), 1)
-        z[:, unit] = (mean[unit] + deviation[unit] * steps.to(mean.device)).cpu()
+        z[:, unit] = mean[unit] + deviation[unit] * steps
         with torch.no_grad():
             frames = subject.model.network.decode(z.to(subject.model.network.device))
         ax.imshow(np.asarray(grid(frames, len(steps))), cmap="gray" if frames.shape[1] == 1 else None)

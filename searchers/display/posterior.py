@@ -28,7 +28,8 @@ from searchers.record.trials import TrialRecord
 from searchers.study.study import Study
 
 FIGURE = "posterior.png"
-SECONDS_BETWEEN = 10.0  # a drawing takes a third of a second, in which Tune waits
+SECONDS_BETWEEN = 10.0
+RESTS = 20  # times as long as the last model and drawing took, in which Tune waits
 GRID = 400
 
 
@@ -39,12 +40,15 @@ class PosteriorFigure(tune.Callback):
         self, study: Study, search: BayesOptSearch, recorder: LedgerCallback, delivery: MlflowExporter
     ):
         self.study, self.search, self.recorder, self.delivery = study, search, recorder, delivery
-        self.drawn = -math.inf
+        self.rests_until = -math.inf
 
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
-        """Redraw, at most every ten seconds."""
-        if time.monotonic() - self.drawn > SECONDS_BETWEEN:
+        """Redraw, at most every ten seconds, and in a twentieth of the time."""
+        begin = time.monotonic()
+        if begin > self.rests_until:
             self.draw()
+            took = time.monotonic() - begin
+            self.rests_until = begin + took + max(SECONDS_BETWEEN, RESTS * took)
 
     def draw(self) -> None:
         """Draw and record what is known now, where there are a model and two values at least."""
@@ -52,7 +56,6 @@ class PosteriorFigure(tune.Callback):
         seen = [r for r in self.recorder.records.values() if math.isfinite(r.last(metric))]
         if len(seen) < 2:
             return
-        self.drawn = time.monotonic()
         try:
             model = self.search.model()
         except ValueError:  # interrupted before the first value had come to the searcher

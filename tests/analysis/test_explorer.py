@@ -43,7 +43,7 @@ def drawn_of(explorer, z):
 
 
 def test_sliders_reach_as_far_as_the_prior(explorer, network):  # noqa: F811
-    told = explorer.units()
+    told = explorer.units
     prior = network.present_prior()
     deviation = prior.factor().square().sum(1).sqrt()
     assert sorted(unit["unit"] for unit in told["units"]) == [0, 1, 2] and told["images"] == 20
@@ -56,7 +56,7 @@ def test_sliders_reach_as_far_as_the_prior(explorer, network):  # noqa: F811
 
 def test_the_unit_that_changes_most_comes_first(explorer, network):  # noqa: F811
     changes = explorer.changes()
-    order = [unit["unit"] for unit in explorer.units()["units"]]
+    order = [unit["unit"] for unit in explorer.units["units"]]
     assert order == list(np.argsort(-changes)) and (changes > 0).all()
     z = explorer.draws(8, 0)
     low, high = z.clone(), z.clone()
