@@ -37,7 +37,8 @@ class LedgerCallback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Record an epoch; after a fault an epoch may come twice, and the first report stands."""
-        images = result.pop("images", {})  # bytes: not for Tune's own snapshots
+        # Bytes are not for Tune's own snapshots.
+        images, first_images = result.pop("images", {}), result.pop("first_images", {})
         record, epoch = self.records[trial.trial_id], result["training_iteration"]
         if epoch in record.metrics:
             return
@@ -46,22 +47,26 @@ class LedgerCallback(tune.Callback):
             for key, value in result.items()
             if isinstance(value, int | float) and key not in NOT_SCORES
         }
-        paths = {}
-        for key, png in images.items():
-            path = self.folder / "images" / trial.trial_id / f"{key}_{epoch:04d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(png)
-            paths[key] = str(path.relative_to(self.folder))
         self.ledger.append(
             "result",
             trial=trial.trial_id,
             epoch=epoch,
             metrics=metrics,
-            images=paths,
+            images=self._written(trial, images, epoch),
+            first_images=self._written(trial, first_images, 0),
             node=result.get("node_ip"),
             flags=result.get("flags"),
         )
         record.metrics[epoch], record.flags[epoch] = metrics, result.get("flags") or ""
+
+    def _written(self, trial: Trial, images: dict[str, bytes], epoch: int) -> dict[str, str]:
+        """Write a trial's images after an epoch; return their paths below the folder by their keys."""
+        folder = self.folder / "images" / trial.trial_id
+        paths = {key: folder / f"{key}_{epoch:04d}.png" for key in images}
+        for key, path in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(images[key])
+        return {key: str(path.relative_to(self.folder)) for key, path in paths.items()}
 
     def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Record a checkpoint that is whole, with the epoch that it is of."""

@@ -256,13 +256,15 @@ class MlflowExporter(threading.Thread):
         said = {schema.NODE_TAG: event.get("node"), schema.FLAGS_TAG: event.get("flags")}
         tags = [RunTag(tag, value) for tag, value in said.items() if value is not None]
         self._mlflow.log_batch(run_id, metrics=metrics, tags=tags)
-        if not event["images"]:
+        drawn = [(0, *kept) for kept in event.get("first_images", {}).items()]
+        drawn += [(epoch, *kept) for kept in event["images"].items()]
+        if not drawn:
             return
         there = self._images_there(run_id) if self.offset < self._sent_before else set()
-        for key, path in event["images"].items():
-            if (key, epoch) not in there:
+        for step, key, path in drawn:
+            if (key, step) not in there:
                 with Image.open(self.folder / path) as image:
-                    self._mlflow.log_image(run_id, image.copy(), key=key, step=epoch, timestamp=event["time"])
+                    self._mlflow.log_image(run_id, image.copy(), key=key, step=step, timestamp=event["time"])
 
     def _images_there(self, run_id: str) -> set[tuple[str, int]]:
         """Return key and step of each image that a run has; it is asked once after each connection."""

@@ -80,6 +80,7 @@ def test_a_trials_images_are_on_its_page(page, browser, client, artifacts):
         time.sleep(1)
     browser.save_screenshot(str(artifacts / "mlflow_images.png"))
     assert any(width >= 100 for width in widths), widths
+    assert "No image logged at this step" not in browser.find_element("tag name", "body").text
 
 
 def test_a_registered_version_shows_its_picture_and_its_verdict(page, browser, client):

@@ -128,7 +128,8 @@ def test_a_person_selects_trials_and_sees_their_images_side_by_side(browser, pag
     slider = cards[1].find_element("css selector", "input[type=range]")
     script = "arguments[0].value = 0; arguments[0].dispatchEvent(new Event('input'))"
     browser.execute_script(script, slider)
-    assert shown.get_attribute("src") == data["trials"][other - 1]["images"]["samples"]["1"]
+    assert shown.get_attribute("src") == data["trials"][other - 1]["images"]["samples"]["0"]
+    assert "before training" in cards[1].text
     browser.save_screenshot(str(artifacts / "report.png"))
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 

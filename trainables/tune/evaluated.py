@@ -102,14 +102,28 @@ class Evaluated(tune.Trainable):
                 scores = latent_units.SCORES if isinstance(asked, bool) else tuple(asked)
                 result |= latent_units.encoder_scores(self.model, self.store, scores)
         if self.training.images:
-            result["images"] = {"samples": grid(samples[:GRID_IMAGES])}
-            if self.model.has_encoder:
-                originals = self._held_out_batch(slice(0, GRID_IMAGES // 2))
-                pairs = torch.stack([originals, self.model.reconstruct(originals)], 1).flatten(0, 1)
-                result["images"]["reconstructions"] = grid(to_uint8(pairs))
-            if isinstance(self.model, ConditionalModel) and self.model.config.classes > 1:
-                result["images"]["classes"] = grid(class_samples(self.model, GRID_COLUMNS))
+            result["images"] = self.grids(samples[:GRID_IMAGES])
         return result
+
+    def untrained_grids(self) -> dict[str, bytes]:
+        """Return what the model draws before its first step, as `grids`: where its pictures begin.
+
+        Raises FloatingPointError where that is not finite.
+        """
+        self.model.eval()
+        noise = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
+        return self.grids(generate(self.model, GRID_IMAGES, noise, self.held_out_images))
+
+    def grids(self, samples: Tensor) -> dict[str, bytes]:
+        """Return grids, PNG, of samples (n, H, W, C) uint8, and of what else the model draws, by name."""
+        grids = {"samples": grid(samples)}
+        if self.model.has_encoder:
+            originals = self._held_out_batch(slice(0, GRID_IMAGES // 2))
+            pairs = torch.stack([originals, self.model.reconstruct(originals)], 1).flatten(0, 1)
+            grids["reconstructions"] = grid(to_uint8(pairs))
+        if isinstance(self.model, ConditionalModel) and self.model.config.classes > 1:
+            grids["classes"] = grid(class_samples(self.model, GRID_COLUMNS))
+        return grids
 
     def _posteriors(self) -> Posteriors | None:
         """Return the posteriors of training images where they are needed now, None elsewhere."""

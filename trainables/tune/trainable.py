@@ -154,6 +154,7 @@ class GenerativeTrainable(Evaluated):
         norms: dict[str, list[Tensor]] = {}
         left = (self.training.epochs or math.inf) - self.epoch
         epochs = int(min(self.training.evaluate_every, left)) if left >= 1 else 1
+        pictures = {} if self.epoch else self._first_pictures()
         for _ in range(epochs):
             if self.peers:
                 self.peers.begin(self.epoch)
@@ -169,7 +170,7 @@ class GenerativeTrainable(Evaluated):
         if self.dtype == torch.float16:  # a gradient that overflowed was not
             means |= {f"loss_scale/{name}": s.get_scale() for name, s in self.model.scalers.items()}
             taken = {name: values[values.isfinite()] for name, values in taken.items()}
-        result: dict[str, Any] = means | {
+        result: dict[str, Any] = {**means, **pictures} | {
             **{f"gradient_norm/{name}": float(v.mean()) for name, v in taken.items() if len(v)},
             "epoch": self.epoch,
             "training_iteration": self.epoch,  # Tune, and all that reads its results, counts epochs
@@ -192,6 +193,17 @@ class GenerativeTrainable(Evaluated):
         result["flags"] = flags(result)
         result["evaluation_seconds"] = time.monotonic() - start
         return result
+
+    def _first_pictures(self) -> dict[str, dict[str, bytes]]:
+        """Return `first_images`, grids of before training, where grids are sent and the samples finite."""
+        if not self.training.images:
+            return {}
+        try:
+            with self.model.eager():
+                return {"first_images": self.untrained_grids()}
+        except FloatingPointError as error:
+            log.warning("No pictures of before training: %s", error)
+            return {}
 
     def train_epoch(self, losses: dict[str, list[Tensor]], norms: dict[str, list[Tensor]]) -> None:
         """Train for an epoch; append each step's losses, and the norms of some steps' gradients."""

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
@@ -15,7 +16,7 @@ from PIL import Image
 
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
-from searchers.record.mlflow_exporter import MlflowExporter
+from searchers.record.mlflow_exporter import SENT_IMAGE, MlflowExporter
 from searchers.record.mlflow_store import StoreError, create_database
 from searchers.record.schema import (
     DELIVERED_TAG,
@@ -56,11 +57,13 @@ def png(level: int) -> bytes:
 
 def result(epoch, **metrics):
     images = {"samples": png(epoch), "reconstructions": png(100 + epoch)}
+    first = {"first_images": {"samples": png(0)}} if epoch == 1 else {}
     return {
         "training_iteration": epoch,
         "pid": 7,
         "config": {},
         "images": images,
+        **first,
         "diverged": False,
         **metrics,
     }
@@ -142,7 +145,9 @@ def assert_complete(uri, name):
         assert run.info.run_name == f"{number + 1:03d} {name}"
         files = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
         epochs = EPOCHS if trial == "a" else 1
-        assert sum(path.endswith(".png") for path in files) == 2 * epochs
+        sent = Counter(match.groups() for path in files if (match := SENT_IMAGE.fullmatch(Path(path).name)))
+        drawn = {(key, str(at)) for key in ("samples", "reconstructions") for at in range(1, epochs + 1)}
+        assert sent == Counter(drawn | {("samples", "0")})
     assert "pid" not in trials["a"].data.metrics
 
 
@@ -420,7 +425,8 @@ def test_image_bytes_stay_out_of_tunes_own_state(ledger, tmp_path):
     recorder.on_trial_start(0, [], trial)
     reported = result(1, fid=3.0)
     recorder.on_trial_result(0, [], trial, reported)
-    assert "images" not in reported
+    assert not {"images", "first_images"} & reported.keys()
+    assert (tmp_path / "images" / "a" / "samples_0000.png").read_bytes() == png(0)
     assert (tmp_path / "images" / "a" / "samples_0001.png").read_bytes() == png(1)
 
 

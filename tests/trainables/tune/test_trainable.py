@@ -173,6 +173,17 @@ def test_tunes_loggers_write_numbers_and_no_pictures(cache_dir, tmp_path, monkey
     assert all(path.stat().st_size < 10_000 for path in tmp_path.rglob("*") if path.is_file())
 
 
+def test_pictures_begin_before_training(cache_dir):
+    """The first result has what the untrained model draws, too; drawing it changes nothing."""
+    trial, without = build(VAE, cache_dir, images=True), build(VAE, cache_dir)
+    untrained = trial.untrained_grids()
+    first, second = trial.step(), trial.step()
+    assert first["first_images"] == untrained and "first_images" not in second
+    assert first["images"].keys() == untrained.keys() and first["images"]["samples"] != untrained["samples"]
+    without.step(), without.step()
+    assert_equal(weights(trial), weights(without))
+
+
 def test_grids_show_pixels_as_they_are(cache_dir):
     result = build(BetaVAEGAN, cache_dir, images=True).step()
     samples, pairs = (
