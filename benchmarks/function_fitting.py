@@ -1,6 +1,7 @@
 """Three Gaussian processes on noisy functions: hyperparameters fixed, fitted, and drawn by NUTS.
 
-    python -m benchmarks.function_fitting figure   the three posteriors on the paper's four (β, FID) points
+    python -m benchmarks.function_fitting figure   the three posteriors on the four points of [BVG], and
+                                                   on our sweep beside trainings that it did not have
     python -m benchmarks.function_fitting run      measures what is missing, about three minutes a call
     python -m benchmarks.function_fitting          prints the tables of what has been measured
 
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from analysis.charts.style import BLUE, VERMILION
 from analysis.papers import FIRST_TRIALS
@@ -24,8 +26,16 @@ from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Real
 
 SCORES = Path(__file__).with_name("function_fitting.jsonl")
+SWEEP = Path(__file__).with_name(
+    "sweep_of_beta.jsonl"
+)  # what the ledger of a default sweep says of its trials
+BETAS = Path(__file__).with_name("betas.jsonl")  # `benchmarks.quality betas`
+METRIC = "fd_efficientnet_lite0"
 FIGURE = Path(__file__).parents[1] / "docs" / "benchmarks" / "figures" / "function_fitting.png"
 SURROGATES = {"matern": "fixed (ν = 5/2, ℓ = 1)", "fitted": "fitted", "nuts": "drawn by NUTS"}
+# The report's own kernel is the fixed one of the figure: RBF, σ_f = 50, ℓ = 30.
+TITLES = {"report": "fixed (the report's kernel)", "fitted": "fitted", "nuts": "drawn by NUTS"}
+Points = list[tuple[float, float]]
 SEEDS, SECONDS = 20, 180.0
 SIZES = (5, 10, 20)
 TRIALS = 12
@@ -156,33 +166,66 @@ def table() -> None:
             print(f"| {name} | {title} | {' | '.join(cells)} | {len(mine)} |")
 
 
+def sweep() -> tuple[Points, Points]:
+    """Return the fully trained trials of a recorded default sweep, and trainings that it did not have.
+
+    Both are (β, Fréchet distance) of the main job on the drawn faces.
+    """
+    trials = [json.loads(line) for line in SWEEP.read_text().splitlines()]
+    epochs = max(trial["epoch"] for trial in trials)
+    known = [(trial["beta"], trial[METRIC]) for trial in trials if trial["epoch"] == epochs]
+    trainings = [json.loads(line) for line in BETAS.read_text().splitlines()]
+    others = [(t["beta"], t["scores"][METRIC]) for t in trainings if t["dataset"] == "faces"]
+    searched = {beta for beta, _ in known}
+    return known, [point for point in others if point[0] not in searched]
+
+
 def figure() -> None:
-    """Draw the three posteriors on the paper's four points."""
+    """Draw the three posteriors on the paper's four points and on a sweep of our own."""
     from matplotlib.figure import Figure
 
-    grid = [{"beta": float(beta)} for beta in np.linspace(1, 150, 150)]
-    x = np.array([config["beta"] for config in grid])
-    picture = Figure(figsize=(12, 3.8), layout="constrained")
-    panels = picture.subplots(1, 3, sharey=True)
-    # The report's own kernel is the fixed one here: RBF, σ_f = 50, ℓ = 30.
-    titles = {"report": "fixed (the report's kernel)", "fitted": "fitted", "nuts": "drawn by NUTS"}
-    for axes, (surrogate, title) in zip(panels, titles.items(), strict=True):
-        search = BayesOptSearch([Real("beta", 1.0, 150.0)], "fid", "min", surrogate=surrogate)
-        for beta, fid in FIRST_TRIALS.items():
-            search.add_evaluated_point({"beta": beta}, fid)
-        mean, std = search.posterior(grid)
-        best = x[int(np.argmax(search.expected_improvement(grid)))]
-        axes.fill_between(x, mean - BAND * std, mean + BAND * std, color=BLUE, alpha=0.2, linewidth=0)
-        axes.plot(x, mean, color="black")
-        axes.plot(list(FIRST_TRIALS), list(FIRST_TRIALS.values()), "o", color=VERMILION)
-        axes.axvline(best, color=VERMILION, linestyle="--")
-        axes.set_title(f"{title}: next β = {best:.0f}")
-        axes.set_xlabel("β")
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("FID, mean and 90 % band")
+    picture = Figure(figsize=(12, 7.2), layout="constrained")
+    rows = picture.subplots(2, len(TITLES), sharey="row")
+    known, unseen = sweep()
+    data = {"FID, [BVG]'s four points": (list(FIRST_TRIALS.items()), []), "FD, our sweep": (known, unseen)}
+    for panels, (words, (points, judges)) in zip(rows, data.items(), strict=True):
+        for axes, surrogate in zip(panels, TITLES, strict=True):
+            draw_posterior(axes, surrogate, points, judges)
+        panels[0].set_ylabel(f"{words}: mean and 90 % band")
+    for axes in rows[-1]:
+        # The fixed kernel's band reaches far below zero.
+        axes.set(xlabel="β", xscale="log", ylim=(22, 46))
+    rows[-1][0].legend(fontsize=8, frameon=False)
     FIGURE.parent.mkdir(exist_ok=True)
     picture.savefig(FIGURE, dpi=120)
     print(FIGURE)
+
+
+def draw_posterior(axes: Axes, surrogate: str, points: Points, judges: Points) -> None:
+    """Draw mean and band over β, with the points they come from.
+
+    `judges` are hollow points that the process has not seen; what it says of them is printed.
+    """
+    search = BayesOptSearch([Real("beta", 1.0, 150.0)], "fid", "min", surrogate=surrogate)
+    for beta, distance in points:
+        search.add_evaluated_point({"beta": beta}, distance)
+    grid = [{"beta": float(beta)} for beta in np.linspace(1, 150, 299)]
+    x = np.array([config["beta"] for config in grid])
+    mean, std = search.posterior(grid)
+    best = x[int(np.argmax(search.expected_improvement(grid)))]
+    axes.fill_between(x, mean - BAND * std, mean + BAND * std, color=BLUE, alpha=0.2, linewidth=0)
+    axes.plot(x, mean, color="black")
+    axes.plot(*zip(*points, strict=True), "o", color=VERMILION, label="what it is fitted to")
+    axes.axvline(best, color=VERMILION, linestyle="--")
+    axes.set_title(f"{TITLES[surrogate]}: next β = {best:.0f}")
+    axes.spines[["top", "right"]].set_visible(False)
+    if judges:
+        axes.plot(*zip(*judges, strict=True), "o", color="black", fillstyle="none", label="trained apart")
+        mean, std = search.posterior([{"beta": beta} for beta, _ in judges])
+        half = BAND * std
+        inside = np.abs(np.array([distance for _, distance in judges]) - mean) <= half
+        said = "; ".join(f"{b:g}: {m:.1f} ± {h:.1f}" for (b, _), m, h in zip(judges, mean, half, strict=True))
+        print(f"| {TITLES[surrogate]} | {inside.sum()} of {len(inside)} | {said} |")
 
 
 def main() -> int:
