@@ -41,8 +41,9 @@ def report(
     images = {group: query_images(members, folder) for group, members in groups.items()}
     metric, distances = pooled_distances(settings, images)
     console.print(result_table(name, queries, groups, metric, distances))
-    if gains := gain_table(groups, metric):
-        console.print(gains)
+    if differences := gains(groups, metric):
+        console.print(gain_table(differences))
+        console.print(what_holds(differences), highlight=False)
     console.print(what_is_kept(records), highlight=False)
     console.print(what_is_judged(groups), highlight=False)
     figures = {
@@ -151,17 +152,34 @@ def result_table(
     return table
 
 
-def gain_table(groups: dict[Group, list[TrialRecord]], metric: str) -> Table | None:
+def gains(groups: dict[Group, list[TrialRecord]], metric: str) -> dict[str, dict[str, tuple[float, float]]]:
     """Return the gain of each method over the next in the paper's order, at the t nearest to 8.
 
-    A gain is a difference of means over runs ± its standard error; above 0 the order is the paper's. None
-    where there is no pair with two runs of each.
+    By "better over worse", then by score: the difference of means over runs and its standard error. Above 0
+    the order is the paper's. Pairs without two runs of each have none.
     """
     chosen = {}
     for method in ORDER:
         there = [group for group in groups if group[0] == method and len(groups[group]) > 1]
         if there:
             chosen[method] = groups[min(there, key=lambda group: abs(group[1] - 8))]
+    keys = {"Top10": ("top10", 1), "Top50": ("top50", 1), "FD": (metric, -1)}
+    return {
+        f"{better} over {worse}": {
+            heading: _gain(chosen[better], chosen[worse], key, sign) for heading, (key, sign) in keys.items()
+        }
+        for better, worse in pairwise(chosen)
+    }
+
+
+def _gain(one: list[TrialRecord], other: list[TrialRecord], key: str, sign: int) -> tuple[float, float]:
+    first, second = (np.array([record.last(key) for record in members]) for members in (one, other))
+    error = np.sqrt(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
+    return float(sign * (first.mean() - second.mean())), float(error)
+
+
+def gain_table(differences: dict[str, dict[str, tuple[float, float]]]) -> Table:
+    """Return `gains` as a table."""
     table = Table(
         title="Gain ± standard error: above 0 the order is the paper's",
         title_justify="left",
@@ -169,18 +187,28 @@ def gain_table(groups: dict[Group, list[TrialRecord]], metric: str) -> Table | N
         show_edge=False,
     )
     table.add_column("better", no_wrap=True)
-    keys = {"Top10": ("top10", 1), "Top50": ("top50", 1), "FD, each run": (metric, -1)}
-    for heading in keys:
+    for heading in ("Top10", "Top50", "FD, each run"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for better, worse in pairwise(chosen):
-        cells = []
-        for key, sign in keys.values():
-            one, other = (np.array([r.last(key) for r in chosen[method]]) for method in (better, worse))
-            error = np.sqrt(one.var(ddof=1) / len(one) + other.var(ddof=1) / len(other))
-            gain = sign * (one.mean() - other.mean())
-            cells.append(f"{gain:+.2f} ± {error:.2f}" if np.isfinite(gain) else "–")
-        table.add_row(f"{better} over {worse}", *cells)
-    return table if table.row_count else None
+    for pair, scores in differences.items():
+        table.add_row(pair, *(_with_error(gain) for gain in scores.values()))
+    return table
+
+
+def what_holds(differences: dict[str, dict[str, tuple[float, float]]]) -> str:
+    """Say by which scores the order is the paper's, by more than two standard errors, and where it is not."""
+    doubtful = [
+        f"{pair} by {heading}: {_with_error((gain, error))}"
+        for pair, scores in differences.items()
+        for heading, (gain, error) in scores.items()
+        if gain <= 2 * error  # NaN, where there are fewer than 50 queries, is no statement
+    ]
+    if not doubtful:
+        return "The paper's order holds by each score, beyond two standard errors."
+    return f"The paper's order does not hold beyond two standard errors everywhere: {'; '.join(doubtful)}."
+
+
+def _with_error(gain: tuple[float, float]) -> str:
+    return f"{gain[0]:+.2f} ± {gain[1]:.2f}" if np.isfinite(gain[0]) else "–"
 
 
 def what_is_judged(groups: dict[Group, list[TrialRecord]]) -> str:

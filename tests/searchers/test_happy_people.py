@@ -17,7 +17,7 @@ from searchers.happy_people import PRESETS, HappyPeopleConfig, main, points
 from searchers.record.ledger import Ledger
 from searchers.record.schema import TRIAL_TAG
 from searchers.record.trials import TrialRecord
-from searchers.reports.happy_people import KEPT, gain_table, what_is_judged, what_is_kept
+from searchers.reports.happy_people import KEPT, gain_table, gains, what_holds, what_is_judged, what_is_kept
 from tests.fixtures.command import refusal
 from tests.fixtures.waits import PATIENCE
 
@@ -96,12 +96,19 @@ def test_the_papers_order_is_told_with_its_standard_error():
         ("vae-retrained", 0): runs_of("vae-retrained", 0, top10=[2.0], top50=[2.0], fd=[9]),  # one run only
     }
     console = Console(width=100, record=True)
-    console.print(gain_table(groups, "fd"))
-    gains = ["│", "+1.25", "±", "0.56", "│", "-0.10", "±", "0.10", "│", "+1.00", "±", "1.00"]
+    differences = gains(groups, "fd")
+    console.print(gain_table(differences))
+    told = ["│", "+1.25", "±", "0.56", "│", "-0.10", "±", "0.10", "│", "+1.00", "±", "1.00"]
     (line,) = [line for line in console.export_text().splitlines() if "over" in line]
     # √(0.5²/2 + 0.25²/2) of variances ½ and ⅛ over two runs each; a lower FD is a gain.
-    assert line.split("over vqvae")[1].split() == gains
-    assert gain_table({("vae-retrained", 0): groups["vae-retrained", 0]}, "fd") is None
+    assert line.split("over vqvae")[1].split() == told
+    assert what_holds(differences) == (
+        "The paper's order does not hold beyond two standard errors everywhere: vqvae-retrained over vqvae "
+        "by Top50: -0.10 ± 0.10; vqvae-retrained over vqvae by FD: +1.00 ± 1.00."
+    )
+    assert gains({("vae-retrained", 0): groups["vae-retrained", 0]}, "fd") == {}
+    sure = {"vqvae over vae-retrained": {"Top10": (0.3, 0.1), "Top50": (float("nan"), 0.0)}}
+    assert what_holds(sure) == "The paper's order holds by each score, beyond two standard errors."
 
 
 def test_what_only_the_searched_scorer_believes_is_told():

@@ -8,7 +8,6 @@ point must be as dense as all of them but the `excluded_share` least dense.
 import math
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,12 +103,12 @@ class ContinuousSearch:
         fitted = time.perf_counter()
         fit_seconds, self.training_seconds = fitted - start + self.training_seconds, 0.0
         candidates = np.vstack([self.latents, base])
-        feasible = candidates[self._density(candidates) >= self.threshold]
+        feasible = candidates[self.density(candidates) >= self.threshold]
         values = self._log_improvement(torch.from_numpy(feasible)).detach().numpy()
         top = np.argsort(-values)[: self.settings.starts - self.settings.starts // 2]
         drawn = self.rng.integers(len(feasible), size=self.settings.starts // 2)
         found = np.array([self._climb(origin) for origin in feasible[np.concatenate([top, drawn])]])
-        found = found[self._density(found) >= self.threshold - 1e-6]
+        found = found[self.density(found) >= self.threshold - 1e-6]
         candidates = np.vstack([found, feasible])
         values = self._log_improvement(torch.from_numpy(candidates)).detach().numpy()
         values[~self._apart(candidates)] = -np.inf
@@ -162,22 +161,16 @@ class ContinuousSearch:
         return std.log() + log_h((mean - self.best) / std)
 
     def _climb(self, origin: NDArray[np.float64]) -> NDArray[np.float64]:
-        def with_gradient(
-            function: Callable[[Tensor], Tensor], x: NDArray[np.float64]
-        ) -> tuple[float, NDArray[np.float64]]:
-            z = torch.from_numpy(x[None].copy()).requires_grad_()
-            value = function(z).sum()
-            (gradient,) = torch.autograd.grad(value, z)
-            return float(value.detach()), gradient[0].numpy()
-
         def objective(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            value, gradient = with_gradient(self._log_improvement, x)
-            return -value, -gradient
+            z = torch.from_numpy(x[None].copy()).requires_grad_()
+            value = self._log_improvement(z).sum()
+            (gradient,) = torch.autograd.grad(value, z)
+            return -float(value.detach()), -gradient[0].numpy()
 
         near_the_data = {
             "type": "ineq",
-            "fun": lambda x: with_gradient(self.density, x)[0] - self.threshold,
-            "jac": lambda x: with_gradient(self.density, x)[1],
+            "fun": lambda x: self.density(x[None])[0] - self.threshold,
+            "jac": lambda x: self.density.gradient(x[None])[0],
         }
         options = {"maxiter": self.settings.iterations}
         found = minimize(
@@ -185,28 +178,40 @@ class ContinuousSearch:
         )
         return found.x if np.isfinite(found.x).all() else origin
 
-    def _density(self, z: NDArray) -> NDArray[np.float64]:
-        with torch.no_grad():
-            return self.density(torch.from_numpy(np.asarray(z, dtype=np.float64))).numpy()
-
 
 class MixtureDensity:
-    """The log-density of a fitted mixture as a differentiable function, (n, M) -> (n,)."""
+    """The log-density of a fitted mixture of Gaussians with full covariances, and its gradient."""
 
     def __init__(self, mixture: GaussianMixture):
-        self.log_weights = torch.from_numpy(np.log(mixture.weights_))
-        self.means = torch.from_numpy(mixture.means_)
-        self.factors = torch.from_numpy(mixture.precisions_cholesky_)  # Σ⁻¹ = F Fᵀ
-        self.log_determinants = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        self.means: NDArray[np.float64] = mixture.means_
+        self.factors: NDArray[np.float64] = mixture.precisions_cholesky_  # Σ⁻¹ = F Fᵀ
+        determinants = np.log(np.diagonal(self.factors, axis1=1, axis2=2)).sum(1)
+        self.constants = np.log(mixture.weights_) + determinants
+        self.constants -= 0.5 * self.means.shape[1] * math.log(2 * math.pi)
 
-    def __call__(self, z: Tensor) -> Tensor:
+    def __call__(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the log-density of latents z (n, d), (n,)."""
-        whitened = torch.einsum("nkm,kml->nkl", z[:, None] - self.means, self.factors)
-        dims = z.shape[1]
-        log_normal = (
-            self.log_determinants - 0.5 * whitened.square().sum(2) - 0.5 * dims * math.log(2 * math.pi)
+        value: NDArray[np.float64] = np.logaddexp.reduce(self._log_joint(self._whitened(z)))
+        return value
+
+    def gradient(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ∇ log p of latents z (n, d), (n, d): −Σₖ p(k | z) Σₖ⁻¹ (z − μₖ)."""
+        whitened = self._whitened(z)
+        joint = self._log_joint(whitened)
+        shares = np.exp(joint - np.logaddexp.reduce(joint))
+        slope: NDArray[np.float64] = -((shares[..., None] * whitened) @ self.factors.transpose(0, 2, 1)).sum(
+            0
         )
-        return torch.logsumexp(self.log_weights + log_normal, 1)
+        return slope
+
+    def _whitened(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return Fᵀ(z − μ) of each component, (k, n, d)."""
+        whitened: NDArray[np.float64] = (z - self.means[:, None]) @ self.factors
+        return whitened
+
+    def _log_joint(self, whitened: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return log p(k, z), (k, n)."""
+        return self.constants[:, None] - 0.5 * np.square(whitened).sum(2)
 
 
 def log_h(u: Tensor) -> Tensor:
