@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help install sweep lint docs test test-fast test-slow coverage chaos kills lock
+.PHONY: help install sweep lint docs test test-fast test-slow test-gpu coverage chaos kills lock
 
 # The site, into the folder site: warnings are errors, and no network is asked for. The variable silences an advertisement.
 SITE = NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build
@@ -22,6 +22,7 @@ help:
 	@echo "make test                              lint, import rules, types, tests"
 	@echo "make test-fast                         the tests that start no further process, in a minute"
 	@echo "make test-slow                         the tests marked slow"
+	@echo "make test-gpu                          the tests marked gpu, on a machine with a GPU"
 	@echo "make lint                              style, import rules, types, the site"
 	@echo "make docs                              the site, and its pages against the tree: commands, files, links, numbers"
 	@echo "make coverage                          the lines that make test runs"
@@ -66,6 +67,9 @@ coverage: .venv/.installed
 
 test-slow: .venv/.installed
 	.venv/bin/python -m pytest -m slow $(ARGS)
+
+test-gpu: .venv/.installed
+	.venv/bin/python -m pytest -m gpu $(ARGS)
 
 chaos: .venv/.installed
 	.venv/bin/python -m tests.cluster.chaos $(ARGS)

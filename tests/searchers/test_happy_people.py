@@ -54,6 +54,11 @@ def finished(tmp_path_factory, environment):
     return folder, done
 
 
+@pytest.mark.gpu
+def test_it_runs_where_there_is_a_gpu(finished):
+    assert "Scorer: accuracy" in finished[1].stdout
+
+
 def test_it_ends_with_the_papers_table_and_figures(finished):
     folder, done = finished
     assert re.search(

@@ -34,11 +34,12 @@ def likelihood_scores(nats: float, dims: int, likelihood: str) -> dict[str, floa
 def score(model: bernoulli_vae.BernoulliVAE | FittedDensity, x: Tensor) -> dict[str, float]:
     """Return the scores of images (B, C, H, W): likelihood, `reconstruction_mse` a pixel in [0, 1], `kl`.
 
-    Reconstructions go by the posterior mean. `nats_standard_error`: that of the mean over images. Of a VAE,
-    whose `nats_per_image` are the evidence lower bound, also the importance-weighted bound with
-    `importance_samples` latents an image, `nats_importance_weighted`, which is nearer to the likelihood.
+    x is on the model's device. Reconstructions go by the posterior mean. `nats_standard_error`: that of the
+    mean over images. Of a VAE, whose `nats_per_image` are the evidence lower bound, also the
+    importance-weighted bound with `importance_samples` latents an image, `nats_importance_weighted`, which is
+    nearer to the likelihood.
     """
-    noise = torch.Generator().manual_seed(EVALUATION_SEED)
+    noise = torch.Generator(x.device).manual_seed(EVALUATION_SEED)
     nats, errors, kl = [], [], []
     for part in x.split(SLAB):
         if isinstance(model, FittedDensity):

@@ -93,6 +93,16 @@ def test_reconstructions_and_latents_are_the_networks(network, weights, faces):
     np.testing.assert_allclose(ask(model, operation="encode", images=files)["latents"], means, atol=1e-4)
 
 
+def test_on_a_gpu_each_request_is_answered(weights, faces, gpu):
+    model, files = PyfuncModel(weights), png_base64(faces)
+    assert model.model.network.device.type == "cuda"
+    for request in ({"operation": "sample", "n": 2}, {"operation": "interpolate", "n": 3}):
+        assert len(ask(model, **request)["images"]) == request["n"]
+    assert len(ask(model, operation="interpolate", n=3, images=files[:2])["images"]) == 3
+    assert len(ask(model, operation="reconstruct", images=files)["images"]) == len(files)
+    assert len(ask(model, operation="encode", images=files)["latents"]) == len(files)
+
+
 def test_an_interpolation_starts_and_ends_at_the_reconstructions(weights, faces):
     model = TrainedModel.load(weights)
     frames = model.interpolate(5, ends=faces[:2])

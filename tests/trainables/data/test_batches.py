@@ -138,25 +138,12 @@ def test_the_store_is_never_written_to(store):
 
 
 @pytest.mark.parametrize(("free", "resident"), [(10_000_000, True), (10_000, False)])
-def test_the_set_lies_in_device_memory_where_it_takes_half_of_what_is_free(
-    store, monkeypatch, free, resident
-):
-    batches = Batches(store, "train", 5, seed=1)
+def test_a_gpu_gives_the_same_batches(store, gpu, free, resident, monkeypatch):
+    """The set lies in its memory where it takes half of what is free."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
-    real_empty = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *a, device=None, **k: real_empty(*a, **k))
-    batches.device = torch.device("cuda")
-    kept = batches._to_device_memory()
-    batches.device = torch.device("cpu")
-    assert (kept is not None) == resident
-    if resident:
-        expected = torch.cat(list(batches.epoch(0)))
-        batches._resident = kept
-        assert torch.equal(torch.cat(list(batches.epoch(0))), expected)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_gives_the_same_batches(store):
     cpu = torch.cat(list(Batches(store, "train", 5, seed=1, flip=True).epoch(2)))
-    gpu = torch.cat(list(Batches(store, "train", 5, seed=1, flip=True, device="cuda").epoch(2)))
-    assert torch.equal(cpu, gpu.cpu())
+    batches = Batches(store, "train", 5, seed=1, flip=True, device="cuda")
+    assert (batches._resident is not None) == resident
+    given = list(batches.epoch(2))
+    assert all(batch.is_cuda for batch in given)
+    assert torch.equal(cpu, torch.cat(given).cpu())

@@ -6,46 +6,9 @@ import functools
 import pytest
 import torch
 
-from trainables.models.bernoulli_vae import BernoulliVAE
-from trainables.models.convvae import ConvVAE
-from trainables.models.edm import EDM
-from trainables.models.factorvae import FactorVAE
-from trainables.models.flow import Flow
-from trainables.models.gan import GAN
-from trainables.models.latent_flow import LatentFlow
-from trainables.models.lego_vae import LegoVAE
-from trainables.models.modern import ModernGAN, ModernVAE, ModernVAEGAN
-from trainables.models.vae import VAE
+from tests.fixtures.models import MODELS, NARROW
 from trainables.models.vaegan import VAEGAN
-from trainables.models.vqvae import VQVAE
 
-NARROW = {"image_size": 16, "width": 0.1, "latent_dim": 6}
-AT_ONCE = {"vae_share": 0.0, "ramp_share": 0.0}  # adversarial from the first step
-CODES = {"image_size": 16, "width": 0.1, "grid": 4, "codes": 8}
-NOISY = {"image_size": 16, "width": 0.25, "steps": 2}
-MODELS = {
-    "VAE": (VAE, NARROW),
-    "FactorVAE": (FactorVAE, NARROW),
-    "GAN": (GAN, NARROW),
-    "WGAN-GP": (GAN, NARROW | {"recipe": "wgan_gp", "critic_steps": 2}),
-    "VAE-GAN, report": (VAEGAN, NARROW | {"gamma": 0.3, "beta": 3.0}),
-    "VAE-GAN, larsen": (VAEGAN, NARROW | {"recipe": "larsen", "gamma": 0.01}),
-    "VAE-GAN, non-saturating": (VAEGAN, NARROW | {"gan_loss": "non_saturating", "ema_decay": 0.9}),
-    "VAE-GAN, WGAN-GP": (VAEGAN, NARROW | {"recipe": "wgan_gp", "critic_steps": 2}),
-    "modern VAE": (ModernVAE, NARROW),
-    "modern VAE-GAN": (ModernVAEGAN, NARROW | AT_ONCE),
-    "modern VAE-GAN, Larsen's encoder": (ModernVAEGAN, NARROW | AT_ONCE | {"encoder_adversarial": False}),
-    "modern GAN": (ModernGAN, NARROW),
-    "VQ-VAE": (VQVAE, CODES),
-    "VQ-VAE, moving averages": (VQVAE, CODES | {"codebook": "ema"}),
-    "ConvVAE": (ConvVAE, NARROW | {"beta_warm_up": 1, "beta_every": 1}),
-    "LegoVAE": (LegoVAE, NARROW | {"hidden": 32, "decay_steps": 3}),
-    "flow": (Flow, NOISY),
-    "EDM": (EDM, NOISY),
-    "latent flow": (LatentFlow, NARROW | {"first_share": 0.0, "hidden": 16}),
-    "BernoulliVAE, dense": (BernoulliVAE, NARROW | {"channels": 3, "averaging": 0.1}),
-    "BernoulliVAE, convolutional": (BernoulliVAE, NARROW | {"channels": 3, "networks": "convolutional"}),
-}
 every_model = pytest.mark.parametrize("name", MODELS)
 
 

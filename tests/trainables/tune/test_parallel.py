@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from ray import tune
 from torch import nn
 
 from tests.fixtures.embedded import embedded_ray
@@ -146,3 +147,21 @@ def test_a_lost_process_fails_the_trial(two, settings):
     ray.kill(two.peers.replicas[0])
     with pytest.raises((RuntimeError, ray.exceptions.RayActorError)):
         two.train()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
+def test_two_gpus_do_what_one_does(settings, tmp_path):
+    """Through NCCL, in a trial that Tune gave two bundles of a GPU each."""
+    losses = []
+    with embedded_ray(num_cpus=2, num_gpus=2):
+        for processes in (1, 2):
+            bundles = tune.PlacementGroupFactory([{"CPU": 1, "GPU": 1}] * processes)
+            tuner = tune.Tuner(
+                tune.with_resources(Any, bundles),
+                param_space={**settings, "processes": processes},
+                run_config=tune.RunConfig(storage_path=str(tmp_path), stop={"training_iteration": 3}),
+            )
+            (result,) = tuner.fit()
+            losses.append(result.metrics["loss/loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

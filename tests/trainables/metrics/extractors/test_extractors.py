@@ -294,6 +294,15 @@ def test_convolutions_keep_their_digits_on_a_gpu():
     assert torch.backends.cudnn.allow_tf32 == before
 
 
+@pytest.mark.parametrize("name", ["random", "efficientnet_lite0"])
+def test_features_are_the_same_on_a_gpu(name, gpu):
+    images = noise(5, 16, 16)
+    on_cpu, on_gpu = load_extractor(name)(images), load_extractor(name, device="cuda")
+    assert on_gpu.batch_size == 256
+    np.testing.assert_allclose(on_gpu(images), on_cpu, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(on_gpu(torch.from_numpy(images).to("cuda")), on_cpu, rtol=1e-3, atol=1e-4)
+
+
 def test_bad_images_are_refused():
     extractor = load_extractor("random")
     with pytest.raises(ValueError, match="no image"):
