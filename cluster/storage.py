@@ -39,7 +39,7 @@ def resolve(storage: str | None, folder: Path, cluster: Cluster) -> str:
     storage = storage and storage.removeprefix("file://")
     if storage and "://" in storage:
         uri = f"{storage.rstrip('/')}/{folder.name}"
-        _try_bucket(uri)
+        opened(uri)
         return uri
     path = (Path(storage).expanduser() / folder.name if storage else folder).resolve()
     marker = path / f".seen-by-all-{secrets.token_hex(4)}"
@@ -103,8 +103,12 @@ def _file_system(path: Path) -> str:
     return max(holding, key=lambda mount: len(mount[0]), default=("", "unknown"))[1]
 
 
-def _try_bucket(uri: str) -> None:
-    """Write an object and delete it. Raises ClusterError where the bucket refuses."""
+def opened(place: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """Return the file system of a folder or a bucket's address, and the path there.
+
+    Raises ClusterError where no object can be written and deleted in it.
+    """
+    uri = place if "://" in place else str(Path(place).expanduser().resolve())
     try:
         file_system, path = pyarrow.fs.FileSystem.from_uri(uri)
         file_system.create_dir(path)
@@ -112,6 +116,7 @@ def _try_bucket(uri: str) -> None:
         with file_system.open_output_stream(name) as stream:
             stream.write(b"x")
         file_system.delete_file(name)
+        return file_system, path
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise ClusterError(f"Nothing can be written at {uri} ({reason})") from error

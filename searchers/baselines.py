@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"
 # Of a search: here nothing is searched, and each training runs to its last epoch.
-SEARCH = ("space", "searcher", "surrogate", "warm_start")
+SEARCH = ("space", "searcher", "surrogate", "warm_start", "share")
 BUDGET = ("num_samples", "trainings", "grace_epochs", "replicates", "early_stopping")
 Model = Literal["GAN", "WGAN-GP", "VAE", "FactorVAE", "VAE-GAN", "beta-VAE-GAN", "flow", "EDM", "latent-flow"]
 

@@ -25,7 +25,16 @@ SEED_STEP = 1000  # the new seeds lie beyond those that a person would have trie
 INTERRUPTED = 130  # exit code of a sweep after Ctrl-C
 RESULTS = "results"  # where sweeps are, if the record does not say
 # A retraining decides these itself, or they belong to a search, which it is not.
-NOT_PASSED_ON = {"num_samples", "points", "seed", "warm_start", "surrogate", "final_epochs", "models"}
+NOT_PASSED_ON = {
+    "num_samples",
+    "points",
+    "seed",
+    "warm_start",
+    "share",
+    "surrogate",
+    "final_epochs",
+    "models",
+}
 
 
 def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: int) -> None:

@@ -1,5 +1,6 @@
 """Who won a sweep, in words: how sure that is, and what speaks against the winner."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -112,6 +113,7 @@ def verdict_of(tables: Tables, ranked: pd.DataFrame) -> Verdict:
         details.append("± is the chance of drawing other images from these weights, not of training again.")
     details += _not_ranked(ranked[~ranked["ranked"]])
     details += _references(sweep)
+    details += _heard(sweep)
     if on_front := front(tables, first):
         names = ", ".join(map(str, on_front))
         details.append(f"Pareto front of {' and '.join(sweep.signs)}: trial {names}.")
@@ -180,6 +182,13 @@ def _not_ranked(partial: pd.DataFrame) -> list[str]:
 def _references(sweep: Sweep) -> list[str]:
     known = [f"{name} {number(value)}" for name, value in sweep.references().items()]
     return [f"The references score {', '.join(known)}."] if known else []
+
+
+def _heard(sweep: Sweep) -> list[str]:
+    """Say what other sweeps the search learned from while they ran."""
+    known = json.loads(sweep.tags.get(schema.HEARD_TAG, "{}"))
+    said = " and ".join(f"{trials} trials of {name}" for name, trials in known.items())
+    return [f"The search also learned from {said}, which this sweep does not rank."] if said else []
 
 
 def front(tables: Tables, trials: pd.DataFrame) -> list[int]:

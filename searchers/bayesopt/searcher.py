@@ -100,7 +100,7 @@ class BayesOptSearch(Answers, Searcher):
         self._fit: dict[str, Any] | None = None  # the last fit's hyperparameters and number of rows
         self._waiting: list[tuple[Any, ...]] = []  # what was known before the space was
         self.space: Space | None = None
-        self._replayed: list[dict[str, Any]] = []  # codes of the trials that a ledger brought
+        self._replayed: list[dict[str, Any]] = []  # codes of trials that were not suggested here
         self._restored: list[dict[str, Any]] | None = None  # the space of a restored state
         self._space_given = space is not None
         if space is not None:
@@ -280,6 +280,22 @@ class BayesOptSearch(Answers, Searcher):
         self.first = not_begun(self.first, self._replayed)
         # At most one decision a row was made: the random numbers of earlier ones are not drawn again.
         self.decisions = sum(1 + len(trial.rows) for trial in self.history.trials.values())
+
+    def learn(self, record: Record) -> None:
+        """Take in a trial of another sweep, or what is new of it, while both run.
+
+        It counts as running until its end is told. A failed one counts by the rows it has: another cluster's
+        accidents say nothing of the settings. Raises SpaceError where the settings are outside the space.
+        """
+        if record.trial not in self.history.trials:
+            codes = self._known_space.encode(record.config)
+            self.history.start(record.trial, codes)
+            self._replayed.append(codes)
+            self.first = not_begun(self.first, [codes])
+        for epoch, metrics in sorted(record.metrics.items()):
+            self.on_trial_result(record.trial, {**metrics, self.settings.time_attr: epoch})
+        if record.status is not None:
+            self.on_trial_complete(record.trial)
 
     def get_state(self) -> dict[str, Any]:
         """Return all there is to know, settings too, as plain data for JSON."""

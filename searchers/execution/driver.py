@@ -148,11 +148,12 @@ class Driver:
                 soft_wrap=True,
             )
         if self.config.dashboard:
-            page = LivePage(self.config, record.sweep_id, self.folder, self._say)
+            page = LivePage(self.config, record.sweep_id, self.folder, self.say)
             self.page = self._closing.enter_context(page)
         return self.exporter
 
-    def _say(self, words: str) -> None:
+    def say(self, words: str) -> None:
+        """Print a line as it is, however long."""
         self.console.print(words, highlight=False, markup=False, soft_wrap=True)
 
     def books(self) -> str:

@@ -6,6 +6,7 @@
 import math
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ import pandas as pd
 from ray.tune.search import Searcher
 from rich.console import Console
 
+from cluster.storage import opened
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.tune_space import read_space
 from searchers.display.closing import Ending, ResultTable, best_words, closing_words, trouble_words
@@ -29,6 +31,7 @@ from searchers.execution.plan import plan
 from searchers.execution.prepare import Prepared, prepare
 from searchers.execution.rebuild import latest_checkpoint
 from searchers.execution.search import given_points, make_scheduler, make_search
+from searchers.execution.share import sharing
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
@@ -120,6 +123,7 @@ def run(
         rule = rule_of(make_scheduler(study, config, ()))
         plan(study, config, rule, first, join(config, code), console)
         return Outcome(study, config.folder, Ending.planned(config))
+    place = opened(config.share) if config.share else None
     with Driver(
         config,
         sweep_id,
@@ -136,14 +140,17 @@ def run(
         delivery = driver.deliver(sweep_record(study, config, sweep_id, program))
         figures = live_figures(study, search, driver.recorder, delivery)
         scheduler, told = make_scheduler(study, config, driver.records), told_of(study, config)
-        driver.run(
-            study.trainable,
-            settings={**study.settings, **study.space},
-            search=search,
-            told=told,
-            scheduler=scheduler,
-            callbacks=figures,
-        )
+        name = f"{config.title}-{sweep_id}"
+        share = sharing(study, place, name, first, search, driver.ledger, driver.say)
+        with share or nullcontext():
+            driver.run(
+                study.trainable,
+                settings={**study.settings, **study.space},
+                search=search,
+                told=told,
+                scheduler=scheduler,
+                callbacks=[*figures, *([share] if share else [])],
+            )
 
         def conclude() -> dict[str, float]:
             for figure in figures:
@@ -154,6 +161,8 @@ def run(
                 {r.trial: {WHY_TAG: said[r.number]} for r in driver.records if r.number in said}
             )
             export_best(study, driver.records, driver.checkpoints, driver.folder, driver.ledger)
+            if share:
+                share.note()
             return best_scores(study, recommended(study, search, driver.records))
 
         ending = driver.finish(conclude)
@@ -162,7 +171,8 @@ def run(
         console.print(describe(study, front(study, search, ending.records)), highlight=False)
     best = recommended(study, search, ending.records)
     last = closing_words if closing or ending.exit_code else trouble_words
-    words = [*best_words(study, config, ending.records, best), *last(ending)]
+    heard = share.words() if share else []
+    words = [*best_words(study, config, ending.records, best), *heard, *last(ending)]
     console.print("\n".join(words), highlight=False, soft_wrap=True)  # a command in two lines can't be copied
     return Outcome(study, driver.folder, ending, best)
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from random import Random
 from typing import Any
+from zlib import crc32
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -31,12 +33,16 @@ def make_search(study: Study, config: SweepConfig, points: list[dict[str, Any]] 
         return FixedPoints(points, study.metric, study.mode)
     if config.searcher != "ours":
         return peer_search(study, config)
+    seed, first = config.seed, list(study.points_to_evaluate)
+    if config.share:  # such sweeps begin with different points, also where their seeds are equal
+        seed = crc32(f"{seed} {config.title}".encode()) % 2**31
+        Random(seed).shuffle(first)
     return BayesOptSearch(
-        points_to_evaluate=list(study.points_to_evaluate),
+        points_to_evaluate=first,
         random_starts=study.random_starts,
         surrogate=config.surrogate,
         noise_key=f"{study.metric}_std",
-        seed=config.seed,
+        seed=seed,
         warm_start=_earlier(study, config),
         objectives=study.objectives,
     )
@@ -51,9 +57,10 @@ def peer_search(study: Study, config: SweepConfig) -> Searcher:
     require(flag, PEERS[config.searcher])
     if study.objectives:
         raise UsageError(f"{flag} weighs one score, and this search several")
-    if config.warm_start is not None or config.surrogate != "fitted":
-        other = "--surrogate" if config.warm_start is None else "--warm-start"
-        raise UsageError(f"{other} is for this project's own searcher; leave it or {flag} out")
+    surrogate = None if config.surrogate == "fitted" else config.surrogate
+    own = {"--warm-start": config.warm_start, "--share": config.share, "--surrogate": surrogate}
+    if asked := [name for name, value in own.items() if value is not None]:
+        raise UsageError(f"{asked[0]} is for this project's own searcher; leave it or {flag} out")
     space = Space(read_space(study.space).dimensions)
     if config.searcher == "grid":
         grid = [space.configuration(codes) for codes in grid_of(space, config.num_samples)]
@@ -109,6 +116,8 @@ def given_points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | No
     """
     if not config.points:
         return list(study.points) if study.points else None
+    if config.share:
+        raise UsageError("--share is for a search, and --points leaves nothing to search: leave one out")
     try:
         return read_points(Path(config.points), read_space(study.space), study.settings)
     except ValueError as error:

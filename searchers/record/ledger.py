@@ -6,7 +6,8 @@ resumed sweep rebuilds all that it needs, and MLflow receives what it has missed
 
 Events: `trial` (trial, number, config), `result` (trial, epoch, metrics, images, node, flags), `checkpoint`
 (trial, name, epoch), `end` (trial, status, error), `model` (trial, path), `figure` (path), `note` (tags,
-metrics, status of the sweep; or trial, tags). Each has `time`, milliseconds since 1970.
+metrics, status of the sweep; or trial, tags), `heard` (sweep, trials: what is new of another sweep's trials,
+by `--share`). Each has `time`, milliseconds since 1970.
 """
 
 import errno
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from searchers.record.schema import CHECKPOINT, END, RESULT, TRIAL
+from searchers.record.schema import CHECKPOINT, END, HEARD, RESULT, TRIAL
 from searchers.record.trials import TrialRecord
 
 
@@ -132,6 +133,7 @@ NEEDED: dict[str, dict[str, type]] = {
     RESULT: {"trial": str, "epoch": int, "metrics": dict},
     END: {"trial": str, "status": str},
     CHECKPOINT: {"trial": str, "name": str, "epoch": int},
+    HEARD: {"sweep": str, "trials": list},
 }
 
 

@@ -24,6 +24,7 @@ FROM_PYTHON = "sweep(study)"  # that tag's value where no module was run
 COMMAND_TAG = "latentune.command"  # what was typed
 DELIVERED_TAG = "latentune.delivered"  # bytes of the ledger that this store has
 REFUSED_TAG = "latentune.refused"  # events that this store refused, for a run in its trash, say
+HEARD_TAG = "latentune.heard"  # JSON: how many trials of other sweeps the search learned from, by their names
 SHARED_TAG = "latentune.shared"  # JSON: names of the parameters that are its trials', too
 ARGUMENTS_TAG = "latentune.arguments"  # JSON: the settings that the command ran with, by field
 
@@ -59,5 +60,6 @@ COLLAPSED = "collapsed"
 # Events of the ledger.
 TRIAL, RESULT, CHECKPOINT, END = "trial", "result", "checkpoint", "end"
 MODEL, FIGURE, NOTE = "model", "figure", "note"
+HEARD = "heard"  # what another sweep of the study told, by `--share`
 # The status of a sweep in its notes, as MLflow names it; a resumed one runs again.
 RESUMED, COMPLETE, KILLED = "RUNNING", "FINISHED", "KILLED"

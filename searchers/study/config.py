@@ -15,7 +15,15 @@ from searchers.study import given
 from searchers.study.ranges import COUNT, CPUS, GPUS, PLAIN_NAME, SEED, WIDTH, between, check
 
 Config = TypeVar("Config", bound="RunConfig")
-MAY_CHANGE_ON_RESUME = ("tracking_uri", "address", "max_concurrent", "results", "data_root", "dashboard")
+MAY_CHANGE_ON_RESUME = (
+    "tracking_uri",
+    "address",
+    "max_concurrent",
+    "results",
+    "data_root",
+    "dashboard",
+    "share",
+)
 
 
 class UsageError(ValueError):
@@ -161,6 +169,9 @@ class SweepConfig(RunConfig):
     """Gaussian process of the search: hyperparameters learned, [BVG]'s own, fixed Matérn, drawn by NUTS"""
     warm_start: Annotated[str | None, PLAIN_NAME] = None
     """name of an earlier sweep, among the results or in MLflow, whose scores the search begins with"""
+    share: str | None = None
+    """folder or bucket in which sweeps of one study on several clusters tell each other their trials' scores
+    while they run"""
     points: str | None = None
     """JSON file with a list of settings to train to the end instead of searching"""
     seed: Annotated[int, SEED] = 0

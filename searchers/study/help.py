@@ -19,7 +19,7 @@ GROUPS = {
     "images": ("dataset", "dataset_limit", "data_root", "crop", "image_size", "channels", "flip"),
     "training of a trial": ("epochs", "batch_size", "width", "precision", "compile", "set", "seed"),
     "score": ("features", "inception_weights", "evaluation_samples", "evaluate_every"),
-    "search": ("space", "searcher", "surrogate", "warm_start", "points"),
+    "search": ("space", "searcher", "surrogate", "warm_start", "share", "points"),
     "budget": ("num_samples", "trainings", "early_stopping", "grace_epochs", "replicates"),
     "machine": ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "on", "attach", "address"),
     "sweep and its record": ("name", "resume", "dry_run", "dashboard", "results", "storage", "tracking_uri"),

@@ -249,6 +249,31 @@ def test_given_points_are_trained_and_a_search_starts_from_what_is_known(finishe
     assert warm.returncode == 0, warm.stdout + warm.stderr
 
 
+@pytest.mark.slow
+def test_two_sweeps_at_once_learn_from_each_other_also_where_one_is_killed(tmp_path, cache):
+    arguments = [*TINY.split(), "--num-samples", "6", "--epochs", "2", "--max-concurrent", "1"]
+    arguments += ["--share", "place"]
+    one, ledger = start(tmp_path, cache, *arguments, name="one", results=3)
+    two, other = start(tmp_path, cache, *arguments, name="two", results=3)
+    one.kill()
+    one.communicate()
+    assert two.wait(PATIENCE) == 0, two.communicate()
+    said, _ = two.communicate()
+    assert "Learns from one in " in said and re.search(r"Learned from \d trials of one", said)
+    resumed = run(tmp_path, cache, "--resume", "one")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    heard = [event for _, event in Ledger(ledger).events() if event["event"] == "heard"]
+    rows = [(told["trial"], int(epoch)) for e in heard for told in e["trials"] for epoch in told["metrics"]]
+    trials = Ledger(other).trials()
+    assert sorted(rows) == sorted((name, epoch) for name, t in trials.items() for epoch in t.metrics)
+    assert f"Learned from {len(trials)} trials of two" in resumed.stdout
+    _, parents, _ = mlflow_runs(tmp_path)
+    (parent,) = [run for run in parents if run.info.run_name == "one"]
+    assert json.loads(parent.data.tags["latentune.heard"]) == {"two": len(trials)}
+    started = [record.config["beta"] for record in Ledger(ledger).trials().values()]
+    assert started != [record.config["beta"] for record in trials.values()]
+
+
 def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path, cache):
     done = run(tmp_path, cache, *TINY.split(), "--dry-run", "--epochs", "7", "--trainings", "3")
     assert done.returncode == 0, done.stderr
