@@ -1,8 +1,9 @@
-"""Callbacks for what Ray Tune does not notice: trials that no machine can run, that hang, or fill the disk.
+"""Callbacks for what Ray Tune does not notice: waiting or hanging trials, full disks, machines that are to go.
 
-`watchdogs` makes the four callbacks of a sweep.
+`watchdogs` makes the five callbacks of a sweep.
 """
 
+import math
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import ray
 from ray import tune
 
 from cluster.connect import counted, present_nodes
+from cluster.ray_patches import draining_nodes, node_of
 
 RETRIES = 3
 Say = Callable[[str], object]
@@ -25,7 +27,7 @@ def watchdogs(
     """Return the callbacks for a sweep that writes to `places`, each a folder or the address of a bucket."""
     folders = [Path(place) for place in places if "://" not in place]
     waiting = WaitingWatch(cpus_per_trial, gpus_per_trial, say)
-    return [waiting, HangWatch(say), FailureCount(), DiskWatch(folders, say)]
+    return [waiting, HangWatch(say), DrainWatch(say), FailureCount(), DiskWatch(folders, say)]
 
 
 class WaitingWatch(tune.Callback):
@@ -114,6 +116,52 @@ class HangWatch(tune.Callback):
         took = now - self._since.get(trial.trial_id, now)
         self._longest = max(self._longest or 0.0, took)
         self._since[trial.trial_id] = now
+
+
+class DrainWatch(tune.Callback):
+    """Has trials leave a node that is to be taken away, as a spot machine is, once their epoch is saved.
+
+    Without it they would begin another epoch there, and lose it. No trial begins on such a node either: Ray
+    puts no process there, and a process that is there already is not used again.
+    """
+
+    def __init__(
+        self,
+        say: Say,
+        clock: Callable[[], float] = time.monotonic,
+        end: Callable[[ray.actor.ActorHandle], None] = ray.kill,
+    ):
+        self.say, self.clock, self.end = say, clock, end
+        self._draining: set[str] = set()
+        self._looked = -math.inf
+
+    def on_step_begin(self, iteration, trials, **info) -> None:
+        """Look, every second, which nodes are to go."""
+        if self.clock() - self._looked < 1.0:
+            return
+        self._looked = self.clock()
+        draining = draining_nodes()
+        if news := len(draining - self._draining):
+            nodes = "a machine is" if news == 1 else f"{news} machines are"
+            self.say(f"Notice: {nodes} to be taken away. Trials there go on elsewhere, each after its epoch.")
+        self._draining = draining
+
+    def on_trial_save(self, iteration, trials, trial, **info) -> None:
+        """Move a trial whose epoch is saved."""
+        self._move(trial)
+
+    def on_trial_start(self, iteration, trials, trial, **info) -> None:
+        """Move a trial that was given a process of an earlier one."""
+        self._move(trial)
+
+    def _move(self, trial) -> None:
+        """End the process of a trial that is to train on: Tune starts it elsewhere, from its checkpoint."""
+        actor, last = trial.temporary_state.ray_actor, trial.last_result or {}
+        if not self._draining or trial.status != "RUNNING" or actor is None or last.get("done"):
+            return
+        if node_of(actor) in self._draining:
+            trial.max_failures += 1  # it is no failure of the trial's
+            self.end(actor)
 
 
 class FailureCount(tune.Callback):

@@ -104,8 +104,10 @@ def test_all_code_is_shipped(name):
 @pytest.mark.parametrize("name", FILES[1:])
 def test_clouds_are_set_up_as_own_machines_are(name):
     own, cloud = read("ray_cluster.yaml"), read(name)
-    for key in ("file_mounts", "rsync_exclude", "cluster_synced_files", "worker_start_ray_commands"):
+    for key in ("file_mounts", "rsync_exclude", "cluster_synced_files"):
         assert cloud[key] == own[key]
+    *start, notice = cloud["worker_start_ray_commands"]
+    assert start == own["worker_start_ray_commands"] and f"spot_notice.sh {Path(name).stem} " in notice
     assert cloud["head_start_ray_commands"][-1] == own["head_start_ray_commands"][-1]
     assert "RAY_enable_autoscaler_v2=0" not in (REPOSITORY / name).read_text()  # only the local provider's
 

@@ -289,3 +289,11 @@ def test_a_user_s_options_stay_and_those_that_a_sweep_needs_are_set(monkeypatch)
     ray_patches.apply()
     assert os.environ["TUNE_GLOBAL_CHECKPOINT_S"] == "30"
     assert os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] == "1"
+
+
+def test_tune_still_knows_nothing_of_nodes_that_are_to_go():
+    import ray.tune.execution.tune_controller as controller
+
+    assert "drain" not in inspect.getsource(controller).lower()
+    assert "drain" not in inspect.getsource(ray._private.state.GlobalState.node_table).lower()
+    assert "get_draining_nodes" in dir(ray._private.state.GlobalState)

@@ -8,7 +8,7 @@ import pytest
 
 from cluster import watchdog
 from cluster.connect import Node
-from cluster.watchdog import RETRIES, DiskWatch, FailureCount, HangWatch, WaitingWatch
+from cluster.watchdog import RETRIES, DiskWatch, DrainWatch, FailureCount, HangWatch, WaitingWatch
 
 PENDING, RUNNING, DONE = (SimpleNamespace(status=status) for status in ("PENDING", "RUNNING", "TERMINATED"))
 
@@ -82,7 +82,7 @@ RESULT = {"training_iteration": 1}
 def trial(name: str, status: str = "RUNNING") -> SimpleNamespace:
     state = SimpleNamespace(ray_actor=f"actor of {name}")
     return SimpleNamespace(
-        trial_id=name, status=status, temporary_state=state, num_failures=0, max_failures=3
+        trial_id=name, status=status, temporary_state=state, num_failures=0, max_failures=3, last_result={}
     )
 
 
@@ -136,6 +136,63 @@ def test_nothing_hangs_before_an_epoch_is_known_or_while_it_waits(hang):
     b.status = "RUNNING"
     hang.at(200000, a, b)
     assert "actor of b" not in hang.ended  # it runs since now
+
+
+@pytest.fixture
+def drain(monkeypatch):
+    """A watch over nodes that are to go: `nodes` of them; the actor of trial a is on node a, and so on."""
+    drain = SimpleNamespace(nodes=set(), said=[], ended=[], now=0.0, asked=0)
+
+    def draining() -> set[str]:
+        drain.asked += 1
+        return set(drain.nodes)
+
+    monkeypatch.setattr(watchdog, "draining_nodes", draining)
+    monkeypatch.setattr(watchdog, "node_of", lambda actor: actor.removeprefix("actor of "))
+    drain.watch = DrainWatch(drain.said.append, clock=lambda: drain.now, end=drain.ended.append)
+
+    def at(now: float) -> None:
+        drain.now = now
+        drain.watch.on_step_begin(0, [])
+
+    drain.at = at
+    return drain
+
+
+def test_trials_leave_a_node_that_is_to_go_once_their_epoch_is_saved(drain):
+    a, b = trial("a"), trial("b")
+    drain.at(0)
+    drain.watch.on_trial_save(0, [], a)
+    assert (drain.said, drain.ended) == ([], [])
+    drain.nodes = {"a"}
+    drain.at(0.5)
+    assert drain.asked == 1  # not at every step
+    for now in (1, 2, 3):
+        drain.at(now)
+    assert drain.said == [
+        "Notice: a machine is to be taken away. Trials there go on elsewhere, each after its epoch."
+    ]
+    assert drain.ended == []  # the epoch that it is in goes on
+    drain.watch.on_trial_save(0, [], b)
+    drain.watch.on_trial_save(0, [], a)
+    assert drain.ended == ["actor of a"]
+    assert (a.max_failures, b.max_failures) == (4, 3)  # it is no failure of the trial's
+    drain.watch.on_trial_start(0, [], a)  # in a process that was there already
+    assert drain.ended == ["actor of a"] * 2
+
+
+@pytest.mark.parametrize(
+    "changes", [{"status": "PAUSED"}, {"last_result": {"done": True}}, {"temporary_state": None}]
+)
+def test_a_trial_that_trains_no_more_is_left_alone(drain, changes):
+    a = trial("a")
+    vars(a).update(changes)
+    if a.temporary_state is None:
+        a.temporary_state = SimpleNamespace(ray_actor=None)
+    drain.nodes = {"a"}
+    drain.at(1)
+    drain.watch.on_trial_save(0, [], a)
+    assert drain.ended == []
 
 
 def test_a_new_epoch_forgives_and_a_repeated_one_does_not():
