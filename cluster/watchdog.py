@@ -1,4 +1,4 @@
-"""Callbacks for what Ray Tune does not notice: waiting or hanging trials, full disks, machines that are to go.
+"""Callbacks for what Ray Tune does not notice: trials that wait or hang, full disks, machines that are to go.
 
 `watchdogs` makes the five callbacks of a sweep.
 """

@@ -1,6 +1,8 @@
 """The command that names the winner: what it says, and what it starts to be surer."""
 
+import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -9,8 +11,9 @@ import pytest
 from analysis import winners
 from analysis.judgement.ranking import rank
 from analysis.judgement.seeds import seeds_of
-from analysis.judgement.verdict import ranking_of, verdict_of_repeats
+from analysis.judgement.verdict import ranking_of, verdict_of, verdict_of_repeats
 from analysis.record.tables import Tables, load
+from searchers.record.schema import HEARD_TAG
 from tests.fixtures.recorded import METRIC, Imagined, record
 
 
@@ -31,6 +34,17 @@ def test_the_winner_and_its_ties_are_named(client, capsys):
     assert "± is the chance of drawing other images from these weights, not of training again." in said
     assert "extractor: efficientnet_lite0-579344248a93-antialias64; generated images: 500" in said
     assert "data: faces (0123abcd)" in said
+
+
+def test_trials_of_other_sweeps_that_the_search_learned_from_are_told(client):
+    tables = load(client, "one")
+    tags = tables.sweep.tags | {HEARD_TAG: json.dumps({"two": 7, "three": 12})}
+    heard = replace(tables, sweep=replace(tables.sweep, tags=tags))
+    said = (
+        "The search also learned from 7 trials of two and 12 trials of three, which this sweep does not rank."
+    )
+    for of, told in ((tables, False), (heard, True)):
+        assert (said in str(verdict_of(of, ranking_of(of, of.scored())))) == told
 
 
 def test_a_stopped_trial_is_compared_at_the_epoch_where_it_stopped(client, capsys):
