@@ -1,4 +1,4 @@
-"""What a training step costs, beside two peers: `python -m benchmarks.training [ratios|options|profile]`.
+"""What a training step costs, beside two peers: `python -m benchmarks.training [PART …]`.
 
 ratios    each model, its networks, batch and data the same, in turns with the peers of `training_peers.py`
           plain: as the papers' code is written: per-image conversion in a DataLoader, the default memory
@@ -6,6 +6,7 @@ ratios    each model, its networks, batch and data the same, in turns with the p
           pythae: Pythae 0.1.2's trainers, given these networks (where it has the model)
 options   one model in each number format, memory format, and compiled
 profile   where a trial's time goes, with the quick preset of `searchers.beta_vaegan`
+processes a trial in one process and in two, an epoch of each by turns, with the studies' quick presets
 
 Seconds are CPU time of one thread, which a busy machine changes least; a ratio is the median over turns. The
 peer is none of the project's dependencies:
@@ -14,11 +15,13 @@ peer is none of the project's dependencies:
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,7 +188,58 @@ def profile(args: argparse.Namespace) -> None:
         print(f"| {part} | {100 * value / whole:.1f} % |")
 
 
-PARTS = {"ratios": ratios, "options": options, "profile": profile}
+def processes(args: argparse.Namespace) -> None:
+    """The later half of training, where all networks train; both see the same batches."""
+    from cluster import ray_patches
+    from searchers import beta_vaegan, flow
+    from trainables import BetaVAEGAN, Flow
+
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    ray_patches.apply()
+    ray_patches.start_patiently(log_to_driver=False, num_cpus=2)
+    print("| model | batch | one process, CPU ms | the slower of two | one ÷ two (range) | by the clock |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for trainable, preset, settings in (
+        (BetaVAEGAN, beta_vaegan.PRESETS["quick"], beta_vaegan.RECIPES["quick"]),
+        (Flow, flow.PRESETS["quick"], {}),
+    ):
+        names = ("dataset", "dataset_limit", "image_size", "width")
+        config = {name: getattr(preset, name) for name in names} | settings
+        config |= {"epochs": 2, "epoch_steps": args.steps, "features": "none"}
+        for batch in (preset.batch_size, 4 * preset.batch_size):
+            trials = [trainable(config | {"batch_size": batch, "processes": n}) for n in (1, 2)]
+            turns = np.array([[epoch_seconds(trial) for trial in trials] for _ in range(args.turns + 1)])[1:]
+            one, two = 1000 * np.median(turns[..., 0], 0) / args.steps
+            ratios = np.sort(turns[:, 0] / turns[:, 1], 0)
+            cells = [trainable.__name__, str(batch), f"{one:.0f}", f"{two:.0f}"]
+            cells += [f"{np.median(r):.2f} ({r[0]:.2f}–{r[-1]:.2f})" for r in ratios.T]
+            print("| " + " | ".join(cells) + " |", flush=True)
+            for trial in trials:
+                trial.cleanup()
+
+
+def epoch_seconds(trial: Any) -> tuple[float, float]:
+    """Return the CPU seconds of the slower of a trial's processes in an epoch, and those by the clock."""
+    import ray
+
+    others = trial.peers.replicas if trial.peers else []
+
+    def clocks() -> np.ndarray:
+        times = [replica.__ray_call__.remote(lambda _: time.process_time()) for replica in others]
+        return np.array([time.process_time(), *(ray.get(t) for t in times)])
+
+    before, begin = clocks(), time.monotonic()
+    if trial.peers:
+        trial.peers.begin(1)
+    trial.epoch = 1
+    trial.train_epoch({}, {})
+    if trial.peers:
+        trial.peers.finish({})
+    seconds = time.monotonic() - begin
+    return float((clocks() - before).max()), seconds
+
+
+PARTS = {"ratios": ratios, "options": options, "profile": profile, "processes": processes}
 
 
 def main() -> None:
