@@ -207,19 +207,25 @@ def minutes(row: dict[str, Any], used: float) -> float:
 
 
 def table() -> None:
-    """Print the record, a row a model."""
-    print("| study | model | images × epochs | batch | parameters, millions | GFLOP a step ", end="")
-    print("| launches | activations, GB | optimizer, MB | A100, minutes | here, GFLOP/s |")
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for row in map(json.loads, RECORD.read_text().splitlines()):
-        size = f"{row['image_size']}×{row['image_size']}"
-        images = f"{row['images']:,}".replace(",", " ")
-        cells = [row["study"], f"{row['name']}, {size}", f"{images} × {row['epochs']}"]
-        cells += [str(row["batch"]), f"{row['parameters'] / 1e6:.2f}"]
+    """Print the record: how long each model trains, then what it holds."""
+    rows = [json.loads(line) for line in RECORD.read_text().splitlines()]
+    print(
+        "| study: model | images × epochs | batch | GFLOP a step | launches | A100, minutes | here, GFLOP/s |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for row in rows:
+        cells = [f"{row['study']}: {row['name']}", f"{row['images']} × {row['epochs']}", f"{row['batch']}"]
         cells += [f"{row['operations'] * row['batch'] / 1e9:.4g}", f"{row['launches']:.0f}"]
-        cells += [f"{row['activations'] * row['batch'] / 1e9:.2f}", f"{row['optimizer_bytes'] / 1e6:.1f}"]
         cells += ["–".join(dict.fromkeys(f"{minutes(row, used):.2g}" for used in USED))]
         cells += [f"{row['operations'] / row['cpu_seconds'] / 1e9:.1f}"]
+        print("| " + " | ".join(cells) + " |")
+    print("\n| model | side | parameters, millions | activations, GB | optimizer, MB | in all, GB |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for row in rows:
+        activations, weights = row["activations"] * row["batch"], 4 * row["parameters"]
+        cells = [row["name"], f"{row['image_size']}", f"{row['parameters'] / 1e6:.2f}"]
+        cells += [f"{activations / 1e9:.2f}", f"{row['optimizer_bytes'] / 1e6:.1f}"]
+        cells += [f"{(activations + 2 * weights + row['optimizer_bytes']) / 1e9:.2f}"]
         print("| " + " | ".join(cells) + " |")
 
 
