@@ -15,9 +15,9 @@ import json
 import math
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +69,16 @@ def trained(grid: Grid) -> dict[tuple[int, int, int], list[float]]:
 
 
 def recorded(grid: Grid) -> dict[tuple[int, int], list[float]]:
-    """Return the mean curve of each configuration of which all trainings are there."""
-    of: dict[tuple[int, int], list[list[float]]] = defaultdict(list)
-    for (hidden, latent_dim, _), curve in trained(grid).items():
-        of[hidden, latent_dim].append(curve)
-    return {sizes: np.mean(all_, 0).tolist() for sizes, all_ in of.items() if len(all_) == grid.trainings}
+    """Return the mean curve of each configuration over the first seeds, as many as all configurations have.
+
+    Where not even the first seed is whole, the curves of that are returned.
+    """
+    curves = trained(grid)
+    sizes = list(product(grid.hidden, grid.latent))
+    missing = (seed for seed in range(grid.trainings) if not all((*size, seed) in curves for size in sizes))
+    seeds = range(max(1, next(missing, grid.trainings)))
+    there = [size for size in sizes if (*size, 0) in curves]
+    return {size: np.mean([curves[*size, seed] for seed in seeds], 0).tolist() for size in there}
 
 
 def record(grid: Grid) -> int:
@@ -86,8 +91,8 @@ def record(grid: Grid) -> int:
     images, _ = grid.drawing.render(TRAIN + VALIDATION, image_size=SETTINGS["image_size"])
     x = to_float(images)
     start = time.monotonic()
-    # Small ones first: as many as possible are done when the time is over.
-    everything = [(h, m, seed) for h in grid.hidden for m in grid.latent for seed in range(grid.trainings)]
+    # Seed by seed, so that what is recorded is balanced; small ones first, since the time may be over soon.
+    everything = [(h, m, seed) for seed in range(grid.trainings) for h in grid.hidden for m in grid.latent]
     missing = [key for key in everything if key not in trained(grid)]
     while missing and time.monotonic() - start < RECORD_SECONDS:
         hidden, latent_dim, seed = missing.pop(0)

@@ -48,7 +48,12 @@ def test_the_main_jobs_numbers_are_on_record():
 
 @pytest.mark.parametrize(
     ("module", "page"),
-    [("searchers.__main__", "searchers"), ("function_fitting", "function_fitting"), ("cost", "cost")],
+    [
+        ("searchers.__main__", "searchers"),
+        ("function_fitting", "function_fitting"),
+        ("cost", "cost"),
+        ("mixture", "densities"),
+    ],
 )
 def test_a_table_is_what_its_script_prints(module, page, capsys):
     arguments = ["usual"] if page == "searchers" else []
