@@ -63,6 +63,12 @@ def test_a_table_is_what_its_script_prints(module, page, capsys):
     assert len(rows) > 6 and [row for row in rows if row not in text] == []
 
 
+def test_the_table_of_sharing_is_what_its_script_prints(capsys):
+    importlib.import_module("benchmarks.searchers.sharing").main(["table"])
+    text = (ROOT / "docs" / "benchmarks" / "searchers.md").read_text()
+    assert capsys.readouterr().out in text
+
+
 @pytest.mark.slow
 def test_the_table_of_partial_training_is_what_its_script_prints(capsys):
     importlib.import_module("benchmarks.searchers.partial").main(["table", "judge"])
