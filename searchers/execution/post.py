@@ -31,8 +31,7 @@ class Post(threading.Thread):
     """Writes a sweep's file into the place and reads those of others, every few seconds.
 
     `read`: (name of the other sweep, its new events) in their order. `trouble`: why the place can't be read
-    or written now. A file is a prefix of a text that only grows, so that its new part is all that is read;
-    one that is shorter than before is read anew.
+    or written now. A file is a prefix of a text that only grows, so that its new part is all that is read.
     """
 
     def __init__(self, place: Place, name: str, header: Event, ledger: Ledger, keys: Iterable[str]):
@@ -107,8 +106,7 @@ class Post(threading.Thread):
         """Read what is new in another sweep's file; return what went wrong."""
         name = file.removesuffix(".jsonl")
         far = self._far.get(name, 0)
-        far = far if size >= far else 0
-        if size == far:
+        if size <= far:
             return None
         try:
             with self.files.open_input_file(f"{self.root}/{file}") as stream:
