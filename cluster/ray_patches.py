@@ -12,6 +12,7 @@ import os
 import secrets
 import shlex
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -91,13 +92,15 @@ def collect_garbage_before_shutdown() -> None:
     atexit.register(gc.collect)  # handlers run in reverse order: this one before Ray's own
 
 
-def draining_nodes() -> set[str]:
-    """Return the ids of the nodes that are to be taken away, of which Ray was told by its drain protocol.
+def draining_nodes() -> dict[str, float]:
+    """Return the ids of the nodes that are to be taken away and the seconds left, 0 without a deadline.
 
+    It is what Ray was told by its drain protocol, by the clock of whoever told it.
     Ray tells its own Train of them alone (`ray.train.get_preemption_info`): neither `ray.nodes()` nor Tune
     knows (Ray 2.60.0; no thread upstream found).
     """
-    return set(ray._private.state.state.get_draining_nodes())
+    found = ray._private.state.state.get_draining_nodes()
+    return {node: max(0.0, deadline / 1000 - time.time()) for node, deadline in found.items()}
 
 
 def node_of(actor: ray.actor.ActorHandle) -> str:

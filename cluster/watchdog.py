@@ -119,10 +119,10 @@ class HangWatch(tune.Callback):
 
 
 class DrainWatch(tune.Callback):
-    """Has trials leave a node that is to be taken away, as a spot machine is, once their epoch is saved.
+    """Has trials leave a node that is to be taken away, as a spot machine is, once an epoch is saved.
 
-    Without it they would begin another epoch there, and lose it. No trial begins on such a node either: Ray
-    puts no process there, and a process that is there already is not used again.
+    They stay as long as another epoch ends in time: one and a half times the sweep's longest fits. Ray puts
+    no new process on such a node; one that is there already is used by the same rule.
     """
 
     def __init__(
@@ -132,34 +132,46 @@ class DrainWatch(tune.Callback):
         end: Callable[[ray.actor.ActorHandle], None] = ray.kill,
     ):
         self.say, self.clock, self.end = say, clock, end
-        self._draining: set[str] = set()
+        self._ends: dict[str, float] = {}  # by node that is to go: when
         self._looked = -math.inf
+        self._longest = math.inf
+        self._since: dict[str, float] = {}  # by trial: its last epoch
 
     def on_step_begin(self, iteration, trials, **info) -> None:
         """Look, every second, which nodes are to go."""
-        if self.clock() - self._looked < 1.0:
+        now = self.clock()
+        if now - self._looked < 1.0:
             return
-        self._looked = self.clock()
+        self._looked = now
         draining = draining_nodes()
-        if news := len(draining - self._draining):
-            nodes = "a machine is" if news == 1 else f"{news} machines are"
-            self.say(f"Notice: {nodes} to be taken away. Trials there go on elsewhere, each after its epoch.")
-        self._draining = draining
+        if news := draining.keys() - self._ends.keys():
+            nodes = "a machine is" if len(news) == 1 else f"{len(news)} machines are"
+            self.say(f"Notice: {nodes} to be taken away. Trials there go on elsewhere, each after an epoch.")
+        self._ends = {node: self._ends.get(node, now + left) for node, left in draining.items()}
+
+    def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+        """Learn how long an epoch takes."""
+        now, longest = self.clock(), self._longest
+        if (since := self._since.get(trial.trial_id)) is not None:
+            self._longest = now - since if longest == math.inf else max(longest, now - since)
+        self._since[trial.trial_id] = now
 
     def on_trial_save(self, iteration, trials, trial, **info) -> None:
-        """Move a trial whose epoch is saved."""
+        """Move a trial whose epoch is saved, where no other one fits."""
         self._move(trial)
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
-        """Move a trial that was given a process of an earlier one."""
+        """Move a trial that was given a process of an earlier one, where no epoch fits."""
+        self._since.pop(trial.trial_id, None)  # what it waited is no epoch
         self._move(trial)
 
     def _move(self, trial) -> None:
         """End the process of a trial that is to train on: Tune starts it elsewhere, from its checkpoint."""
         actor, last = trial.temporary_state.ray_actor, trial.last_result or {}
-        if not self._draining or trial.status != "RUNNING" or actor is None or last.get("done"):
+        if not self._ends or trial.status != "RUNNING" or actor is None or last.get("done"):
             return
-        if node_of(actor) in self._draining:
+        end = self._ends.get(node_of(actor))
+        if end is not None and end - self.clock() < 1.5 * self._longest:
             trial.max_failures += 1  # it is no failure of the trial's
             self.end(actor)
 

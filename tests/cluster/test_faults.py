@@ -16,7 +16,7 @@ ASK_CLOCK = "PYTHONPATH=/root/clock ~/latentune/.venv/bin/python -c 'import time
 
 NOTICE = (
     "RAY_AUTH_MODE=disabled ~/latentune/.venv/bin/ray drain-node --address {head}:6379 --reason-message spot "
-    "--reason DRAIN_NODE_REASON_PREEMPTION --deadline-remaining-seconds 30"
+    "--reason DRAIN_NODE_REASON_PREEMPTION --deadline-remaining-seconds 3"
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
@@ -59,23 +59,14 @@ def test_a_machine_lost_and_back(sweep, ray_network):
 
 def test_a_machine_that_gives_notice_before_it_goes(sweep, ray_network):
     worker = ray_network.machines[1]
-    name = f"{worker.name}-"
-
-    def begun() -> set[str]:
-        return {
-            path.name for path in (ray_network.shared / f"{sweep.name}-begun").iterdir() if name in path.name
-        }
-
     worker.run(NOTICE.format(head=ray_network.machines[0].address))
     sweep.wait_until(lambda: "a machine is to be taken away" in sweep.log)
-    told = begun()
-    sweep.wait_for_results(sweep.results() + 4)  # each trial has ended the epoch that it was in
-    late = begun() - told
+    wait_until(lambda: not any("ray::Tiny" in args for args in worker.processes().values()))
     worker.kill()
     worker.boot(ray_network)
     rejoin(ray_network, worker)
     sweep.wait()
-    assert len(late) <= 1 and sweep.check_books() <= len(late)  # one may have begun while it was moved
+    assert sweep.check_books() <= 1  # one may have begun as it was moved
 
 
 def test_the_driver_killed_and_resumed(sweep):

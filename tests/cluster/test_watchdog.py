@@ -140,12 +140,12 @@ def test_nothing_hangs_before_an_epoch_is_known_or_while_it_waits(hang):
 
 @pytest.fixture
 def drain(monkeypatch):
-    """A watch over nodes that are to go: `nodes` of them; the actor of trial a is on node a, and so on."""
-    drain = SimpleNamespace(nodes=set(), said=[], ended=[], now=0.0, asked=0)
+    """A watch over nodes that are to go in so many seconds; the actor of trial a is on node a, and so on."""
+    drain = SimpleNamespace(nodes={}, said=[], ended=[], now=0.0, asked=0)
 
-    def draining() -> set[str]:
+    def draining() -> dict[str, float]:
         drain.asked += 1
-        return set(drain.nodes)
+        return dict(drain.nodes)
 
     monkeypatch.setattr(watchdog, "draining_nodes", draining)
     monkeypatch.setattr(watchdog, "node_of", lambda actor: actor.removeprefix("actor of "))
@@ -164,13 +164,13 @@ def test_trials_leave_a_node_that_is_to_go_once_their_epoch_is_saved(drain):
     drain.at(0)
     drain.watch.on_trial_save(0, [], a)
     assert (drain.said, drain.ended) == ([], [])
-    drain.nodes = {"a"}
+    drain.nodes = {"a": 30.0}
     drain.at(0.5)
     assert drain.asked == 1  # not at every step
     for now in (1, 2, 3):
         drain.at(now)
     assert drain.said == [
-        "Notice: a machine is to be taken away. Trials there go on elsewhere, each after its epoch."
+        "Notice: a machine is to be taken away. Trials there go on elsewhere, each after an epoch."
     ]
     assert drain.ended == []  # the epoch that it is in goes on
     drain.watch.on_trial_save(0, [], b)
@@ -181,6 +181,23 @@ def test_trials_leave_a_node_that_is_to_go_once_their_epoch_is_saved(drain):
     assert drain.ended == ["actor of a"] * 2
 
 
+def test_trials_stay_as_long_as_another_epoch_fits(drain):
+    a = trial("a")
+    drain.watch.on_trial_start(0, [], a)
+    for drain.now in (0, 8, 18):  # epochs of 8 and 10 s
+        drain.watch.on_trial_result(0, [], a, RESULT)
+    drain.nodes = {"a": 30.0}
+    drain.at(20)
+    drain.nodes = {"a": 15.0}  # the deadline stands where it was first told
+    for drain.now in (28, 34):
+        drain.watch.on_step_begin(0, [])
+        drain.watch.on_trial_save(0, [], a)
+    assert drain.ended == []
+    drain.now = 36
+    drain.watch.on_trial_save(0, [], a)
+    assert drain.ended == ["actor of a"]
+
+
 @pytest.mark.parametrize(
     "changes", [{"status": "PAUSED"}, {"last_result": {"done": True}}, {"temporary_state": None}]
 )
@@ -189,7 +206,7 @@ def test_a_trial_that_trains_no_more_is_left_alone(drain, changes):
     vars(a).update(changes)
     if a.temporary_state is None:
         a.temporary_state = SimpleNamespace(ray_actor=None)
-    drain.nodes = {"a"}
+    drain.nodes = {"a": 30.0}
     drain.at(1)
     drain.watch.on_trial_save(0, [], a)
     assert drain.ended == []
