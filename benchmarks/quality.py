@@ -203,7 +203,8 @@ def figure(record: Path) -> Figure:
             values = np.array([[row["scores"][key] for row in group[:trained]] for _, group in curves]).T
             draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {trained})", line)
         draw_references(axes, {"real": curves[0][1][0]["references"]["real"]})
-        axes.set(xscale="log", xlabel=f"β ({dataset})", ylabel=axis_label(metric, 1))
+        axes.set(xscale="log", xlabel=f"β ({dataset})")
+        axes.set_ylabel(axis_label(metric, 1), fontsize="small")
         axes.set_ylim(bottom=0)
         legend_above(axes, columns=2)
     return result
