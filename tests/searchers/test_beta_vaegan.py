@@ -126,7 +126,7 @@ def test_mlflow_holds_what_tune_reported(finished):
         )
         assert set(run_.data.params) <= {"beta", "beta_norm", "seed"}  # a replicate's seed is its own
         images = [Path(file.path).name for file in client.list_artifacts(run_.info.run_id, "images")]
-        assert sum(name.endswith(".png") for name in images) == 2 * record.epoch
+        assert sum(name.endswith(".png") for name in images) == 2 * (record.epoch + 1)
     of_all = {"features", "data_hash", "likelihood", "evaluation_samples", "image_size"}
     assert of_all <= set(parent.data.params)
     assert set(parent.data.metrics) == {"best/trial", f"best/{METRIC}", f"best/{METRIC}_std"}

@@ -40,7 +40,7 @@ def artifacts(folder):
         assert Path(run.info.artifact_uri).is_relative_to(folder)
         path = Path(client.download_artifacts(run.info.run_id, ""))
         found[run.info.run_id] = {f.name: sha256(f.read_bytes()).hexdigest() for f in path.rglob("*.png")}
-    assert sum(map(len, found.values())) == 8
+    assert sum(map(len, found.values())) == 12
     return found
 
 
