@@ -86,7 +86,7 @@ def costs(config: SweepConfig, cost: Cost, trainings: float, at_once: int) -> It
     yield "Time", f"about {duration(trainings * training / at_once)} of training in all"
     yield "", f"a whole training takes {duration(training)} on {on} here: {parts}"
     kept = min(KEPT, evaluations) * config.num_samples
-    pictures = evaluations * config.num_samples * cost.images
+    pictures = (evaluations + 1) * config.num_samples * cost.images  # the first ones are of before training
     filled, each = megabytes(kept * cost.checkpoint + pictures), megabytes(cost.checkpoint)
     yield "Disk", f"{filled} at most: {kept} checkpoints of {each}, pictures {megabytes(pictures)}"
 
