@@ -37,11 +37,7 @@ from trainables.tune.baselines import MODELS
 RECORD = Path(__file__).with_name("cost.jsonl")
 IMAGES = 4  # of a step that is counted
 STEPS = 10  # of a model whose training has phases
-CELEBA, DIGITS, DRAWINGS = (
-    162_770,
-    54_000,
-    DRAWN * 8 // 10,
-)  # images to train on; a tenth of MNIST's validates
+CELEBA, DIGITS, DRAWINGS = 162_770, 54_000, DRAWN * 8 // 10  # to train on; a tenth of MNIST's validates
 A100 = 312e12  # operations a second in bfloat16, by NVIDIA's data sheet
 USED = (0.3, 0.1)  # of them: an assumption, as the next one is
 LAUNCH = 1e-5  # seconds, below which Python and torch do not begin an operation

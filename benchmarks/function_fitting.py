@@ -26,9 +26,7 @@ from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Real
 
 SCORES = Path(__file__).with_name("function_fitting.jsonl")
-SWEEP = Path(__file__).with_name(
-    "sweep_of_beta.jsonl"
-)  # what the ledger of a default sweep says of its trials
+SWEEP = Path(__file__).with_name("sweep_of_beta.jsonl")  # what a default sweep's ledger says of its trials
 BETAS = Path(__file__).with_name("betas.jsonl")  # `benchmarks.quality betas`
 METRIC = "fd_efficientnet_lite0"
 FIGURE = Path(__file__).parents[1] / "docs" / "benchmarks" / "figures" / "function_fitting.png"

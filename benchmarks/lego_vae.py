@@ -93,7 +93,8 @@ def record(grid: Grid) -> int:
     start = time.monotonic()
     # Seed by seed, so that what is recorded is balanced; small ones first, since the time may be over soon.
     everything = [(h, m, seed) for seed in range(grid.trainings) for h in grid.hidden for m in grid.latent]
-    missing = [key for key in everything if key not in trained(grid)]
+    known = trained(grid)
+    missing = [key for key in everything if key not in known]
     while missing and time.monotonic() - start < RECORD_SECONDS:
         hidden, latent_dim, seed = missing.pop(0)
         losses = learning_curve(x[:TRAIN], x[TRAIN:], hidden, latent_dim, seed)

@@ -60,7 +60,8 @@ def run(seconds: float) -> int:
     train = np.delete(levels, mnist.split("test"), axis=0)
     order = np.random.default_rng(0).permutation(len(train))
     scales = {"0-255": (np.zeros(DIMS), np.ones(DIMS)), "standardized": (train.mean(0), train.std(0))}
-    missing = [setting for setting in settings() if setting not in recorded()]
+    known = recorded()
+    missing = [setting for setting in settings() if setting not in known]
     while missing and time.process_time() < seconds:
         pixels, kind, components, floor, images = setting = missing.pop(0)
         mean, std = scales[pixels]

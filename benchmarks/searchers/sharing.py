@@ -121,9 +121,9 @@ def record(seconds: float) -> None:
                     continue
                 if time.process_time() - start > seconds:
                     return
-                table = opened.setdefault(name, None) or JUDGE[name]()
-                opened[name] = table
-                regret = round(simulate(table, seed, sweeps, share), 5)
+                if name not in opened:
+                    opened[name] = JUDGE[name]()
+                regret = round(simulate(opened[name], seed, sweeps, share), 5)
                 with FILE.open("a") as file:
                     file.write(json.dumps({"arm": arm, "table": name, "seed": seed, "regret": regret}) + "\n")
 

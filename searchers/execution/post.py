@@ -16,6 +16,7 @@ import pyarrow.fs
 
 from searchers.bayesopt.space import Space, SpaceError
 from searchers.record.ledger import Ledger, read_event
+from searchers.record.mlflow_store import sentence
 from searchers.record.schema import END, RESULT, TRIAL
 from searchers.record.trials import TrialRecord
 
@@ -67,7 +68,7 @@ class Post(threading.Thread):
         try:
             entries = self.files.get_file_info(pyarrow.fs.FileSelector(self.root))
         except AWAY as error:
-            self.trouble = _sentence(error)
+            self.trouble = sentence(error)
             return
         sizes = {entry.base_name: entry.size for entry in entries if entry.base_name.endswith(".jsonl")}
         own = f"{self.name}.jsonl"
@@ -90,7 +91,7 @@ class Post(threading.Thread):
             if local:  # a bucket's object is there whole or not at all
                 self.files.move(f"{path}.tmp", path)
         except AWAY as error:
-            return _sentence(error)
+            return sentence(error)
         self._written = len(self._text)
         return None
 
@@ -113,15 +114,11 @@ class Post(threading.Thread):
                 stream.seek(far)
                 lines = stream.read().split(b"\n")[:-1]  # a last line without its end is still being written
         except AWAY as error:
-            return _sentence(error)
+            return sentence(error)
         self._far[name] = far + sum(len(line) + 1 for line in lines)
         if events := [event for line in lines if (event := read_event(line)) is not None]:
             self.read.put((name, events))
         return None
-
-
-def _sentence(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
 
 
 class Heard:
