@@ -3,7 +3,7 @@
     python -m benchmarks.cluster driver     recorder, ledger and ASHA over 1 000 trials; proposals
     python -m benchmarks.cluster delivery   results a second into MLflow, over HTTP and into SQLite
     python -m benchmarks.cluster tune       a whole sweep of 1 000 trials that sleep, on 64 pretended GPUs
-    python -m benchmarks.cluster overhead results/*/ledger.jsonl     what a trial takes beside its training
+    python -m benchmarks.cluster overhead results/*/ledger.jsonl     how long places wait between trials
 
 The trials of `driver` and `delivery` are simulated: their results come from a formula, at once, in the order
 in which 64 machines would send them. Nothing to install.
@@ -14,6 +14,7 @@ import math
 import os
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -266,28 +267,36 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
 
 
 def overhead(console: Console) -> None:
-    """What is not training and evaluation in a trial: of sweeps that were run, from their ledgers."""
-    table = Table("sweep", "trials", "s a trial", "within a trial, s", "to the next one, s", "of training, %")
+    """How long places wait within a trial and between trials: of sweeps that were run, from their ledgers."""
+    table = Table(
+        "sweep", "places", "trained, s", "idle, %", "within a trial, s", "to another, s", "at most", "times"
+    )
     for name in sys.argv[2:]:
-        begun, ended, worked = {}, {}, defaultdict(float)
-        for line in Path(name).read_text().splitlines():
-            event = json.loads(line)
-            seconds, trial = event["time"] / 1000, event.get("trial")
-            if event["event"] == "trial":
-                begun[trial] = seconds
-            elif event["event"] == "result":
-                worked[trial] += event["metrics"]["time_this_iter_s"]
-            elif event["event"] == "end":
-                ended[trial] = seconds
-        # The slots: so many trials begin before any has ended.
-        slots = sum(time_ < min(ended.values()) for time_ in begun.values())
-        gaps = [b - e for e, b in zip(sorted(ended.values()), sorted(begun.values())[slots:], strict=False)]
-        each = sum(worked.values()) / len(ended)
-        within = sum(ended[trial] - begun[trial] for trial in ended) / len(ended) - each
-        between = sum(gaps) / max(1, len(gaps))
+        events = [json.loads(line) for line in Path(name).read_text().splitlines()]
+        worked = sorted(
+            (e["time"] / 1000 - e["metrics"]["time_this_iter_s"], e["time"] / 1000, e["trial"])
+            for e in events
+            if e["event"] == "result"
+        )
+        # A trial goes on where it was, another one takes the place that was left last.
+        places: list[tuple[str, float]] = []
+        within, between = [], []
+        for begun, ended, trial in worked:
+            free = [
+                (place[0] == trial, place[1], i) for i, place in enumerate(places) if place[1] < begun + 0.05
+            ]
+            if not free:
+                places.append((trial, ended))
+                continue
+            same, left, i = max(free)
+            (within if same else between).append(begun - left)
+            places[i] = (trial, ended)
+        seconds = sum(ended - begun for begun, ended, _ in worked)
+        span = max(ended for _, ended, _ in worked) - worked[0][0]
         table.add_row(
-            Path(name).parent.name, str(len(ended)), f"{each:.0f}", f"{within:.2f}", f"{between:.2f}",
-            f"{100 * (within + between) / each:.1f}",
+            Path(name).parent.name, str(len(places)), f"{seconds:.0f}",
+            f"{100 * (1 - seconds / len(places) / span):.1f}", f"{statistics.median(within):.2f}",
+            f"{statistics.median(between):.2f}", f"{max(between):.2f}", str(len(between)),
         )  # fmt: skip
     console.print(table)
 

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 if TYPE_CHECKING:
+    from sqlite3 import Connection
+
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -100,6 +102,7 @@ def create_database(tracking_uri: str) -> None:
     """Make a SQLite database that is not there yet, whole or not at all.
 
     MLflow creates its tables in dozens of steps, and cannot go on with what a killed process left of them.
+    A disk takes seconds to confirm them one by one, so it confirms the whole.
     """
     path = database_path(tracking_uri)
     if path is None or path.exists():
@@ -111,8 +114,27 @@ def create_database(tracking_uri: str) -> None:
         if path.exists():
             return
         new = path.with_name(f"{path.name}.{os.getpid()}.new")
-        MlflowClient(f"{SQLITE}{new}").search_experiments()
+        with _unconfirmed():
+            MlflowClient(f"{SQLITE}{new}").search_experiments()
+        with open(new, "rb") as file:
+            os.fsync(file.fileno())
         new.replace(path)
+
+
+@contextmanager
+def _unconfirmed() -> Iterator[None]:
+    """Inside the block, new connections to SQLite do not wait for the disk."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def hurry(connection: "Connection", _: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", hurry)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", hurry)
 
 
 def runs_of(client: "MlflowClient", experiments: list[str], query: str) -> "Iterator[Run]":

@@ -13,6 +13,8 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
@@ -417,6 +419,23 @@ def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     create_database(uri)
     assert (tmp_path / "new/mlflow.db").stat().st_mtime_ns == before
     assert MlflowClient(uri).get_experiment_by_name("Default")
+
+
+def test_the_disk_is_waited_for_once_where_a_database_is_made_and_at_each_write_later(tmp_path):
+    waits = []
+
+    def note(connection):
+        waits.append(connection.connection.execute("PRAGMA synchronous").fetchone()[0])
+
+    event.listen(Engine, "begin", note)
+    try:
+        create_database(uri := f"sqlite:///{tmp_path}/mlflow.db")
+        made, waits = set(waits), []
+        MlflowClient(uri).create_experiment("later")
+    finally:
+        event.remove(Engine, "begin", note)
+    off, full = 0, 2
+    assert made == {off} and set(waits) == {full}
 
 
 def test_image_bytes_stay_out_of_tunes_own_state(ledger, tmp_path):
