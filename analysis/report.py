@@ -184,7 +184,7 @@ def caveats(tables: Tables, groups: int, seeds: bool) -> Iterator[str]:
         yield "± of a mean over seeds holds the chance of training and that of the images that were drawn."
     elif tables.metric(f"{sweep.metric}_std").notna().any():
         yield (
-            "Another training seed moves a score, too; analysis.winners --retrain-seeds measures by how much."
+            "Another training seed moves a score, too: latentune winners --retrain-seeds says by how much."
         )
 
 

@@ -64,6 +64,19 @@ def silence_chatter() -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in the ledger and is told
 
 
+def silent_progress() -> Any:
+    """Return a callback that stands where Tune's own progress would, and prints nothing.
+
+    Tune's old output says "Trial … completed. Last result:" at verbosity 0, too, of a trial that ends without
+    a result in this run, as those that a resumed sweep stops do (Ray 2.60.0; no thread upstream found).
+    """
+    from ray.tune.progress_reporter import TrialProgressCallback  # the laptop's commands need no Tune
+
+    progress = TrialProgressCallback()
+    vars(progress)["_print"] = lambda text: None
+    return progress
+
+
 class KilledForMemory(ray.exceptions.RayActorError):
     """Ray ended a trial's process because its machine ran out of memory."""
 

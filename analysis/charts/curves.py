@@ -28,7 +28,7 @@ def learning_curves(tables: Tables) -> Figure:
     end = (last.index[-1], last.iloc[-1])
     axes.annotate(f"trial {best}", end, xytext=(6, 0), textcoords="offset points", fontsize=8, va="center")
     for rung in rungs(tables):
-        axes.axvline(rung, color=GREY, linewidth=0.8, linestyle=":", label="rung of ASHA")
+        axes.axvline(rung, color=GREY, linewidth=0.8, linestyle=":", label="rung")
     draw_references(axes, sweep.references())
     axes.set(xlabel="epoch", ylabel=axis_label(sweep.metric, sweep.sign))
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -66,8 +66,8 @@ def importances(tables: Tables) -> pd.DataFrame:
     scored = found[tables.complete[found.index]]
     if len(scored) < max(SCORED_LEAST, len(found) / 2):
         raise AnalysisError(
-            f"Importance needs {SCORED_LEAST} fully trained trials, and that most are; {name!r} has "
-            f"{len(scored)} of {len(found)}: those that were stopped would tell of their stopping."
+            f"Importance needs {SCORED_LEAST} fully trained trials, at least half of all; {name!r} has "
+            f"{len(scored)} of {len(found)}. Those that were stopped would tell of their stopping."
         )
     if find_spec("optuna") is None:
         raise AnalysisError("Importance is optuna's, which is not installed: pip install optuna")

@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from analysis.charts.text import SYMBOLS
+from analysis.charts.text import SYMBOLS, number
 from searchers.record.schema import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED
 
 # Okabe and Ito 2008, https://jfly.uni-koeln.de/color/
@@ -118,9 +119,14 @@ def legend_above(axes: Axes, columns: int = 5) -> None:
 
 
 def use_scale(axes: Axes, domain: dict[str, Any], which: str = "x") -> None:
-    """Make an axis logarithmic where the search space is."""
+    """Make an axis logarithmic where the search space is, its ticks so few that their labels stay apart."""
     if domain.get("log"):
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+        low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+        axis = axes.xaxis if which == "x" else axes.yaxis
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: number(float(value))))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def unit(values: Iterable[Any], domain: dict[str, Any]) -> NDArray[np.float64]:

@@ -61,11 +61,13 @@ class ResultTable:
     records: list[TrialRecord]
     rule: PauseRule | None = None
     """the scheduler's, where it paused trials"""
+    best: TrialRecord | None = None
+    """the one that is recommended; the best by score, if it isn't given"""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """Draw every trial, as wide as the console is."""
         yield Text(f"{self.title}: all trials", "bold")
-        rows = rows_of(self.records, self.told, rule=self.rule, unfinished="unfinished")
+        rows = rows_of(self.records, self.told, rule=self.rule, unfinished="unfinished", best=self.best)
         yield from table_lines(rows, self.told, options.max_width)
 
 

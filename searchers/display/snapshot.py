@@ -62,14 +62,15 @@ def rows_of(
     running: frozenset[str] = frozenset(),
     rule: PauseRule | None = None,
     unfinished: str = WAITING,
+    best: TrialRecord | None = None,
 ) -> list[Row]:
     """Return a row a trial: the best one, those that run, then the others, the best first.
 
-    `unfinished` is the state of those without an end that do not run.
+    `unfinished` is the state of those without an end that do not run; `best` is by score, if it isn't given.
     """
     order = ranked(list(records), told.metric, told.mode)
     places = {record.trial: place for place, record in enumerate(order)}
-    best = order[0] if order else None
+    best = best or (order[0] if order else None)
     rows = []
     for record in records:
         state = record.status or (RUNNING if record.trial in running else unfinished)

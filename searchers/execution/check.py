@@ -13,6 +13,7 @@ from searchers.study.study import Study
 from trainables.data.batches import Batches, to_uint8
 from trainables.evaluation.classes import with_classes
 from trainables.evaluation.generation import require_images
+from trainables.evaluation.held_out import held_out_scores
 from trainables.evaluation.inputs import load_store, require_fit, split_config
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
@@ -68,7 +69,10 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
 
 
 def try_step(model: GenerativeModel, shape: tuple[int, int, int]) -> None:
-    """Train a person's own model on four grey images. Raises TypeError where a step returns no losses."""
+    """Train a person's own model on four grey images, and score it by them where it has an encoder.
+
+    Raises TypeError where a step returns no losses, and what the encoder raises.
+    """
     height, width, channels = shape
     labels = (torch.zeros(4, dtype=torch.int64),) if isinstance(model, ConditionalModel) else ()
     found = model.training_step(torch.zeros(4, channels, height, width), *labels)
@@ -77,6 +81,12 @@ def try_step(model: GenerativeModel, shape: tuple[int, int, int]) -> None:
     ):
         raise TypeError(f"{type(model).__name__}.training_step must return scalar losses by name")
     model.eval()
+    if model.has_encoder:
+        grey = torch.full((4, *shape), 128, dtype=torch.uint8)
+        try:
+            held_out_scores(model, grey, torch.Generator(model.device).manual_seed(0))
+        except ValueError as error:  # what was unpacked is no mean and log-variance
+            raise TypeError(f"{type(model).__name__}.encode, decode or elbo: {error}") from error
 
 
 def try_scores(path: str, model: Any) -> set[str]:

@@ -20,6 +20,7 @@ import trainables
 from cluster.connect import Cluster, connect
 from cluster.interrupts import end_in_order
 from cluster.limiter import ClusterLimiter
+from cluster.ray_patches import silent_progress
 from cluster.runs import TABLE_VARIABLE
 from cluster.storage import full_disk_told, refuse_unseen, resolve
 from cluster.watchdog import RETRIES, watchdogs
@@ -222,7 +223,7 @@ class Driver:
                 scheduler=scheduler,
                 stop=stop,
                 num_samples=num_samples,
-                callbacks=[self.recorder, *callbacks, table, *watching],
+                callbacks=[self.recorder, *callbacks, table, *watching, silent_progress()],
             )
 
     def note_trials(self, tags: Mapping[str, Mapping[str, str]]) -> None:

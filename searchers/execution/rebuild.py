@@ -113,9 +113,9 @@ def what_goes_on(records: Sequence[TrialRecord], storage: str) -> str:
     found = [(record, latest_checkpoint(record, storage)) for record in open_]
     goes_on = [f"{record.number} after epoch {at.epoch}" for record, at in found if at is not None]
     anew = [str(record.number) for record, at in found if at is None]
-    text = f"Resumed from the ledger: {ended} trials have ended"
+    said = [f"Resumed from the ledger. Trials that have ended: {ended}"]
     if goes_on:
-        text += f"; trial {', '.join(goes_on)} goes on from its checkpoint"
+        said.append(f"On from a checkpoint: trial {', '.join(goes_on)}")
     if anew:
-        text += f"; trial {', '.join(anew)} begins anew, without one"
-    return f"{text}."
+        said.append(f"Anew, without one: trial {', '.join(anew)}")
+    return f"{'. '.join(said)}."

@@ -36,7 +36,7 @@ from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.provenance import about, references_of
-from searchers.record.schema import MODEL, REFERENCE_PARAM, STOPPED, WHY_TAG
+from searchers.record.schema import FINISHED, MODEL, REFERENCE_PARAM, STOPPED, WHY_TAG
 from searchers.record.sweep_record import SweepRecord, flat
 from searchers.record.trials import TrialRecord, best_record, ranked
 from searchers.study.config import SweepConfig
@@ -166,10 +166,11 @@ def run(
             return best_scores(study, recommended(study, search, driver.records))
 
         ending = driver.finish(conclude)
-    console.print(ResultTable(config.title, told, ending.records, rule_of(scheduler)), highlight=False)
+    best = recommended(study, search, ending.records)
+    table = ResultTable(config.title, told, ending.records, rule_of(scheduler), best)
+    console.print(table, highlight=False)
     if study.objectives and isinstance(search, BayesOptSearch):
         console.print(describe(study, front(study, search, ending.records)), highlight=False)
-    best = recommended(study, search, ending.records)
     last = closing_words if closing or ending.exit_code else trouble_words
     heard = share.words() if share else []
     words = [*best_words(study, config, ending.records, best), *heard, *last(ending)]
@@ -274,10 +275,12 @@ def export_best(
 def recommended(study: Study, search: Searcher, records: list[TrialRecord]) -> TrialRecord | None:
     """Return the trial that is called the best: the searcher's answer where it searched for one score alone.
 
-    That is a fully trained trial, unless the model is sure of another. None before any finite value.
+    That is a fully trained trial, unless the model is sure of another. Before one is fully trained it is the
+    best by score, and None before any finite value.
     """
     known = {record.trial: record for record in records}
-    if isinstance(search, BayesOptSearch) and not study.objectives:
+    trained = any(record.status == FINISHED for record in records)
+    if trained and isinstance(search, BayesOptSearch) and not study.objectives:
         try:
             return known[search.best_trial()]
         except (KeyError, ValueError):  # it is of an earlier sweep, or there is no finite value

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import ray
@@ -143,6 +144,16 @@ def test_a_token_of_the_user_s_is_kept(monkeypatch):
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     ray_patches.keep_token_private()
     assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+def test_tune_says_nothing_of_a_trial_that_ends_without_a_result_here(capsys):
+    from ray.tune.progress_reporter import TrialProgressCallback
+
+    trial = Mock(last_result={})
+    TrialProgressCallback().on_trial_complete(0, [], trial)
+    assert "completed. Last result" in capsys.readouterr().out  # it still needs to be silenced
+    ray_patches.silent_progress().on_trial_complete(0, [], trial)
+    assert capsys.readouterr().out == ""
 
 
 def fail_with(error: Exception) -> None:

@@ -115,6 +115,40 @@ class NoSample(GenerativeModel):
     loss = Flow.loss
 
 
+@dataclass(frozen=True)
+class CodesConfig:
+    learning_rate: float = 1e-3
+    latent_dim: int = 2
+
+
+class Codes(GenerativeModel):
+    """A VAE whose Config knows no image size: it sees the sweep's images."""
+
+    Config = CodesConfig
+    has_encoder = True
+
+    def build(self):
+        pixels, units = 3 * 16 * 16, self.config.latent_dim
+        self.encoder, self.decoder = nn.Linear(pixels, 2 * units), nn.Linear(units, pixels)
+
+    def encode(self, x):
+        return self.encoder(x.flatten(1)).chunk(2, 1)
+
+    def decode(self, z):
+        return self.decoder(z).view(-1, 3, 16, 16).tanh()
+
+    def loss(self, x):
+        return (self.decode(self.encode(x)[0]) - x).square().mean()
+
+
+class OneCode(Codes):
+    def encode(self, x):
+        return self.encoder(x.flatten(1))
+
+    def loss(self, x):
+        return self.encode(x).square().mean()
+
+
 class OtherShape(Flow):
     def sample(self, n, generator=None):
         return super().sample(n, generator)[:, :, :8]
@@ -232,6 +266,10 @@ def test_it_is_tuned_over_its_own_settings_and_recorded(tuned):
         (["mine:ManyLosses", *SPACE], "ManyLosses.loss returned (4,); it must be one number"),
         (["mine:NoSample", *SPACE], "NoSample defines neither sample(n, generator) nor decode"),
         (["mine:Misspelt", *SPACE], "AttributeError: 'Misspelt' object has no attribute 'velocty'"),
+        (
+            ["mine:OneCode", "--space", "latent_dim=choice(2,3)"],
+            "OneCode.encode, decode or elbo: too many values",
+        ),
         (["mine:OtherShape", *SPACE], "OtherShape.sample(2) returned (2, 3, 8, 16)"),
         (["mine:Flow", *SPACE, "--set", "schedule=cosin"], "schedule is 'cosin'; choose constant, cosine"),
         (["mine:Flow", *SPACE, "--set", "accumulate=12"], "accumulate is 12: a part of a batch has two"),

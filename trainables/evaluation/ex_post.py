@@ -64,13 +64,12 @@ def draw_mixture(z: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def decoded(model: GenerativeModel, z: Tensor) -> Tensor:
-    """Return the images of codes z (n, M), uint8, (n, H, W, C).
+def decoded(model: GenerativeModel, z: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the images of codes z (n, M), uint8, (n, H, W, C) of the shape (H, W, C).
 
     Raises FloatingPointError where one is not finite.
     """
     model.eval()
-    shape = (model.config.image_size, model.config.image_size, model.config.channels)
     parts = []
     for part in z.split(BATCH):
         images = model.decode(part)

@@ -91,8 +91,9 @@ class Evaluated(tune.Trainable):
         if self.model.has_encoder:
             result |= held_out_scores(self.model, self.held_out_images, noise)
             if self.extractor and self.reference and codes is not None and last:
+                shape = tuple(self.held_out_images.shape[1:])
                 for density, z in draws(codes, self.training.evaluation_samples).items():
-                    distances = score(decoded(self.model, z), self.extractor, self.reference)
+                    distances = score(decoded(self.model, z, shape), self.extractor, self.reference)
                     result[f"{density}/{self.metric}"] = distances[self.metric]
             if self.training.disentanglement:
                 # It imports scikit-learn, which takes seconds: only trials that ask for these scores wait.

@@ -53,6 +53,15 @@ def shown(records, further=(), width=80):
     return console.file.getvalue()
 
 
+def test_the_star_is_at_the_trial_that_is_called_the_best():
+    first, second = trials()
+    second.metrics = {18: {METRIC: 180.0}}
+    for best, starred in ((None, "★12"), (first, "★1 ")):
+        console = Console(width=80, file=io.StringIO())
+        console.print(ResultTable("front", Told(METRIC, "min", ["beta"], 18), [first, second], best=best))
+        assert starred in console.file.getvalue()
+
+
 @pytest.mark.parametrize("count", range(4))
 def test_the_table_is_whole_in_80_columns(count):
     objectives = list(FURTHER)[:count]

@@ -70,7 +70,7 @@ def test_a_sweep_whose_snapshot_is_gone_keeps_its_trials(config):
     driver = drive(config, console=console)
     path = Path(config.results) / "one/ledger.jsonl"
     assert path.read_bytes() == before and [record.status for record in driver.records] == [FINISHED]
-    assert "Resumed from the ledger: 1 trials have ended." in console.file.getvalue()
+    assert "Resumed from the ledger. Trials that have ended: 1." in console.file.getvalue()
 
 
 def test_a_sweep_does_not_go_on_with_other_images(config):

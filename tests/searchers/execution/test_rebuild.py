@@ -105,7 +105,7 @@ def test_open_trials_go_on_from_their_checkpoints_and_ended_ones_stay(drive):
     cut(ledger, lambda e: e.get("trial") != second or (e.get("epoch", 0) <= 3 and e["event"] != "end"))
     forget_snapshots(drive.folder)
     said = drive(3, FixedPoints(points, "score", "max"))
-    assert "1 trials have ended; trial 2 after epoch 3 goes on from its checkpoint." in said
+    assert "Trials that have ended: 1. On from a checkpoint: trial 2 after epoch 3." in said
     records = ledger.trials()
     assert list(records)[:2] == [first, second] and len(records) == 3
     assert records[first].metrics == ended
@@ -139,13 +139,11 @@ def test_paused_trials_are_paused_again_and_the_searcher_knows_all(drive):
 def test_a_checkpoint_that_is_gone_is_passed_over(tmp_path):
     record = TrialRecord("t", 1, {}, checkpoints={"checkpoint_000000": 1, "checkpoint_000001": 2})
     assert latest_checkpoint(record, str(tmp_path)) is None
-    assert what_goes_on([record], str(tmp_path)).endswith("trial 1 begins anew, without one.")
+    assert what_goes_on([record], str(tmp_path)).endswith("Anew, without one: trial 1.")
     (tmp_path / "tune/t/checkpoint_000000").mkdir(parents=True)
     found = latest_checkpoint(record, str(tmp_path))
     assert (found.number, found.epoch) == (0, 1)
-    assert what_goes_on([record], str(tmp_path)).endswith(
-        "trial 1 after epoch 1 goes on from its checkpoint."
-    )
+    assert what_goes_on([record], str(tmp_path)).endswith("On from a checkpoint: trial 1 after epoch 1.")
 
 
 def test_settings_are_what_they_were_before_json():

@@ -74,3 +74,6 @@ def test_the_recommended_trial_is_the_searchers_and_else_the_fully_trained_one_o
     records[2].metrics[2]["mig"] = 9.0  # of half a training
     assert recommended(study(), FixedPoints([], "mig", "max"), records).trial == "0"
     assert recommended(study(), FixedPoints([], "mig", "max"), []) is None
+    for record in records:
+        record.status = None  # as Ctrl-C leaves them
+    assert recommended(study(), search, records).trial == "2"  # the best by score, as the table's star says

@@ -62,7 +62,7 @@ def test_few_codes_have_a_mixture_of_fewer():
 def test_images_are_those_that_codes_stand_for():
     model = VAE(VAE.configure(SMALL))
     z = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
-    samples = decoded(model, z)
+    samples = decoded(model, z, (16, 16, 3))
     assert samples.shape == (7, 16, 16, 3)
     with torch.no_grad():
         expected = to_uint8(model.eval().decode(z))

@@ -355,6 +355,39 @@ def test_ex_post_samples_are_scored_after_the_last_epoch(trainable, changes, cac
     ]
 
 
+@dataclass(frozen=True)
+class CodesConfig:
+    latent_dim: int = 2
+
+
+class Codes(GenerativeModel):
+    """An autoencoder whose Config has no image size: it sees the sweep's images."""
+
+    Config = CodesConfig
+    has_encoder = True
+
+    def build(self):
+        pixels, units = 3 * 16 * 16, self.config.latent_dim
+        self.encoder, self.decoder = torch.nn.Linear(pixels, 2 * units), torch.nn.Linear(units, pixels)
+
+    def encode(self, x):
+        return self.encoder(x.flatten(1)).chunk(2, 1)
+
+    def decode(self, z):
+        return self.decoder(z).view(-1, 3, 16, 16).tanh()
+
+    def loss(self, x):
+        return (self.decode(self.encode(x)[0]) - x).square().mean()
+
+
+class CodesTrainable(GenerativeTrainable):
+    model_class = Codes
+
+
+def test_a_model_whose_config_knows_no_image_size_is_trained_to_the_end(cache_dir):
+    assert math.isfinite(build(CodesTrainable, cache_dir, epochs=1).step()["ex_post/fd_random"])
+
+
 def test_a_model_without_gaussian_codes_has_no_ex_post_score(cache_dir):
     trial = build(VQVAE, cache_dir, grid=4, codes=8, epochs=1)
     assert not any(key.startswith("ex_post") for key in trial.step())

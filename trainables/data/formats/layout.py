@@ -77,7 +77,7 @@ def arrange(name: str, listing: Listing, tables: Mapping[str, str] | None = None
     taken = {*tables, *(aside.files if aside else ())}
     others = ignored(file for file in listing.names if not (is_image(file) or file in taken))
     if listing.hidden:
-        others.append(f"{listing.hidden} hidden files or folders were ignored")
+        others.append(f"{listing.hidden} hidden files and folders ignored")
     reader = listing.reader.part(rows)
     if tables:
         known = describe(names, tables)

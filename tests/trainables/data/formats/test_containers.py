@@ -94,7 +94,7 @@ def test_hidden_files_are_counted(tmp_path):
     ):
         store = converted(path, tmp_path)
         assert len(store) == 12
-        assert store.notes == ["2 hidden files or folders were ignored"]
+        assert store.notes == ["2 hidden files and folders ignored"]
 
 
 def tar_of_zeros(path, size):
