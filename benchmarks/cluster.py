@@ -2,7 +2,9 @@
 
     python -m benchmarks.cluster driver     recorder, ledger and ASHA over 1 000 trials; proposals
     python -m benchmarks.cluster delivery   results a second into MLflow, over HTTP and into SQLite
-    python -m benchmarks.cluster tune       a whole sweep of 1 000 trials that sleep, on 64 pretended GPUs
+    python -m benchmarks.cluster tune       a whole sweep of trials that sleep, on pretended GPUs; then may follow
+                                            GPUS TRIALS NODES SCHEDULER EPOCHS, by default 64 1000 16 asha 4;
+                                            schedulers are asha, pause (which sweeps take) and fifo
     python -m benchmarks.cluster overhead results/*/ledger.jsonl     how long places wait between trials
 
 The trials of `driver` and `delivery` are simulated: their results come from a formula, at once, in the order
@@ -28,7 +30,6 @@ from rich.console import Console
 from rich.table import Table
 
 MACHINES, TRIALS, EPOCHS = 64, 1000, 10
-PRETENDED_GPUS, GPUS_A_NODE = 64, 4  # in `tune`; a node costs 260 MB and 2 % of a core, a process 100 MB
 
 
 class Stopwatch:
@@ -167,12 +168,15 @@ def delivery(console: Console, trials: int = 30) -> None:
     console.print(table)
 
 
-def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: float = 10) -> None:
-    """Run a sweep on pretended nodes, whose trials sleep: Ray, Tune, searcher, ledger and MLflow are real."""
+def ray_tune(console: Console, seconds: float = 10) -> None:
+    """Run a sweep on pretended nodes, whose trials sleep: Ray, Tune, searcher, ledger and MLflow are real.
+
+    A node costs 260 MB and 2 % of a core, a trial's process 100 MB.
+    """
     import ray
     from ray import tune
     from ray.cluster_utils import Cluster as PretendedNodes
-    from ray.tune.schedulers import AsyncHyperBandScheduler
+    from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
     from cluster.connect import connect
     from cluster.limiter import ClusterLimiter
@@ -182,6 +186,12 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
     from searchers.record.ledger_callback import LedgerCallback
     from searchers.record.mlflow_exporter import MlflowExporter
     from searchers.record.sweep_record import SweepRecord
+    from searchers.scheduling.rule import PauseRule
+    from searchers.scheduling.tune_scheduler import PauseScheduler
+
+    given = dict(enumerate(sys.argv[2:]))
+    gpus, trials, nodes = (int(given.get(i, usual)) for i, usual in enumerate((64, TRIALS, 16)))
+    kind, epochs = given.get(3, "asha"), int(given.get(4, 4))
 
     class Idle(tune.Trainable):
         def step(self):
@@ -201,9 +211,9 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
     tenth, watch = trials // 10, Stopwatch()
 
     class Timed(BayesOptSearch):
-        def suggest(self, trial_id):
+        def next_trial(self, *arguments, **options):
             with watch("proposal"):
-                return super().suggest(trial_id)
+                return super().next_trial(*arguments, **options)
 
     class Memory(tune.Callback):
         """The driver's memory, each time a tenth of the trials has ended."""
@@ -220,9 +230,10 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
     memory, arguments = Memory(), tune_settings(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=1))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        size = {"num_cpus": GPUS_A_NODE, "num_gpus": GPUS_A_NODE, "object_store_memory": 80_000_000}
+        each = gpus // nodes
+        size = {"num_cpus": each, "num_gpus": each, "object_store_memory": 80_000_000}
         pretended = PretendedNodes(initialize_head=True, head_node_args=size | {"include_dashboard": False})
-        for _ in range(PRETENDED_GPUS // GPUS_A_NODE - 1):
+        for _ in range(nodes - 1):
             pretended.add_node(wait=False, **size)
         pretended.wait_for_nodes(timeout=600)
         joined = connect(pretended.address)
@@ -232,6 +243,15 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
             ledger, folder, f"sqlite:///{name}/mlflow.db", SweepRecord("s", "s", "speed", "")
         )
         sender.start()
+        search, paused = Timed(seed=0), lambda: 0
+        scheduler = AsyncHyperBandScheduler(max_t=epochs, grace_period=2, reduction_factor=3)
+        if kind == "pause":  # as sweeps do; the budget is that of half as many whole trainings as trials
+            budget = trials * epochs / 2
+            rule = PauseRule(epochs, 2, first_trials=3, budget=budget, max_trials=trials)
+            scheduler = PauseScheduler(rule)
+            search, paused = scheduler.gate(search), lambda: len(rule.paused)
+        elif kind == "fifo":
+            scheduler = FIFOScheduler()
         began, spent = time.perf_counter(), time.process_time()
         tune.run(
             Idle,
@@ -240,10 +260,10 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
             config={"x": tune.uniform(0, 1)},
             metric="fid",
             mode="min",
-            search_alg=ClusterLimiter(Timed(seed=0), joined, 1, 1),
-            scheduler=AsyncHyperBandScheduler(max_t=epochs, grace_period=2, reduction_factor=3),
+            search_alg=ClusterLimiter(search, joined, 1, 1, None, paused),
+            scheduler=scheduler,
             stop={"training_iteration": epochs},
-            num_samples=trials,
+            num_samples=-1 if kind == "pause" else trials,
             callbacks=[LedgerCallback(ledger, folder, epochs), memory],
         )
         wall, cpu = time.perf_counter() - began, time.process_time() - spent
@@ -255,12 +275,13 @@ def ray_tune(console: Console, trials: int = TRIALS, epochs: int = 4, seconds: f
         ray.shutdown()
         pretended.shutdown()
     table = Table(
-        "trials", "results", "seconds", "results a second", "driver, CPU ms a result", "proposal, ms",
-        "MLflow done after",
+        "trials", "results", "seconds", "results a second", "driver, CPU ms a result", "of a trial",
+        "proposals", "proposal, ms", "MLflow done after",
     )  # fmt: skip
     table.add_row(
         str(ended), str(results), f"{wall:.0f}", f"{results / wall:.1f}", f"{1000 * cpu / results:.1f}",
-        f"{watch.milliseconds('proposal'):.0f}", f"{delivered:.0f} s, {unsent} unsent",
+        f"{1000 * cpu / ended:.0f}", str(watch.calls["proposal"]), f"{watch.milliseconds('proposal'):.0f}",
+        f"{delivered:.0f} s, {unsent} unsent",
     )  # fmt: skip
     console.print(table)
     console.print(f"memory at each tenth, MB: {', '.join(f'{m:.0f}' for m in memory.resident)}")

@@ -19,7 +19,7 @@ from latentune import COMMANDS, COMPLETION, SHELLS
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 # What is no command of this project: it stands in the pages as its own documentation has it.
-OTHERS = {"cd", "curl", "echo", "git", "kubectl", "mlflow", "pip", "ray", "source", "ssh"}
+OTHERS = {"cd", "curl", "echo", "git", "kubectl", "mlflow", "pip", "ray", "rsync", "sky", "source", "ssh"}
 # Flags of those, which a text names.
 OTHERS_FLAGS = {"tmux", "port-forward", "help", "version", "shm-size", "env-manager"}
 # Where values are named and not typed.

@@ -1,6 +1,8 @@
 """The cluster files: valid by Ray's own schema, alike where they should be, closed where they must be."""
 
+import copy
 import functools
+import importlib.util
 import operator
 import os
 import re
@@ -9,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import jsonschema
@@ -16,6 +19,9 @@ import pytest
 import yaml
 
 from searchers import beta_vaegan
+from searchers.record.ledger import Ledger
+from searchers.record.schema import FINISHED, STOPPED
+from tests.cluster.conftest import ship_code
 from tests.fixtures.waits import PATIENCE, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -221,6 +227,81 @@ def test_a_command_line_is_a_job_that_kubernetes_and_kuberay_accept(kuberay, cap
     ]
     assert beta_vaegan.main(["--on", "kuberay", "--preset", "quick"]) == 2
     assert "--results /data/results keeps them" in capsys.readouterr().err
+
+
+# SkyPilot 0.14's fields, after its schema; the package itself is not among those that the tests install.
+MAYBE_TEXTS = {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
+SKY_RESOURCES = fields(
+    accelerators={"type": "object", "additionalProperties": {"type": "number"}},
+    **dict.fromkeys(("infra", "instance_type", "cpus", "memory", "image_id"), TEXT),
+    **dict.fromkeys(("use_spot",), SWITCH),
+    disk_size=NUMBER,
+)
+SKY_TASK = fields(
+    num_nodes=NUMBER,
+    resources=SKY_RESOURCES,
+    file_mounts=TEXTS,
+    **dict.fromkeys(("envs", "secrets"), MAYBE_TEXTS),
+    **dict.fromkeys(("name", "workdir", "setup", "run"), TEXT),
+)
+
+
+def check_skypilot(task: dict) -> None:
+    """Raise an error where SkyPilot, which is asked where it is installed, would refuse the task."""
+    jsonschema.validate(task, SKY_TASK)
+    if importlib.util.find_spec("sky"):
+        with warnings.catch_warnings(action="ignore"):  # of its own packages
+            import sky
+
+        given = {name: [(key, "x") for key in task[name]] for name in ("envs", "secrets")}
+        sky.Task.from_yaml_config(
+            copy.deepcopy(task), env_overrides=given["envs"], secrets_overrides=given["secrets"]
+        )
+
+
+def test_skypilot_accepts():
+    task = read("cluster/skypilot.yaml")
+    check_skypilot(task)
+    assert task["file_mounts"] == read("ray_cluster.yaml")["file_mounts"]
+    for key, value in (("num_node", 3), ("setup", ["true"]), ("resources", {"accelerator": "L4:1"})):
+        with pytest.raises(Exception, match=r"num_node|true|accelerator"):
+            check_skypilot(task | {key: value})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3 * PATIENCE)
+def test_skypilot_s_machines_run_a_sweep(network):
+    """What SkyPilot runs on each machine, with the variables that it sets there."""
+    head, *_ = network.machines
+    task = read("cluster/skypilot.yaml")
+    flags = "--preset quick --dataset-limit 60 --image-size 16 --width 0.1 --batch-size 16 --replicates 0"
+    flags += " --evaluation-samples 20 --features random --num-samples 6 --epochs 2 --name tiny"
+    given = {
+        "RAY_AUTH_TOKEN": "0" * 64,
+        "SWEEP": f"searchers.beta_vaegan {flags}",
+        "STORAGE": "/mnt/shared/sky",
+        "SKYPILOT_NODE_IPS": "\n".join(machine.address for machine in network.machines),
+    }
+    size = "ray start --num-cpus=1 --object-store-memory=80000000"
+    script = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in given.items())
+    script += f"\n{task['run'].replace('ray start', size)}"
+    for rank, machine in reversed(list(enumerate(network.machines))):
+        ship_code(machine)
+        (machine.folder / "home/run.sh").write_text(script)
+        command = f"SKYPILOT_NODE_RANK={rank} OMP_NUM_THREADS=1 bash ~/run.sh"
+        if rank:
+            machine.run(f"({command} > ~/run.log 2>&1 &)")
+    said = " ".join(head.run(command, timeout=PATIENCE).stdout.split())
+    assert "Ray cluster at 10.77.0.10:6379" in said
+    trials = Ledger(head.folder / "home/latentune/results/tiny/ledger.jsonl").trials()
+    assert len(trials) == 6 and {record.status for record in trials.values()} <= {FINISHED, STOPPED}
+    count = 'import ray; ray.init(log_to_driver=False); print("nodes", sum(n["Alive"] for n in ray.nodes()))'
+    (head.folder / "home/count.sh").write_text(script.partition("start=")[0] + f"\npython -c '{count}'")
+    wait_until(lambda: "nodes 3" in head.run("bash ~/count.sh").stdout)
+    assert "Ray runs here already." in head.run("SKYPILOT_NODE_RANK=0 bash ~/run.sh", check=False).stdout
+    for machine in network.machines:
+        machine.kill()
+        machine.boot(network)
 
 
 @pytest.fixture
