@@ -1,7 +1,8 @@
-"""Syne Tune's searchers behind the interface of `partial_methods.py`.
+"""Syne Tune's methods of several fidelities behind the interface of `partial_methods.py`.
 
-Syne Tune is not in this project's environment: LATENTUNE_PEERS names a folder of packages that has it (pip
-install --target PEERS syne-tune). Of version 0.16: its BOHB and its ASHA with conformal quantiles or BORE.
+Syne Tune is not in this project's environment: LATENTUNE_PEERS names a folder of packages that has version
+0.13, the last one with MOBSTER, HyperTune and DyHPO (pip install --target PEERS --no-deps syne-tune==0.13.0
+autograd sortedcontainers). Their Gaussian processes are fitted anew after every fifth decision.
 """
 
 import logging
@@ -18,9 +19,12 @@ from benchmarks.searchers.partial_methods import REDUCTION, Method
 class SyneTune(Method):
     """One of Syne Tune's baselines."""
 
-    def setup(self, name: str = "BOHB") -> None:
+    def setup(self, name: str = "BOHB", **options: Any) -> None:
         logging.disable(logging.WARNING)
         sys.path.append(os.environ.get("LATENTUNE_PEERS", ""))
+        for alias in (float, int, bool):  # which numpy had when that version was written
+            if not hasattr(np, alias.__name__):
+                setattr(np, alias.__name__, alias)
         from syne_tune.backend.trial_status import Trial
         from syne_tune.config_space import randint, uniform
         from syne_tune.optimizer import baselines
@@ -31,20 +35,26 @@ class SyneTune(Method):
             f"x{j}": randint(0, count - 1) if count else uniform(0.0, 1.0)
             for j, count in enumerate(self.table.levels)
         }
+        if name != "DyHPO":  # its rungs are all epochs
+            options["reduction_factor"] = REDUCTION
         self.scheduler = getattr(baselines, name)(
             space,
             metric="loss",
-            time_attr="epoch",
+            mode="min",
+            resource_attr="epoch",
             max_t=self.table.epochs,
+            grace_period=1,
             random_seed=self.seed,
-            reduction_factor=REDUCTION,
+            **options,
         )
         self.trials: dict[int, Any] = {}
 
     def ask(self) -> int:
-        suggested = self.scheduler.suggest()
+        suggested = self.scheduler.suggest(len(self.points))
         if suggested is None:
             return self.new(self.rng.random(self.table.d))
+        if not suggested.spawn_new_trial_id:
+            return int(suggested.checkpoint_trial_id)
         u = [
             (suggested.config[f"x{j}"] + 0.5) / count if count else suggested.config[f"x{j}"]
             for j, count in enumerate(self.table.levels)
@@ -70,8 +80,10 @@ class SyneTune(Method):
         return True
 
 
+GAUSSIAN = {"search_options": {"debug_log": False, "opt_skip_period": 5}}
 METHODS: dict[str, Any] = {
     "Syne Tune BOHB": lambda table, seed: SyneTune(table, seed, name="BOHB"),
-    "Syne Tune ASHACQR": lambda table, seed: SyneTune(table, seed, name="ASHACQR"),
-    "Syne Tune ASHABORE": lambda table, seed: SyneTune(table, seed, name="ASHABORE"),
+    "Syne Tune MOBSTER": lambda table, seed: SyneTune(table, seed, name="MOBSTER", **GAUSSIAN),
+    "Syne Tune HyperTune": lambda table, seed: SyneTune(table, seed, name="HyperTune", **GAUSSIAN),
+    "Syne Tune DyHPO": lambda table, seed: SyneTune(table, seed, name="DyHPO", **GAUSSIAN),
 }
