@@ -18,6 +18,7 @@ from cluster.connect import counted, present_nodes
 from cluster.ray_patches import draining_nodes, node_of
 
 RETRIES = 3
+MARGIN = 1.1  # of the sweep's longest epoch, in which another one is expected to end
 Say = Callable[[str], object]
 
 
@@ -121,8 +122,9 @@ class HangWatch(tune.Callback):
 class DrainWatch(tune.Callback):
     """Has trials leave a node that is to be taken away, as a spot machine is, once an epoch is saved.
 
-    They stay as long as another epoch ends in time: one and a half times the sweep's longest fits. Ray puts
-    no new process on such a node; one that is there already is used by the same rule.
+    They stay as long as another epoch ends in time, a tenth longer than the sweep's longest: who leaves
+    earlier may wait for a place, and who stays on loses an epoch. Ray puts no new process on such a node; one
+    that is there already is used by the same rule.
     """
 
     def __init__(
@@ -171,7 +173,7 @@ class DrainWatch(tune.Callback):
         if not self._ends or trial.status != "RUNNING" or actor is None or last.get("done"):
             return
         end = self._ends.get(node_of(actor))
-        if end is not None and end - self.clock() < 1.5 * self._longest:
+        if end is not None and end - self.clock() < MARGIN * self._longest:
             trial.max_failures += 1  # it is no failure of the trial's
             self.end(actor)
 

@@ -18,6 +18,11 @@ NOTICE = (
     "RAY_AUTH_MODE=disabled ~/latentune/.venv/bin/ray drain-node --address {head}:6379 --reason-message spot "
     "--reason DRAIN_NODE_REASON_PREEMPTION --deadline-remaining-seconds 30"
 )
+# The trial notes how long it trains in each epoch that it begins.
+WAIT = 'time.sleep(self.parameters["seconds"])'
+BEATS = """for beat in range(int(10 * self.parameters["seconds"])):
+            time.sleep(0.1)
+            mark.write_text(str((beat + 1) / 10))"""
 DEAF = "import cluster.watchdog\n\ncluster.watchdog.draining_nodes = dict\n\n\nclass Tiny"
 EPOCH, SECONDS = 10.0, 30
 
@@ -25,23 +30,22 @@ EPOCH, SECONDS = 10.0, 30
 def sweep_with_a_notice(network: Network, name: str, listens: bool, which: int) -> dict:
     """Return what a notice came to: epochs begun again, their seconds of lost training, and the sweep's."""
     sweep = Sweep(network, name, trials=3, epochs=8, seconds=EPOCH)
-    if not listens:
-        job = sweep.home / "job.py"
-        job.write_text(job.read_text().replace("class Tiny", DEAF, 1))
+    job = sweep.home / "job.py"
+    code = job.read_text().replace(WAIT, BEATS, 1)
+    job.write_text(code if listens else code.replace("class Tiny", DEAF, 1))
     sweep.start()
     sweep.wait_for_results(3 + which)
     worker = network.machines[1 + which % 2]
     worker.run(NOTICE.format(head=network.machines[0].address))
     time.sleep(SECONDS)
     worker.kill()
-    gone = time.time()
     worker.boot(network)
     rejoin(network, worker)
     sweep.wait()
-    begun: dict[tuple[str, ...], list[float]] = {}
+    trained: dict[tuple[str, ...], list[float]] = {}
     for path in (network.shared / f"{name}-begun").iterdir():
-        begun.setdefault(tuple(path.name.split("-")[:2]), []).append(path.stat().st_mtime)
-    lost = [round(min(EPOCH, gone - at), 1) for times in begun.values() for at in sorted(times)[:-1]]
+        trained.setdefault(tuple(path.name.split("-")[:2]), []).append(float(path.read_text() or 0))
+    lost = [seconds for times in trained.values() for seconds in sorted(times)[:-1]]
     events = sweep.events()
     took = (events[-1]["time"] - events[0]["time"]) / 1000
     return {"sweep": name, "again": sweep.check_books(), "lost": lost, "took": round(took)}

@@ -189,11 +189,11 @@ def test_trials_stay_as_long_as_another_epoch_fits(drain):
     drain.nodes = {"a": 30.0}
     drain.at(20)
     drain.nodes = {"a": 15.0}  # the deadline stands where it was first told
-    for drain.now in (28, 34):
+    for drain.now in (28, 38):
         drain.watch.on_step_begin(0, [])
         drain.watch.on_trial_save(0, [], a)
     assert drain.ended == []
-    drain.now = 36
+    drain.now = 40
     drain.watch.on_trial_save(0, [], a)
     assert drain.ended == ["actor of a"]
 
