@@ -54,3 +54,11 @@ def test_pictures_are_there(text):
     pictures = re.findall(r'src="([^"]+)"', text)
     assert pictures
     assert all((ROOT / picture).stat().st_size > 1000 for picture in pictures)
+
+
+def test_every_cell_of_the_comparison_links_to_what_it_claims(text):
+    lines = text.partition("## Instead of this")[2].partition("\n[")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    (_, _, *rows) = rows
+    assert len(rows) > 5
+    assert [cell for _, *cells in rows for cell in cells if cell != "–" and "](" not in cell] == []
