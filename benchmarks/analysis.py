@@ -12,10 +12,12 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from PIL import Image
 
+from benchmarks import records
 from searchers.record.mlflow_exporter import MlflowExporter
 from tests.fixtures.processes import chromium
 from tests.fixtures.recorded import Imagined, record
@@ -46,7 +48,7 @@ class DirectDelivery(MlflowExporter):
             for result in results
             for key, value in result["metrics"].items()
         ]
-        with self.client._tracking_client.store.ManagedSessionMaker() as session:
+        with self._mlflow._tracking_client.store.ManagedSessionMaker() as session:
             session.execute(insert(SqlMetric), points)
             session.execute(insert(SqlLatestMetric), points[-len(results[-1]["metrics"]) :])
         super()._send_end(event)
@@ -56,7 +58,7 @@ def make(folder: Path, trials: int, epochs: int) -> str:
     """Record a sweep, unless the folder has it; return its tracking URI."""
     uri = f"sqlite:///{folder}/mlflow.db"
     if not (folder / "done").exists():
-        imagined = Imagined("large", trials, epochs, 3, images=False, stopping=False)
+        imagined = Imagined("large", trials, epochs=epochs, dimensions=3, images=False, stopping=False)
         record(imagined, folder, uri, DirectDelivery)
         (folder / "done").touch()
     return uri
@@ -72,8 +74,9 @@ class Timed:
     def __exit__(self, *_):
         self.wall, self.cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
 
-    def row(self, name: str, remark: str = "") -> str:
-        return f"{name:34} {self.wall:8.2f} s {self.cpu:8.2f} s   {remark}"
+    def row(self, name: str, **more: float) -> dict[str, Any]:
+        """Return what goes on record."""
+        return {"what": name, "cpu_seconds": self.cpu, "seconds": self.wall, **more}
 
 
 def main() -> None:
@@ -82,23 +85,24 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--folder", type=Path, help="keep the store here; a temporary one, if not given")
     parser.add_argument("--report", action="store_true", help="a report of 100 trials instead")
+    parser.add_argument("--table", action="store_true", help="print what is on record instead")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.folder or Path(temporary)
-        if chosen.report:
+        if chosen.table:
+            table()
+        elif chosen.report:
             measure_report(folder)
         else:
             measure_loading(make(folder, chosen.trials, chosen.epochs), Path(temporary) / "cache")
 
 
 def measure_loading(uri: str, parquet: Path) -> None:
-    """Time a first load, a second one, and the peer; print the table."""
+    """Time a first load, a second one, and the peer."""
     from analysis.record.store import connect
     from analysis.record.tables import load
 
-    print(f"{'':34} {'wall clock':>10} {'processor':>10}")
-    with Timed() as connecting:
-        client = connect(uri)
+    client = connect(uri)
     with Timed() as fresh:
         first = load(client, "large", cache=parquet)
     with Timed() as cached:
@@ -113,12 +117,15 @@ def measure_loading(uri: str, parquet: Path) -> None:
     expected = (first.history["number"] <= SAMPLE).sum()
     if points != expected:
         raise RuntimeError(f"the peer read {points} points, the table has {expected}")
-    size = sum(file.stat().st_size for file in parquet.iterdir()) / 1e6
-    print(connecting.row("connecting"))
-    print(fresh.row("first load", f"{len(first.trials)} trials, {len(first.history)} points"))
-    print(cached.row("again, from Parquet", f"{size:.1f} MB"))
+    size = sum(file.stat().st_size for file in parquet.iterdir())
     peer.wall, peer.cpu = (seconds * len(first.trials) / SAMPLE for seconds in (peer.wall, peer.cpu))
-    print(peer.row("MlflowClient, a metric a call", f"from {SAMPLE} trials"))
+    rows = [
+        fresh.row("first load", trials=len(first.trials), points=len(first.history)),
+        cached.row("again, from the Parquet cache", bytes=size),
+        peer.row("`MlflowClient`, a metric a call"),
+    ]
+    records.renew("analysis", "loading", rows)
+    table()
 
 
 def measure_report(folder: Path) -> None:
@@ -134,8 +141,7 @@ def measure_report(folder: Path) -> None:
     with Timed() as rendering:
         page = render([content(client, load(client, "report", cache=folder / "cache"), None)])
     (folder / "report.html").write_text(page, encoding="utf-8")
-    print(f"{'':34} {'wall clock':>10} {'processor':>10}")
-    print(rendering.row("report of 100 trials", f"{len(page.encode()) / 1e6:.1f} MB"))
+    rows = [rendering.row("writing it", bytes=len(page.encode()))]
     with chromium() as browser:
         if browser is None:
             print("no Chromium here: how long the page takes to open was not measured")
@@ -145,7 +151,25 @@ def measure_report(folder: Path) -> None:
             with Timed() as opening:
                 browser.get((folder / "report.html").absolute().as_uri())
                 browser.execute_async_script(PAINTED, browser.find_element("css selector", ".card img"))
-            print(f"{f'opening it, {attempt} time':34} {opening.wall:8.2f} s")
+            rows.append(opening.row(f"opening it, {attempt} time"))
+    records.renew("analysis", "report", rows)
+    table()
+
+
+def table() -> None:
+    """Print the record."""
+    found, rows = records.read("analysis", "loading"), []
+    for row in found:
+        faster = found[-1]["cpu_seconds"] / row["cpu_seconds"]
+        against = f"{faster:.0f} times faster" if faster > 1 else "1"
+        rows.append([row["what"], f"{row['cpu_seconds']:.1f} s", against, f"{row['seconds']:.1f} s"])
+    records.table(["", "processor", "against the peer", "wall clock"], rows)
+    rows = []
+    for row in records.read("analysis", "report"):
+        rows += [["size of the file", f"{row['bytes'] / 1e6:.1f} MB", ""]] if "bytes" in row else []
+        processor = f"{row['cpu_seconds']:.1f} s" if "bytes" in row else ""  # the browser's is another's
+        rows.append([row["what"], processor, f"{row['seconds']:.1f} s"])
+    records.table(["", "processor", "wall clock"], rows)
 
 
 def grid_of_faces(number: int, epoch: int, kind: int) -> bytes:

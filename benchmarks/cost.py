@@ -9,13 +9,11 @@ number of images, so that a few images tell of a batch. Launches do not: each op
 mere view of a tensor is one.
 """
 
-import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +22,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from benchmarks import records
 from searchers import beta_vaegan, densities, flow, happy_people, lego_vae
 from trainables.data.catalogue import DRAWN
 from trainables.latent.settings import LatentConfig
@@ -34,7 +33,7 @@ from trainables.models.lego_vae import LegoVAE
 from trainables.models.vqvae import VQVAE
 from trainables.tune.baselines import MODELS
 
-RECORD = Path(__file__).with_name("cost.jsonl")
+RECORD = records.FOLDER / "cost.jsonl"
 IMAGES = 4  # of a step that is counted
 STEPS = 10  # of a model whose training has phases
 CELEBA, DIGITS, DRAWINGS = 162_770, 54_000, DRAWN * 8 // 10  # to train on; a tenth of MNIST's validates
@@ -187,13 +186,11 @@ def train(model: GenerativeModel, x: Tensor, steps: int) -> None:
 def record() -> None:
     """Count each training of the presets, one after another, in one thread."""
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
+    RECORD.unlink(missing_ok=True)
     for training in trainings():
         cost = count(training.kind(training.kind.configure(training.settings)))
         about = {key: value for key, value in asdict(training).items() if key not in ("kind", "settings")}
-        rows.append(about | {"image_size": training.settings["image_size"]} | asdict(cost))
-        print(rows[-1], flush=True)
-        RECORD.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        records.add("cost", about | {"image_size": training.settings["image_size"]} | asdict(cost))
 
 
 def minutes(row: dict[str, Any], used: float) -> float:
@@ -204,25 +201,23 @@ def minutes(row: dict[str, Any], used: float) -> float:
 
 def table() -> None:
     """Print the record: how long each model trains, then what it holds."""
-    rows = [json.loads(line) for line in RECORD.read_text().splitlines()]
-    print(
-        "| study: model | images × epochs | batch | GFLOP a step | launches | A100, minutes | here, GFLOP/s |"
-    )
-    print("|---|--:|--:|--:|--:|--:|--:|")
-    for row in rows:
+    found = records.read("cost")
+    header = ["study: model", "images × epochs", "batch", "GFLOP a step", "launches", "A100, minutes"]
+    rows = []
+    for row in found:
         cells = [f"{row['study']}: {row['name']}", f"{row['images']} × {row['epochs']}", f"{row['batch']}"]
         cells += [f"{row['operations'] * row['batch'] / 1e9:.4g}", f"{row['launches']:.0f}"]
         cells += ["–".join(dict.fromkeys(f"{minutes(row, used):.2g}" for used in USED))]
-        cells += [f"{row['operations'] / row['cpu_seconds'] / 1e9:.1f}"]
-        print("| " + " | ".join(cells) + " |")
-    print("\n| model | side | parameters, millions | activations, GB | optimizer, MB | in all, GB |")
-    print("|---|--:|--:|--:|--:|--:|")
-    for row in rows:
+        rows.append([*cells, f"{row['operations'] / row['cpu_seconds'] / 1e9:.1f}"])
+    records.table([*header, "here, GFLOP/s"], rows)
+    rows = []
+    for row in found:
         activations, weights = row["activations"] * row["batch"], 4 * row["parameters"]
         cells = [row["name"], f"{row['image_size']}", f"{row['parameters'] / 1e6:.2f}"]
         cells += [f"{activations / 1e9:.2f}", f"{row['optimizer_bytes'] / 1e6:.1f}"]
-        cells += [f"{(activations + 2 * weights + row['optimizer_bytes']) / 1e9:.2f}"]
-        print("| " + " | ".join(cells) + " |")
+        rows.append([*cells, f"{(activations + 2 * weights + row['optimizer_bytes']) / 1e9:.2f}"])
+    header = ["model", "side", "parameters, millions", "activations, GB", "optimizer, MB", "in all, GB"]
+    records.table(header, rows)
 
 
 if __name__ == "__main__":

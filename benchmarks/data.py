@@ -34,6 +34,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
+from benchmarks import records
 from tests.fixtures.real_data import REAL
 from trainables.data.batches import Batches, to_float
 from trainables.data.decoding import Preprocessing, convert_chunk
@@ -249,17 +250,20 @@ def conversion(folder: Path, scratch: Path, rounds: int, copies: int):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all by default")
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all by default; or table")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scratch", type=Path, help="keep the images there for the next run")
     args = parser.parse_args()
-    table = Table("what", "images", "peer", "time", "CPU time", title=f"{SIZE}×{SIZE}, batches of {BATCH}")
+    if args.parts == ["table"]:
+        table()
+        return
+    shown = Table("what", "images", "peer", "time", "CPU time", title=f"{SIZE}×{SIZE}, batches of {BATCH}")
     with tempfile.TemporaryDirectory() as temporary:
         scratch = args.scratch or Path(temporary)
         for part in args.parts or PARTS:
             for row in PARTS[part](scratch, args.rounds):
-                table.add_row(*row)
-    Console(width=130).print(table)
+                shown.add_row(*row)
+    Console(width=130).print(shown)
 
 
 def folder_of(size: str, scratch: Path) -> Path:
@@ -287,18 +291,18 @@ def steps(folder: Path, cache: Path, n: int) -> Iterator[tuple[str, float, float
     tensors = TensorDataset(to_float(store.images).contiguous())
     ours = min(fastest(batches.epoch(number), 100) for number in range(20))
     yield (
-        "a batch: ImageFolder, DataLoader",
+        "a batch, `ImageFolder` + `DataLoader`",
         fastest(DataLoader(ImageFolder(folder, transform), **options), n),
         ours,
     )
-    yield "a batch: float tensors, DataLoader", fastest(DataLoader(tensors, **options), n), ours
+    yield "a batch, float tensors in memory + `DataLoader`", fastest(DataLoader(tensors, **options), n), ours
     paths = sorted((folder / "all").iterdir())
     reader, some = FileReader(folder / "all", [path.name for path in paths]), 64
     preprocessing = Preprocessing(SIZE)
     target = cache / "loop.npy"
     loop = fastest((plain_loop(paths[i * some :][:some], target) for i in range(n)), n)
     chunks = (convert_chunk(reader.part(range(i * some, (i + 1) * some)), preprocessing) for i in range(n))
-    yield f"{some} images converted: Pillow loop", loop, fastest(chunks, n)
+    yield f"{some} images converted, plain Pillow loop", loop, fastest(chunks, n)
 
 
 def fastest(steps: Iterable, n: int) -> float:
@@ -313,8 +317,20 @@ def fastest(steps: Iterable, n: int) -> float:
 
 
 def step_rows(size: str, scratch: Path, rounds: int) -> Iterator[tuple[str, ...]]:
+    rows = []
     for what, peer, ours in steps(folder_of(size, scratch), scratch / "cache", 6 * rounds):
+        rows.append({"step": what, "images": size, "peer_ms": peer, "ours_ms": ours})
         yield f"CPU ms, one process: {what} (ours {ours:.2f})", size, f"{peer:.2f}", "", f"{peer / ours:.2f}×"
+    records.renew("data", f"steps, {size}", rows)
+
+
+def table() -> None:
+    """Print what is on record of `steps` and `steps-full`."""
+    rows = []
+    for row in records.read("data"):
+        cells = [row["step"], row["images"], f"{row['peer_ms']:.3g}", f"{row['ours_ms']:.3g}"]
+        rows.append([*cells, f"{row['peer_ms'] / row['ours_ms']:.3g}×"])
+    records.table(["step", "images", "peer", "ours", "ratio"], rows)
 
 
 def memory_rows(scratch: Path, _: int) -> Iterator[tuple[str, ...]]:

@@ -10,7 +10,6 @@ resumed from `results/densities-benchmark`; scores go to `densities.jsonl` besid
 """
 
 import gzip
-import json
 import math
 import sys
 import time
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 
 from analysis.papers import DENSITIES
+from benchmarks import records
 from tests.fixtures.real_data import REAL
 from trainables.data.batches import to_float
 from trainables.evaluation.likelihoods import score
@@ -32,7 +32,6 @@ from trainables.tune.densities import train_epoch
 ROOT = Path(__file__).resolve().parent.parent
 MNIST = REAL / "mnist"
 STATES = ROOT / "results" / "densities-benchmark"
-SCORES = Path(__file__).with_name("densities.jsonl")
 EPOCHS, BATCH, SEEDS = 25, 128, 3
 SECONDS = 180.0
 AVERAGING = 1e-3
@@ -73,23 +72,11 @@ def mnist(part: str) -> np.ndarray:
         return np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28, 1)
 
 
-def measured() -> list[dict[str, Any]]:
-    """Return the scores there are."""
-    return [json.loads(line) for line in SCORES.read_text().splitlines()] if SCORES.exists() else []
-
-
-def note(**scores: Any) -> None:
-    """Append scores."""
-    with SCORES.open("a") as file:
-        file.write(json.dumps(scores) + "\n")
-    print(scores, flush=True)
-
-
 def train() -> bool:
     """Measure for about `SECONDS`; return whether all is done."""
     torch.set_num_threads(1)
     end = time.monotonic() + SECONDS
-    have = {(s["name"], s["seed"]) for s in measured()}
+    have = {(s["name"], s["seed"]) for s in records.read("densities")}
     images, test = mnist("train"), to_float(mnist("t10k"))
     for name, latent_dim in PPCAS.items():
         if (name, 0) not in have:
@@ -121,7 +108,8 @@ def train_vae(run: Run, seed: int, images: np.ndarray, test: torch.Tensor, end: 
         torch.save({"model": model.training_state(), "epoch": epoch + 1}, path)
     averaged = score(model, test)
     model.average = None
-    note(row=run.row, name=run.name, seed=seed, last=score(model, test), averaged=averaged)
+    row = {"row": run.row, "name": run.name, "seed": seed}
+    records.add("densities", row | {"last": score(model, test), "averaged": averaged})
     return True
 
 
@@ -141,7 +129,8 @@ def fit_ppca(name: str, q: int, images: np.ndarray, test: torch.Tensor) -> None:
         distance = (centred * np.linalg.solve(covariance, centred.T).T).sum(1)
         log_density = -0.5 * (784 * math.log(2 * math.pi) + np.linalg.slogdet(covariance)[1] + distance)
         direct[f"0–{scale}"] = float(log_density.mean())
-    note(row="ppca", name=name, seed=0, last=score(model, test), direct=direct)
+    row = {"row": "ppca", "name": name, "seed": 0}
+    records.add("densities", row | {"last": score(model, test), "direct": direct})
 
 
 def fit_mixture(images: np.ndarray, test: torch.Tensor) -> None:
@@ -156,21 +145,15 @@ def fit_mixture(images: np.ndarray, test: torch.Tensor) -> None:
     best = max(held_out, key=held_out.get)
     model = GaussianMixture(GaussianMixtureConfig(components=best))
     model.fit(x)
-    note(
-        row="mixture",
-        name="Gaussian mixture",
-        seed=0,
-        last=score(model, test),
-        held_out=held_out,
-        chosen=best,
-    )
+    row = {"row": "mixture", "name": "Gaussian mixture", "seed": 0, "last": score(model, test)}
+    records.add("densities", row | {"held_out": held_out, "chosen": best})
 
 
 def table() -> None:
     """Print what has been measured: mean over seeds and their range."""
     print("| model | nats/image | bits/dim | MSE/pixel | seed: nats | seed: MSE | seeds |")
     print("|---|---|---|---|---|---|---|")
-    scores = measured()
+    scores = records.read("densities")
     for name in dict.fromkeys(s["name"] for s in scores):
         mine = [s for s in scores if s["name"] == name]
         for kind in ("last", "averaged"):

@@ -12,7 +12,6 @@ the function's standard deviations. Needs Pyro: pip install '.[pyro]'.
 """
 
 import itertools
-import json
 import sys
 import time
 from pathlib import Path
@@ -22,12 +21,10 @@ from matplotlib.axes import Axes
 
 from analysis.charts.style import BLUE, VERMILION
 from analysis.papers import FIRST_TRIALS
+from benchmarks import records
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Real
 
-SCORES = Path(__file__).with_name("function_fitting.jsonl")
-SWEEP = Path(__file__).with_name("sweep_of_beta.jsonl")  # what a default sweep's ledger says of its trials
-BETAS = Path(__file__).with_name("betas.jsonl")  # `benchmarks.quality betas`
 METRIC = "fd_efficientnet_lite0"
 FIGURE = Path(__file__).parents[1] / "docs" / "benchmarks" / "figures" / "function_fitting.png"
 SURROGATES = {"matern": "fixed (ν = 5/2, ℓ = 1)", "fitted": "fitted", "nuts": "drawn by NUTS"}
@@ -115,15 +112,10 @@ def regret(name: str, surrogate: str, seed: int) -> dict[str, float]:
     return scores
 
 
-def measured() -> list[dict]:
-    """Return the scores there are."""
-    return [json.loads(line) for line in SCORES.read_text().splitlines()] if SCORES.exists() else []
-
-
 def run() -> int:
     """Measure for about `SECONDS`; return how many are missing still."""
     end = time.monotonic() + SECONDS
-    have = {(s["function"], s["surrogate"], s["seed"]) for s in measured()}
+    have = {(s["function"], s["surrogate"], s["seed"]) for s in records.read("function_fitting")}
     every = (
         (name, surrogate, seed)
         # NUTS, the slowest, comes last.
@@ -133,8 +125,7 @@ def run() -> int:
     while missing and time.monotonic() < end:
         name, surrogate, seed = missing.pop(0)
         scores = calibration(name, surrogate, seed) | regret(name, surrogate, seed)
-        with SCORES.open("a") as file:
-            file.write(json.dumps({"function": name, "surrogate": surrogate, "seed": seed, **scores}) + "\n")
+        records.add("function_fitting", {"function": name, "surrogate": surrogate, "seed": seed, **scores})
     print(f"{len(missing)} to go")
     return len(missing)
 
@@ -148,7 +139,7 @@ def table() -> None:
     heads += ["regret after 8", f"after {TRIALS}"]
     print(f"| function | hyperparameters | {' | '.join(heads)} | seeds |")
     print("|---" * (len(heads) + 3) + "|")
-    scores = measured()
+    scores = records.read("function_fitting")
     for name, (surrogate, title) in itertools.product(FUNCTIONS, SURROGATES.items()):
         seeds = [
             {s["seed"] for s in scores if (s["function"], s["surrogate"]) == (name, k)} for k in SURROGATES
@@ -169,11 +160,10 @@ def sweep() -> tuple[Points, Points]:
 
     Both are (β, Fréchet distance) of the main job on the drawn faces.
     """
-    trials = [json.loads(line) for line in SWEEP.read_text().splitlines()]
+    trials = records.read("sweep_of_beta")  # what a default sweep's ledger says of its trials
     epochs = max(trial["epoch"] for trial in trials)
     known = [(trial["beta"], trial[METRIC]) for trial in trials if trial["epoch"] == epochs]
-    trainings = [json.loads(line) for line in BETAS.read_text().splitlines()]
-    others = [(t["beta"], t["scores"][METRIC]) for t in trainings if t["dataset"] == "faces"]
+    others = [(t["beta"], t["scores"][METRIC]) for t in records.read("betas") if t["dataset"] == "faces"]
     searched = {beta for beta, _ in known}
     return known, [point for point in others if point[0] not in searched]
 

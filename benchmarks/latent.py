@@ -1,32 +1,35 @@
 """CPU seconds and quality of maximizing tree ensembles over discrete codes: ours, a leaf MIP, random codes.
 
-    python -m benchmarks.latent run [SECONDS]   # measures what is missing, for at most SECONDS
+    python -m benchmarks.latent run
     python -m benchmarks.latent table
 
 The ensembles are fitted as in [HP] (800 trees of depth 2, 20 samples a leaf) to 10 000 codes of 64 positions
 and 256 categories. The scores of the codes add up effects of 20 positions and 60 interactions, but those of
 the last set are noise. All times are CPU seconds of one thread in one process. HiGHS solves the mixed-integer
-programs of the same restrictions. Results are kept in /tmp/latent_benchmark, and a later run goes on from
-them.
+programs of the same restrictions.
 """
 
-import json
 import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import xgboost as xgb
 
+from benchmarks import records
 from trainables.latent.ensemble import Leaf, Restriction, parse, restrict
 from trainables.latent.leaf_mip import maximize_leaf_mip
 from trainables.latent.pairwise import maximize_pairwise
 
-FOLDER = Path("/tmp/latent_benchmark")
 POSITIONS, CATEGORIES, CODES, TREES = 64, 256, 10_000, 800
 FREE = (4, 8, 16)
 ENSEMBLES, BASES = 5, 7  # times len(FREE): 105 instances
 RANDOM_CODES = 10_000
+PROGRAMS = {
+    "ours": "pairwise tables, bounds, branching (ours)",
+    "merged": "leaf program on merged categories",
+    "entmoot": "leaf program with a binary a category, as Thebelt et al. 2021, eq. 2 (ENTMOOT)",
+}
 
 
 def data(seed):
@@ -51,20 +54,6 @@ def matrix(codes, scores=None):
     return xgb.DMatrix(codes.astype(np.float32), scores, feature_types=kinds, enable_categorical=True)
 
 
-def fitted(seed, codes, scores):
-    """Return the ensemble's booster. A file keeps it, with the seconds that its fit took."""
-    path = FOLDER / f"{seed}.ubj"
-    booster = xgb.Booster()
-    if path.exists():
-        booster.load_model(path)
-        return booster
-    settings = {"tree_method": "hist", "max_depth": 2, "min_child_weight": 20, "eta": 0.1, "nthread": 1}
-    booster, seconds = timed(lambda: xgb.train(settings, matrix(codes, scores), TREES))
-    booster.set_attr(fit_seconds=str(seconds))
-    booster.save_model(path)
-    return booster
-
-
 def unmerged(ensemble, base, free):
     """Return the restriction as in ENTMOOT's program (Thebelt et al. 2021, eq. 2): a binary a category."""
     variable = {position: i for i, position in enumerate(free)}
@@ -80,7 +69,7 @@ def unmerged(ensemble, base, free):
     return Restriction(tuple(free), ensemble.base_score, trees, classes, np.empty((0, len(free)), int))
 
 
-def peer(seed, codes, booster, ensemble, ranked):
+def peer(seed, codes, ensemble, ranked):
     """Measure one instance at t = 8 with all three programs."""
     base, free = codes[np.random.default_rng([seed, 99]).integers(CODES)], ranked[:8]
     best, ours = timed(lambda: maximize_pairwise(restrict(ensemble, base, free)))
@@ -90,32 +79,25 @@ def peer(seed, codes, booster, ensemble, ranked):
     return {"ours": ours, "merged": merged_seconds, "entmoot": full_seconds}
 
 
-def run(seconds=1e9):
-    FOLDER.mkdir(exist_ok=True)
-    end = time.monotonic() + seconds
+def run():
+    settings = {"tree_method": "hist", "max_depth": 2, "min_child_weight": 20, "eta": 0.1, "nthread": 1}
+    ensembles, instances, peers = [], [], []
     for seed in range(ENSEMBLES):
-        path = FOLDER / f"{seed}.jsonl"
-        done = len(path.read_text().splitlines()) if path.exists() else 0
-        peers = FOLDER / f"{seed}.peer.json"
-        if done == len(FREE) * BASES and peers.exists():
-            continue
         codes, scores = data(seed)
-        booster = fitted(seed, codes, scores)
-        ensemble, parse_seconds = timed(lambda booster=booster: parse(booster, CATEGORIES))
+        booster, fit = timed(partial(xgb.train, settings, matrix(codes, scores), TREES))
+        ensemble, parsing = timed(partial(parse, booster, CATEGORIES))
+        ensembles.append({"fit_seconds": fit, "parse_seconds": parsing})
         gain = booster.get_score(importance_type="total_gain")
-        ranked = [int(name[1:]) for name in sorted(gain, key=lambda name, gain=gain: -gain[name])]
-        for n in range(done, len(FREE) * BASES):
-            if time.monotonic() > end:
-                return
-            free = FREE[n % len(FREE)]
-            rng = np.random.default_rng([seed, n])
+        ranked = [int(name[1:]) for name in sorted(gain, key=lambda name: -gain[name])]
+        for n in range(len(FREE) * BASES):
+            free, rng = FREE[n % len(FREE)], np.random.default_rng([seed, n])
             base = codes[rng.integers(CODES)]
-            result = instance(booster, ensemble, base, ranked[:free], rng)
-            seconds_of = {"fit_seconds": float(booster.attr("fit_seconds")), "parse_seconds": parse_seconds}
-            with path.open("a") as file:
-                file.write(json.dumps(result | seconds_of | {"t": free}) + "\n")
-        if not peers.exists():
-            peers.write_text(json.dumps(peer(seed, codes, booster, ensemble, ranked)))
+            instances.append({"t": free} | instance(booster, ensemble, base, ranked[:free], rng))
+        peers.append(peer(seed, codes, ensemble, ranked))
+        print(peers[-1], flush=True)
+    records.renew("latent", "ensembles", ensembles)
+    records.renew("latent", "instances", instances)
+    records.renew("latent", "peers", peers)
 
 
 def instance(booster, ensemble, base, free, rng):
@@ -147,44 +129,46 @@ def timed(work):
 
 
 def table():
-    lines = [json.loads(x) for path in sorted(FOLDER.glob("?.jsonl")) for x in path.read_text().splitlines()]
-    fit, read = (np.mean([i[key] for i in lines]) for key in ("fit_seconds", "parse_seconds"))
-    print(f"fit {fit:.2f} s, parse {read:.3f} s (means)\n")
-    print("| t | instances | proven | restrict s | solve s, median (max) | nodes, max | random codes reach |")
-    print("|---|---|---|---|---|---|---|")
+    fits = records.read("latent", "ensembles")
+    fit, parsing = (np.mean([row[key] for row in fits]) for key in ("fit_seconds", "parse_seconds"))
+    print(f"A fit takes {fit:.1f} s, taking the ensemble apart {parsing:.2f} s\n")
+    rows = []
     for free in FREE:
-        chosen = [i for i in lines if i["t"] == free]
-        ours = [i["seconds"] for i in chosen]
-        gains = [(i["value"] - i["base_value"], i["random_value"] - i["base_value"]) for i in chosen]
+        chosen = [row for row in records.read("latent", "instances") if row["t"] == free]
+        ours = [row["seconds"] for row in chosen]
+        gains = [(r["value"] - r["base_value"], r["random_value"] - r["base_value"]) for r in chosen]
         reached = np.mean([random / best for best, random in gains if best > 1e-9])
-        cells = (
-            free,
-            len(chosen),
-            sum(i["gap"] < 1e-6 for i in chosen),
-            f"{np.median([i['restrict_seconds'] for i in chosen]):.3f}",
-            f"{np.median(ours):.3f} ({max(ours):.3f})",
-            max(i["nodes"] for i in chosen),
-            f"{reached:.0%}",
+        rows.append(
+            [
+                str(free),
+                str(len(chosen)),
+                str(sum(row["gap"] < 1e-6 for row in chosen)),
+                f"{np.median([row['restrict_seconds'] for row in chosen]):.3f}",
+                f"{np.median(ours):.3f} ({max(ours):.3f})",
+                str(max(row["nodes"] for row in chosen)),
+                f"{100 * reached:.0f} %",
+            ]
         )
-        print("| " + " | ".join(map(str, cells)) + " |")
-    peers = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("?.peer.json"))]
-    print(f"\nt = 8, {len(peers)} instances, restriction and solution, CPU seconds: median, ratio to ours")
-    for name in ("ours", "merged", "entmoot") if peers else ():
-        ratios = [p[name] / p["ours"] for p in peers]
-        print(f"| {name} | {np.median([p[name] for p in peers]):.3f} | {np.median(ratios):.0f}× "
-              f"({min(ratios):.0f} to {max(ratios):.0f}) |")  # fmt: skip
+    header = ["free positions t", "instances", "proven", "restrict s", "solve s, median (max)"]
+    records.table([*header, "nodes, max", "random codes reach"], rows)
+    peers, rows = records.read("latent", "peers"), []
+    for name, shown in PROGRAMS.items():
+        ratios = [row[name] / row["ours"] for row in peers]
+        ratio = (
+            f"{np.median(ratios):.0f}× ({min(ratios):.0f} to {max(ratios):.0f})" if name != "ours" else "1"
+        )
+        rows.append([shown, f"{np.median([row[name] for row in peers]):.3f}", ratio])
+    records.table(["program", "CPU s, median", "ratio to ours, median (range)"], rows)
 
 
 def main():
     match sys.argv[1:]:
         case ["run"]:
             run()
-        case ["run", seconds]:
-            run(float(seconds))
         case ["table"]:
             table()
         case _:
-            sys.exit("usage: python -m benchmarks.latent run [SECONDS] | table")
+            sys.exit("usage: python -m benchmarks.latent run | table")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the scores cost, beside other programs: `python -m benchmarks.metrics [PART …]`, all parts by default.
 
+table   what is on record of frechet and cost
 frechet_1000, frechet_10000   the distance of that many images alone, 2048 features, beside three peers
 evaluation_ours, evaluation_pytorch_fid, evaluation_torchmetrics   1000 images from files to value, Inception
 cost    one evaluation of a trial, 500 images of 32×32, by EfficientNet-Lite0
@@ -28,6 +29,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import trainables.torchvision_shim  # noqa: F401  before pytorch_fid, which imports torchvision
+from benchmarks import records
 from tests.fixtures.real_data import REAL
 from trainables.metrics.extractors import features as extractors
 from trainables.metrics.extractors import networks
@@ -96,14 +98,12 @@ def frechet(n: int) -> None:
             _compute_fid(*map(torch.from_numpy, statistics()), *map(torch.from_numpy, real_statistics))
         ),
     }
-    print("| n | program | CPU seconds | times ours | value | less ours |")
-    print("|--:|---|--:|--:|--:|--:|")
-    ours = None
+    rows = []
     for name, program in programs.items():
-        seconds, value = timed(program, 1 if ours else 3)
-        ours = ours or (seconds, value)
-        ratio, difference = seconds / ours[0], value - ours[1]
-        print(f"| {n} | {name} | {seconds:.2f} | {ratio:.1f} | {value:.6f} | {difference:+.1e} |", flush=True)
+        seconds, value = timed(program, 3 if name.startswith("ours") else 1)
+        rows.append({"program": name, "cpu_seconds": seconds, "value": value})
+        print(rows[-1], flush=True)
+    records.renew("metrics", f"frechet_{n}", rows)
 
 
 def evaluation(program: str) -> None:
@@ -203,9 +203,23 @@ def cost(n: int = 500) -> None:
         "floor, once a reference": lambda: real_floor.__wrapped__(reference, n),
         "all": lambda: score(faces[:n], extractor, reference),
     }
-    print(f"| {n} images | CPU seconds |\n|---|--:|")
-    for name, piece in pieces.items():
-        print(f"| {name} | {timed(piece, 2)[0]:.3f} |", flush=True)
+    rows = [{"piece": name, "cpu_seconds": timed(piece, 2)[0]} for name, piece in pieces.items()]
+    records.renew("metrics", "cost", rows)
+
+
+def table() -> None:
+    """Print the record. A program is compared with ours from the same: features, or statistics at hand."""
+    rows = []
+    for n in (1000, 10_000):
+        found = {row["program"]: row for row in records.read("metrics", f"frechet_{n}")}
+        for name, row in found.items():
+            ours = found[", ".join(["ours", *(["statistics at hand"] if "at hand" in name else [])])]
+            ratio = f"{row['cpu_seconds'] / ours['cpu_seconds']:.1f}"
+            less = "" if name.startswith("ours") else f"{row['value'] - ours['value']:+.0e}"
+            rows.append([name, str(n), f"{row['cpu_seconds']:.2f}", ratio, less])
+    records.table(["program", "n", "CPU seconds", "times ours", "value less ours"], rows)
+    rows = [[row["piece"], f"{row['cpu_seconds']:.3f}"] for row in records.read("metrics", "cost")]
+    records.table(["500 images", "CPU seconds"], rows)
 
 
 def read_tar(name: str, size: int, limit: int | None = None) -> np.ndarray:
@@ -238,6 +252,7 @@ PARTS = {
     "evaluation_pytorch_fid": partial(evaluation, "pytorch-fid"),
     "evaluation_torchmetrics": partial(evaluation, "torchmetrics"),
     "cost": cost,
+    "table": table,
 }
 
 

@@ -1,6 +1,6 @@
 """Which Gaussian mixture [PML] may have had: scikit-learn's settings against its −1.067·10⁷ and 3831.7.
 
-    python -m benchmarks.mixture run SECONDS    fits what is missing, the cheapest first, to `MIXTURES`
+    python -m benchmarks.mixture run SECONDS    fits what is missing, the cheapest first, to `mixtures.jsonl`
     python -m benchmarks.mixture                prints what there is as a table
 
 The folder of MNIST's idx files is $LATENTUNE_DATA/mnist. Pixels are 0–255, or each is standardized by the
@@ -9,7 +9,6 @@ log-likelihoods over the 10 000 test images, and a squared error a pixel of what
 error by the mean of the likeliest component.
 """
 
-import json
 import os
 import sys
 import time
@@ -22,9 +21,9 @@ from sklearn.mixture import GaussianMixture
 
 from analysis.papers import DENSITIES, IMAGES_SUMMED
 from analysis.papers import PIXELS as DIMS
+from benchmarks import records
 from trainables.data.sources import load
 
-MIXTURES = Path(__file__).with_name("mixtures.jsonl")
 COVARIANCES = ("spherical", "diag", "tied", "full")
 COMPONENTS = (1, 2, 3, 4, 5, 10, 20, 50)
 FLOORS = (1e-6, 1e-3, 1e-1, 1.0, 10.0)
@@ -48,8 +47,7 @@ def cost(setting: Setting) -> int:
 
 def recorded() -> dict[Setting, dict[str, float]]:
     """Return what was fitted, by setting."""
-    lines = MIXTURES.read_text().splitlines() if MIXTURES.exists() else []
-    return {tuple(row[name] for name in NAMES): row for row in map(json.loads, lines)}
+    return {tuple(row[name] for name in NAMES): row for row in records.read("mixtures")}
 
 
 def run(seconds: float) -> int:
@@ -67,9 +65,7 @@ def run(seconds: float) -> int:
         mean, std = scales[pixels]
         line = dict(zip(NAMES, setting, strict=True))
         line |= fit(train[order[:images]], test, kind, components, floor, (mean, np.where(std, std, 1.0)))
-        with MIXTURES.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        print(line, flush=True)
+        records.add("mixtures", line)
     return len(missing)
 
 

@@ -5,7 +5,7 @@ ratios    each model, its networks, batch and data the same, in turns with the p
                  format, one full backward pass for each network's loss with the graph kept
           pythae: Pythae 0.1.2's trainers, given these networks (where it has the model)
 options   one model in each number format, memory format, and compiled
-profile   where a trial's time goes, with the quick preset of `searchers.beta_vaegan`
+table     what is on record of ratios
 processes a trial in one process and in two, an epoch of each by turns, with the studies' quick presets
 
 Seconds are CPU time of one thread, which a busy machine changes least; a ratio is the median over turns. The
@@ -18,15 +18,12 @@ import argparse
 import os
 import statistics
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from benchmarks import records
 from benchmarks.training_peers import Step, build, plain, pythae
 from trainables.data.batches import to_float
 from trainables.data.synthetic.faces import FACES
@@ -95,9 +92,8 @@ def seconds(step: Step, steps: int) -> float:
 
 def ratios(args: argparse.Namespace) -> None:
     images = FACES.render(args.images, image_size=args.image_size)[0]
-    print(f"{args.image_size}×{args.image_size}, width {args.width}, batches of {args.batch_size}, ", end="")
-    print(f"{args.turns} turns of {args.steps} steps")
-    print("| model | ours, images/s | plain ÷ ours (range) | Pythae ÷ ours (range) |\n|---|--:|--:|--:|")
+    settings = {key: getattr(args, key) for key in ("image_size", "width", "batch_size", "steps")}
+    rows = []
     for name in args.models:
         steps = {
             "ours": ours(name, images, args),
@@ -110,13 +106,22 @@ def ratios(args: argparse.Namespace) -> None:
             for _ in range(count):
                 step()  # allocations, and the libraries' choice of kernels
         turns = [{peer: seconds(step, count) for peer, step in steps.items()} for _ in range(args.turns)]
-        speed = args.batch_size / statistics.median(turn["ours"] for turn in turns)
-        cells = [name, f"{speed:.0f}"]
+        rows.append({"model": name, **settings, "turns": turns})  # CPU seconds of a step
+        print(rows[-1], flush=True)
+    records.renew("training", "ratios", rows)
+
+
+def table(_: argparse.Namespace | None = None) -> None:
+    """Print the record: medians over turns (range)."""
+    rows = []
+    for row in records.read("training", "ratios"):
+        speed = row["batch_size"] / statistics.median(turn["ours"] for turn in row["turns"])
+        cells = [row["model"], f"{speed:.0f}"]
         for peer in ("plain", "pythae"):
-            found = sorted(turn[peer] / turn["ours"] for turn in turns if peer in turn)
-            middle = f"{statistics.median(found):.2f} ({found[0]:.2f}–{found[-1]:.2f})" if found else "–"
-            cells.append(middle)
-        print("| " + " | ".join(cells) + " |", flush=True)
+            found = sorted(turn[peer] / turn["ours"] for turn in row["turns"] if peer in turn)
+            cells.append(f"{statistics.median(found):.2f} ({found[0]:.2f}–{found[-1]:.2f})" if found else "–")
+        rows.append(cells)
+    records.table(["model", "ours, images/s", "plain ÷ ours", "Pythae 0.1.2 ÷ ours"], rows)
 
 
 def options(args: argparse.Namespace) -> None:
@@ -139,53 +144,6 @@ def options(args: argparse.Namespace) -> None:
         found = sorted(turn[plainest] / turn[option] for turn in turns)
         ratio = f"{statistics.median(found):.2f} ({found[0]:.2f}–{found[-1]:.2f})"
         print(f"| {option} | {speed:.0f} | {ratio} | {first[option]:.1f} |", flush=True)
-
-
-def profile(args: argparse.Namespace) -> None:
-    """An epoch of the quick preset's trial; forward is what no other row accounts for."""
-    from searchers.beta_vaegan import PRESETS, RECIPES
-    from trainables import BetaVAEGAN
-
-    preset = PRESETS["quick"]
-    names = ("dataset", "dataset_limit", "image_size", "width", "batch_size", "evaluation_samples")
-    config = {name: getattr(preset, name) for name in names} | RECIPES["quick"]
-    trial = BetaVAEGAN(config={**config, "beta": 1.0})
-    spent: Counter[str] = Counter()
-
-    def measured(what: str, function: Callable) -> Callable:
-        def call(*arguments, **named):
-            start = time.process_time()
-            try:
-                return function(*arguments, **named)
-            finally:
-                spent[what] += time.process_time() - start
-
-        return call
-
-    def batches(epoch: int) -> Iterator[Tensor]:
-        iterator = epochs(epoch)
-        take = measured("data", partial(next, iterator, None))
-        while (x := take()) is not None:
-            yield x
-
-    epochs, trial.batches.epoch = trial.batches.epoch, batches
-    for name in ("grad", "backward"):
-        setattr(torch.autograd, name, measured("backward", getattr(torch.autograd, name)))
-    for optimizer in trial.model.optimizers.values():
-        optimizer.step = measured("optimizer", optimizer.step)
-    trial.model.averaged_decoder.update_parameters = measured(
-        "running mean of the decoder", trial.model.averaged_decoder.update_parameters
-    )
-    trial.evaluate = measured("evaluation", trial.evaluate)
-    total = measured("total", trial.step)
-    total()
-    whole = spent.pop("total")
-    spent["forward, losses, the rest"] = whole - spent.total()
-    print(f"quick preset, one epoch of {len(trial.batches)} steps of {preset.batch_size} images, ", end="")
-    print(f"{preset.evaluation_samples} samples evaluated: {whole:.1f} CPU s")
-    print("| part | share |\n|---|--:|")
-    for part, value in spent.most_common():
-        print(f"| {part} | {100 * value / whole:.1f} % |")
 
 
 def processes(args: argparse.Namespace) -> None:
@@ -239,12 +197,12 @@ def epoch_seconds(trial: Any) -> tuple[float, float]:
     return float((clocks() - before).max()), seconds
 
 
-PARTS = {"ratios": ratios, "options": options, "profile": profile, "processes": processes}
+PARTS = {"ratios": ratios, "options": options, "processes": processes, "table": table}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=list(PARTS), default=["ratios", "profile"])
+    parser.add_argument("parts", nargs="*", choices=list(PARTS), default=["ratios"])
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--width", type=float, default=1.0)

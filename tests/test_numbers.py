@@ -53,6 +53,11 @@ def test_the_main_jobs_numbers_are_on_record():
         ("function_fitting", "function_fitting"),
         ("cost", "cost"),
         ("mixture", "densities"),
+        ("data", "data"),
+        ("metrics", "metrics"),
+        ("training", "training"),
+        ("latent", "latent"),
+        ("analysis", "analysis"),
     ],
 )
 def test_a_table_is_what_its_script_prints(module, page, capsys):

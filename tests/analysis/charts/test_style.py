@@ -17,6 +17,7 @@ from analysis.charts.style import (
     legend_above,
     plain,
     unit,
+    use_scale,
 )
 
 
@@ -62,3 +63,18 @@ def test_a_reference_is_a_line_at_its_score_with_its_name():
     assert [line.get_ydata()[0] for line in axes.get_lines()] == [206.0, 100.0]
     assert [text.get_text() for text in axes.texts] == ["grey", "mean image"]
     assert len({line.get_linestyle() for line in axes.get_lines()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("ends", "labels"),
+    [((2e-4, 2.5e-3), ["0.0002", "0.0005", "0.001", "0.002"]), ((2e-4, 0.5), ["0.001", "0.01", "0.1"])],
+)
+def test_a_logarithmic_axis_has_few_labels(ends, labels):
+    figure, axes = canvas(4, 3)
+    axes.plot(ends, (0, 1))
+    use_scale(axes, {"log": True})
+    figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    ticks = [(tick.get_loc(), tick.label1.get_text()) for tick in axes.xaxis.get_major_ticks()]
+    assert [text for at, text in ticks if low <= at <= high] == labels
+    assert all(tick.label1.get_text() == "" for tick in axes.xaxis.get_minor_ticks())
