@@ -11,7 +11,6 @@ trial with the lowest value yet ("in hand"), and of the trial that the method it
 
 import heapq
 import json
-import math
 import os
 import sys
 import time
@@ -130,10 +129,15 @@ def bootstrap(values: dict[tuple[str, int], float], rng: np.random.Generator) ->
 
 
 def mean_ranks(said: dict[str, dict[tuple[str, int], float]]) -> dict[str, float]:
-    """Return each method's mean rank by its regret, 1 the best, over the pairs that all have; ties share."""
+    """Return each method's mean rank by its regret, 1 the best, over the pairs that all have; ties share.
+
+    Methods with less than half the pairs of the one that has most are not ranked.
+    """
+    most = max(map(len, said.values()))
+    said = {method: values for method, values in said.items() if 2 * len(values) >= most}
     common = sorted(set.intersection(*(set(values) for values in said.values())))
     if not common:
-        return dict.fromkeys(said, math.nan)
+        return {}
     regrets = np.array([[values[pair] for pair in common] for values in said.values()])
     return dict(zip(said, rankdata(regrets, axis=0).mean(axis=1), strict=True))
 
@@ -184,7 +188,7 @@ def print_table(tables: dict[str, Any]) -> None:
                     low, high = bootstrap(wins, rng)
                     won = f"{np.mean(list(wins.values())):.0%} [{low:.0%}, {high:.0%}]"
                 cost = np.median([r["cpu_ms"] for r in mine.values()])
-                rank = f"{ranks[trainings][method]:.2f}"
+                rank = f"{ranks[trainings][method]:.2f}" if method in ranks[trainings] else "–"
                 cells = f"{hand:.3f} | {said:.3f} | {rank} | {own:.3f} | {won} | {cost:.0f}"
                 print(f"| {method} | {len(pairs)} | {trainings} | {cells} |")
 
