@@ -35,11 +35,11 @@ QUICK = FlowConfig(
     dataset_limit=2500,
     image_size=32,
     batch_size=16,
-    epochs=60,
-    evaluate_every=15,
-    grace_epochs=15,
+    epochs=30,
+    evaluate_every=10,
+    grace_epochs=10,
     num_samples=10,
-    trainings=5,
+    trainings=4,
     replicates=1,
     evaluation_samples=500,
 )
@@ -73,7 +73,7 @@ def study(config: FlowConfig, prepared: "Prepared") -> Study:
     if config.kind == "EDM":
         noise = {"noise_mean": tune.uniform(-2.0, 0.0)}
     narrowest, widest = 0.5 * config.width, config.width
-    first = {"learning_rate": 2e-3, "width": narrowest, "times": "logit_normal", "noise_mean": -1.2}
+    first = {"learning_rate": 2e-3, "width": widest, "times": "logit_normal", "noise_mean": -1.2}
     space = {
         "learning_rate": tune.loguniform(5e-4, 1e-2),
         "width": tune.choice([narrowest, widest]),

@@ -114,7 +114,7 @@ def create_database(tracking_uri: str) -> None:
         if path.exists():
             return
         new = path.with_name(f"{path.name}.{os.getpid()}.new")
-        with _unconfirmed():
+        with _unconfirmed(new):
             MlflowClient(f"{SQLITE}{new}").search_experiments()
         with open(new, "rb") as file:
             os.fsync(file.fileno())
@@ -122,13 +122,18 @@ def create_database(tracking_uri: str) -> None:
 
 
 @contextmanager
-def _unconfirmed() -> Iterator[None]:
-    """Inside the block, new connections to SQLite do not wait for the disk."""
+def _unconfirmed(path: Path) -> Iterator[None]:
+    """Inside the block, new connections to this SQLite file do not wait for the disk.
+
+    SQLAlchemy tells of every connection of the process, those of other threads to other files among them.
+    """
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
     def hurry(connection: "Connection", _: object) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
+        ((_, _, file),) = connection.execute("PRAGMA database_list")
+        if Path(file) == path.resolve():
+            connection.execute("PRAGMA synchronous = OFF")
 
     event.listen(Engine, "connect", hurry)
     try:

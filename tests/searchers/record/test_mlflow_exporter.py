@@ -19,7 +19,7 @@ from sqlalchemy.engine import Engine
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import SENT_IMAGE, MlflowExporter
-from searchers.record.mlflow_store import StoreError, create_database
+from searchers.record.mlflow_store import StoreError, _unconfirmed, create_database
 from searchers.record.schema import (
     DELIVERED_TAG,
     FAILED,
@@ -431,7 +431,8 @@ def test_the_disk_is_waited_for_once_where_a_database_is_made_and_at_each_write_
     try:
         create_database(uri := f"sqlite:///{tmp_path}/mlflow.db")
         made, waits = set(waits), []
-        MlflowClient(uri).create_experiment("later")
+        with _unconfirmed(tmp_path / "other.db"):  # as another thread may be in it
+            MlflowClient(uri).create_experiment("later")
     finally:
         event.remove(Engine, "begin", note)
     off, full = 0, 2
