@@ -2,8 +2,9 @@
 
 order   EfficientNet-Lite0's layers and sizes as judges of damage, of a collapsed generator and of noise
 bias    Fréchet distance, its extrapolation and KID of real faces at n = 500 … 10 000 (a figure)
+table   what is on record of both
 
-Both read celeba10k.tar in the folder LATENTUNE_DATA, bias smiles.tar, too.
+They read celeba10k.tar in the folder LATENTUNE_DATA, bias smiles.tar, too.
 """
 
 import sys
@@ -15,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 
+from benchmarks import records
 from benchmarks.metrics import ROOT, read_tar, timed, to_uint8
 from trainables.metrics.extractors import features as extractors
 from trainables.metrics.extractors import networks
@@ -30,6 +32,8 @@ JUDGES = {  # EfficientNet's block, None for its last layer, and the images' sid
     "block 10, 64 px": (10, 64),
     "last layer, 128 px": (None, 128),
 }
+
+SCORES = ("distance", "its jackknife", "extrapolated", "1000 KID", "KID's jackknife")
 
 
 def order(n: int = 100, columns: dict[str, tuple[int | None, int]] = JUDGES) -> None:
@@ -57,22 +61,19 @@ def order(n: int = 100, columns: dict[str, tuple[int | None, int]] = JUDGES) -> 
         "contrast, 40, 20, 5, 0 %": [127 + s * (real - 127) for s in (0.4, 0.2, 0.05, 0)],
         "uniform noise": [rng.uniform(0, 255, real.shape)],
     }
-    table = {name: [] for name in damage}
-    seconds = []
-    for layer, size in columns.values():
+    rows = []
+    for judge, (layer, size) in columns.items():
         extractor = efficientnet(layer, size)
         reference = ReferenceStatistics.of_features(extractor(faces[:700]))
         total = np.trace(reference.covariance)
-        seconds.append(timed(partial(extractor, faces[:n]))[0])
-        for name, images in damage.items():
-            distances = [frechet_distance(extractor(to_uint8(x)), reference) / total for x in images]
-            cells = [f"{distances[0]:.2f}"]
-            cells += [f"{b:.2f}{'!' if b < a else ''}" for a, b in pairwise(distances)]
-            table[name].append(" ".join(cells))
-    print("| damage | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
-    for name, cells in table.items():
-        print(f"| {name} | {' | '.join(cells)} |")
-    print("| CPU ms an image | " + " | ".join(f"{1000 * s / n:.1f}" for s in seconds) + " |", flush=True)
+        found = {
+            name: [float(frechet_distance(extractor(to_uint8(x)), reference) / total) for x in images]
+            for name, images in damage.items()
+        }
+        seconds = timed(partial(extractor, faces[:n]))[0] / n
+        rows.append({"judge": judge, "distances": found, "cpu_seconds": seconds})
+        print(rows[-1], flush=True)
+    records.renew("metrics", "order", rows)
 
 
 def efficientnet(block: int | None, size: int) -> Extractor:
@@ -96,23 +97,18 @@ def bias(repeats: int = 8) -> None:
     extractor = extractors.load_extractor("efficientnet_lite0", threads=1)
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots(1, 2)
-    print("| images | n | Fréchet distance | jackknife's σ | extrapolated | KID × 1000 | jackknife's σ |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
+    rows = []
     for axis, name in zip(axes, ("celeba10k", "smiles"), strict=True):
         photographs = read_tar(f"{name}.tar", 32)
         features = np.stack([extractor(photographs), extractor(photographs[:, :, ::-1])], 1)
         lines = []
         for n in (500, 1000, 2000, 5000, 10_000):
-            rows = [one_half(features, n, seed) for seed in range(repeats if n < 10_000 else 3)]
-            means, spreads = np.mean(rows, 0), np.std(rows, 0, ddof=1)
+            halves = [one_half(features, n, seed) for seed in range(repeats if n < 10_000 else 3)]
+            means, spreads = np.mean(halves, 0), np.std(halves, 0, ddof=1)
             lines.append((n, means, spreads))
-            cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(means, spreads, strict=True)]
-            extrapolated = cells[2] if n >= MINIMUM else "–"
-            print(
-                f"| {name} | {n} | {cells[0]} | {means[1]:.2f} | {extrapolated} | {cells[3]} "
-                f"| {means[4]:.2f} |",
-                flush=True,
-            )
+            scores = {k: v for k, *v in zip(SCORES, means, spreads, strict=True) if np.isfinite(v).all()}
+            rows.append({"images": name, "n": n, "scores": scores})
+            print(rows[-1], flush=True)
         sizes = np.array([n for n, _, _ in lines])
         for column, label in ((0, "Fréchet distance"), (3, "KID × 1000"), (2, "Fréchet, extrapolated")):
             values = np.array([m[column] for _, m, _ in lines])
@@ -124,6 +120,30 @@ def bias(repeats: int = 8) -> None:
     axes[0].legend(frameon=False)
     FIGURE.parent.mkdir(exist_ok=True)
     figure.savefig(FIGURE, dpi=150)
+    records.renew("metrics", "bias", rows)
+
+
+def table() -> None:
+    """Print the record. A value that falls although the damage grows has a mark."""
+    judges, rows = records.read("metrics", "order"), []
+    for name in judges[0]["distances"]:
+        cells = [name]
+        for judge in judges:
+            first, *_ = found = judge["distances"][name]
+            falls = [f"{b:.2f}{'!' if b < a else ''}" for a, b in pairwise(found)]
+            cells.append(" ".join([f"{first:.2f}", *falls]))
+        rows.append(cells)
+    rows.append(["CPU ms an image", *(f"{1000 * judge['cpu_seconds']:.1f}" for judge in judges)])
+    records.table(["damage", *(judge["judge"] for judge in judges)], rows)
+    rows = []
+    for row in records.read("metrics", "bias"):
+        cells = [f"{mean:.2f} ± {spread:.2f}" for mean, spread in row["scores"].values()]
+        distance, jackknife, *extrapolated, kid, of_kid = cells
+        deviations = [cell.split()[0] for cell in (jackknife, of_kid)]
+        cells = [distance, deviations[0], *(extrapolated or ["–"]), kid, deviations[1]]
+        rows.append([row["images"], str(row["n"]), *cells])
+    header = ["images", "n", "Fréchet distance", "jackknife's σ", "extrapolated", "KID × 1000"]
+    records.table([*header, "jackknife's σ"], rows)
 
 
 def one_half(features: np.ndarray, n: int, seed: int) -> list[float]:
@@ -137,11 +157,11 @@ def one_half(features: np.ndarray, n: int, seed: int) -> list[float]:
     return [*estimate_frechet_distance(X, reference), infinite, 1000 * kid.value, 1000 * kid.std]
 
 
-PARTS = {"order": order, "bias": bias}
+PARTS = {"order": order, "bias": bias, "table": table}
 
 
 def main() -> None:
-    parts = sys.argv[1:] or list(PARTS)
+    parts = sys.argv[1:] or ["order", "bias"]
     if unknown := set(parts) - set(PARTS):
         sys.exit(f"no part {min(unknown)!r}; there are: {', '.join(PARTS)}")
     torch.set_num_threads(1)

@@ -55,6 +55,7 @@ def test_the_main_jobs_numbers_are_on_record():
         ("mixture", "densities"),
         ("data", "data"),
         ("metrics", "metrics"),
+        ("metrics_judgement", "metrics"),
         ("training", "training"),
         ("latent", "latent"),
         ("analysis", "analysis"),
