@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.charts.pareto import Objective, draw_front, pareto_front
+from analysis.charts.pareto import Objective, draw_cost, draw_front, pareto_front
 from analysis.charts.search import pareto
 from analysis.record.store import AnalysisError
 from analysis.record.tables import load
@@ -63,3 +63,14 @@ def test_a_front_of_one_trial_is_said(client):
     number = best["number"][row]
     with pytest.raises(AnalysisError, match=f"Trial {number} of .* is the best in {METRIC} and in elbo"):
         pareto(replace(tables, trials=best))
+
+
+def test_references_far_from_all_settings_are_told_and_do_not_press_them_together():
+    cost = Objective("evaluations", np.array([2.0, 9, 10, 19, 20]))
+    score = Objective("fd", np.array([34.0, 13, 12, 11, 10]))
+    references = {"real images": 1.6, "mean image": 100.3, "grey": 206.0}
+    (axes,) = draw_cost(cost, score, ["a"] * 5, list("abcde"), [0, 1, 4], references).axes
+    assert axes.get_ylim()[1] < 60
+    words = [text.get_text() for text in axes.texts]
+    assert "beyond: mean image 100.3, grey 206" in words and "real images" in words
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["2", "9", "19"]
