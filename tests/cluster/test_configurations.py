@@ -275,7 +275,7 @@ def test_skypilot_s_machines_run_a_sweep(network):
     head, *_ = network.machines
     task = read("cluster/skypilot.yaml")
     flags = "--preset quick --dataset-limit 60 --image-size 16 --width 0.1 --batch-size 16 --replicates 0"
-    flags += " --evaluation-samples 20 --features random --num-samples 6 --epochs 2 --name tiny"
+    flags += " --evaluation-samples 20 --features random --num-samples 6 --epochs 2 --name sky"
     given = {
         "RAY_AUTH_TOKEN": "0" * 64,
         "SWEEP": f"searchers.beta_vaegan {flags}",
@@ -293,7 +293,7 @@ def test_skypilot_s_machines_run_a_sweep(network):
             machine.run(f"({command} > ~/run.log 2>&1 &)")
     said = " ".join(head.run(command, timeout=PATIENCE).stdout.split())
     assert "Ray cluster at 10.77.0.10:6379" in said
-    trials = Ledger(head.folder / "home/latentune/results/tiny/ledger.jsonl").trials()
+    trials = Ledger(head.folder / "home/latentune/results/sky/ledger.jsonl").trials()
     assert len(trials) == 6 and {record.status for record in trials.values()} <= {FINISHED, STOPPED}
     count = 'import ray; ray.init(log_to_driver=False); print("nodes", sum(n["Alive"] for n in ray.nodes()))'
     (head.folder / "home/count.sh").write_text(script.partition("start=")[0] + f"\npython -c '{count}'")
