@@ -133,11 +133,12 @@ def test_up_sweep_down(laptop, network):
     runs = head.run(
         'cd ~/latentune && . cluster/environment.sh && python -c "'
         "from mlflow import MlflowClient; client = MlflowClient('http://127.0.0.1:5000'); "
-        "print([len(client.search_runs([e.experiment_id])) for e in client.search_experiments() "
-        "if e.name == 'beta-vae-gan'])\"",
+        "(known,) = (e.experiment_id for e in client.search_experiments() if e.name == 'beta-vae-gan'); "
+        "runs = client.search_runs([known]); (top,) = (r.info.run_id for r in runs if r.info.run_name == 'tiny'); "
+        "print(sum(top in (r.info.run_id, r.data.tags.get('mlflow.parentRunId')) for r in runs))\"",
         timeout=PATIENCE,
     ).stdout
-    assert runs.splitlines()[-1] == "[9]"  # the sweep and its trials
+    assert runs.splitlines()[-1] == "9"  # the sweep and its trials
     data = head.folder / "home/latentune-tracking"
     assert (data / "mlflow.db").exists() and (data / "artifacts").exists()
 
