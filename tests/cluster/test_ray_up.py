@@ -134,7 +134,8 @@ def test_up_sweep_down(laptop, network):
         'cd ~/latentune && . cluster/environment.sh && python -c "'
         "from mlflow import MlflowClient; client = MlflowClient('http://127.0.0.1:5000'); "
         "(known,) = (e.experiment_id for e in client.search_experiments() if e.name == 'beta-vae-gan'); "
-        "runs = client.search_runs([known]); (top,) = (r.info.run_id for r in runs if r.info.run_name == 'tiny'); "
+        "runs = client.search_runs([known]); "
+        "(top,) = (r.info.run_id for r in runs if r.info.run_name == 'tiny'); "
         "print(sum(top in (r.info.run_id, r.data.tags.get('mlflow.parentRunId')) for r in runs))\"",
         timeout=PATIENCE,
     ).stdout
