@@ -2,7 +2,8 @@
 
 Syne Tune is not in this project's environment: LATENTUNE_PEERS names a folder of packages that has version
 0.13, the last one with MOBSTER, HyperTune and DyHPO (pip install --target PEERS --no-deps syne-tune==0.13.0
-autograd sortedcontainers). Their Gaussian processes are fitted anew after every fifth decision.
+autograd sortedcontainers dill ujson statsmodels patsy). Their Gaussian processes are fitted
+anew after every fifth decision.
 """
 
 import logging
@@ -80,10 +81,16 @@ class SyneTune(Method):
         return True
 
 
-GAUSSIAN = {"search_options": {"debug_log": False, "opt_skip_period": 5}}
+def gaussian(name: str) -> Any:
+    """Return a method of Gaussian processes. Its options are its own: HyperTune writes into them."""
+    return lambda table, seed: SyneTune(
+        table, seed, name=name, search_options={"debug_log": False, "opt_skip_period": 5}
+    )
+
+
 METHODS: dict[str, Any] = {
     "Syne Tune BOHB": lambda table, seed: SyneTune(table, seed, name="BOHB"),
-    "Syne Tune MOBSTER": lambda table, seed: SyneTune(table, seed, name="MOBSTER", **GAUSSIAN),
-    "Syne Tune HyperTune": lambda table, seed: SyneTune(table, seed, name="HyperTune", **GAUSSIAN),
-    "Syne Tune DyHPO": lambda table, seed: SyneTune(table, seed, name="DyHPO", **GAUSSIAN),
+    "Syne Tune MOBSTER": gaussian("MOBSTER"),
+    "Syne Tune HyperTune": gaussian("HyperTune"),
+    "Syne Tune DyHPO": gaussian("DyHPO"),
 }
