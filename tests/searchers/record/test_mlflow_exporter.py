@@ -425,7 +425,9 @@ def test_the_disk_is_waited_for_once_where_a_database_is_made_and_at_each_write_
     waits = []
 
     def note(connection):
-        waits.append(connection.connection.execute("PRAGMA synchronous").fetchone()[0])
+        files = {name: file for _, name, file in connection.connection.execute("PRAGMA database_list")}
+        if tmp_path in Path(files["main"]).parents:  # threads that others left have theirs
+            waits.append(connection.connection.execute("PRAGMA synchronous").fetchone()[0])
 
     event.listen(Engine, "begin", note)
     try:
