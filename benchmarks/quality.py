@@ -1,14 +1,15 @@
-"""What models reach at the same CPU seconds, and the β-VAE-GAN over β: three trainings each, no search.
+"""What models reach at the same CPU seconds, and the β-VAE-GAN over β: three trainings each.
 
     python -m benchmarks.quality models RECORD faces PATH/celeba10k.tar PATH/smiles.tar
     python -m benchmarks.quality betas RECORD faces PATH/celeba10k.tar PATH/smiles.tar
     python -m benchmarks.quality table|figure RECORD
 
 In the setting of `python -m searchers.beta_vaegan`: 2500 images at 32×32, batches of 16, a score of 500
-samples. A β-VAE-GAN is trained for the preset's epochs; every other model for as many as cost the same CPU
-seconds of one thread, by the time of its steps after warming up. RECORD is a file of JSON lines; a training
-that it holds is not repeated, so that both parts can be stopped at any time. The first seed of all is trained
-before the second of any. Photographs are mirrored at random, drawings are not: their light comes from a side.
+samples. A β-VAE-GAN is trained for `EPOCHS`, every other model for as many as cost the same CPU seconds of
+one thread, by the time of its steps after warming up. Of the models each is tuned first, by this project's
+search over two hyperparameters with the budget of three of its trainings, and then trained on seeds that the
+search has not seen. RECORD is a file of JSON lines; what it holds is not repeated, so that both parts can be
+stopped at any time. Photographs are mirrored at random, drawings are not: their light comes from a side.
 """
 
 import argparse
@@ -16,7 +17,8 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,64 +28,76 @@ from matplotlib.figure import Figure
 
 from analysis.charts.bands import draw_band
 from analysis.charts.style import axis_label, canvas, draw_references, legend_above
-from searchers.beta_vaegan import PRESETS, model_settings
+from searchers.beta_vaegan import PRESETS
 from searchers.execution.plan import step_seconds
+from searchers.study.study import Study
+from searchers.tune import sweep, trainable_for
+from trainables.evaluation.generation import generate
 from trainables.evaluation.references import reference_scores
-from trainables.tune.baselines import MODERN, Baseline
-from trainables.tune.builtin import VAE
+from trainables.metrics.manifold import manifold_scores
+from trainables.models.base import GenerativeModel
+from trainables.tune.baselines import MODERN
 from trainables.tune.trainable import GenerativeTrainable
 
+EPOCHS = {"betas": 45, "models": 36}  # of the β-VAE-GAN
 BETAS = (1.0, 5.0, 12.0, 30.0, 70.0, 150.0)
-MODEL_BETA = 12.0  # of the β-VAE-GAN among the models
-VAE_BETAS = (2.0, 5.0, 10.0, 20.0)  # among which the plain VAE is tuned
 SEEDS = (0, 1, 2)
 DISENTANGLEMENT = ("mig", "dci", "sap", "factor_vae")
 TIMED = 40  # steps
+TUNING = 3.0  # trainings of each model that its search may spend, stopped ones by their part
+SEARCH_SEED = 100
+RATE = ("learning_rate", (5e-4, 2e-3, 8e-3))
+# Each model's two hyperparameters: the least value, the first that is tried, the greatest; or a choice.
+SPACES: dict[str, dict[str, tuple]] = {
+    "GAN": dict([RATE, ("penalty", (0.01, 0.05, 1.0))]),
+    "WGAN-GP": {"learning_rate": (5e-5, 1e-4, 2e-3), "gradient_penalty": (1.0, 10.0, 30.0)},
+    "VAE": dict([RATE, ("beta", (1.0, 10.0, 50.0))]),
+    "FactorVAE": {"learning_rate": (1e-4, 1e-3, 5e-3), "gamma": (1.0, 10.0, 50.0)},
+    "VAE-GAN": dict([RATE, ("gamma", (0.3, 3.0, 30.0))]),
+    "beta-VAE-GAN": dict([RATE, ("beta", (1.0, 12.0, 150.0))]),
+    "flow": dict([RATE, ("times", ("logit_normal", "uniform"))]),
+    "EDM": dict([RATE, ("noise_deviation", (0.6, 1.2, 2.0))]),
+    "latent-flow": dict([RATE, ("beta", (1.0, 5.0, 50.0))]),
+}
 
 
-def trainings(part: str, datasets: list[str]) -> Iterator[tuple[str, str, float | None, int]]:
-    """Yield data set, model, β where the model takes one, and seed of each training of a part."""
-    for seed in SEEDS:
-        for dataset in datasets:
-            if part == "betas":
-                yield from ((dataset, "beta-VAE-GAN", beta, seed) for beta in BETAS)
-                continue
-            for model in MODERN:
-                if model == "VAE":
-                    yield from ((dataset, "VAE", beta, seed) for beta in VAE_BETAS)
-                else:
-                    yield dataset, model, MODEL_BETA if model == "beta-VAE-GAN" else None, seed
+def model_of(model: str) -> tuple[type[GenerativeModel], dict[str, Any]]:
+    """Return a model's class and the settings that it has here."""
+    model_class, settings, _ = MODERN[model]
+    latents = {"latent_dim": 64} if "latent_dim" in model_class.Config.__dataclass_fields__ else {}
+    return model_class, latents | settings
 
 
-def configuration(dataset: str, model: str, beta: float | None, seed: int, epochs: int) -> dict[str, Any]:
+def data_settings(dataset: str) -> dict[str, Any]:
+    """Return what all trainings on a data set share."""
+    size = PRESETS["quick"]
+    names = ("dataset_limit", "image_size", "batch_size", "evaluation_samples")
+    return {"dataset": dataset, "flip": dataset != "faces"} | {name: getattr(size, name) for name in names}
+
+
+def configuration(dataset: str, model: str, values: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
     """Return Tune's flat configuration of a training that is evaluated once, at its end."""
-    preset = PRESETS["quick"]
     return {
-        "dataset": dataset,
-        "dataset_limit": preset.dataset_limit,
-        "flip": dataset != "faces",
-        "image_size": preset.image_size,
-        "batch_size": preset.batch_size,
-        "evaluation_samples": preset.evaluation_samples,
+        **data_settings(dataset),
         "disentanglement": DISENTANGLEMENT if dataset == "faces" else False,
         "images": True,
         "epochs": epochs,
         "evaluate_every": epochs,
         "seed": seed,
-        **model_settings(preset),
-        **({} if model == "VAE" else {"model": model}),
-        **({} if beta is None else {"beta": beta}),
+        **model_of(model)[1],
+        **values,
     }
 
 
-def trainable_of(model: str) -> type[GenerativeTrainable]:
-    """Return the trainable of a model: the baselines' VAE has β = 1, this one is tuned."""
-    return VAE if model == "VAE" else Baseline
+def trainable_of(model: str, config: dict[str, Any]) -> GenerativeTrainable:
+    """Return a trainable of a model, one thread."""
+    torch.set_num_threads(1)
+    return trainable_for(model_of(model)[0])(config)
 
 
-def epoch_seconds(dataset: str, model: str, beta: float | None) -> float:
+def epoch_seconds(dataset: str, model: str) -> float:
     """Return the CPU seconds of an epoch by this model's full step."""
-    trainable = trainable_of(model)(configuration(dataset, model, beta, 0, 1))
+    trainable = trainable_of(model, configuration(dataset, model, {}, 0, 1))
     trainable.model.progress = 0.6  # all networks are trained by then
     seconds, steps = step_seconds(trainable, TIMED), len(trainable.batches)
     trainable.stop()
@@ -91,18 +105,56 @@ def epoch_seconds(dataset: str, model: str, beta: float | None) -> float:
     return steps * statistics.mean(seconds[: -TIMED // 20])
 
 
-def train(dataset: str, model: str, beta: float | None, seed: int, epochs: int, folder: Path) -> dict:
+def search(dataset: str, model: str, folder: Path) -> dict:
+    """Tune a model; return the row of its search: the best values, and the epochs of its trainings."""
+    from ray import tune
+
+    # Measured at the same moment: these machines are shared.
+    cost = epoch_seconds(dataset, model) / epoch_seconds(dataset, "beta-VAE-GAN")
+    epochs = max(3, round(EPOCHS["models"] / cost))
+    space, first = {}, {}
+    for name, values in SPACES[model].items():
+        words = isinstance(values[0], str)
+        space[name] = tune.choice(list(values)) if words else tune.loguniform(values[0], values[-1])
+        first[name] = values[0] if words else values[1]
+    model_class, settings = model_of(model)
+    outcome = sweep(
+        Study(trainable=model_class, space=space, settings=settings, points_to_evaluate=(first,)),
+        **data_settings(dataset),
+        epochs=epochs,
+        evaluate_every=epochs // 3,
+        grace_epochs=epochs // 3,
+        num_samples=12,
+        trainings=TUNING,
+        seed=SEARCH_SEED,
+        results=str(folder),
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+    )
+    assert outcome.best is not None, f"no trial of {model} on {dataset} has a score"
+    return {
+        "search": True,
+        "dataset": Path(dataset).stem,
+        "model": model,
+        "epochs": epochs,
+        "values": {name: outcome.best.config[name] for name in space},
+        "trials": len(outcome.records),
+        "finished": sum(record.status == "finished" for record in outcome.records),
+        "found": outcome.best.last(outcome.study.metric),
+    }
+
+
+def train(dataset: str, model: str, values: dict[str, Any], seed: int, epochs: int, folder: Path) -> dict:
     """Train one model; return its row, and write its samples into the folder."""
-    trainable = trainable_of(model)(configuration(dataset, model, beta, seed, epochs))
+    trainable = trainable_of(model, configuration(dataset, model, values, seed, epochs))
     began = time.process_time()
     result = trainable.train()
     seconds = time.process_time() - began - result.get("evaluation_seconds", 0.0)
+    beta = values["beta"] if tuple(values) == ("beta",) else None
     name = "-".join(str(part) for part in (Path(dataset).stem, model, beta, seed) if part is not None)
     (folder / f"{name}.png").write_bytes(result["images"]["samples"])
     scores = {k: v for k, v in result.items() if isinstance(v, int | float) and not k.startswith("gradient")}
     references = reference_scores(trainable.store, trainable.extractor, trainable.reference, 500)
-    trainable.stop()
-    return {
+    row = {
         "dataset": Path(dataset).stem,
         "model": model,
         "beta": beta,
@@ -110,34 +162,60 @@ def train(dataset: str, model: str, beta: float | None, seed: int, epochs: int, 
         "epochs": epochs,
         "cpu_seconds": round(seconds, 1),
         "metric": trainable.metric,
-        "scores": scores,
+        "scores": scores | drawing_scores(trainable),
         "references": references,
+    }
+    trainable.stop()
+    return row
+
+
+def drawing_scores(trainable: GenerativeTrainable) -> dict[str, float]:
+    """Return precision and recall against held-out images, an image's CPU time, and the parameters."""
+    noise = torch.Generator().manual_seed(0)
+    began = time.process_time()
+    images = generate(trainable.model, len(trainable.held_out), noise, trainable.held_out_images)
+    seconds = time.process_time() - began
+    manifold = manifold_scores(*(trainable.extractor(x.numpy()) for x in (images, trainable.held_out_images)))
+    return {
+        "precision": manifold.precision,
+        "recall": manifold.recall,
+        "cpu_milliseconds_an_image": 1000 * seconds / len(images),
+        "parameters": sum(p.numel() for p in trainable.model.parameters()),
     }
 
 
-def run(part: str, record: Path, datasets: list[str], seeds: int) -> None:
-    """Train what the record does not hold yet."""
-    torch.set_num_threads(1)
-    folder = record.parent / f"{record.stem}-samples"
+def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int) -> None:
+    """Search for and train what the record does not hold yet."""
+    folder = record.parent.resolve() / f"{record.stem}-samples"
     folder.mkdir(parents=True, exist_ok=True)
-    known = {(r["dataset"], r["model"], r["beta"], r["seed"]) for r in rows(record)}
-    full, cost = PRESETS["quick"].epochs, dict[str, float]()
-    for dataset, model, beta, seed in trainings(part, datasets):
-        if seed >= seeds or (Path(dataset).stem, model, beta, seed) in known:
-            continue
-        if model not in cost:  # measured at the same moment: these machines are shared
-            standard = epoch_seconds(dataset, "beta-VAE-GAN", MODEL_BETA)
-            cost[model] = epoch_seconds(dataset, model, beta) / standard
-        epochs = full if model == "beta-VAE-GAN" else max(1, round(full / cost[model]))
-        row = train(dataset, model, beta, seed, epochs, folder)
+
+    def write(row: dict) -> None:
         with record.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(
-            *(row[key] for key in ("dataset", "model", "beta", "seed", "epochs", "cpu_seconds")),
-            row["scores"].get(row["metric"]),
-            row["scores"].get(f"ex_post/{row['metric']}"),
-            flush=True,
-        )
+        print(*(row.get(k) for k in ("dataset", "model", "beta", "seed", "epochs", "values")), flush=True)
+        print("   ", row["found"] if "search" in row else row["scores"].get(row["metric"]), flush=True)
+
+    tuned = {(row["dataset"], row["model"]): row for row in rows(record) if "search" in row}
+    jobs = []
+    for dataset in datasets:
+        if part == "betas":
+            jobs += [(dataset, "beta-VAE-GAN", {"beta": beta}, EPOCHS[part]) for beta in BETAS]
+            continue
+        for model in SPACES:
+            key = (Path(dataset).stem, model)
+            if key not in tuned:
+                write(tuned.setdefault(key, search(dataset, model, folder)))
+            jobs.append((dataset, model, tuned[key]["values"], tuned[key]["epochs"]))
+    known = {(row["dataset"], row["model"], row["beta"], row["seed"]) for row in trained(record)}
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        futures = [
+            pool.submit(train, dataset, model, values, seed, epochs, folder)
+            for seed in SEEDS[:seeds]
+            for dataset, model, values, epochs in jobs
+            if (Path(dataset).stem, model, values.get("beta") if part == "betas" else None, seed) not in known
+        ]
+        for future in as_completed(futures):
+            write(future.result())
 
 
 def rows(record: Path) -> list[dict]:
@@ -145,43 +223,69 @@ def rows(record: Path) -> list[dict]:
     return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
 
 
+def trained(record: Path) -> list[dict]:
+    """Return the rows of trainings."""
+    return [row for row in rows(record) if "search" not in row]
+
+
 def spread(values: list[float]) -> str:
     """Return mean ± standard deviation over seeds."""
     mean = statistics.mean(values)
-    return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
+    digits = 2 if abs(mean) < 5 else 1
+    return (
+        f"{mean:.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+        if len(values) > 1
+        else f"{mean:.{digits}f}"
+    )
 
 
 def grouped(record: Path) -> dict[tuple, list[dict]]:
     """Return the rows by data set, model and β, in the record's order."""
     groups: dict[tuple, list[dict]] = {}
-    for row in rows(record):
+    for row in trained(record):
         groups.setdefault((row["dataset"], row["model"], row["beta"]), []).append(row)
-    return groups
+    return dict(sorted(groups.items(), key=lambda item: (*item[0][:2], item[0][2] or 0.0)))
 
 
 def table(record: Path) -> str:
-    """Return the results as Markdown: the prior's samples, ex post ones, what the encoder keeps."""
+    """Return the results as Markdown, a line a model or β, and what costs nothing."""
+    searches = {(row["dataset"], row["model"]): row["values"] for row in rows(record) if "search" in row}
+    metric = trained(record)[0]["metric"]
+    columns = {
+        "FD": (metric, 1.0),
+        "FD, ex post": (f"ex_post/{metric}", 1.0),
+        "FD, mixture": (f"ex_post_mixture/{metric}", 1.0),
+        "KID": (metric.replace("fd_", "kid_"), 1.0),
+        "precision": ("precision", 1.0),
+        "recall": ("recall", 1.0),
+        "squared error ·1000": ("reconstruction_mse", 1000.0),
+        "KL, nats": ("kl", 1.0),
+        "ms an image": ("cpu_milliseconds_an_image", 1.0),
+        "parameters ·1000": ("parameters", 0.001),
+    }
+    columns = {
+        heading: column
+        for heading, column in columns.items()
+        if any(column[0] in row["scores"] for row in trained(record))
+    }
     lines = [
-        "| data | model | β | trainings | epochs | CPU s | FD | FD, ex post | mixture | squared error | KL |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        f"| data | model | trainings | epochs | CPU s | {' | '.join(columns)} |",
+        f"|---|---|{'--:|' * (3 + len(columns))}",
     ]
-    for (dataset, model, beta), group in sorted(
-        grouped(record).items(), key=lambda item: (*item[0][:2], item[0][2] or 0.0)
-    ):
-        metric = group[0]["metric"]
+    for (dataset, model, beta), group in grouped(record).items():
         cells = []
-        distances = [(key, 1) for key in (metric, f"ex_post/{metric}", f"ex_post_mixture/{metric}")]
-        for key, scale in (*distances, ("reconstruction_mse", 1000), ("kl", 1)):
+        for key, scale in columns.values():
             values = [scale * row["scores"][key] for row in group if key in row["scores"]]
             cells.append(spread(values) if values else "–")
-        epochs = statistics.median(row["epochs"] for row in group)
-        seconds = statistics.median(row["cpu_seconds"] for row in group)
+        values = searches.get((dataset, model), {}) if beta is None else {"beta": beta}
+        words = ", ".join(f"{name} {v if isinstance(v, str) else f'{v:.3g}'}" for name, v in values.items())
+        epochs, seconds = (statistics.median(row[key] for row in group) for key in ("epochs", "cpu_seconds"))
         lines.append(
-            f"| {dataset} | {model} | {'–' if beta is None else f'{beta:g}'} | {len(group)} | {epochs:g} "
-            f"| {seconds:.0f} | {' | '.join(cells)} |"
+            f"| {dataset} | {model}: {words} | {len(group)} | {epochs:g} | {seconds:.0f} "
+            f"| {' | '.join(cells)} |"
         )
-    for dataset in dict.fromkeys(row["dataset"] for row in rows(record)):
-        known = next(row["references"] for row in rows(record) if row["dataset"] == dataset)
+    for dataset in dict.fromkeys(row["dataset"] for row in trained(record)):
+        known = next(row["references"] for row in trained(record) if row["dataset"] == dataset)
         lines.append(f"\n{dataset}: " + ", ".join(f"{name} {value:.1f}" for name, value in known.items()))
     return "\n".join(lines)
 
@@ -219,6 +323,7 @@ def main() -> None:
     parser.add_argument("record", type=Path, help="file of JSON lines")
     parser.add_argument("datasets", nargs="*", default=["faces"], help="faces, or paths")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="the first so many")
+    parser.add_argument("--processes", type=int, default=1, help="trainings side by side, a thread each")
     arguments = parser.parse_args()
     if arguments.part == "table":
         print(table(arguments.record))
@@ -228,7 +333,7 @@ def main() -> None:
         datasets = [
             str(Path(name).resolve()) if os.path.exists(name) else name for name in arguments.datasets
         ]
-        run(arguments.part, arguments.record, datasets, arguments.seeds)
+        run(arguments.part, arguments.record, datasets, arguments.seeds, arguments.processes)
 
 
 if __name__ == "__main__":

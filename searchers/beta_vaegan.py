@@ -60,11 +60,11 @@ QUICK = SweepConfig(
     dataset_limit=2500,
     image_size=32,
     batch_size=16,
-    epochs=45,
+    epochs=30,
     evaluate_every=5,
-    grace_epochs=15,  # the networks draw from a quarter of the training on
+    grace_epochs=10,  # the networks draw from a quarter of the training on
     num_samples=12,
-    trainings=7.5,
+    trainings=8,  # six to the end and six to the rung, on two idle cores ten minutes
     replicates=2,
     evaluation_samples=500,
 )
