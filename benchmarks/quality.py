@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from analysis.charts.bands import draw_band
-from analysis.charts.style import axis_label, canvas, draw_references, legend_above
+from analysis.charts.bands import LINES, draw_band
+from analysis.charts.style import CYCLE, axis_label, canvas, draw_references, legend_above
 from searchers.beta_vaegan import PRESETS
 from searchers.execution.plan import step_seconds
 from searchers.study.study import Study
@@ -303,14 +304,34 @@ def figure(record: Path) -> Figure:
             (metric, "C0", "prior", "-"),
             (f"ex_post/{metric}", "C1", "ex post", "--"),
         ):
-            trained = min(len(group) for _, group in curves)
-            values = np.array([[row["scores"][key] for row in group[:trained]] for _, group in curves]).T
-            draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {trained})", line)
+            values = by_seed(curves, key)
+            draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {len(values)})", line)
         draw_references(axes, {"real": curves[0][1][0]["references"]["real"]})
         axes.set(xscale="log", xlabel=f"β ({dataset})")
         axes.set_ylabel(axis_label(metric, 1), fontsize="small")
         axes.set_ylim(bottom=0)
         legend_above(axes, columns=2)
+    return result
+
+
+def by_seed(curves: list[tuple[float, list[dict]]], key: str) -> NDArray[np.float64]:
+    """Return a score of each β's trainings, (seeds, βs), of the seeds that all have."""
+    seeds = min(len(group) for _, group in curves)
+    return np.array([[row["scores"][key] for row in group[:seeds]] for _, group in curves]).T
+
+
+def disentanglement(record: Path) -> Figure:
+    """Draw how far single units stand for single factors, over β, on the drawn faces, mean ± deviation."""
+    curves = [(key[2], group) for key, group in grouped(record).items() if key[0] == "faces"]
+    result, axes = canvas(6.0, 4.0)
+    names = {"mig": "MIG", "dci_disentanglement": "DCI", "sap": "SAP", "factor_vae": "FactorVAE"}
+    for (key, name), line in zip(names.items(), LINES, strict=True):
+        values = by_seed(curves, f"disentanglement/{key}")
+        color = CYCLE[LINES.index(line)]
+        draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {len(values)})", line)
+    axes.set(xscale="log", xlabel="β (faces)", ylabel="score, higher is better")
+    axes.set_ylim(bottom=0)
+    legend_above(axes, columns=2)
     return result
 
 
@@ -329,6 +350,8 @@ def main() -> None:
         print(table(arguments.record))
     elif arguments.part == "figure":
         figure(arguments.record).savefig(arguments.record.with_suffix(".png"), dpi=120)
+        target = arguments.record.with_name(f"{arguments.record.stem}_disentanglement.png")
+        disentanglement(arguments.record).savefig(target, dpi=120)
     else:
         datasets = [
             str(Path(name).resolve()) if os.path.exists(name) else name for name in arguments.datasets
