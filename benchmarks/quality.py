@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.charts.bands import LINES, draw_band
-from analysis.charts.style import CYCLE, axis_label, canvas, draw_references, legend_above
+from analysis.charts.style import CYCLE, axis_label, canvas, draw_references, legend_above, use_scale
 from searchers.beta_vaegan import PRESETS
 from searchers.execution.plan import step_seconds
 from searchers.study.study import Study
@@ -119,6 +119,7 @@ def search(dataset: str, model: str, folder: Path) -> dict:
         space[name] = tune.choice(list(values)) if words else tune.loguniform(values[0], values[-1])
         first[name] = values[0] if words else values[1]
     model_class, settings = model_of(model)
+    settings = {name: value for name, value in settings.items() if name not in space}
     outcome = sweep(
         Study(trainable=model_class, space=space, settings=settings, points_to_evaluate=(first,)),
         **data_settings(dataset),
@@ -243,9 +244,12 @@ def spread(values: list[float]) -> str:
 def grouped(record: Path) -> dict[tuple, list[dict]]:
     """Return the rows by data set, model and β, in the record's order."""
     groups: dict[tuple, list[dict]] = {}
+    datasets = list(dict.fromkeys(row["dataset"] for row in trained(record)))
     for row in trained(record):
         groups.setdefault((row["dataset"], row["model"], row["beta"]), []).append(row)
-    return dict(sorted(groups.items(), key=lambda item: (*item[0][:2], item[0][2] or 0.0)))
+    return dict(
+        sorted(groups.items(), key=lambda item: (datasets.index(item[0][0]), item[0][1], item[0][2] or 0.0))
+    )
 
 
 def table(record: Path) -> str:
@@ -307,7 +311,8 @@ def figure(record: Path) -> Figure:
             values = by_seed(curves, key)
             draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {len(values)})", line)
         draw_references(axes, {"real": curves[0][1][0]["references"]["real"]})
-        axes.set(xscale="log", xlabel=f"β ({dataset})")
+        axes.set_xlabel(f"β ({dataset})")
+        use_scale(axes, {"log": True})
         axes.set_ylabel(axis_label(metric, 1), fontsize="small")
         axes.set_ylim(bottom=0)
         legend_above(axes, columns=2)
@@ -329,7 +334,8 @@ def disentanglement(record: Path) -> Figure:
         values = by_seed(curves, f"disentanglement/{key}")
         color = CYCLE[LINES.index(line)]
         draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {len(values)})", line)
-    axes.set(xscale="log", xlabel="β (faces)", ylabel="score, higher is better")
+    axes.set(xlabel="β (faces)", ylabel="score, higher is better")
+    use_scale(axes, {"log": True})
     axes.set_ylim(bottom=0)
     legend_above(axes, columns=2)
     return result
