@@ -93,10 +93,12 @@ class LedgerCallback(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Record that a trial failed for good, with all its retries, and why.
 
-        A trial that never started appears here first; register it.
+        A trial that never started appears here first; register it. Tune reads the error from the storage,
+        where its file comes some time after it was written here.
         """
         self._begin(trial)
-        error = trial.get_error()
+        written = Path(trial.error_file) if trial.error_file else None
+        error = written.read_text() if written and written.exists() else trial.get_error()
         lines = str(error).strip().splitlines() if error else []
         self._end(self.records[trial.trial_id], FAILED, error=lines[-1] if lines else "unknown")
 

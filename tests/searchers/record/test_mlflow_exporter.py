@@ -456,12 +456,20 @@ def test_mlflow_is_the_version_the_record_was_built_on():
     assert mlflow.__version__.startswith("3.")
 
 
-def test_a_trial_whose_process_never_started_is_on_record_as_failed(tmp_path):
+@pytest.mark.parametrize("in_storage", [True, False])
+def test_a_trial_whose_process_never_started_is_on_record_as_failed(tmp_path, in_storage):
+    """Tune reads the error from the storage, where it may not be yet."""
     ledger = Ledger(tmp_path / "ledger.jsonl")
     recorder = LedgerCallback(ledger, tmp_path, EPOCHS)
     play(recorder)
-    error = RuntimeError("The actor died.\nModuleNotFoundError: no module named 'somewhere'")
-    never = SimpleNamespace(trial_id="d", config={"beta": 9.0}, get_error=lambda: error)
+    error = "The actor died.\nModuleNotFoundError: no module named 'somewhere'"
+    (path := tmp_path / "error.txt").write_text(error)
+    never = SimpleNamespace(
+        trial_id="d",
+        config={"beta": 9.0},
+        get_error=lambda: error if in_storage else None,
+        error_file=None if in_storage else str(path),
+    )
     recorder.on_trial_error(0, [], never)
     for record in (recorder.records["d"], ledger.trials()["d"]):
         assert (record.number, record.config, record.status) == (4, {"beta": 9.0}, FAILED)
