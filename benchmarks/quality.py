@@ -5,11 +5,12 @@
     python -m benchmarks.quality table|figure RECORD
 
 In the setting of `python -m searchers.beta_vaegan`: 2500 images at 32×32, batches of 16, a score of 500
-samples. A β-VAE-GAN is trained for `EPOCHS`, every other model for as many as cost the same CPU seconds of
-one thread, by the time of its steps after warming up. Of the models each is tuned first, by this project's
-search over two hyperparameters with the budget of three of its trainings, and then trained on seeds that the
-search has not seen. RECORD is a file of JSON lines; what it holds is not repeated, so that both parts can be
-stopped at any time. Photographs are mirrored at random, drawings are not: their light comes from a side.
+samples. A β-VAE-GAN is trained for the preset's epochs, every other model for as many as cost the same CPU
+seconds of one thread, by the time of its steps after warming up. Of the models each is tuned first, by this
+project's search over two hyperparameters with the budget of three of its trainings, and then trained on seeds
+that the search has not seen. RECORD is a file of JSON lines; what it holds is not repeated, so that both
+parts can be stopped at any time. Photographs are mirrored at random, drawings are not: their light comes from
+a side.
 """
 
 import argparse
@@ -40,7 +41,7 @@ from trainables.models.base import GenerativeModel
 from trainables.tune.baselines import MODERN
 from trainables.tune.trainable import GenerativeTrainable
 
-EPOCHS = {"betas": 45, "models": 36}  # of the β-VAE-GAN
+EPOCHS = PRESETS["quick"].epochs  # of the β-VAE-GAN
 BETAS = (1.0, 5.0, 12.0, 30.0, 70.0, 150.0)
 SEEDS = (0, 1, 2)
 DISENTANGLEMENT = ("mig", "dci", "sap", "factor_vae")
@@ -112,7 +113,7 @@ def search(dataset: str, model: str, folder: Path) -> dict:
 
     # Measured at the same moment: these machines are shared.
     cost = epoch_seconds(dataset, model) / epoch_seconds(dataset, "beta-VAE-GAN")
-    epochs = max(3, round(EPOCHS["models"] / cost))
+    epochs = max(3, round(EPOCHS / cost))
     space, first = {}, {}
     for name, values in SPACES[model].items():
         words = isinstance(values[0], str)
@@ -201,7 +202,7 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
     jobs = []
     for dataset in datasets:
         if part == "betas":
-            jobs += [(dataset, "beta-VAE-GAN", {"beta": beta}, EPOCHS[part]) for beta in BETAS]
+            jobs += [(dataset, "beta-VAE-GAN", {"beta": beta}, EPOCHS) for beta in BETAS]
             continue
         for model in SPACES:
             key = (Path(dataset).stem, model)
