@@ -1,8 +1,9 @@
 """The main job: β-VAE-GAN with Bayesian optimization on β ([BVG], section 5.4).
 
-The first trials are β = 1, 50, 100 and 150, as in the paper; then the searcher proposes, and trials that do
-not keep up are paused. With `--objectives fd mig` the search is for the Pareto front of image quality and
-disentanglement, with `--objectives mig` for the latter alone.
+The first trials are β = 1, 50, 100 and 150 by the paper's preset or its kernel, and even steps of log β
+otherwise: in log β the distance is smooth. Then the searcher proposes, and trials that do not keep up are
+paused. With `--objectives fd mig` the search is for the Pareto front of image quality and disentanglement,
+with `--objectives mig` for the latter alone.
 """
 
 import sys
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 PROGRAM = "python -m searchers.beta_vaegan"
 Objective = Literal["fd", "mig", "dci", "sap", "factor_vae", "modularity"]
 Preset = Literal["quick", "thorough", "report"]
-FIRST_BETAS = (1.0, 50.0, 100.0, 150.0)
+PAPERS_BETAS = (1.0, 50.0, 100.0, 150.0)
+EVEN_BETAS = (1.0, 5.0, 28.0, 150.0)  # in log β
 # The paper's recipe is for hours on a GPU; `modern` draws after minutes on a CPU core (models/modern.py).
 MODERN = {"recipe": "modern", "latent_dim": 64}
 RECIPES: dict[str, dict[str, Any]] = {"quick": MODERN, "thorough": MODERN, "report": {"latent_dim": 128}}
@@ -121,11 +123,12 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
         settings["disentanglement"] = [name for name in config.objectives if name in SCORES]
     first, mode = next(iter(objectives.items()))
     latent_dim, image_dims = settings["latent_dim"], 3 * config.image_size**2
+    papers = "report" in (config.preset, config.surrogate)
     return Study(
         experiment="beta-vae-gan",
         trainable=BetaVAEGAN,
-        space={"beta": tune.uniform(1.0, 150.0)},
-        points_to_evaluate=tuple({"beta": beta} for beta in FIRST_BETAS),
+        space={"beta": tune.uniform(1.0, 150.0) if papers else tune.loguniform(1.0, 150.0)},
+        points_to_evaluate=tuple({"beta": beta} for beta in (PAPERS_BETAS if papers else EVEN_BETAS)),
         settings=settings,
         metric=first,
         mode=mode,

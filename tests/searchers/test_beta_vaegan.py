@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
 
-from searchers.beta_vaegan import FIRST_BETAS, PRESETS, PROGRAM, main
+from searchers.beta_vaegan import EVEN_BETAS, PAPERS_BETAS, PRESETS, PROGRAM, main, study
 from searchers.record.ledger import Ledger
 from searchers.record.schema import TRIAL_TAG
 from tests.fixtures.command import refusal
@@ -100,13 +102,26 @@ def test_a_sweep_ends_with_a_table_a_figure_and_the_next_command(finished):
     assert done.stderr == ""
 
 
-def test_the_first_trials_are_the_reports_and_the_next_are_proposed(finished):
+def test_the_first_trials_are_even_steps_and_the_next_are_proposed(finished):
     folder, _ = finished
     records = Ledger(folder / "results/tiny/ledger.jsonl").trials().values()
     betas = [r.config["beta"] for r in records if r.config["seed"] == 0]  # others are replicates
-    assert sorted(betas[:4]) == list(FIRST_BETAS)  # actors side by side start in any order
+    assert sorted(betas[:4]) == list(EVEN_BETAS)  # actors side by side start in any order
     assert 1 <= betas[4] <= 150
-    assert betas[4] not in FIRST_BETAS
+    assert betas[4] not in EVEN_BETAS
+
+
+@pytest.mark.parametrize(
+    ("preset", "surrogate", "papers"),
+    [("quick", "fitted", False), ("quick", "report", True), ("report", "fitted", True)],
+)
+def test_the_papers_preset_and_its_kernel_have_its_axis_and_its_first_betas(preset, surrogate, papers):
+    prepared = SimpleNamespace(settings={}, distance="fd", provenance={})
+    made = study(replace(PRESETS[preset], surrogate=surrogate), prepared)
+    assert [point["beta"] for point in made.points_to_evaluate] == list(
+        PAPERS_BETAS if papers else EVEN_BETAS
+    )
+    assert (type(made.space["beta"].get_sampler()).__name__ == "_LogUniform") is not papers
 
 
 def test_mlflow_holds_what_tune_reported(finished):
@@ -162,7 +177,7 @@ def test_resume_after_the_driver_was_killed(tmp_path, cache, snapshots):
     assert len(before) <= len(records) <= 6 + PRESETS["quick"].replicates  # as far as the budget goes
     assert "Resumed from the ledger" in resumed.stdout
     assert all(record.status for record in records.values())
-    assert set(FIRST_BETAS) <= {record.config["beta"] for record in records.values()}
+    assert set(EVEN_BETAS) <= {record.config["beta"] for record in records.values()}
     assert set(before) <= set(records)
     for trial, record in before.items():
         assert all(records[trial].metrics[epoch] == metrics for epoch, metrics in record.metrics.items())
