@@ -49,7 +49,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if not isinstance(self.image_size, int) or not 8 <= self.image_size <= 1024:
-            raise DataError(f"image_size is {self.image_size}; choose 8 to 1024, models here take 32 or 64")
+            raise DataError(f"image_size is {self.image_size}; choose 8 to 1024; 32 is usual on a CPU")
         if self.channels not in (1, 3):
             raise DataError(f"channels is {self.channels}; choose 3 (RGB) or 1 (grey)")
         if self.crop not in (None, *CROP_NAMES):
