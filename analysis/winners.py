@@ -17,7 +17,7 @@ from analysis.command import Record, run_command
 from analysis.judgement import comparable
 from analysis.judgement.ranking import rank
 from analysis.judgement.retraining import retrain
-from analysis.judgement.seeds import Seeds, ranking_over_seeds, seeds_of
+from analysis.judgement.seeds import Seeds, key_of, ranking_over_seeds, seeds_of
 from analysis.judgement.verdict import (
     Verdict,
     direction,
@@ -93,11 +93,15 @@ def winners(config: WinnersConfig, console: Console) -> int:
         )
     if tables.sweep.state == "running":
         console.print("The sweep is still running: this is its state now.")
-    contenders = [int(n) for n in rankings[0]["number"].head(config.contenders)]
+    best = rankings[0]
+    whole = best[best["ranked"]] if best["ranked"].any() else best
+    contenders = [int(n) for n in whole["number"].head(config.contenders)]
     winner = contenders[0]
     if config.repeats:
         winner = show_repeats(client, tables, contenders, config.repeats, console)
     if config.retrain_seeds:
+        keys = pd.Series([key_of(row, tables.settings) for _, row in whole.iterrows()], whole.index)
+        contenders = [int(n) for n in whole["number"][~keys.duplicated()].head(config.contenders)]
         retrain(client, tables, contenders, config.retrain_seeds)
         seeds = seeds_of(client, tables)
     chosen = tables, winner

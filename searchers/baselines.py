@@ -23,6 +23,7 @@ from analysis.charts.text import number
 from analysis.papers import BASELINE_FID, FID_BY_BETA
 from searchers import beta_vaegan
 from searchers.execution.cli import main_of
+from searchers.record.schema import FINISHED
 from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig, without
 from searchers.study.ranges import SEVERAL, between, multiple_of
@@ -128,7 +129,8 @@ def main(arguments: list[str] | None = None) -> int:
         metric = outcome.study.metric
         histories = by_model(outcome.records, metric)
         if histories:
-            console.print(table(histories, metric, config.beta))
+            ended = [record for record in outcome.records if record.status == FINISHED]
+            console.print(table(by_model(ended, metric), metric, config.beta))
             draw(histories, metric).savefig(outcome.folder / FIGURE, dpi=120)
             console.print(f"Figure: {config.folder / FIGURE}", highlight=False)
         return outcome.exit_code

@@ -136,7 +136,11 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     if final.exit_code:
         return final.exit_code
     (record,) = final.records
-    model = load_model(final.folder / "models" / record.trial)
+    weights = final.folder / "models" / record.trial
+    if not weights.exists():
+        console.print("The final training has left no weights: there is nothing to draw.")
+        return 1
+    model = load_model(weights)
     for path in draw_faces(model, store, outcome.folder / "figures"):
         console.print(f"Figure: {path}", highlight=False, soft_wrap=True)
     console.print("\n".join(next_words(outcome.ending)), highlight=False, soft_wrap=True)

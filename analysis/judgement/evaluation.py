@@ -63,7 +63,7 @@ class Evaluation:
 
     def scores(self, model: TrainedModel, seed: int) -> dict[str, float]:
         """Score `samples` images generated with this seed, by the keys that trials report."""
-        held_out = self.store.images[self.store.split("validation")[: self.samples]]
+        held_out = self.store.images[self.store.some("validation", self.samples)]
         images = generate(model.network, self.samples, model.generator(seed), torch.from_numpy(held_out))
         return score(images, self.extractor, self.reference)
 

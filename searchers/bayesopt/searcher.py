@@ -181,7 +181,10 @@ class BayesOptSearch(Answers, Searcher):
         Each is trained again once. None where there is no fully trained trial that was not. What differs
         between the two is the luck of training, which the model learns from them.
         """
-        model = self.model()
+        try:
+            model = self.model()
+        except ValueError:  # no trial has reported a finite value
+            return None
         trials, forecast = model.finals()
         runs = [t.codes for t in self.history.trials.values()]
         final = self._final_epoch
@@ -238,8 +241,9 @@ class BayesOptSearch(Answers, Searcher):
     ) -> None:
         """Take in a value known from elsewhere; configurations outside the space are left out.
 
-        It is that of a fully trained trial or, `pruned`, of one stopped after so many intermediate values.
-        Raises ValueError where there are several objectives.
+        It is that of a fully trained trial or, `pruned`, of one stopped after so many intermediate values,
+        one an epoch, nan where an epoch was not evaluated. Raises ValueError where there are several
+        objectives.
         """
         if self.objectives:
             raise ValueError(f"One value is known, of {self._metric!r}, and none of {list(self.objectives)}")
@@ -255,8 +259,10 @@ class BayesOptSearch(Answers, Searcher):
         while (trial_id := f"known-{number}") in self.history.trials:
             number += 1
         self.history.start(trial_id, codes)
-        for epoch, intermediate in enumerate(intermediate_values or (), start=1):
-            self.history.report(trial_id, epoch, [intermediate], None)
+        curve = intermediate_values or []
+        for epoch, intermediate in enumerate(curve, start=1):
+            if math.isfinite(intermediate) or epoch == len(curve):
+                self.history.report(trial_id, epoch, [intermediate], None)
         if not (pruned and intermediate_values):
             self.history.trials[trial_id].rows.clear()
             self.history.report(trial_id, WHOLE, [_number(value)], None)

@@ -12,7 +12,7 @@ from searchers.display.commands import analysis_command, ui_command
 from searchers.display.layout import table_lines
 from searchers.display.snapshot import Told, rows_of
 from searchers.record.provenance import references_of
-from searchers.record.schema import FAILED, STOPPED
+from searchers.record.schema import COLLAPSED, FAILED, STOPPED
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import PauseRule
 from searchers.study.config import RunConfig, SweepConfig
@@ -81,12 +81,14 @@ def best_words(
         setting += "".join(
             f", {name} = {number(value)}" for name, value in study.derived(best.config).items()
         )
-        first = best.metrics[min(best.metrics)][study.metric]
+        first = next(row[study.metric] for _, row in sorted(best.metrics.items()) if study.metric in row)
         lines.append(
             f"Best: trial {best.number}, {setting}: {study.metric} {number(best.last(study.metric))} "
             f"after epoch {best.epoch} ({number(first)} at first)."
         )
         lines += _beside_references(study, best)
+        if COLLAPSED in best.flags.get(best.epoch, "").split(","):
+            lines.append("But it has collapsed: its images are all but one picture.")
     else:
         lines.append("No trial has reported a score.")
     early = [record for record in records if record.status == STOPPED]

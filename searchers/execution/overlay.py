@@ -8,10 +8,12 @@ from ray import tune
 
 from searchers.bayesopt.space import SpaceError
 from searchers.bayesopt.tune_space import read_space
+from searchers.execution.prepare import located
 from searchers.study import given
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 
+FIRST_STAGE = "first_stage"  # a saved model, of the latent flow
 # Trials that differ in these see other images, have other scores or another budget.
 SHARED = frozenset(
     (
@@ -77,6 +79,16 @@ def overlay(study: Study, config: SweepConfig) -> Study:
         settings={name: value for name, value in study.settings.items() if name not in space} | settings,
         points_to_evaluate=tuple(point for n, point in enumerate(inside) if point not in inside[:n]),
     )
+
+
+def from_anywhere(study: Study) -> Study:
+    """Return the study with the folders of first stages absolute: trials run in folders of their own."""
+    settings, space = dict(study.settings), dict(study.space)
+    if settings.get(FIRST_STAGE):
+        settings[FIRST_STAGE] = located(settings[FIRST_STAGE])
+    if isinstance(domain := space.get(FIRST_STAGE), tune.search.sample.Categorical):
+        space[FIRST_STAGE] = tune.choice([located(str(folder)) for folder in domain.categories])
+    return replace(study, settings=settings, space=space)
 
 
 def domain_of(name: str, call: given.Call) -> Any:

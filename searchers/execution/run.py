@@ -26,7 +26,7 @@ from searchers.display.snapshot import Told, rows_of
 from searchers.execution.check import check_settings, first_point
 from searchers.execution.driver import Driver, join, rule_of
 from searchers.execution.fixed_points import FixedPoints
-from searchers.execution.overlay import overlay
+from searchers.execution.overlay import from_anywhere, overlay
 from searchers.execution.plan import plan
 from searchers.execution.prepare import Prepared, prepare
 from searchers.execution.rebuild import latest_checkpoint
@@ -109,7 +109,7 @@ def run(
 
     Raises UsageError, ClusterError and the data's and metrics' own errors, before anything has begun.
     """
-    study = overlay(study, config)
+    study = from_anywhere(overlay(study, config))
     points = given_points(study, config)
     check_settings(study, points)
     if points:
@@ -265,7 +265,8 @@ def export_best(
 ) -> None:
     """Export the weights of the best trials, so that they outlive the checkpoints."""
     for record in ranked(records, study.metric, study.mode)[:EXPORTED]:
-        if (found := latest_checkpoint(record, storage)) is not None:
+        found = latest_checkpoint(record, storage)
+        if found is not None and found.epoch == record.epoch:  # these weights were scored
             path = Path("models") / record.trial
             with found.checkpoint.as_directory() as directory:
                 export_model(study.trainable, record.config, Path(directory), folder / path)

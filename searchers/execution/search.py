@@ -16,7 +16,7 @@ from searchers.execution.fixed_points import FixedPoints, read_points
 from searchers.execution.peers import PEERS, PeerSearch, grid_of
 from searchers.execution.warm_start import earlier_results
 from searchers.record.trials import TrialRecord
-from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule
+from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule, least_rung
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig, UsageError, require
 from searchers.study.study import Study
@@ -92,8 +92,10 @@ def make_scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRec
         return FIFOScheduler()
     grace = None if config.grace_epochs is None else min(config.grace_epochs, config.epochs)
     trainings = config.trainings
-    if trainings is None:  # where no rung lies before the end, every trial is a whole training
-        trainings = config.num_samples / (1 if grace == config.epochs else REDUCTION_FACTOR)
+    if trainings is None:  # where nothing is evaluated from the first rung on but the end, nothing pauses
+        first = least_rung(config.epochs) if grace is None else grace
+        last = (config.epochs - 1) // config.evaluate_every * config.evaluate_every  # before the end
+        trainings = config.num_samples / (REDUCTION_FACTOR if last >= first else 1)
     rule = PauseRule(
         config.epochs,
         grace,

@@ -28,15 +28,17 @@ def earlier_results(
     """Return (configuration, value) of each finished trial of the sweep that `config.warm_start` names.
 
     It is read from its folder among the results or, where there is none, from MLflow. For a trial that was
-    stopped early the value is the list of its values, epoch by epoch; where it diverged, nan. Raises
-    ValueError where there is no such sweep, where no trial reported the metric, or where the scores are not
-    those of a sweep with this configuration, to which MLflow's record adds its `provenance`.
+    stopped early the value is the list of its values, epoch by epoch, nan where it was not evaluated; where
+    it diverged, nan. Raises ValueError where there is no such sweep, where no trial reported the metric, or
+    where the scores are not those of a sweep with this configuration, of the images that `provenance` tells
+    and, where MLflow's record is read, by its extractor.
     """
     name = config.warm_start or ""
     folder, new = Path(config.results) / name, vars(config)
     ledger = folder / "ledger.jsonl"
     if ledger.exists():
         settings, trials = _settings(folder), list(Ledger(ledger).trials().values())
+        new = {**new, "data_hash": provenance.get("data_hash")}
     else:
         try:
             settings, trials = recorded_sweep(config.tracking_uri, name, metric)
@@ -57,11 +59,14 @@ def _settings(folder: Path) -> dict[str, Any]:
     before = stored(folder)
     if before is None:
         raise ValueError(f"{folder} has no settings beside its ledger")
-    return before.config
+    return {**before.config, "data_hash": before.data_hash}
 
 
 def _check(name: str, settings: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raise ValueError where these settings, or their texts, give scores that are not the new sweep's."""
+    for key, of in (("model", "another model"), ("data_hash", "other images")):
+        if settings.get(key) and new.get(key) and str(settings[key]) != str(new[key]):
+            raise ValueError(f"{name!r} is of {of}: no comparable scores")
     its, ours = ({key: str(found.get(key)) for key in COMPARED} for found in (settings, new))
     if differ := [key for key in COMPARED if its[key] != ours[key]]:
         old, now = (" ".join(f"--{key.replace('_', '-')} {of[key]}" for key in differ) for of in (its, ours))
@@ -69,7 +74,7 @@ def _check(name: str, settings: Mapping[str, Any], new: Mapping[str, Any]) -> No
 
 
 def _value(record: TrialRecord, metric: str) -> float | list[float] | None:
-    values = [row.get(metric, math.nan) for _, row in sorted(record.metrics.items())]
+    values = [record.metrics.get(k, {}).get(metric, math.nan) for k in range(1, record.epoch + 1)]
     if record.status == DIVERGED:
         return math.nan
     if not values or not math.isfinite(values[-1]) or record.status not in (FINISHED, STOPPED):

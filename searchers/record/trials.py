@@ -34,11 +34,16 @@ class TrialRecord:
 def ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
     """Return the trials with a finite last value of the metric, the best first.
 
-    Scores at different epochs are different numbers: fully trained trials come before all others.
+    Scores at different epochs are different numbers: fully trained trials come before all others, and of
+    those the ones that are trained further.
     """
     sign = 1 if mode == "min" else -1
-    finite = [record for record in records if math.isfinite(record.last(metric))]
-    return sorted(finite, key=lambda record: (record.status != FINISHED, sign * record.last(metric)))
+
+    def place(record: TrialRecord) -> tuple[bool, int, float]:
+        whole = record.status == FINISHED
+        return not whole, 0 if whole else -record.epoch, sign * record.last(metric)
+
+    return sorted((record for record in records if math.isfinite(record.last(metric))), key=place)
 
 
 def best_record(records: list[TrialRecord], metric: str, mode: str) -> TrialRecord | None:

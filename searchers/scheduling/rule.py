@@ -9,7 +9,7 @@ Epochs are counted from 1, values are minimized. Pure: no Ray here; `tune_schedu
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -64,6 +64,11 @@ def rungs(max_epochs: int, first: int, reduction_factor: int = REDUCTION_FACTOR)
     return [*found, max_epochs]
 
 
+def least_rung(max_epochs: int) -> int:
+    """Return the first rung where none is given, before it has moved up."""
+    return max(1, round(max_epochs / SHORTEST))
+
+
 class PauseRule:
     """Decides at each result whether a trial goes on, and keeps the sweep's budget.
 
@@ -98,10 +103,13 @@ class PauseRule:
         self.max_epochs, self.reduction_factor = max_epochs, reduction_factor
         self.first_trials, self.budget, self.max_trials = first_trials, budget, max_trials
         self.learned = first_rung is None
-        self.rungs = rungs(max_epochs, first_rung or max(1, round(max_epochs / SHORTEST)), reduction_factor)
+        self.rungs = rungs(max_epochs, first_rung or least_rung(max_epochs), reduction_factor)
         # At least half of the budget is for the search itself.
         affordable = replicates if math.isinf(budget) else int(budget / (2 * max_epochs))
         self.replicates = min(replicates, affordable)
+        # Of a sweep whose trials were all halted none could be recommended, and none repeated.
+        half = (budget - self.replicates * max_epochs) / (2 * max_epochs)
+        self.to_the_end = max(1, int(min(self.replicates, half)))
         self.trials: dict[str, Progress] = {}
         self.reached: dict[int, dict[str, float]] = {}  # rung → trial → value
 
@@ -140,7 +148,7 @@ class PauseRule:
         others = self.reached.setdefault(rung, {})
         if collapsed and not progress.whole:
             # Where others draw already, it is behind; where none does, it is too early to compare.
-            return "pause" if others else self._go_on(progress, epoch)
+            return "pause" if others else self._go_on(trial, progress)
         cut = self.cut(rung, trial)
         others[trial] = value
         if progress.whole:
@@ -148,12 +156,12 @@ class PauseRule:
         if rung == self.rungs[0] and self.is_first(trial):
             self._learn_first_rung()
             return "pause"
-        return "pause" if value > cut else self._go_on(progress, epoch)
+        return "pause" if value > cut else self._go_on(trial, progress)
 
-    def _go_on(self, progress: Progress, epoch: int) -> Action:
+    def _go_on(self, trial: str, progress: Progress) -> Action:
         """Return "continue" where the budget has room for the way to the next rung, else "pause"."""
-        progress.state = "ended"  # its own way ahead is not to be counted as committed
-        return "continue" if self.affords() else "pause"
+        progress.state = "paused"  # its own way ahead is not to be counted as committed
+        return "continue" if self.affords() and self.leaves_enough(trial) else "pause"
 
     def _rung_of(self, trial: str, epoch: int) -> int | None:
         """Return the highest rung that the trial has reached with this result and not before."""
@@ -197,18 +205,49 @@ class PauseRule:
     @property
     def committed(self) -> int:
         """Epochs that running trials have before them until they can be halted."""
-        ahead = 0
-        for p in self.trials.values():
-            if p.state == "running":
-                goal = self.max_epochs if p.whole else next(r for r in self.rungs if r > p.epoch)
-                ahead += goal - p.epoch
-        return ahead
+        return sum(self._halt(p) - p.epoch for p in self.trials.values() if p.state == "running")
+
+    def _halt(self, progress: Progress) -> int:
+        """Return the epoch at which a trial that runs can be halted next."""
+        return self.max_epochs if progress.whole else next(r for r in self.rungs if r > progress.epoch)
 
     def affords(self, whole: bool = False) -> bool:
         """Whether the budget lets a trial begin or go on; a `whole` one may use what is set aside."""
-        open_replicates = self.replicates - sum(p.whole for p in self.trials.values())
-        aside = 0 if whole else max(0, open_replicates) * self.max_epochs
-        return self.spent + self.committed + aside < self.budget
+        return self.spent + self.committed + (0 if whole else self._aside) < self.budget
+
+    @property
+    def _aside(self) -> int:
+        """Epochs that are set aside for replicates."""
+        return max(0, self.replicates - sum(p.whole for p in self.trials.values())) * self.max_epochs
+
+    def leaves_enough(self, trial: str | None = None) -> bool:
+        """Whether the budget trains `to_the_end` trials after the way of `trial` to its next rung.
+
+        None: after a new one's.
+        """
+        going = [p for p in self.trials.values() if not p.whole and p.state != "ended"]
+        ends = [self._halt(p) if p.state == "running" else p.epoch for p in going]
+        if trial is None:
+            way = self.rungs[0]
+            ends.append(way)
+        else:
+            progress = self.trials[trial]
+            halt = self._halt(progress)
+            way = halt - progress.epoch
+            ends[going.index(progress)] = halt
+        done = sum(not p.whole and p.epoch >= self.max_epochs for p in self.trials.values())
+        needed = max(0, self.to_the_end - done)
+        ahead = sorted(self.max_epochs - end for end in ends)[:needed]
+        ahead += [self.max_epochs] * (needed - len(ahead))
+        left = self.budget - self.spent - self.committed - self._aside
+        return not any(ahead) or way + sum(ahead) <= left
+
+    @property
+    def resumable(self) -> list[str]:
+        """The paused trials that may go on: where the budget is short, the one nearest to its end alone."""
+        if not (self.paused and self.affords()):
+            return []
+        return [t for t in self.paused if self.leaves_enough(t)] or [self.best_paused()][: not self.running]
 
     @property
     def paused(self) -> list[str]:
@@ -223,7 +262,9 @@ class PauseRule:
     @property
     def may_begin(self) -> bool:
         """Whether a further trial of the search may begin."""
-        return sum(not p.whole for p in self.trials.values()) < self.max_trials and self.affords()
+        if sum(not p.whole for p in self.trials.values()) >= self.max_trials or not self.affords():
+            return False
+        return self.leaves_enough() or not (self.paused or self.running)
 
     @property
     def may_resume(self) -> bool:
@@ -242,14 +283,14 @@ class PauseRule:
         """Whether nothing runs and nothing of the search can begin or go on."""
         return not (self.running or self.may_begin or self.may_resume)
 
-    def best_paused(self) -> str:
+    def best_paused(self, among: Sequence[str] | None = None) -> str:
         """Return the paused trial that came furthest and is best there: whom ASHA would promote next."""
 
         def standing(trial: str) -> tuple[int, float]:
             values = self.trials[trial].values
             return -self.trials[trial].epoch, values[max(values)] if values else math.inf
 
-        return min(self.paused, key=standing)
+        return min(self.paused if among is None else among, key=standing)
 
     def promotable(self) -> str | None:
         """Return a paused trial that is by now among the best 1/η of its rung; None where there is none."""
@@ -294,7 +335,7 @@ def decide(rule: PauseRule, searcher: Any, trial: str) -> dict[str, Any] | str |
         if config is not None:
             rule.begin(trial, whole=True)
         return config
-    begin, paused = rule.may_begin, rule.paused if rule.may_resume else []
+    begin, paused = rule.may_begin, rule.resumable
     if not (begin or paused):
         return None
     choice: dict[str, Any] | str | None
@@ -302,8 +343,8 @@ def decide(rule: PauseRule, searcher: Any, trial: str) -> dict[str, Any] | str |
         choice = searcher.next_trial(trial, paused, begin)
     else:
         choice = rule.promotable() if paused else None
-        if choice is None:
-            choice = searcher.suggest(trial) if begin else rule.best_paused()
+        if choice not in paused:
+            choice = searcher.suggest(trial) if begin else rule.best_paused(paused)
     if isinstance(choice, dict):
         rule.begin(trial)
     return choice

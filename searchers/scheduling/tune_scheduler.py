@@ -137,13 +137,14 @@ class PauseScheduler(TrialScheduler):
         if not (self.rule.may_begin or self.rule.may_resume):
             tune_controller.search_alg.set_finished()
             self.over = True
-        if self._resuming or not self.rule.may_resume:
+        resumable = self.rule.resumable
+        if self._resuming or not resumable:
             return
         earned = self.rule.promotable()
-        if earned is not None and not self._waits(trials, earned):
+        if earned in resumable and not self._waits(trials, earned):
             self.resume(earned)
         elif not any(t.status == Trial.PENDING for t in trials.values()):
-            self.resume(self.rule.best_paused())
+            self.resume(self.rule.best_paused(resumable))
 
     def _waits(self, trials: dict[str, Trial], earned: str) -> bool:
         """Whether a trial that went on before still waits for a worker."""

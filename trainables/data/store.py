@@ -61,6 +61,12 @@ _COLUMNS = {  # what a store must hold beside its factors
 }
 
 
+def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return up to `count` of these rows, evenly spread over them; all of them where they are no more."""
+    count = min(count, len(rows))
+    return rows[np.arange(count) * len(rows) // max(count, 1)]
+
+
 class ImageStore:
     """Images with labels, factors and splits, read-only, zero-copy from a memory-mapped file.
 
@@ -146,6 +152,11 @@ class ImageStore:
         if name not in SPLITS:
             raise DataError(f"there is no split {name!r}; the splits are {', '.join(SPLITS)}")
         return np.flatnonzero(self._batch.column("split").to_numpy() == SPLITS.index(name))
+
+    def some(self, name: str, count: int) -> NDArray[np.int64]:
+        """Return up to `count` rows of a split, ascending and evenly spread: images may lie in the order of
+        their classes. Raises DataError where there is no such split."""
+        return spread(self.split(name), count)
 
     def verify(self) -> None:
         """Read all pixels and compare them with their digests; raises DataError at the first that differs."""

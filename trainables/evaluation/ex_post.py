@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.data.batches import to_float, to_uint8
+from trainables.data.store import spread
 from trainables.evaluation.generation import BATCH, EVALUATION_SEED, require_images
 from trainables.models.base import GenerativeModel
 from trainables.models.fitted_prior import fit
@@ -25,13 +26,14 @@ Posteriors = tuple[Tensor, Tensor]  # means and log-variances of images, (n, M) 
 def posteriors(
     model: GenerativeModel, images: NDArray[np.uint8], rows: NDArray[np.int64]
 ) -> Posteriors | None:
-    """Return the posteriors of up to 5000 of these rows of images (n, H, W, C).
+    """Return the posteriors of up to 5000 of these rows of images (n, H, W, C), spread over them.
 
     None where the model's codes are no Gaussians.
     """
     model.eval()
     means, log_variances = [], []
-    for first in range(0, min(len(rows), IMAGES), BATCH):
+    rows = spread(rows, IMAGES)
+    for first in range(0, len(rows), BATCH):
         codes = model.encode(to_float(images[rows[first : first + BATCH]], model.device))
         if not isinstance(codes, tuple):
             return None

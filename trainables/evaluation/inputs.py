@@ -75,11 +75,14 @@ class TrainingConfig:
             "batch_size": (2, 10**6, "batch norm has no variance of one image"),
             "evaluation_samples": (2, 10**6, "a covariance needs two, and all are held in memory"),
             "accumulate": (1, 10**6, "it is a number of parts"),
+            "evaluate_every": (1, 10**9, "it is a number of epochs"),
             "processes": (1, 64, "they share a machine"),
             "seed": (0, 2**63 - 1, "NumPy and torch both take it then"),
         }
         if self.epoch_steps is not None:
             ranges["epoch_steps"] = (1, 10**9, "it is a number of batches")
+        if self.epochs is not None:
+            ranges["epochs"] = (1, 10**9, "it is a number of epochs")
         for name, (low, high, why) in ranges.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:

@@ -31,7 +31,8 @@ def encoder_scores(
     Williams 2018); elsewhere they are the unsupervised ones. The result is empty for discrete codes, which
     have no units.
     """
-    rows = np.concatenate([store.split("validation"), store.split("train")])[:IMAGES]
+    held_out = store.some("validation", IMAGES)
+    rows = np.concatenate([held_out, store.some("train", IMAGES - len(held_out))])
     rows = np.random.default_rng(0).permutation(rows)  # the scores hold the last third out
     model.eval()
     means = []

@@ -26,7 +26,7 @@ def reference_scores(
     if has_real_floor(reference, samples):
         real = real_floor(reference, samples)
     else:
-        held_out = extractor(store.images[store.split("validation")[:samples]])
+        held_out = extractor(store.images[store.some("validation", samples)])
         real = frechet_distance(held_out, reference, identity=extractor.identity)
     return {"grey": float(grey), "mean_image": float(average), "real": float(real)}
 

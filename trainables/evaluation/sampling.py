@@ -67,7 +67,8 @@ def counted(model: GenerativeModel) -> Iterator[Cost]:
         return images
 
     cost, drawn = Cost(), model.sample
-    hook = max(model.children(), key=size).register_forward_hook(count)
+    drawing = getattr(model, "averaged_network", None) or max(model.children(), key=size)
+    hook = drawing.register_forward_hook(count)
     model.sample = sample  # type: ignore[method-assign]
     try:
         yield cost

@@ -53,12 +53,12 @@ class FittedPrior(nn.Module):
         return self.mean_covariance + self.variance.diag()
 
     def factor(self) -> Tensor:
-        """Return L, lower triangular, with LLᵀ = S, (M, M)."""
+        """Return L, lower triangular, with LLᵀ = S, (M, M); nan where the encoder's codes have diverged."""
         covariance = self.covariance()
-        factor: Tensor = torch.linalg.cholesky(
+        factor, wrong = torch.linalg.cholesky_ex(
             covariance + JITTER * torch.eye(len(covariance)).to(covariance)
         )
-        return factor
+        return torch.where(wrong == 0, factor, torch.nan)
 
     def from_noise(self, noise: Tensor) -> Tensor:
         """Return m + Lε for ε of N(0, I), (B, M) -> (B, M)."""

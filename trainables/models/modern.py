@@ -260,7 +260,8 @@ class ModernVAE(ModernModel):
         with torch.no_grad():
             variance = (single(x) - single(x).mean(0)).square().mean() * (len(x) / max(1, len(x) - 1))
             share = max(1 / VARIANCE_WINDOW, 1 / (self.steps + 1))
-            self.pixel_variance.lerp_(variance, share)
+            if len(x) > 1:  # one image has no variance
+                self.pixel_variance.lerp_(variance, share)
         return (single(x) - single(reconstruction)).square().mean() / self.pixel_variance.clamp(min=1e-6)
 
 
@@ -269,6 +270,16 @@ class ModernVAEGAN(ModernVAE):
 
     Config = ModernVAEGANConfig
     NETWORKS: ClassVar = {"autoencoder": ("encoder", "decoder"), "discriminator": ("discriminator",)}
+
+    def build(self) -> None:
+        """Build encoder, decoder and discriminator. Raises ValueError for a gamma or a share out of range."""
+        c = self.config
+        if c.gamma <= 0:
+            raise ValueError(f"gamma is {c.gamma}; it must be above 0")
+        if not (0 <= c.vae_share < 1 and 0 <= c.ramp_share <= 1):
+            shares = f"vae_share is {c.vae_share} and ramp_share {c.ramp_share}"
+            raise ValueError(f"{shares}; they are shares of training, the first one below 1")
+        super().build()
 
     def adversarial_weight(self) -> float | None:
         """Return w of this moment, 0 to 1, or None while the VAE trains alone."""

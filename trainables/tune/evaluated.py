@@ -62,7 +62,7 @@ class Evaluated(tune.Trainable):
             self.reference = load_reference(self.store, self.extractor, t.cache_dir)
         self.own_scores = imported(t.scores) if t.scores else None
         self.metric = self.extractor.metric if self.extractor else self.objective
-        self.held_out = self.store.split("validation")[: t.evaluation_samples]
+        self.held_out = self.store.some("validation", t.evaluation_samples)
         self.held_out_images = torch.from_numpy(self.store.images[self.held_out])
         self.held_out_variance = pixel_variance(self.held_out_images)
 

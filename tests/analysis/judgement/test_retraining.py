@@ -112,6 +112,27 @@ def test_a_second_retraining_takes_further_seeds(folder, client, monkeypatch, tm
     assert count == 4
 
 
+def test_a_setting_that_the_sweep_repeated_is_retrained_once(folder, client, monkeypatch, tmp_path):
+    """The best two trials are of one setting: it is one of the contenders, and the next setting the other."""
+    monkeypatch.chdir(tmp_path)
+    points = tuple({"beta": beta, "seed": seed} for beta in (60.0, 70.0) for seed in (0, 1))
+    repeated = Imagined("repeated", trials=4, images=False, stopping=False, points=points)
+    record(repeated, folder / "repeated", client.tracking_uri)
+    asked = []
+
+    def pretend(command):
+        flags = dict(pairwise(command))
+        asked.append(json.loads(Path(flags["--points"]).read_text()))
+        retrained(folder, client, flags["--name"], asked[-1])
+        return 0
+
+    monkeypatch.setattr(retraining, "wait_for", pretend)
+    assert run(client, "--sweep", "repeated", "--retrain-seeds", "2", "--contenders", "2") == 0
+    assert sorted((point["beta"], point["seed"]) for point in asked[0]["points"]) == [
+        (beta, seed) for beta in (60.0, 70.0) for seed in (1000, 1001)
+    ]
+
+
 def test_a_seed_that_was_trained_twice_counts_once(folder, client):
     record(Imagined("twice", trials=1, images=False, stopping=False), folder / "twice", client.tracking_uri)
     tables = load(client, "twice")

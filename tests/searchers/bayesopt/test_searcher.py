@@ -462,6 +462,13 @@ def test_the_best_fully_trained_configurations_are_trained_again_once_with_anoth
     assert search.replicate("e") is None
 
 
+def test_where_every_trial_diverged_nothing_is_trained_again():
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", max_epochs=9)
+    search.suggest("a")
+    search.on_trial_complete("a", {"loss": math.nan, "training_iteration": 9, "diverged": True})
+    assert search.replicate("b") is None
+
+
 def test_a_restored_searcher_knows_its_space_and_decides_as_the_other_would():
     space = {"x": tune.uniform(0, 1), "n": tune.lograndint(1, 9), "kind": tune.choice(["a", None, halves])}
     search = BayesOptSearch(space, "loss", "min", seed=0, max_epochs=9)

@@ -91,6 +91,15 @@ def test_the_winner_stands_beside_what_costs_nothing(mode, value, sentence):
     assert said[1].startswith(sentence.replace("206.0", "206"))
     tuned.provenance = None
     assert len(best_words(tuned, config, [best], best)) == 1
+    best.flags[18] = "collapsed"
+    assert best_words(tuned, config, [best], best)[1].startswith("But it has collapsed")
+
+
+def test_a_score_of_the_last_epoch_alone_can_be_searched_by():
+    best = TrialRecord("1", 1, {"beta": 1.0}, {9: {"kl": 1.0}, 18: {METRIC: 30.0}})
+    config = SweepConfig(results="results", name="front", epochs=18)
+    tuned = SimpleNamespace(**vars(study()), provenance=None)
+    assert f"{METRIC} 30 after epoch 18 (30 at first)" in best_words(tuned, config, [best], best)[0]
 
 
 def test_the_best_come_first_and_who_has_no_score_last():

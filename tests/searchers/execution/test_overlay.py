@@ -9,7 +9,7 @@ from ray.tune.search.sample import Float
 from searchers.bayesopt.space import SpaceError
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.check import check_settings, ends_of
-from searchers.execution.overlay import overlay
+from searchers.execution.overlay import from_anywhere, overlay
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 from trainables import BetaVAEGAN
@@ -108,6 +108,16 @@ def test_a_batch_beyond_the_set_is_refused(tmp_path):
     check_settings(laid(["batch_size=choice(8,16)"], study=study), None)
     with pytest.raises(UsageError, match="which gives no batch of 100; choose a batch size of 48"):
         check_settings(laid(["batch_size=choice(8,100)"], study=study), None)
+
+
+def test_folders_of_first_stages_are_named_as_trials_find_them(tmp_path, monkeypatch):
+    """They run in folders of their own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    held = from_anywhere(replace(STUDY, settings={**STUDY.settings, "first_stage": "a"}))
+    assert held.settings["first_stage"] == str(tmp_path / "a")
+    searched = from_anywhere(replace(STUDY, space={"first_stage": tune.choice(["a", "elsewhere"])}))
+    assert searched.space["first_stage"].categories == [str(tmp_path / "a"), "elsewhere"]
 
 
 def test_a_sweep_of_given_trials_is_not_searched():

@@ -9,10 +9,12 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 
 from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.execution import run
 from searchers.execution.fixed_points import FixedPoints
 from searchers.execution.run import recommended
 from searchers.execution.search import make_scheduler
-from searchers.record.trials import TrialRecord
+from searchers.record.ledger import Ledger
+from searchers.record.trials import TrialRecord, ranked
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig
 
@@ -41,14 +43,50 @@ def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged():
 
 @pytest.mark.parametrize(
     ("changes", "budget"),
-    [({}, 12.0), ({"trainings": 2.5}, 10.0), ({"num_samples": 2}, 4.0), ({"grace_epochs": 4}, 36.0)],
+    [
+        ({}, 12.0),
+        ({"trainings": 2.5}, 10.0),
+        ({"num_samples": 2}, 4.0),
+        ({"grace_epochs": 4}, 36.0),
+        ({"evaluate_every": 4}, 36.0),
+        ({"evaluate_every": 3}, 12.0),
+        ({"evaluate_every": 4, "grace_epochs": None}, 36.0),
+    ],
 )
 def test_the_budget_is_a_third_of_the_trials_if_it_is_not_given(changes, budget):
+    """Or all of them, where nothing is evaluated from the first rung on but the end: nothing can pause."""
     rule = make_scheduler(study(), replace(CONFIG, **changes), []).rule
     assert rule.budget == budget and rule.max_trials == changes.get("num_samples", 9)
     assert (
         rule.first_trials == 3 and make_scheduler(study(random_starts=4), CONFIG, []).rule.first_trials == 4
     )
+
+
+def test_of_trials_without_a_full_training_those_trained_further_come_first():
+    rows = {
+        "a": ("finished", {4: 9.0}),
+        "b": (None, {2: 1.0}),
+        "c": ("stopped", {3: 5.0}),
+        "d": (None, {3: 4.0}),
+    }
+    records = [
+        TrialRecord(name, n, {}, {e: {"fd": v} for e, v in values.items()}, status)
+        for n, (name, (status, values)) in enumerate(rows.items())
+    ]
+    assert [record.trial for record in ranked(records, "fd", "min")] == ["a", "d", "c", "b"]
+
+
+@pytest.mark.parametrize(("checkpoint", "exported"), [(2, False), (4, True)])
+def test_weights_that_were_not_scored_are_not_exported(tmp_path, monkeypatch, checkpoint, exported):
+    record = TrialRecord(
+        "a", 1, {}, {4: {"mig": 0.5}}, "finished", checkpoints={"checkpoint_000000": checkpoint}
+    )
+    (tmp_path / "tune/a/checkpoint_000000").mkdir(parents=True)
+    written = []
+    monkeypatch.setattr(run, "export_model", lambda *arguments: written.append(arguments))
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    run.export_best(study(trainable=None), [record], str(tmp_path), tmp_path, ledger)
+    assert len(written) == exported
 
 
 def test_several_objectives_and_no_early_stopping_train_all_trials_to_their_end():
@@ -76,4 +114,4 @@ def test_the_recommended_trial_is_the_searchers_and_else_the_fully_trained_one_o
     assert recommended(study(), FixedPoints([], "mig", "max"), []) is None
     for record in records:
         record.status = None  # as Ctrl-C leaves them
-    assert recommended(study(), search, records).trial == "2"  # the best by score, as the table's star says
+    assert recommended(study(), search, records).trial == "0"  # the best of the longest, as the star

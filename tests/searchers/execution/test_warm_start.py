@@ -21,6 +21,7 @@ from searchers.record.schema import DIVERGED, FINISHED, STOPPED
 from searchers.record.schema import FAILED as BROKEN
 from searchers.record.sweep_record import SweepRecord
 from searchers.study.config import SweepConfig, UsageError
+from searchers.tune import TuneConfig
 from tests.fixtures.waits import PATIENCE
 
 SPACE = {
@@ -35,8 +36,11 @@ TRIALS = {
     "d": (BROKEN, [7.0], "a"),
     "e": (None, [1.0], "a"),
 }
-EPOCHS = 3
-PROVENANCE = {"features": "inception-weights-and-resize"}  # what MLflow is told in place of the flag
+EPOCHS, EVALUATE_EVERY = 6, 2
+PROVENANCE = {
+    "features": "inception-weights-and-resize",
+    "data_hash": "1",
+}  # what MLflow is told in place of the flag
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +55,22 @@ def place(tmp_path_factory):
     folder = place / "earlier"
     folder.mkdir()
     (folder / "sweep.json").write_text(
-        json.dumps({"program": "x", "sweep_id": "id", "data_hash": None, "config": asdict(config)})
+        json.dumps(
+            {
+                "program": "x",
+                "sweep_id": "id",
+                "data_hash": "1",
+                "config": asdict(config) | {"model": "mine:One"},
+            }
+        )
     )
     ledger = Ledger(folder / "ledger.jsonl")
     for number, (trial, (status, values, kind)) in enumerate(TRIALS.items(), start=1):
         setting = {"beta": 10.1 * number, "nested": {"units": number}, "kind": kind, "fixed": 3}
         ledger.append("trial", trial=trial, number=number, config=setting)
-        for epoch, value in enumerate(values, start=1):
-            ledger.append("result", trial=trial, epoch=epoch, metrics={"fid": value, "kl": 1.0}, images={})
+        for k, value in enumerate(values, start=1):
+            metrics = {"fid": value, "kl": 1.0}
+            ledger.append("result", trial=trial, epoch=EVALUATE_EVERY * k, metrics=metrics, images={})
         if status:
             ledger.append("end", trial=trial, status=status)
     sweep = SweepRecord("id", "earlier", "tests", "A sweep.", params=lasting_settings(config) | PROVENANCE)
@@ -81,12 +93,12 @@ def test_what_a_sweep_found(later):
     found = [(o.config, o.value, o.epoch) for o in search.observations()]
     assert found[:2] == [
         ({"beta": 10.1, "nested": {"units": 1}, "kind": "a"}, 5.0, 0),  # as fully trained
-        ({"beta": 20.2, "nested": {"units": 2}, "kind": None}, 11.0, 2),
+        ({"beta": 20.2, "nested": {"units": 2}, "kind": None}, 11.0, 4),
     ]
     assert math.isnan(found[2][1]) and found[2][0]["kind"] == 3
     trials = list(search.history.trials.values())
     assert len(trials) == 3 and trials[2].state == FAILED
-    assert trials[1].rows == {1: [12.0], 2: [11.0]}
+    assert trials[1].rows == {2: [12.0], 4: [11.0]}
 
 
 def test_a_metric_nobody_reported(later):
@@ -114,7 +126,7 @@ def test_settings_of_another_space_are_left_out(later, caplog):
         ({"dataset_limit": 99}, "--dataset-limit None, this sweep is with --dataset-limit 99"),
         ({"image_size": 32}, "--image-size 64, this sweep is with --image-size 32"),
         ({"evaluation_samples": 500}, "--evaluation-samples 1000, this"),
-        ({"epochs": 9}, "--epochs 3, this sweep is with --epochs 9"),
+        ({"epochs": 9}, "--epochs 6, this sweep is with --epochs 9"),
     ],
 )
 def test_scores_of_other_data_or_of_another_budget_are_refused(later, changes, said):
@@ -122,6 +134,20 @@ def test_scores_of_other_data_or_of_another_budget_are_refused(later, changes, s
     with pytest.raises(UsageError, match=f"^--warm-start: 'earlier' was scored with {said}"):
         _earlier(study, replace(later, **changes))
     assert len(_earlier(study, replace(later, seed=3))) == 3
+
+
+def test_scores_of_other_images_under_the_same_name_are_refused(later):
+    study = SimpleNamespace(
+        metric="fid", objectives={}, space=SPACE, provenance=PROVENANCE | {"data_hash": "2"}
+    )
+    with pytest.raises(UsageError, match=r"^--warm-start: 'earlier' is of other images"):
+        _earlier(study, later)
+
+
+def test_scores_of_another_model_are_refused(place):
+    config = TuneConfig(**{**vars(place), "model": "mine:Other"})
+    with pytest.raises(ValueError, match="'earlier' is of another model"):
+        earlier_results(config, "fid", read_space(SPACE), PROVENANCE)
 
 
 def test_scores_by_other_features_are_refused(later, place):

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import PauseRule, decide, rungs
@@ -120,7 +122,7 @@ def test_the_budget_is_used_up_and_exceeded_by_less_than_one_way_between_rungs()
 
 
 def test_running_trials_are_counted_up_to_their_next_rung():
-    rule = PauseRule(9, 3, budget=9)
+    rule = PauseRule(9, 3, budget=15)
     for n in range(3):
         assert rule.may_begin
         rule.begin(str(n))
@@ -133,13 +135,57 @@ def test_budget_is_set_aside_for_replicates_which_nothing_halts():
     while rule.may_begin:
         trained(rule, str(count), [1.0 + count])
         count += 1
-    assert rule.spent == 18 and rule.paused
+    assert rule.spent == 10 and rule.may_resume and not rule.may_replicate  # one is trained to its end yet
+    for epoch, value in enumerate([1.0] * 8, start=2):
+        assert rule.report("0", epoch, value) == ("stop" if epoch == 9 else "continue")
+    assert rule.spent == 18 and rule.paused and not rule.may_resume
     assert rule.may_replicate
     assert trained(rule, "again", [99.0] * 9, whole=True) == ["continue"] * 8 + ["stop"]
     assert rule.may_replicate
     trained(rule, "more", [99.0] * 9, whole=True)
     assert not rule.may_replicate and rule.spent == 36
     assert PauseRule(9, 1, budget=20, replicates=2).replicates == 1  # half of it is the search's
+
+
+@given(
+    epochs=st.integers(2, 40),
+    share=st.floats(0.05, 1.0),
+    trainings=st.floats(1.0, 12.0),
+    replicates=st.integers(0, 3),
+    first_trials=st.integers(0, 6),
+    max_trials=st.integers(1, 30),
+    workers=st.integers(1, 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_whatever_the_order_some_trial_is_trained_to_its_end_and_the_budget_is_kept(
+    epochs, share, trainings, replicates, first_trials, max_trials, workers, seed
+):
+    """A worker that is free takes any trial that may begin or go on; values are any."""
+    budget, first = trainings * epochs, max(1, round(share * epochs))
+    rule = PauseRule(
+        epochs,
+        first,
+        first_trials=first_trials,
+        budget=budget,
+        max_trials=max_trials,
+        replicates=replicates,
+    )
+    rng, begun = np.random.default_rng(seed), 0
+    while True:
+        while len(rule.running) < workers and (choices := [*rule.resumable, *[None] * rule.may_begin]):
+            trial = choices[rng.integers(len(choices))]
+            if trial is None:
+                rule.begin(f"new-{begun}")
+                begun += 1
+            else:
+                rule.resume(trial)
+        if not rule.running:
+            break
+        trial = rule.running[rng.integers(len(rule.running))]
+        rule.report(trial, rule.trials[trial].epoch + 1, float(rng.normal()))
+    whole = [trial for trial, progress in rule.trials.items() if progress.epoch == epochs]
+    assert len(whole) >= min(rule.to_the_end, max_trials)
+    assert rule.spent <= budget - rule.replicates * epochs + workers * epochs
 
 
 def test_whom_it_promotes():

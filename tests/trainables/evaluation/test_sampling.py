@@ -6,6 +6,7 @@ import torch
 from trainables.evaluation.sampling import counted, default_values, with_settings
 from trainables.models.edm import EDM
 from trainables.models.flow import Flow
+from trainables.models.latent_flow import LatentFlow
 from trainables.models.vae import VAE
 
 SMALL = {"image_size": 16, "width": 0.25}
@@ -24,10 +25,11 @@ def trained(model_class, **changes):
         (Flow, {"sampler": "midpoint", "steps": 3}, 6),
         (EDM, {"sampler": "heun", "steps": 3}, 5),
         (Flow, {"sampler": "euler", "steps": 3, "guidance": 2.0}, 6),
+        (LatentFlow, {"sampler": "midpoint", "steps": 3}, 6),
     ],
 )
 def test_the_weights_stay_and_the_cost_is_counted(model_class, settings, evaluations):
-    model = trained(model_class, classes=2)
+    model = trained(model_class, **({"first_share": 0.0} if model_class is LatentFlow else {"classes": 2}))
     changed = with_settings(model, settings)
     assert {name: getattr(changed.config, name) for name in settings} == settings
     for (name, value), other in zip(model.state_dict().items(), changed.state_dict().values(), strict=True):

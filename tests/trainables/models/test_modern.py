@@ -218,6 +218,22 @@ def test_other_sizes_are_refused(size):
         build(image_size=size)
 
 
+@pytest.mark.parametrize("changes", [{"gamma": 0.0}, {"vae_share": 1.0}, {"ramp_share": -0.1}])
+def test_weights_and_shares_out_of_range_are_refused(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        build(**changes)
+
+
+def test_the_pixels_variance_is_of_more_than_one_image():
+    """A batch of two has one reconstruction in the adversarial phase."""
+    model = build(progress=0.5)
+    model.pixel_variance.fill_(0.25)
+    model.training_step(images(2))
+    assert float(model.pixel_variance) == 0.25
+    model.training_step(images(6))
+    assert float(model.pixel_variance) != 0.25
+
+
 def test_stages_are_deeper_for_larger_images():
     shapes = [a.shape[1:] for a in Discriminator(64, 3, 1.0).trunk(images(1, 64))]
     assert shapes == [(16, 32, 32), (32, 16, 16), (64, 8, 8), (128, 4, 4)]

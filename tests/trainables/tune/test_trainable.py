@@ -157,6 +157,16 @@ def test_a_loss_that_is_not_finite_ends_the_trial(cache_dir):
     assert math.isnan(result["fd_random"])
 
 
+def test_codes_that_are_not_finite_end_a_vae_gan_in_any_phase(cache_dir):
+    """The prior has their moments, whose factor is then not finite either."""
+    settings = {"recipe": "modern", "vae_share": 0.0, "epochs": 1}
+    trial = build(BetaVAEGAN, cache_dir, **settings)
+    with torch.no_grad():
+        next(trial.model.encoder.parameters()).fill_(math.nan)
+    result = trial.step()
+    assert result["diverged"] and result["done"] and math.isnan(result["fd_random"])
+
+
 def test_tunes_loggers_write_numbers_and_no_pictures(cache_dir, tmp_path, monkeypatch):
     """With `images` in a sweep of one's own, Tune's JSON, CSV and TensorBoard loggers get the results."""
     result = build(VAE, cache_dir, images=True).train()
