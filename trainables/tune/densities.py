@@ -87,8 +87,8 @@ class FittedTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Fit, score the held-out images, and be done."""
-        self.model.fit(self._images("train"))
-        held_out = self._images("validation")[: self.training.evaluation_samples]
+        self.model.fit(self._images(self.store.split("train")))
+        held_out = self._images(self.store.some("validation", self.training.evaluation_samples))
         result: dict[str, Any] = score(self.model, held_out)
         if self.training.images:
             noise = torch.Generator().manual_seed(EVALUATION_SEED)
@@ -97,8 +97,8 @@ class FittedTrainable(tune.Trainable):
             result["images"] = {name: grid(to_uint8(images)) for name, images in grids.items()}
         return result | {"epoch": 1, "diverged": not np.isfinite(result[OBJECTIVE]), "done": True}
 
-    def _images(self, split: str) -> Tensor:
-        return to_float(self.store.images[self.store.split(split)])
+    def _images(self, rows: NDArray[np.int64]) -> Tensor:
+        return to_float(self.store.images[rows])
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write what was fitted."""

@@ -97,7 +97,7 @@ def sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     ledger = Ledger(folder / "ledger.jsonl")
     recorder = LedgerCallback(ledger, folder, EPOCHS)
-    rule = PauseRule(EPOCHS, 1, first_trials=4, budget=14 * EPOCHS, max_trials=TRIALS)
+    rule = PauseRule(EPOCHS, 1, first_trials=4, budget=16 * EPOCHS, max_trials=TRIALS)
     scheduler = PauseScheduler(rule)
     screens = {size: Screen(size[0]) for size in SIZES}
     tables = {}

@@ -4,6 +4,8 @@ import io
 import math
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +15,11 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import SENT_IMAGE, MlflowExporter
-from searchers.record.mlflow_store import StoreError, _unconfirmed, create_database
+from searchers.record.mlflow_store import StoreError, create_database
 from searchers.record.schema import (
     DELIVERED_TAG,
     FAILED,
@@ -421,24 +421,32 @@ def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert MlflowClient(uri).get_experiment_by_name("Default")
 
 
+# In a process of its own: SQLAlchemy tells of every connection, and other tests leave threads that write.
+WAITS = """
+import sys
+from pathlib import Path
+from mlflow import MlflowClient
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from searchers.record.mlflow_store import _unconfirmed, create_database
+
+def note(connection):
+    waits.append(connection.connection.execute("PRAGMA synchronous").fetchone()[0])
+
+place, waits = Path(sys.argv[1]), []
+event.listen(Engine, "begin", note)
+create_database(uri := f"sqlite:///{place}/mlflow.db")
+made, waits = set(waits), []
+with _unconfirmed(place / "other.db"):  # as another thread may be in it
+    MlflowClient(uri).create_experiment("later")
+print(made, set(waits))
+"""
+
+
 def test_the_disk_is_waited_for_once_where_a_database_is_made_and_at_each_write_later(tmp_path):
-    waits = []
-
-    def note(connection):
-        files = {name: file for _, name, file in connection.connection.execute("PRAGMA database_list")}
-        if tmp_path in Path(files["main"]).parents:  # threads that others left have theirs
-            waits.append(connection.connection.execute("PRAGMA synchronous").fetchone()[0])
-
-    event.listen(Engine, "begin", note)
-    try:
-        create_database(uri := f"sqlite:///{tmp_path}/mlflow.db")
-        made, waits = set(waits), []
-        with _unconfirmed(tmp_path / "other.db"):  # as another thread may be in it
-            MlflowClient(uri).create_experiment("later")
-    finally:
-        event.remove(Engine, "begin", note)
+    done = subprocess.run([sys.executable, "-c", WAITS, str(tmp_path)], capture_output=True, text=True)
     off, full = 0, 2
-    assert made == {off} and set(waits) == {full}
+    assert done.stdout.split("\n")[0] == f"{ {off} } { {full} }", done.stderr
 
 
 def test_image_bytes_stay_out_of_tunes_own_state(ledger, tmp_path):

@@ -35,7 +35,7 @@ def test_every_setting_is_told_once_in_80_columns(study):
 
 def test_a_value_stands_behind_its_setting_and_what_is_on_is_typed_to_be_off():
     said = help_of(beta_vaegan)
-    assert re.search(r"--epochs N +epochs a trial, if nothing stops it \[45\]", said)
+    assert re.search(r"--epochs N +epochs a trial, if nothing stops it \[30\]", said)
     assert "--no-early-stopping" in said and "--compile" in said and "--no-compile" not in said
     assert re.search(r"--crop \{larsen,square\} ", said)
     assert "[150]" not in said and "[10]" in help_of(beta_vaegan, "report")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trainables import GAN, VAE, BetaVAEGAN, FactorVAE
+from trainables.data.store import spread
 from trainables.evaluation.diagnostics import diversity, flags, gradient_norms, latent_scores, pixel_variance
 from trainables.evaluation.latent_units import encoder_scores, known_factors
 from trainables.metrics.errors import MetricError
@@ -116,8 +117,10 @@ def held_out_store(n=600):
     columns |= {"unknown": np.where(np.arange(n) == 7, np.nan, 1.0)}
     images = np.zeros((n, 16, 16, 3), np.uint8)
     images[:, 0, 0, :2] = np.stack(np.divmod(np.arange(n), 256), 1)  # an image tells its row
+    splits = {"validation": np.arange(n // 3), "train": np.arange(n // 3, n)}
     return SimpleNamespace(
-        split=lambda name: np.arange(n // 3) if name == "validation" else np.arange(n // 3, n),
+        split=splits.get,
+        some=lambda name, count: spread(splits[name], count),
         images=images,
         factors={name: column.astype(np.float32) for name, column in columns.items()},
     )

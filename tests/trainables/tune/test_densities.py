@@ -44,7 +44,7 @@ def test_every_model_reports_the_same_scores(settings, tmp_path, trainable_class
     assert set(result) >= KEYS
     assert all(math.isfinite(result[key]) for key in KEYS)
     assert set(result["images"]) == {"samples", "reconstructions"}
-    held_out = to_float(trainable.store.images[trainable.store.split("validation")[:50]])
+    held_out = to_float(trainable.store.images[trainable.store.some("validation", 50)])
     direct = score(trainable.model, held_out)
     assert direct["reconstruction_mse"] == pytest.approx(result["reconstruction_mse"], rel=1e-4)
     assert direct["nats_per_image"] == pytest.approx(result["nats_per_image"], rel=0.05)
@@ -68,7 +68,7 @@ def test_a_fitted_density_is_done_after_one_step_and_is_fitted_to_the_training_i
     store = trainable.store
     by_hand = densities.PPCA(densities.PPCAConfig(image_size=8, latent_dim=3))
     by_hand.fit(to_float(store.images[store.split("train")]))
-    held_out = to_float(store.images[store.split("validation")[:50]])
+    held_out = to_float(store.images[store.some("validation", 50)])
     assert result["nats_per_image"] == pytest.approx(float(by_hand.log_likelihood(held_out).mean()))
 
 
