@@ -38,9 +38,8 @@ QUICK = FlowConfig(
     epochs=18,
     evaluate_every=6,
     grace_epochs=6,
-    num_samples=10,
-    trainings=4,
-    replicates=1,
+    num_samples=8,
+    trainings=3.5,
     evaluation_samples=500,
 )
 PRESETS = {
