@@ -34,34 +34,26 @@ def seconds_per_epoch(record: TrialRecord) -> float:
 def work_of_rule(rule: PauseRule, more: Mapping[str, int]) -> Work:
     """Return what is left under a rule with a budget; `more`: epochs of each running trial to its end."""
     running = [t for t in rule.running if t in more]
-    certain = {t: min(more[t], _to_next_rung(rule, t)) for t in running}
+    certain = {t: min(more[t], rule.halt(rule.trials[t]) - rule.trials[t].epoch) for t in running}
     begun = sum(not p.whole for p in rule.trials.values())
-    open_replicates = max(0, rule.replicates - (len(rule.trials) - begun))
     possible: float = sum(more[t] - certain[t] for t in running)
     halted = [*rule.paused, *(t for t in rule.running if t not in more)]
     possible += sum(rule.max_epochs - rule.trials[t].epoch for t in halted)
     possible += (rule.max_trials - begun) * rule.max_epochs if begun < rule.max_trials else 0
-    aside = open_replicates * rule.max_epochs
     left = rule.budget - rule.spent - sum(certain.values())
-    searched = max(0.0, min(possible, left - aside))
+    searched = max(0.0, min(possible, left - rule.aside))
     # The last trial that the budget lets go on runs to its next rung, beyond the budget.
     steps = [high - low for low, high in zip([0, *rule.rungs], rule.rungs, strict=False)]
     beyond = min(max(steps) - 1, possible - searched) if searched > 0 else 0
-    longest = rule.max_epochs if aside else max(steps)
+    longest = rule.max_epochs if rule.aside else max(steps)
     # Some searchers repeat no trial; what is set aside for that is then not used.
-    return Work(certain, searched, searched + beyond + aside, longest)
+    return Work(certain, searched, searched + beyond + rule.aside, longest)
 
 
 def work_without_rule(more: Mapping[str, int], to_begin: int, epochs: int) -> Work:
     """Return what is left where each trial trains to its end, `to_begin` of which have not begun."""
     further = to_begin * epochs
     return Work(more, further, further, epochs)
-
-
-def _to_next_rung(rule: PauseRule, trial: str) -> int:
-    progress = rule.trials[trial]
-    goal = rule.max_epochs if progress.whole else next(r for r in rule.rungs if r > progress.epoch)
-    return goal - progress.epoch
 
 
 def seconds_left(

@@ -34,8 +34,8 @@ class TrialRecord:
 def ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
     """Return the trials with a finite last value of the metric, the best first.
 
-    Scores at different epochs are different numbers: fully trained trials come before all others, and of
-    those the ones that are trained further.
+    Scores at different epochs are different numbers: fully trained trials come first, then those that are
+    trained further.
     """
     sign = 1 if mode == "min" else -1
 

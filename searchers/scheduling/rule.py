@@ -205,48 +205,54 @@ class PauseRule:
     @property
     def committed(self) -> int:
         """Epochs that running trials have before them until they can be halted."""
-        return sum(self._halt(p) - p.epoch for p in self.trials.values() if p.state == "running")
+        return sum(self.halt(p) - p.epoch for p in self.trials.values() if p.state == "running")
 
-    def _halt(self, progress: Progress) -> int:
-        """Return the epoch at which a trial that runs can be halted next."""
+    def halt(self, progress: Progress) -> int:
+        """Return the epoch at which a trial that goes on can be halted next."""
         return self.max_epochs if progress.whole else next(r for r in self.rungs if r > progress.epoch)
+
+    @property
+    def aside(self) -> int:
+        """Epochs that are set aside for replicates."""
+        return max(0, self.replicates - sum(p.whole for p in self.trials.values())) * self.max_epochs
+
+    @property
+    def left(self) -> float:
+        """Epochs that the search may still spend."""
+        return self.budget - self.spent - self.committed - self.aside
 
     def affords(self, whole: bool = False) -> bool:
         """Whether the budget lets a trial begin or go on; a `whole` one may use what is set aside."""
-        return self.spent + self.committed + (0 if whole else self._aside) < self.budget
+        return self.left + (self.aside if whole else 0) > 0
 
-    @property
-    def _aside(self) -> int:
-        """Epochs that are set aside for replicates."""
-        return max(0, self.replicates - sum(p.whole for p in self.trials.values())) * self.max_epochs
+    def _ahead(self) -> dict[str, int]:
+        """Return how far each trial of the search is from its end once it can be halted."""
+        ahead = {}
+        for trial, p in self.trials.items():
+            if not p.whole and (p.state != "ended" or p.epoch >= self.max_epochs):
+                ahead[trial] = self.max_epochs - (self.halt(p) if p.state == "running" else p.epoch)
+        return ahead
 
     def leaves_enough(self, trial: str | None = None) -> bool:
         """Whether the budget trains `to_the_end` trials after the way of `trial` to its next rung.
 
         None: after a new one's.
         """
-        going = [p for p in self.trials.values() if not p.whole and p.state != "ended"]
-        ends = [self._halt(p) if p.state == "running" else p.epoch for p in going]
-        if trial is None:
-            way = self.rungs[0]
-            ends.append(way)
-        else:
-            progress = self.trials[trial]
-            halt = self._halt(progress)
-            way = halt - progress.epoch
-            ends[going.index(progress)] = halt
-        done = sum(not p.whole and p.epoch >= self.max_epochs for p in self.trials.values())
-        needed = max(0, self.to_the_end - done)
-        ahead = sorted(self.max_epochs - end for end in ends)[:needed]
-        ahead += [self.max_epochs] * (needed - len(ahead))
-        left = self.budget - self.spent - self.committed - self._aside
-        return not any(ahead) or way + sum(ahead) <= left
+        progress = Progress() if trial is None else self.trials[trial]
+        halt = self.halt(progress)
+        moved = self._ahead() | {trial or "": self.max_epochs - halt}
+        nearest = sorted(moved.values())[: self.to_the_end]
+        nearest += [self.max_epochs] * (self.to_the_end - len(nearest))
+        return not any(nearest) or halt - progress.epoch + sum(nearest) <= self.left
 
     @property
     def resumable(self) -> list[str]:
         """The paused trials that may go on: where the budget is short, the one nearest to its end alone."""
         if not (self.paused and self.affords()):
             return []
+        done = sum(not ahead for ahead in self._ahead().values())
+        if done >= self.to_the_end or self.left >= (self.to_the_end + 1) * self.max_epochs:
+            return self.paused  # whichever goes on, it is enough: most decisions need no look at each trial
         return [t for t in self.paused if self.leaves_enough(t)] or [self.best_paused()][: not self.running]
 
     @property
