@@ -41,7 +41,8 @@ def rungs(tables: Tables) -> list[int]:
     params = tables.sweep.params
     if params.get("early_stopping") != "True" or params.get("grace_epochs", "None") == "None":
         return []
-    epochs, rung = tables.sweep.epochs or 0, int(params["grace_epochs"])
+    epochs, every = tables.sweep.epochs or 0, int(params.get("evaluate_every", 1))
+    rung = -(-int(params["grace_epochs"]) // every) * every  # trials are halted where they are evaluated
     factor, found = int(params.get("reduction_factor", 3)), []
     while rung < epochs:
         found.append(rung)

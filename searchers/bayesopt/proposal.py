@@ -29,7 +29,7 @@ from searchers.bayesopt.acquisition import (
 )
 from searchers.bayesopt.fidelity import CurveModel, fit_curves, learns_from_training
 from searchers.bayesopt.gp import GaussianProcess, Hyperparameters
-from searchers.bayesopt.history import FAILED, History, last_value
+from searchers.bayesopt.history import FAILED, History, last_value, usable
 from searchers.bayesopt.space import Space
 from searchers.bayesopt.surrogate import SURROGATES, Model, fit_model, scalarize
 from searchers.bayesopt.threads import one_thread
@@ -101,12 +101,23 @@ def decide(
         model, last_fit = model_of(space, history, settings, signs, last_fit, weights, waiting)
     known = [trial_id for trial_id in paused if history.trials[trial_id].finite_rows()]
     if not begin and not (isinstance(model, CurveModel) and known):
-        return Decision(None, max(paused, key=lambda i: history.trials[i].epoch), last_fit)
+        return Decision(None, furthest(history, paused, signs[0]), last_fit)
     if model is None or (begin and explores and isinstance(model, CurveModel)):
         return Decision(space.codes(spread(space, history, settings.seed, begun)), None, last_fit)
     if isinstance(model, CurveModel):
         return _by_curves(space, history, settings, model, rng, known, begin, last_fit)
     return Decision(space.codes(_by_values(space, history, settings, model, rng)), None, last_fit)
+
+
+def furthest(history: History, trial_ids: Sequence[str], sign: float) -> str:
+    """Return the trial that came furthest and is best there, by the first objective."""
+
+    def standing(trial_id: str) -> tuple[int, float]:
+        trial = history.trials[trial_id]
+        finite = trial.rows and usable(trial.last)
+        return -trial.epoch, sign * trial.last[0] if finite else math.inf
+
+    return min(trial_ids, key=standing)
 
 
 def _by_values(

@@ -90,15 +90,15 @@ def make_scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRec
     """
     if not config.early_stopping or study.objectives:
         return FIFOScheduler()
-    grace = None if config.grace_epochs is None else min(config.grace_epochs, config.epochs)
+    every, grace = config.evaluate_every, config.grace_epochs
+    # Trials are halted where they are evaluated: the first rung moves up to there, and so the further ones.
+    first = min(-(-(grace or least_rung(config.epochs)) // every) * every, config.epochs)
     trainings = config.trainings
-    if trainings is None:  # where nothing is evaluated from the first rung on but the end, nothing pauses
-        first = least_rung(config.epochs) if grace is None else grace
-        last = (config.epochs - 1) // config.evaluate_every * config.evaluate_every  # before the end
-        trainings = config.num_samples / (REDUCTION_FACTOR if last >= first else 1)
+    if trainings is None:  # where the first rung is the end, nothing pauses
+        trainings = config.num_samples / (REDUCTION_FACTOR if first < config.epochs else 1)
     rule = PauseRule(
         config.epochs,
-        grace,
+        None if grace is None and every == 1 else first,
         first_trials=first_trials(study),
         budget=max(1.0, trainings) * config.epochs,
         max_trials=config.num_samples,

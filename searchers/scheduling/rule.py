@@ -74,8 +74,9 @@ class PauseRule:
 
     Args:
         max_epochs: the epochs of a full training.
-        first_rung: the first epoch at which trials are compared. None: max_epochs/17, and three times that
-            and so on, as long as the first trials' values differ by less than the noise of their own curves.
+        first_rung: the first epoch at which trials are compared, one that they report at: the budget counts
+            epochs up to a rung. None: max_epochs/17, and three times that and so on, as long as the first
+            trials' values differ by less than the noise of their own curves.
         first_trials: so many trials pause at the first rung whatever their values: what they teach decides
             which of them goes on.
         budget: epochs that the sweep may train in all; inf for as many as it takes.

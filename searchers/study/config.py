@@ -153,7 +153,8 @@ class SweepConfig(RunConfig):
     """full trainings' worth of epochs that the sweep may spend; a third of --num-samples, if not
     given and trials are paused"""
     grace_epochs: Annotated[int | None, COUNT] = 2
-    """trials are compared after so many epochs first; learned from the first trials' curves, if None"""
+    """trials are compared after so many epochs first, or at the next evaluation; learned from the first
+    trials' curves, if None"""
     replicates: Annotated[int, between(0, 1_000)] = 0
     """the best so many are trained again with another seed, from budget set aside: training's own noise"""
     early_stopping: bool = True

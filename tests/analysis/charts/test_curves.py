@@ -1,5 +1,7 @@
 """Curves are the recorded histories; bands are mean and deviation over seeds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,8 @@ def test_curves_are_the_recorded_histories(three):
         curve = three.curves(METRIC)[number].dropna()
         assert tuple(curve) in drawn
     assert curves.rungs(three) == [1, 3]
+    params = {**three.sweep.params, "evaluate_every": "2"}
+    assert curves.rungs(replace(three, sweep=replace(three.sweep, params=params))) == [2, 6]
 
 
 def test_seed_bands_are_mean_and_deviation(three):

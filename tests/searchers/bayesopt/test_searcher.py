@@ -506,6 +506,20 @@ def test_results_of_several_searches_are_rows_of_one_model():
     assert mean[0] == pytest.approx(1 / 9, abs=0.03) and mean[1] > mean[0] + 0.1
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize(("surrogate", "further"), [("fitted", 0), ("matern", 0), ("matern", 1)])
+def test_where_no_curves_are_modelled_the_best_of_those_that_came_furthest_goes_on(mode, surrogate, further):
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", mode, surrogate=surrogate)
+    values = [math.nan, 5.0, 1.0, 2.0, 3.0]
+    for number, value in enumerate(values):
+        search.history.start(str(number), {"x": number / 8})
+        for epoch in range(3, 3 + 1 + further * (number > 2)):
+            search.history.report(str(number), epoch, [value if mode == "min" else -value], None)
+        search.history.pause(str(number))
+    best = "3" if further else "2"
+    assert search.next_trial("never", list(search.history.trials), begin=False) == best
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Suggestions, results, ends, errors, saves and restores in any order."""
 
@@ -549,11 +563,12 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def pause_and_resume(self, data):
-        trial = data.draw(st.sampled_from(sorted(self.running)))
-        self.search.on_pause(trial)
-        chosen = self.search.next_trial("never", [trial], begin=False)
-        assert chosen == trial
-        self.search.on_unpause(trial)
+        paused = data.draw(st.lists(st.sampled_from(sorted(self.running)), min_size=1, unique=True))
+        for trial in paused:
+            self.search.on_pause(trial)
+        assert self.search.next_trial("never", paused, begin=False) in paused
+        for trial in paused:
+            self.search.on_unpause(trial)
 
     @rule()
     def save_and_restore(self):

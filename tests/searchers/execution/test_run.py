@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
@@ -60,6 +61,32 @@ def test_the_budget_is_a_third_of_the_trials_if_it_is_not_given(changes, budget)
     assert (
         rule.first_trials == 3 and make_scheduler(study(random_starts=4), CONFIG, []).rule.first_trials == 4
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "rungs"),
+    [
+        ({"evaluate_every": 10}, [10, 30]),
+        ({"evaluate_every": 4, "grace_epochs": 6}, [8, 24, 30]),
+        ({"evaluate_every": 7, "grace_epochs": None}, [7, 21, 30]),
+        ({"evaluate_every": 40}, [30]),
+    ],
+)
+def test_trials_are_compared_where_they_are_evaluated_and_the_budget_is_kept(changes, rungs):
+    config = replace(CONFIG, epochs=30, num_samples=40, trainings=3, **changes)
+    rule = make_scheduler(study(), config, []).rule
+    assert rule.rungs == rungs
+    for worker in range(32):
+        if rule.may_begin:
+            rule.begin(str(worker))
+    while rule.running:
+        for trial in rule.running:
+            epoch = min(rule.trials[trial].epoch + config.evaluate_every, 30)
+            rule.report(trial, epoch, float(trial))
+        if not rule.running and rule.resumable:
+            rule.resume(rule.best_paused(rule.resumable))
+    assert rule.spent < 3 * 30 + max(np.diff([0, *rungs]))
+    assert 30 in {progress.epoch for progress in rule.trials.values()}
 
 
 def test_of_trials_without_a_full_training_those_trained_further_come_first():

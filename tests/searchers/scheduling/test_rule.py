@@ -148,7 +148,8 @@ def test_budget_is_set_aside_for_replicates_which_nothing_halts():
 
 
 @given(
-    epochs=st.integers(2, 40),
+    evaluations=st.integers(2, 40),
+    every=st.integers(1, 5),
     share=st.floats(0.05, 1.0),
     trainings=st.floats(1.0, 12.0),
     replicates=st.integers(0, 3),
@@ -158,10 +159,11 @@ def test_budget_is_set_aside_for_replicates_which_nothing_halts():
     seed=st.integers(0, 2**32 - 1),
 )
 def test_whatever_the_order_some_trial_is_trained_to_its_end_and_the_budget_is_kept(
-    epochs, share, trainings, replicates, first_trials, max_trials, workers, seed
+    evaluations, every, share, trainings, replicates, first_trials, max_trials, workers, seed
 ):
     """A worker that is free takes any trial that may begin or go on; values are any."""
-    budget, first = trainings * epochs, max(1, round(share * epochs))
+    epochs = evaluations * every
+    budget, first = trainings * epochs, max(1, round(share * evaluations)) * every
     rule = PauseRule(
         epochs,
         first,
@@ -182,10 +184,10 @@ def test_whatever_the_order_some_trial_is_trained_to_its_end_and_the_budget_is_k
         if not rule.running:
             break
         trial = rule.running[rng.integers(len(rule.running))]
-        rule.report(trial, rule.trials[trial].epoch + 1, float(rng.normal()))
+        rule.report(trial, rule.trials[trial].epoch + every, float(rng.normal()))
     whole = [trial for trial, progress in rule.trials.items() if progress.epoch == epochs]
     assert len(whole) >= min(rule.to_the_end, max_trials)
-    assert rule.spent <= budget - rule.replicates * epochs + workers * epochs
+    assert rule.spent < budget - rule.replicates * epochs + max(np.diff([0, *rule.rungs]))
 
 
 def test_whom_it_promotes():
