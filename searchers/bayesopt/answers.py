@@ -114,13 +114,14 @@ class Answers:
         return seen
 
     @one_thread
-    def best_trial(self, model: Model | CurveModel | None = None) -> str:
+    def best_trial(self, model: Model | CurveModel | None = None, trained: bool = False) -> str:
         """Return the id of the trial to be recommended.
 
-        It is the fully trained one of best value unless the model is sure of another: see `recommended`.
+        It is the fully trained one of best value unless the model is sure of another, which with `trained` is
+        a fully trained one: see `recommended`.
         """
         model = model or self.model()
-        trial = model.finals()[0][recommended(model, self._signs[0], self._final_epoch)]
+        trial = model.finals()[0][recommended(model, self._signs[0], self._final_epoch, trained)]
         return next(trial_id for trial_id, t in self.history.trials.items() if t is trial)
 
     def best(self) -> tuple[dict[str, Any], float]:

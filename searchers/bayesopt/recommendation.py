@@ -9,18 +9,23 @@ from searchers.bayesopt.history import WHOLE
 from searchers.bayesopt.surrogate import Model
 
 
-def recommended(model: Model | CurveModel, sign: float, final: int) -> int:
+def recommended(model: Model | CurveModel, sign: float, final: int, trained: bool = False) -> int:
     """Return the index among `model.finals()` of the trial that is to be recommended.
 
     It is the fully trained trial of best value, unless the model expects so much of another one that the
     difference is `model.sure` times its standard deviation. Without noise the best value is no luck, and a
     model that smooths it away is wrong; with noise the best of many values is mostly luck. `sign`: 1 for a
-    metric that is minimized, −1 for one that is maximized; `final`: the epoch of full training.
+    metric that is minimized, −1 for one that is maximized; `final`: the epoch of full training. `trained`:
+    the other one, too, is to be fully trained, where any trial is.
     """
     trials, forecast = model.finals()
-    lead = int(np.argmin(forecast.mean))
-    values = [sign * t.last[0] if t.epoch >= final or t.epoch == WHOLE else math.inf for t in trials]
-    seen = int(np.argmin(values))
+    values = np.array(
+        [sign * t.last[0] if t.epoch >= final or t.epoch == WHOLE else math.inf for t in trials]
+    )
+    seen, mean = int(np.argmin(values)), forecast.mean
+    if trained and math.isfinite(values[seen]):
+        mean = np.where(np.isfinite(values), mean, math.inf)
+    lead = int(np.argmin(mean))
     if math.isinf(values[seen]) or seen == lead:
         return lead
     gap, std = model.difference(seen, lead)

@@ -1,7 +1,7 @@
 """What a sweep says at its end: the table of its trials, the best one, and what to type next."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions
@@ -72,9 +72,16 @@ class ResultTable:
 
 
 def best_words(
-    study: Study, config: SweepConfig, records: list[TrialRecord], best: TrialRecord | None
+    study: Study,
+    config: SweepConfig,
+    records: list[TrialRecord],
+    best: TrialRecord | None,
+    beside: Sequence[str] = (),
 ) -> list[str]:
-    """Say what is best, what stopped early, and where the figures are; a line each."""
+    """Say what is best, what stopped early, and where the figures are; a line each.
+
+    `beside`: what the searcher's model says of others.
+    """
     lines = []
     if best:
         setting = ", ".join(f"{name} = {number(best.config[name])}" for name in study.space)
@@ -82,13 +89,15 @@ def best_words(
             f", {name} = {number(value)}" for name, value in study.derived(best.config).items()
         )
         first = next(row[study.metric] for _, row in sorted(best.metrics.items()) if study.metric in row)
+        whole = "" if best.epoch >= config.epochs else f" of {config.epochs}"
         lines.append(
             f"Best: trial {best.number}, {setting}: {study.metric} {number(best.last(study.metric))} "
-            f"after epoch {best.epoch} ({number(first)} at first)."
+            f"after epoch {best.epoch}{whole} ({number(first)} at first)."
         )
         lines += _beside_references(study, best)
         if COLLAPSED in best.flags.get(best.epoch, "").split(","):
             lines.append("But it has collapsed: its images are all but one picture.")
+        lines += beside
     else:
         lines.append("No trial has reported a score.")
     early = [record for record in records if record.status == STOPPED]

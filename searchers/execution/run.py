@@ -3,7 +3,6 @@
 `Study` says what is tuned, `SweepConfig` how this run of it goes, `run` does it.
 """
 
-import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -23,28 +22,24 @@ from searchers.display.closing import Ending, ResultTable, best_words, closing_w
 from searchers.display.pareto import ParetoFigure, describe, front
 from searchers.display.posterior import PosteriorFigure
 from searchers.display.snapshot import Told, rows_of
+from searchers.execution.best import best_scores, export_best, recommended
 from searchers.execution.check import check_settings, first_point
 from searchers.execution.driver import Driver, join, rule_of
 from searchers.execution.fixed_points import FixedPoints
 from searchers.execution.overlay import from_anywhere, overlay
 from searchers.execution.plan import plan
 from searchers.execution.prepare import Prepared, prepare
-from searchers.execution.rebuild import latest_checkpoint
 from searchers.execution.search import given_points, make_scheduler, make_search
 from searchers.execution.share import sharing
-from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.provenance import about, references_of
-from searchers.record.schema import FINISHED, MODEL, REFERENCE_PARAM, STOPPED, WHY_TAG
+from searchers.record.schema import REFERENCE_PARAM, STOPPED, WHY_TAG
 from searchers.record.sweep_record import SweepRecord, flat
-from searchers.record.trials import TrialRecord, best_record, ranked
+from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig
 from searchers.study.study import Study
 from trainables.own import module_of, source_hash
-from trainables.tune.export import export_model
-
-EXPORTED = 3  # the best trials' weights go into the record
 
 
 @dataclass(frozen=True)
@@ -160,20 +155,21 @@ def run(
             driver.note_trials(
                 {r.trial: {WHY_TAG: said[r.number]} for r in driver.records if r.number in said}
             )
-            export_best(study, driver.records, driver.checkpoints, driver.folder, driver.ledger)
+            best, _ = recommended(study, search, driver.records)
+            export_best(study, best, driver.records, driver.checkpoints, driver.folder, driver.ledger)
             if share:
                 share.note()
-            return best_scores(study, recommended(study, search, driver.records))
+            return best_scores(study, best)
 
         ending = driver.finish(conclude)
-    best = recommended(study, search, ending.records)
+    best, beside = recommended(study, search, ending.records)
     table = ResultTable(config.title, told, ending.records, rule_of(scheduler), best)
     console.print(table, highlight=False)
     if study.objectives and isinstance(search, BayesOptSearch):
         console.print(describe(study, front(study, search, ending.records)), highlight=False)
     last = closing_words if closing or ending.exit_code else trouble_words
     heard = share.words() if share else []
-    words = [*best_words(study, config, ending.records, best), *heard, *last(ending)]
+    words = [*best_words(study, config, ending.records, best, beside), *heard, *last(ending)]
     console.print("\n".join(words), highlight=False, soft_wrap=True)  # a command in two lines can't be copied
     return Outcome(study, driver.folder, ending, best)
 
@@ -254,45 +250,3 @@ def live_figures(
         return []
     figures: list[PosteriorFigure | ParetoFigure] = [PosteriorFigure(study, search, recorder, delivery)]
     return [*figures, ParetoFigure(study, search, recorder, delivery)] if study.objectives else figures
-
-
-def export_best(
-    study: Study,
-    records: list[TrialRecord],
-    storage: str,
-    folder: Path,
-    ledger: Ledger,
-) -> None:
-    """Export the weights of the best trials, so that they outlive the checkpoints."""
-    for record in ranked(records, study.metric, study.mode)[:EXPORTED]:
-        found = latest_checkpoint(record, storage)
-        if found is not None and found.epoch == record.epoch:  # these weights were scored
-            path = Path("models") / record.trial
-            with found.checkpoint.as_directory() as directory:
-                export_model(study.trainable, record.config, Path(directory), folder / path)
-            ledger.append(MODEL, trial=record.trial, path=str(path))
-
-
-def recommended(study: Study, search: Searcher, records: list[TrialRecord]) -> TrialRecord | None:
-    """Return the trial that is called the best: the searcher's answer where it searched for one score alone.
-
-    That is a fully trained trial, unless the model is sure of another. Before one is fully trained it is the
-    best by score, and None before any finite value.
-    """
-    known = {record.trial: record for record in records}
-    trained = any(record.status == FINISHED for record in records)
-    if trained and isinstance(search, BayesOptSearch) and not study.objectives:
-        try:
-            return known[search.best_trial()]
-        except (KeyError, ValueError):  # it is of an earlier sweep, or there is no finite value
-            pass
-    return best_record(records, study.metric, study.mode)
-
-
-def best_scores(study: Study, best: TrialRecord | None) -> dict[str, float]:
-    """Return what the parent run says of the winner: its number, its score and the deviation of that."""
-    if best is None:
-        return {}
-    scores = {name: best.last(name) for name in (study.metric, f"{study.metric}_std")}
-    known = {f"best/{name}": value for name, value in scores.items() if math.isfinite(value)}
-    return {"best/trial": float(best.number), **known}

@@ -42,7 +42,9 @@ def test_a_value_of_partial_training_is_none():
     rows = [(2.0, 2.0, 9), (2.5, 0.5, 3), (1.0, 0.0, 3)]
     assert recommended(Predicting(rows, 10.0), 1.0, 9) == 0
     assert recommended(Predicting(rows, 0.1), 1.0, 9) == 2
-    assert recommended(Predicting([(2.0, 0.0, 3), (1.0, 9.0, 3)], 10.0), 1.0, 9) == 1  # none is fully trained
+    assert recommended(Predicting([*rows, (1.5, 3.0, 9)], 0.1), 1.0, 9, trained=True) == 3
+    none = Predicting([(2.0, 0.0, 3), (1.0, 9.0, 3)], 10.0)
+    assert recommended(none, 1.0, 9) == recommended(none, 1.0, 9, trained=True) == 1
 
 
 def test_a_known_value_counts_as_fully_trained():

@@ -102,6 +102,13 @@ def test_a_score_of_the_last_epoch_alone_can_be_searched_by():
     assert f"{METRIC} 30 after epoch 18 (30 at first)" in best_words(tuned, config, [best], best)[0]
 
 
+def test_what_was_not_fully_trained_is_called_that_and_the_models_word_follows():
+    best = TrialRecord("1", 1, {"beta": 1.0}, {9: {METRIC: 30.0}})
+    config = SweepConfig(results="results", name="front", epochs=18)
+    said = best_words(SimpleNamespace(**vars(study()), provenance=None), config, [best], best, ["Promising"])
+    assert f"{METRIC} 30 after epoch 9 of 18 (30 at first)" in said[0] and said[1] == "Promising"
+
+
 def test_the_best_come_first_and_who_has_no_score_last():
     values = [200.0, math.nan, 120.0, 150.0, math.nan, 180.0]
     records = [

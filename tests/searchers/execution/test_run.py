@@ -6,20 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 
-from searchers.bayesopt.searcher import BayesOptSearch
-from searchers.execution import run
-from searchers.execution.fixed_points import FixedPoints
-from searchers.execution.run import recommended
 from searchers.execution.search import make_scheduler
-from searchers.record.ledger import Ledger
 from searchers.record.trials import TrialRecord, ranked
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig
 
-SPACE = tune.uniform(0.5, 4)
 CONFIG = SweepConfig(epochs=4, grace_epochs=2, num_samples=9)
 
 
@@ -103,42 +96,8 @@ def test_of_trials_without_a_full_training_those_trained_further_come_first():
     assert [record.trial for record in ranked(records, "fd", "min")] == ["a", "d", "c", "b"]
 
 
-@pytest.mark.parametrize(("checkpoint", "exported"), [(2, False), (4, True)])
-def test_weights_that_were_not_scored_are_not_exported(tmp_path, monkeypatch, checkpoint, exported):
-    record = TrialRecord(
-        "a", 1, {}, {4: {"mig": 0.5}}, "finished", checkpoints={"checkpoint_000000": checkpoint}
-    )
-    (tmp_path / "tune/a/checkpoint_000000").mkdir(parents=True)
-    written = []
-    monkeypatch.setattr(run, "export_model", lambda *arguments: written.append(arguments))
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    run.export_best(study(trainable=None), [record], str(tmp_path), tmp_path, ledger)
-    assert len(written) == exported
-
-
 def test_several_objectives_and_no_early_stopping_train_all_trials_to_their_end():
     whole = replace(CONFIG, early_stopping=False)
     assert isinstance(make_scheduler(study(), whole, []), FIFOScheduler)
     assert isinstance(make_scheduler(study(objectives={"kl": "min"}), CONFIG, []), FIFOScheduler)
     assert isinstance(make_scheduler(study(), CONFIG, []), PauseScheduler)
-
-
-def test_the_recommended_trial_is_the_searchers_and_else_the_fully_trained_one_of_best_value():
-    search = BayesOptSearch({"beta": SPACE}, "mig", "max", max_epochs=4)
-    records = []
-    for n, (beta, values) in enumerate(((1.0, [5, 6, 7, 8]), (2.0, [5, 6, 7, 7]), (3.0, [1, 1]))):
-        search.history.start(str(n), {"beta": beta})
-        for epoch, value in enumerate(values, 1):
-            search.history.report(str(n), epoch, [float(value)], None)
-        search.history.end(str(n), failed=False)
-        metrics = {e: {"mig": float(v)} for e, v in enumerate(values, 1)}
-        status = "finished" if len(values) == 4 else "stopped"
-        records.append(TrialRecord(str(n), n, {"beta": beta}, metrics, status))
-    assert recommended(study(), search, records).trial == "0"
-    assert recommended(study(), BayesOptSearch({"beta": SPACE}, "mig", "max"), records).trial == "0"
-    records[2].metrics[2]["mig"] = 9.0  # of half a training
-    assert recommended(study(), FixedPoints([], "mig", "max"), records).trial == "0"
-    assert recommended(study(), FixedPoints([], "mig", "max"), []) is None
-    for record in records:
-        record.status = None  # as Ctrl-C leaves them
-    assert recommended(study(), search, records).trial == "0"  # the best of the longest, as the star
