@@ -36,13 +36,17 @@ class ClusterLimiter(ConcurrencyLimiter):
         self._looked = time.monotonic()
         super().__init__(searcher, max_concurrent=self._room())
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Return the searcher's proposal, or None where no node has room."""
+    def full(self) -> bool:
+        """Whether as many trials run as there is room for."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             self._cluster = replace(self._cluster, present=present_nodes())
         self.max_concurrent = self._room() + self._paused()  # those that Tune counts as live
-        return super().suggest(trial_id)
+        return len(self.live_trials) >= self.max_concurrent
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Return the searcher's proposal, or None where no node has room."""
+        return None if self.full() else super().suggest(trial_id)
 
     def _room(self) -> int:
         room = max(1, self._cluster.slots(*self._per_trial))

@@ -193,8 +193,8 @@ class Driver:
             shown += scheduler.rule.replicates
             self._settled = lambda: scheduler.over or scheduler.rule.settled
 
-        def paused() -> int:
-            return 0 if rule is None else len(rule.paused)
+        def paused() -> list[str]:
+            return [] if rule is None else rule.paused
 
         table = LiveTable(
             self.recorder.records,
@@ -208,7 +208,7 @@ class Driver:
             books=self.books,
             kept=os.environ.get(TABLE_VARIABLE),
         )
-        limiter = ClusterLimiter(search, self.cluster, *each, config.max_concurrent, paused)
+        limiter = ClusterLimiter(search, self.cluster, *each, config.max_concurrent, lambda: len(paused()))
         watching = watchdogs(*each, [str(self.folder), self.checkpoints], self.console.print)
         with full_disk_told(self.resume), table, end_in_order(self.console.print):
             tune.run(
@@ -219,7 +219,7 @@ class Driver:
                 mode=told.mode,
                 storage_path=self.checkpoints,
                 config=settings,
-                search_alg=RebuiltTrials(limiter, self.records, self.checkpoints),
+                search_alg=RebuiltTrials(limiter, self.records, self.checkpoints, paused()),
                 scheduler=scheduler,
                 stop=stop,
                 num_samples=num_samples,

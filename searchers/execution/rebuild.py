@@ -6,7 +6,7 @@ their ids, their settings and their latest checkpoints, and searchers are told a
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,17 +32,31 @@ class RebuiltTrials(SearchGenerator):
     """Tune's source of trials: first those of the ledger without an end, then the searcher's.
 
     `records`: all trials of the ledger. `storage`: where the sweep's checkpoints lie, a path or a URI.
+    `paused`: the trials that hold no worker; the others come as there is room for them.
     """
 
-    def __init__(self, limiter: ClusterLimiter, records: Sequence[TrialRecord], storage: str):
+    def __init__(
+        self,
+        limiter: ClusterLimiter,
+        records: Sequence[TrialRecord],
+        storage: str,
+        paused: Collection[str] = (),
+    ):
         super().__init__(limiter)
         self._limiter = limiter
-        self._open = [record for record in records if record.status is None]
+        open_ = [record for record in records if record.status is None]
+        self._open = sorted(open_, key=lambda record: record.trial not in paused)
         self._counter, self._storage = len(records), storage
 
     def next_trial(self) -> Trial | None:
         """Return the next trial; None where there is none now."""
-        return self._rebuilt(self._open.pop(0)) if self._open else super().next_trial()
+        if not self._open:
+            return super().next_trial()
+        if self._limiter.full():
+            return None
+        record = self._open.pop(0)
+        self._limiter.live_trials.add(record.trial)
+        return self._rebuilt(record)
 
     def is_finished(self) -> bool:
         """Whether no trial is to come any more."""
@@ -67,7 +81,6 @@ class RebuiltTrials(SearchGenerator):
             result = _TrainingResult(found.checkpoint, metrics)
             trial.run_metadata.checkpoint_manager.register_checkpoint(result)  # type: ignore[union-attr]
             trial.storage.current_checkpoint_index = found.number  # type: ignore[union-attr]
-        self._limiter.live_trials.add(record.trial)
         return trial
 
 

@@ -109,6 +109,9 @@ def run(
     check_settings(study, points)
     if points:
         config = replace(config, num_samples=len(points), early_stopping=False)
+    elif config.num_samples > (size := read_space(study.space).size):
+        console.print(f"The space has {size} settings: so many trials at most, not {config.num_samples}.")
+        config = replace(config, num_samples=int(size))
     first = first_point(study, points)
     code = own_code(study, first)
     say_what_trains_nothing(study, first, console)

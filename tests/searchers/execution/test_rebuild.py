@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 from ray import tune
+from ray.tune.search import SearchGenerator
 from rich.console import Console
 
 from cluster.connect import Cluster, Node
+from cluster.limiter import ClusterLimiter
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.display.snapshot import Told
 from searchers.execution import driver as module
 from searchers.execution.driver import Driver
 from searchers.execution.fixed_points import FixedPoints
-from searchers.execution.rebuild import latest_checkpoint, revived, what_goes_on
+from searchers.execution.rebuild import RebuiltTrials, latest_checkpoint, revived, what_goes_on
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FINISHED
 from searchers.record.trials import TrialRecord
@@ -134,6 +136,30 @@ def test_paused_trials_are_paused_again_and_the_searcher_knows_all(drive):
     for trial in begun:  # what went on went on from its own state
         for epoch, metrics in records[trial].metrics.items():
             assert metrics["score"] == pytest.approx(epoch * whole[trial].config["x"])
+
+
+def test_trials_that_ran_come_back_as_there_is_room_and_paused_ones_at_once(monkeypatch):
+    waiting = ["b", "c"]
+    limiter = ClusterLimiter(
+        FixedPoints([{"x": 1.0}], "score", "max"),
+        Cluster(None, (Node(2.0, 0.0),)),
+        1,
+        0,
+        1,
+        lambda: len(waiting),
+    )
+    monkeypatch.setattr(RebuiltTrials, "_rebuilt", lambda self, record: record.trial)
+    monkeypatch.setattr(SearchGenerator, "next_trial", lambda self: self.searcher.suggest("new") and "new")
+    records = [TrialRecord(name, n, {}) for n, name in enumerate("abcd")]
+    trials = RebuiltTrials(limiter, records, "/", waiting)
+    assert [trials.next_trial() for _ in range(4)] == ["b", "c", "a", None]
+    limiter.on_trial_complete("a")
+    assert [trials.next_trial() for _ in range(2)] == ["d", None]
+    waiting.remove("b")  # it goes on
+    limiter.on_trial_complete("d")
+    assert trials.next_trial() is None
+    limiter.on_trial_complete("b")
+    assert [trials.next_trial() for _ in range(2)] == ["new", None]
 
 
 def test_a_checkpoint_that_is_gone_is_passed_over(tmp_path):

@@ -1,17 +1,22 @@
 """How a sweep is put together from its settings."""
 
+import io
 import math
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ray import tune
 from ray.tune.schedulers import FIFOScheduler
+from rich.console import Console
 
+from searchers.execution import run
 from searchers.execution.search import make_scheduler
 from searchers.record.trials import TrialRecord, ranked
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig
+from searchers.study.study import Study
 
 CONFIG = SweepConfig(epochs=4, grace_epochs=2, num_samples=9)
 
@@ -101,3 +106,22 @@ def test_several_objectives_and_no_early_stopping_train_all_trials_to_their_end(
     assert isinstance(make_scheduler(study(), whole, []), FIFOScheduler)
     assert isinstance(make_scheduler(study(objectives={"kl": "min"}), CONFIG, []), FIFOScheduler)
     assert isinstance(make_scheduler(study(), CONFIG, []), PauseScheduler)
+
+
+@pytest.mark.parametrize(
+    ("searcher", "samples", "begun"), [("ours", 12, 2), ("random", 12, 2), ("ours", 1, 1)]
+)
+def test_a_space_of_few_settings_has_no_more_trials(monkeypatch, searcher, samples, begun):
+    """Trials of one setting and one seed are copies, bit for bit."""
+    planned = []
+    for name in ("check_settings", "first_point", "own_code", "say_what_trains_nothing", "join"):
+        monkeypatch.setattr(run, name, lambda *arguments: None)
+    monkeypatch.setattr(run, "plan", lambda study, config, rule, *others: planned.append((config, rule)))
+    of = Study(None, {"latent_dim": tune.choice([32, 64])}, {"seed": 0}, "fid")
+    console = Console(file=io.StringIO())
+    config = replace(CONFIG, searcher=searcher, num_samples=samples, dry_run=True)
+    run.run(of, config, "id", "python -m x", console)
+    ((config, rule),) = planned
+    assert config.num_samples == rule.max_trials == begun
+    said = "The space has 2 settings: so many trials at most, not 12.\n" if samples > 2 else ""
+    assert console.file.getvalue() == said
