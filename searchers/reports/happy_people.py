@@ -1,6 +1,7 @@
 """What `searchers.happy_people` ends with: its table beside the paper's, and what speaks against it."""
 
 from collections import defaultdict
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
 
 from analysis.papers import QUERIES
 from searchers.record.ledger import Ledger
-from searchers.record.schema import FIGURE
+from searchers.record.schema import FIGURE, FINISHED
 from searchers.record.trials import TrialRecord
 from searchers.reports.happy_people_figures import Group, draw_curves, draw_faces, title
 
 ORDER = ("vqvae-retrained", "vqvae", "vae-retrained")  # the paper's, the best first
 KEPT = "reconstruction_rank_correlation"
 LITTLE = 0.5  # below it, what the latents keep of the scores is too little to search in
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A difference of two means over runs, its standard error, and what that is times Student's t at 95 %."""
+
+    value: float
+    error: float
+    bar: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f} ± {self.error:.2f}" if np.isfinite(self.value) else "–"
 
 
 def report(
@@ -30,13 +44,14 @@ def report(
     ledger: Ledger,
     console: Console,
 ) -> dict[str, float]:
-    """Print the table, draw the figures, return the numbers for the parent run."""
+    """Print the table, draw the figures, return the numbers for the parent run: of whole runs alone."""
+    whole = [record for record in records if record.status == FINISHED]
+    if left_out := len(records) - len(whole):
+        console.print(f"Left out: {left_out} of {len(records)} runs, which have not made all their queries.")
     groups: dict[Group, list[TrialRecord]] = defaultdict(list)
-    for record in records:
-        if record.metrics:
-            groups[record.config["method"], record.config["free"]].append(record)
+    for record in whole:
+        groups[record.config["method"], record.config["free"]].append(record)
     if not groups:
-        console.print("No run has made a round of queries.")
         return {}
     images = {group: query_images(members, folder) for group, members in groups.items()}
     metric, distances = pooled_distances(settings, images)
@@ -44,7 +59,7 @@ def report(
     if differences := gains(groups, metric):
         console.print(gain_table(differences))
         console.print(what_holds(differences), highlight=False)
-    console.print(what_is_kept(records), highlight=False)
+    console.print(what_is_kept(whole), highlight=False)
     console.print(what_is_judged(groups), highlight=False)
     figures = {
         "figure3.png": lambda path: draw_curves(path, queries, groups, metric, distances),
@@ -59,16 +74,19 @@ def report(
         label = f"{group[0]}/t{group[1]}" if group[1] else group[0]
         for key in ("top10", "top50", "judged_top10", "judged_top50", "overrated"):
             mean, std = spread(members, key)
-            if np.isfinite(mean):
-                numbers |= {f"{label}/{key}": mean, f"{label}/{key}_std": std}
+            known = {f"{label}/{key}": mean, f"{label}/{key}_std": std}
+            numbers |= {name: value for name, value in known.items() if np.isfinite(value)}
         numbers |= {f"{label}/{metric}{name}": value for name, value in distances[group].items()}
     return numbers
 
 
 def spread(members: list[TrialRecord], key: str) -> tuple[float, float]:
-    """Return mean and standard deviation (n − 1) over runs of a metric's last value; NaN if one lacks it."""
+    """Return mean and standard deviation (n − 1) over runs of a metric's last value.
+
+    NaN where a run lacks it, as is the deviation of one run.
+    """
     values = np.array([record.last(key) for record in members])
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else np.nan
 
 
 def query_images(members: list[TrialRecord], folder: Path) -> NDArray[np.uint8]:
@@ -135,7 +153,7 @@ def result_table(
             str(group[1] or "–"),
             _beside(spread(members, "top10"), paper.top10 if paper else None),
             _beside(spread(members, "top50"), paper.top50 if paper else None),
-            _beside((distances[group][""], None), (paper.fid, None) if paper and paper.fid else None),
+            _beside((distances[group][""], np.nan), (paper.fid, None) if paper and paper.fid else None),
         )
     records = [record for members in groups.values() for record in members]
     rounds = [m for record in records for m in record.metrics.values()]
@@ -143,8 +161,9 @@ def result_table(
     gaps = [m["gap_max"] for m in rounds if "gap_max" in m]
     proof = f"; largest bound less value {max(gaps):.0e}" if gaps else ""
     best = max(record.last("best_training_score") for record in records)
+    counts = sorted({len(members) for members in groups.values()})
     table.caption = (
-        f"{max(map(len, groups.values()))} runs of each. FD: {metric}. "
+        f"Runs of each: {' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))}. FD: {metric}. "
         f"Best score of a training image: {best:.2f}. "
         f"A query: {fit:.2f} s to fit, {solve:.2f} s to solve{proof}."
     )
@@ -152,11 +171,11 @@ def result_table(
     return table
 
 
-def gains(groups: dict[Group, list[TrialRecord]], metric: str) -> dict[str, dict[str, tuple[float, float]]]:
+def gains(groups: dict[Group, list[TrialRecord]], metric: str) -> dict[str, dict[str, Gain]]:
     """Return the gain of each method over the next in the paper's order, at the t nearest to 8.
 
-    By "better over worse", then by score: the difference of means over runs and its standard error. Above 0
-    the order is the paper's. Pairs without two runs of each have none.
+    By "better over worse", then by score. Above 0 the order is the paper's. Pairs without two runs of each
+    have none.
     """
     chosen = {}
     for method in ORDER:
@@ -172,17 +191,24 @@ def gains(groups: dict[Group, list[TrialRecord]], metric: str) -> dict[str, dict
     }
 
 
-def _gain(one: list[TrialRecord], other: list[TrialRecord], key: str, sign: int) -> tuple[float, float]:
+def _gain(one: list[TrialRecord], other: list[TrialRecord], key: str, sign: int) -> Gain:
+    """Return the difference between two methods' runs, whose variances may be unequal (Welch)."""
     first, second = (np.array([record.last(key) for record in members]) for members in (one, other))
-    error = np.sqrt(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
-    return float(sign * (first.mean() - second.mean())), float(error)
+    squares = np.array([values.var(ddof=1) / len(values) for values in (first, second)])
+    freedom = [len(first) - 1, len(second) - 1]
+    error, bar = float(np.sqrt(squares.sum())), 0.0
+    if error:
+        bar = error * float(stats.t.ppf(0.975, squares.sum() ** 2 / (squares**2 / freedom).sum()))
+    return Gain(float(sign * (first.mean() - second.mean())), error, bar)
 
 
-def gain_table(differences: dict[str, dict[str, tuple[float, float]]]) -> Table:
+def gain_table(differences: dict[str, dict[str, Gain]]) -> Table:
     """Return `gains` as a table."""
     table = Table(
         title="Gain ± standard error: above 0 the order is the paper's",
+        caption="A model's runs all begin with one training of it: what another would change is in no error.",
         title_justify="left",
+        caption_justify="left",
         title_style="bold",
         show_edge=False,
     )
@@ -190,25 +216,30 @@ def gain_table(differences: dict[str, dict[str, tuple[float, float]]]) -> Table:
     for heading in ("Top10", "Top50", "FD, each run"):
         table.add_column(heading, justify="right", no_wrap=True)
     for pair, scores in differences.items():
-        table.add_row(pair, *(_with_error(gain) for gain in scores.values()))
+        table.add_row(pair, *map(str, scores.values()))
     return table
 
 
-def what_holds(differences: dict[str, dict[str, tuple[float, float]]]) -> str:
-    """Say by which scores the order is the paper's, by more than two standard errors, and where it is not."""
-    doubtful = [
-        f"{pair} by {heading}: {_with_error((gain, error))}"
+def what_holds(differences: dict[str, dict[str, Gain]]) -> str:
+    """Say by which scores the order is the paper's, at 95 % by Welch's t-test, and where that can't be told.
+
+    A gain that is not finite, as of Top50 where there are fewer than 50 queries, says nothing.
+    """
+    known = {
+        f"{pair} by {heading}": gain
         for pair, scores in differences.items()
-        for heading, (gain, error) in scores.items()
-        if gain <= 2 * error  # NaN, where there are fewer than 50 queries, is no statement
-    ]
-    if not doubtful:
-        return "The paper's order holds by each score, beyond two standard errors."
-    return f"The paper's order does not hold beyond two standard errors everywhere: {'; '.join(doubtful)}."
-
-
-def _with_error(gain: tuple[float, float]) -> str:
-    return f"{gain[0]:+.2f} ± {gain[1]:.2f}" if np.isfinite(gain[0]) else "–"
+        for heading, gain in scores.items()
+        if np.isfinite([gain.value, gain.error]).all()
+    }
+    if not known:
+        return "Whether the paper's order holds can't be told: no two methods have a score of two runs each."
+    words: dict[str, list[str]] = {"it holds for": [], "it is reversed for": [], "it can't be told for": []}
+    for name, gain in known.items():
+        holds, reversed_, open_ = words.values()
+        where = holds if gain.value > gain.bar else reversed_ if gain.value < -gain.bar else open_
+        where.append(f"{name} ({gain}, beside ± {gain.bar:.2f})")
+    said = "; ".join(f"{verdict} {', '.join(names)}" for verdict, names in words.items() if names)
+    return f"The paper's order, at 95 % by Welch's t-test: {said}."
 
 
 def what_is_judged(groups: dict[Group, list[TrialRecord]]) -> str:
@@ -239,7 +270,7 @@ def what_is_kept(records: list[TrialRecord]) -> str:
     return text
 
 
-def _beside(measured: tuple[float, float | None], paper: tuple[float, float | None] | None) -> str:
+def _beside(measured: tuple[float, float], paper: tuple[float, float | None] | None) -> str:
     value, std = measured
-    text = "–" if not np.isfinite(value) else f"{value:.2f}" + (f" ± {std:.2f}" if std is not None else "")
+    text = "–" if not np.isfinite(value) else f"{value:.2f}" + (f" ± {std:.2f}" if np.isfinite(std) else "")
     return text + (f" ({paper[0]:.2f})" if paper else "")

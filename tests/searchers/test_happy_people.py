@@ -15,9 +15,18 @@ from rich.console import Console
 
 from searchers.happy_people import PRESETS, HappyPeopleConfig, main, points
 from searchers.record.ledger import Ledger
-from searchers.record.schema import TRIAL_TAG
+from searchers.record.schema import DIVERGED, FAILED, FINISHED, TRIAL_TAG
 from searchers.record.trials import TrialRecord
-from searchers.reports.happy_people import KEPT, gain_table, gains, what_holds, what_is_judged, what_is_kept
+from searchers.reports import happy_people
+from searchers.reports.happy_people import (
+    KEPT,
+    Gain,
+    gain_table,
+    gains,
+    what_holds,
+    what_is_judged,
+    what_is_kept,
+)
 from tests.fixtures.command import refusal
 from tests.fixtures.waits import PATIENCE
 
@@ -107,13 +116,50 @@ def test_the_papers_order_is_told_with_its_standard_error():
     (line,) = [line for line in console.export_text().splitlines() if "over" in line]
     # √(0.5²/2 + 0.25²/2) of variances ½ and ⅛ over two runs each; a lower FD is a gain.
     assert line.split("over vqvae")[1].split() == told
+    # Of 1.47 degrees of freedom Student's t is 6.19 at 95 %: two standard errors would do for Top10 below.
     assert what_holds(differences) == (
-        "The paper's order does not hold beyond two standard errors everywhere: vqvae-retrained over vqvae "
-        "by Top50: -0.10 ± 0.10; vqvae-retrained over vqvae by FD: +1.00 ± 1.00."
+        "The paper's order, at 95 % by Welch's t-test: it can't be told for vqvae-retrained over vqvae by "
+        "Top10 (+1.25 ± 0.56, beside ± 3.46), vqvae-retrained over vqvae by Top50 (-0.10 ± 0.10, beside "
+        "± 1.27), vqvae-retrained over vqvae by FD (+1.00 ± 1.00, beside ± 12.71)."
     )
     assert gains({("vae-retrained", 0): groups["vae-retrained", 0]}, "fd") == {}
-    sure = {"vqvae over vae-retrained": {"Top10": (0.3, 0.1), "Top50": (float("nan"), 0.0)}}
-    assert what_holds(sure) == "The paper's order holds by each score, beyond two standard errors."
+
+
+def test_what_holds_names_what_was_compared_and_tells_nothing_of_what_was_not():
+    nothing = Gain(float("nan"), float("nan"), float("nan"))
+    sure, reversed_ = Gain(0.3, 0.1, 0.25), Gain(-0.3, 0.1, 0.25)
+    said = what_holds({"a over b": {"Top10": sure, "Top50": nothing, "FD": reversed_}})
+    assert said.endswith(
+        "it holds for a over b by Top10 (+0.30 ± 0.10, beside ± 0.25); "
+        "it is reversed for a over b by FD (-0.30 ± 0.10, beside ± 0.25)."
+    )
+    assert "can't be told: no two methods" in what_holds({"a over b": {"Top10": nothing}})
+
+
+def test_the_report_is_of_whole_runs_and_a_single_one_has_no_deviation(tmp_path, monkeypatch):
+    """An interrupted, a diverged and a failed run count nowhere, and are spoken of."""
+    more = {"fit_seconds": 1.0, "solve_seconds": 1.0, "best_training_score": 2.0, "overrated": 0.0, "fd": 5.0}
+    scores = {name: [value] * 4 for name, value in more.items()} | {"top10": [3.0, 9.0, 9.0, 9.0]}
+    runs = runs_of("vqvae", 8, **scores)
+    for record, status in zip(runs, [FINISHED, None, DIVERGED, FAILED], strict=True):
+        record.status = status
+    seen = []
+    monkeypatch.setattr(happy_people, "query_images", lambda members, _: seen.extend(members))
+    monkeypatch.setattr(
+        happy_people, "pooled_distances", lambda _, images: ("fd", {group: {"": 5.0} for group in images})
+    )
+    for name in ("draw_curves", "draw_faces"):
+        monkeypatch.setattr(happy_people, name, lambda *_: None)
+    console = Console(width=100, record=True)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    numbers = happy_people.report("one", 10, {}, runs, tmp_path, ledger, console)
+    ledger.close()
+    assert seen == runs[:1]
+    assert numbers == {"vqvae/t8/top10": 3.0, "vqvae/t8/overrated": 0.0, "vqvae/t8/fd": 5.0}
+    said = console.export_text()
+    assert "Left out: 3 of 4 runs" in said
+    assert "3.00" in said
+    assert "3.00 ±" not in said
 
 
 def test_what_only_the_searched_scorer_believes_is_told():
