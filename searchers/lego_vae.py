@@ -13,8 +13,8 @@ from rich.console import Console
 
 from searchers.display.closing import next_words
 from searchers.execution.cli import main_of
-from searchers.record.trials import best_record
-from searchers.study.config import SweepConfig
+from searchers.study import given
+from searchers.study.config import SweepConfig, UsageError
 from searchers.study.ranges import COUNT, between, one_of
 from searchers.study.study import Study
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m searchers.lego_vae"
 METRIC = "validation_loss_last3"
+RATE = frozenset(("schedule", "decay_steps"))  # the winner's falls as in the slides
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def study(config: LegoConfig, prepared: "Prepared") -> Study:
 
 
 def final_study(sweep: Study, config: LegoConfig, winner: dict[str, Any], steps_per_epoch: int) -> Study:
-    """Return the winner's training: one trial, with the learning rate falling to its last epoch."""
+    """Return the winner's training: one given trial, with the learning rate falling to its last epoch."""
     return replace(
         sweep,
         settings={
@@ -97,13 +98,19 @@ def final_study(sweep: Study, config: LegoConfig, winner: dict[str, Any], steps_
             "epochs": config.final_epochs,
             "decay_steps": config.final_epochs * steps_per_epoch,
         },
-        points_to_evaluate=({name: winner[name] for name in sweep.space},),
+        points=({name: winner[name] for name in sweep.space},),
     )
 
 
 def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     """Sweep, train the winner, draw; return the exit code."""
+    asked = given.read_settings(config.set).keys() | given.read_space(config.space).keys()
+    if config.final_epochs and (wrong := asked & RATE):
+        raise UsageError(
+            f"{min(wrong)}: the winner's learning rate falls as in [LEGO]; --final-epochs 0 leaves it out"
+        )
     # Ray takes seconds to import: wrong flags are answered at once.
+    from searchers.execution.overlay import SHARED
     from searchers.execution.prepare import prepare
     from searchers.execution.run import run
     from searchers.reports.faces import draw_faces
@@ -113,19 +120,23 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
 
     sweep = study(config, prepare(config, console))
     outcome = run(sweep, config, sweep_id, PROGRAM, console, closing=not config.final_epochs)
-    best = best_record(outcome.records, METRIC, "min")
+    best = outcome.best
     if outcome.exit_code or best is None or not config.final_epochs:
         return outcome.exit_code
     sweep = outcome.study
+    chosen = {name: value for name, value in best.config.items() if name not in SHARED}
+    sweep = replace(sweep, settings={**sweep.settings, **chosen})  # a given trial's may be its own
     training, model_config = split_config(sweep.trainable.model_class, sweep.settings)
     store = load_store(training, model_config.image_size, model_config.channels)
-    steps = len(Batches(store, "train", config.batch_size))
+    steps = len(Batches(store, "train", training.batch_size, steps=training.epoch_steps))
     once = replace(
         config,
         name=f"{config.title}-final",
         epochs=config.final_epochs,
         num_samples=1,
         early_stopping=False,
+        warm_start=None,
+        share=None,
         points=None,
         space=(),
         set=(),

@@ -134,7 +134,8 @@ def run(
         code=code,
     ) as driver:
         if points:
-            console.print(f"Nothing is searched: {len(points)} given trials run to their last epoch.")
+            count = "1 given trial runs" if len(points) == 1 else f"{len(points)} given trials run"
+            console.print(f"Nothing is searched: {count} to the last epoch.", highlight=False)
         delivery = driver.deliver(sweep_record(study, config, sweep_id, program))
         figures = live_figures(study, search, driver.recorder, delivery)
         scheduler, told = make_scheduler(study, config, driver.records), told_of(study, config)

@@ -5,18 +5,26 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from searchers import lego_vae
 from searchers.bayesopt.tune_space import read_space
+from searchers.execution.fixed_points import FixedPoints
+from searchers.execution.overlay import overlay
 from searchers.execution.prepare import Prepared
+from searchers.execution.search import given_points, make_search
 from searchers.lego_vae import PRESETS, LegoConfig, final_study, study
 from searchers.record.ledger import Ledger
+from searchers.record.schema import FINISHED
+from searchers.record.trials import TrialRecord
 from searchers.reports.faces import COLUMNS, FILM_STEPS, MORPHS, PAUSE, draw_faces, draw_rebuilt
+from searchers.study.config import UsageError
 from tests.fixtures.waits import PATIENCE
 from trainables.data.sources import load
 from trainables.evaluation.inputs import split_config
@@ -51,12 +59,56 @@ def test_the_winner_is_trained_at_its_sizes_with_a_rate_that_falls_to_the_last_s
     config, tuned = sweep(final_epochs=7)
     winner = {"hidden": 300, "latent_dim": 20, "seed": 0, "image_size": 16}
     final = final_study(tuned, config, winner, steps_per_epoch=11)
-    assert final.points_to_evaluate == ({"hidden": 300, "latent_dim": 20},)
+    assert final.points == ({"hidden": 300, "latent_dim": 20},)
     assert final.settings == {"image_size": 16, "epochs": 7, "decay_steps": 77}
     settings = {**final.settings, "hidden": 12, "latent_dim": 3}
     model = LegoVAE(split_config(LegoVAE, settings)[1])
     assert model.learning_rate(0) == 1e-3
     assert model.learning_rate(77) == pytest.approx(5e-7)
+
+
+@pytest.mark.parametrize("searched_by", [{}, {"searcher": "grid"}, {"warm_start": "old", "share": "place"}])
+def test_the_recommended_trial_is_the_one_that_is_trained_whatever_searched(
+    searched_by, tmp_path, monkeypatch
+):
+    """Its sizes, its own batch size and the sweep's steps an epoch, by which the rate falls."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    config = LegoConfig(
+        **searched_by,
+        name="x",
+        dataset_limit=120,
+        image_size=16,
+        width=0.1,
+        batch_size=16,
+        epochs=3,
+        final_epochs=5,
+        features="none",
+        space=("batch_size=choice(16,32)",),
+    )
+    runs = []
+
+    def run(study, config, *_, **__):
+        study = overlay(study, config)
+        points = given_points(study, config)
+        runs.append((study, config, points and make_search(study, config, points)))
+        sizes = {"hidden": 300, "latent_dim": 20, "batch_size": 32}
+        best = TrialRecord("b", 2, {**study.settings, **sizes}, {3: {lego_vae.METRIC: 2.0}}, FINISHED)
+        ahead = TrialRecord("a", 1, {**best.config, "hidden": 200}, {3: {lego_vae.METRIC: 1.0}}, FINISHED)
+        return SimpleNamespace(exit_code=len(runs) - 1, study=study, best=best, records=[ahead, best])
+
+    monkeypatch.setattr("searchers.execution.run.run", run)
+    assert lego_vae.work(config, "id", Console()) == 1
+    _, (final, once, search) = runs
+    assert isinstance(search, FixedPoints)
+    assert search.points == [{"hidden": 300, "latent_dim": 20, "batch_size": 32}]
+    assert (once.epochs, once.warm_start, once.share, once.space) == (5, None, None, ())
+    assert final.settings["decay_steps"] == 5 * (96 // 32)
+
+
+@pytest.mark.parametrize("asked", [{"set": ("schedule=cosine",)}, {"space": ("decay_steps=randint(1,9)",)}])
+def test_the_winners_rate_is_the_slides(asked):
+    with pytest.raises(UsageError, match="the winner's learning rate falls as in"):
+        lego_vae.work(LegoConfig(**asked), "id", Console())
 
 
 @pytest.mark.parametrize(("name", "value"), [("random_starts", 0), ("final_epochs", -1)])
@@ -106,15 +158,16 @@ def run(folder, *arguments):
 def test_a_tiny_sweep_ends_with_a_trained_winner_and_its_figures_and_again_on_resume(tmp_path):
     done = run(tmp_path, *TINY.split())
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"Best: trial \d, hidden = \d+, latent_dim = \d+: validation_loss_last3", done.stdout)
+    told = re.search(
+        r"Best: trial \d, hidden = (\d+), latent_dim = (\d+): validation_loss_last3", done.stdout
+    )
+    assert told
     figures = tmp_path / "results/tiny/figures"
     drawn = {path.name: path.read_bytes() for path in figures.iterdir()}
     assert set(drawn) == {"generated.png", "reconstructed.png", "morph.png", "morph.gif"}
-    trials = Ledger(tmp_path / "results/tiny/ledger.jsonl").trials().values()
-    best = min(trials, key=lambda record: record.last(lego_vae.METRIC))
     (final,) = Ledger(tmp_path / "results/tiny-final/ledger.jsonl").trials().values()
     assert final.epoch == 3
-    assert all(final.config[name] == best.config[name] for name in ("hidden", "latent_dim"))
+    assert [final.config[name] for name in ("hidden", "latent_dim")] == [int(size) for size in told.groups()]
     assert final.config["decay_steps"] == 3 * (96 // 16)
     resumed = run(tmp_path, "--resume", "tiny")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr

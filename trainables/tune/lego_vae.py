@@ -16,7 +16,7 @@ class LegoVAE(GenerativeTrainable):
     """Trains `trainables.models.lego_vae.LegoVAE`.
 
     Each step reports `validation_loss`, squared error + KL an image in nats, and `validation_loss_last3`, its
-    mean over the last three epochs (over fewer at first), which is what the search of [LEGO] minimizes.
+    mean over the last three epochs (those that were evaluated), which is what the search of [LEGO] minimizes.
     """
 
     model_class = lego_vae.LegoVAE
@@ -24,7 +24,7 @@ class LegoVAE(GenerativeTrainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial, without the last one's losses."""
-        self.losses: list[float] = []
+        self.losses: list[tuple[int, float]] = []  # of the last epochs: each one's number, and its loss
         return super().reset_config(new_config)
 
     def evaluate(self) -> dict[str, Any]:
@@ -33,9 +33,11 @@ class LegoVAE(GenerativeTrainable):
         c = self.model_config
         # The loss of [LEGO] leaves out the density's constant.
         constant = 0.5 * c.channels * c.image_size**2 * math.log(math.pi)
-        self.losses = [*self.losses, -result["elbo"] - constant][-AVERAGED:]
-        averaged = sum(self.losses) / len(self.losses)
-        return result | {"validation_loss": self.losses[-1], self.objective: averaged}
+        loss = -result["elbo"] - constant
+        first = self.epoch - AVERAGED + 1
+        self.losses = [*((k, value) for k, value in self.losses if k >= first), (self.epoch, loss)]
+        averaged = sum(value for _, value in self.losses) / len(self.losses)
+        return result | {"validation_loss": loss, self.objective: averaged}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all that the next epoch depends on."""

@@ -1,5 +1,7 @@
 """The LEGO trainable reports the objective of [LEGO], and goes on from a checkpoint as if uninterrupted."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -47,6 +49,14 @@ def test_the_objective_is_squared_error_plus_kl_averaged_over_three_epochs(setti
         assert result["validation_loss_last3"] == pytest.approx(sum(last) / len(last))
         assert result["training_iteration"] == epoch
     assert "fd_efficientnet_lite0" not in result
+
+
+def test_the_mean_is_over_epochs_where_not_each_is_evaluated(settings):
+    trainable = LegoVAE(settings | {"evaluate_every": 2, "epochs": 8})
+    results = [trainable.train() for _ in range(4)]
+    losses = [result["validation_loss"] for result in results]
+    means = [result["validation_loss_last3"] for result in results]
+    assert means == pytest.approx([losses[0], *((a + b) / 2 for a, b in pairwise(losses))])
 
 
 def test_a_restored_trial_reports_the_same_and_another_one_forgets(settings, tmp_path):
