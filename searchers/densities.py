@@ -6,7 +6,7 @@ that are not for testing, and the test images give the table and the figures.
 """
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
@@ -14,7 +14,6 @@ from rich.console import Console
 from searchers.display.closing import next_words
 from searchers.execution.cli import main_of
 from searchers.execution.resume import store
-from searchers.record.trials import best_record
 from searchers.study import given
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.ranges import SEVERAL, multiple_of
@@ -27,6 +26,7 @@ PROGRAM = "python -m searchers.densities"
 METRIC = "nats_per_image"
 Model = Literal["vae", "conv_vae", "ppca", "mixture"]
 FITTED = ("ppca", "mixture")  # in one step
+UNUSED = {"vae": {"networks", "width"}, "conv_vae": {"networks", "hidden", "layers", "frequency"}}
 TITLES = {"vae": "VAE", "conv_vae": "ConvVAE", "ppca": "PPCA", "mixture": "Gaussian mixture"}
 
 
@@ -36,8 +36,8 @@ class DensityConfig(SweepConfig):
 
     models: Annotated[tuple[Model, ...], SEVERAL] = ("vae", "conv_vae", "ppca", "mixture")
     """which of the models to tune"""
-    image_size: Annotated[int, multiple_of(4, 8, 256)] = 28
-    """images are resized to this many pixels"""
+    image_size: Annotated[int, multiple_of(4, 8, 64)] = 28
+    """images are resized to this many pixels; a covariance of all pixels must fit"""
 
 
 PRESETS = {
@@ -67,8 +67,8 @@ PRESETS = {
 }
 
 
-def study(model: Model, config: DensityConfig, prepared: "Prepared") -> Study:
-    """Return one model's sweep; its first trial is the setting of [PML]."""
+def study(model: Model, config: DensityConfig, prepared: "Prepared", images: int) -> Study:
+    """Return one model's sweep; its first trial is the setting of [PML]. images: to train on."""
     from ray import tune
 
     from trainables.tune import densities
@@ -91,13 +91,13 @@ def study(model: Model, config: DensityConfig, prepared: "Prepared") -> Study:
         ),
         "ppca": (
             densities.PPCA,
-            {"latent_dim": tune.randint(1, min(513, pixels - 1))},
+            {"latent_dim": tune.randint(1, min(513, pixels, images))},
             {},
             {"latent_dim": 2},
         ),
         "mixture": (
             densities.GaussianMixture,
-            {"components": tune.randint(1, 101)},
+            {"components": tune.randint(1, min(101, images + 1))},
             {"subspace": min(50, pixels)},
             {"components": 10},
         ),
@@ -123,27 +123,53 @@ def study(model: Model, config: DensityConfig, prepared: "Prepared") -> Study:
     )
 
 
+def part_of(config: DensityConfig, model: Model) -> DensityConfig:
+    """Return the settings of one model's sweep; of the comparison of `--warm-start` it takes its own part."""
+    earlier = config.warm_start and f"{config.warm_start}-{model}"
+    part = replace(config, name=f"{config.title}-{model}", warm_start=earlier)
+    return replace(part, epochs=1, grace_epochs=1, early_stopping=False) if model in FITTED else part
+
+
+def refuse_settings(config: DensityConfig) -> None:
+    """Raise UsageError for what a final fit, or one of the models, has no use for."""
+    from searchers.execution.overlay import SHARED
+    from trainables.evaluation.inputs import TrainingConfig
+
+    asked = given.read_settings(config.set).keys() | given.read_space(config.space).keys()
+    of_trials = {field.name for field in fields(TrainingConfig)} - SHARED - {"batch_size", "flip"}
+    if wrong := sorted(asked & of_trials):
+        raise UsageError(f"{wrong[0]}: the table's final fits have no such setting; leave it out")
+    for model in config.models:
+        if wrong := sorted(asked & UNUSED.get(model, set())):
+            raise UsageError(f"{wrong[0]}: {TITLES[model]} has no use for it; --models leaves models out")
+
+
 def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     """Tune each model, then fit [PML]'s settings and the best ones for the table; return the exit code."""
     # Ray takes seconds to import: wrong flags are answered at once.
+    refuse_settings(config)
+    from searchers.execution.overlay import as_trained
     from searchers.execution.prepare import prepare
-    from searchers.execution.run import run
+    from searchers.execution.run import checked, run
+    from searchers.execution.search import make_search
     from searchers.reports.densities import Row, write_report
-    from trainables.evaluation.inputs import OFFERED
+    from trainables.evaluation.inputs import load_store, split_config
+    from trainables.models.bernoulli_vae import BernoulliVAE
 
-    asked = given.read_settings(config.set).keys() | given.read_space(config.space).keys()
-    if wrong := sorted(asked & OFFERED):
-        raise UsageError(f"{wrong[0]}: the table's final fits have no such setting; leave it out")
     folder = config.folder
+    prepared = prepare(config, console, channels=1)
+    training, _ = split_config(BernoulliVAE, prepared.settings)
+    images = len(load_store(training, config.image_size, channels=1).split("train"))
+    parts = [
+        (model, study(model, config, prepared, images), part_of(config, model)) for model in config.models
+    ]
+    for _, tuned, part in parts:  # what is wrong with the last is said before the hours of the first
+        own, points = checked(tuned, part)
+        make_search(own, part, points)
     if not config.dry_run:
         store(folder, PROGRAM, sweep_id, config)
-    prepared = prepare(config, console, channels=1)
     rows = []
-    for model in config.models:
-        tuned = study(model, config, prepared)
-        part = replace(config, name=f"{config.title}-{model}")
-        if model in FITTED:
-            part = replace(part, epochs=1, grace_epochs=1, early_stopping=False)
+    for model, tuned, part in parts:
         console.print(f"\n[bold]{TITLES[model]}[/bold]: {', '.join(tuned.space)}", highlight=False)
         outcome = run(
             tuned, part, f"{sweep_id}-{model}", PROGRAM, console, resume_as=config.title, closing=False
@@ -152,14 +178,20 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
             return outcome.exit_code
         if config.dry_run:
             continue
-        best = best_record(outcome.records, METRIC, "max")
+        best = outcome.best
         if best is None:
             console.print(f"No trial of {TITLES[model]} has reported a score: there is nothing to fit.")
             return 1
         first = tuned.points_to_evaluate[0]
         chosen = {name: best.config[name] for name in outcome.study.space}
         rows.append(Row(model, "PML", tuned, first))
-        rows.append(Row(model, "best", outcome.study, chosen))
+        rows.append(Row(model, "best", as_trained(outcome.study, best.config), chosen))
+    if config.dry_run:
+        long = sum(model not in FITTED for model in config.models)
+        more = (
+            f"{2 * long * config.epochs} epochs more and {2 * (len(config.models) - long)} fits in one step"
+        )
+        console.print(f"Then two last fits of each model, for the table: {more}.", highlight=False)
     if rows:
         try:
             write_report(rows, config, folder, console)

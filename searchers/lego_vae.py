@@ -110,7 +110,7 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
             f"{min(wrong)}: the winner's learning rate falls as in [LEGO]; --final-epochs 0 leaves it out"
         )
     # Ray takes seconds to import: wrong flags are answered at once.
-    from searchers.execution.overlay import SHARED
+    from searchers.execution.overlay import as_trained
     from searchers.execution.prepare import prepare
     from searchers.execution.run import run
     from searchers.reports.faces import draw_faces
@@ -121,11 +121,11 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     sweep = study(config, prepare(config, console))
     outcome = run(sweep, config, sweep_id, PROGRAM, console, closing=not config.final_epochs)
     best = outcome.best
+    if config.dry_run and config.final_epochs:
+        console.print(f"Then the winner's training: {config.final_epochs} epochs more.", highlight=False)
     if outcome.exit_code or best is None or not config.final_epochs:
         return outcome.exit_code
-    sweep = outcome.study
-    chosen = {name: value for name, value in best.config.items() if name not in SHARED}
-    sweep = replace(sweep, settings={**sweep.settings, **chosen})  # a given trial's may be its own
+    sweep = as_trained(outcome.study, best.config)
     training, model_config = split_config(sweep.trainable.model_class, sweep.settings)
     store = load_store(training, model_config.image_size, model_config.channels)
     steps = len(Batches(store, "train", training.batch_size, steps=training.epoch_steps))

@@ -42,7 +42,7 @@ def list_sweeps(config: ListConfig, console: Console) -> int:
         begun = f"{sweep.begun:%Y-%m-%d %H:%M}" if sweep.begun else "–"
         trained = sum(trial.status == FINISHED for trial in sweep.trials)
         sizes = [megabytes(size(path)) for path in (sweep.path, sweep.path / TUNE)]
-        counted = f"{trained}/{len(sweep.trials)}"
+        counted = f"{trained}/{len(sweep.trials)}" if sweep.trials else "–"
         table.add_row(sweep.path.name, begun, sweep.program.rpartition(".")[2], sweep.state, counted, *sizes)
     console.print(table)
     return 0

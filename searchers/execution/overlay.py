@@ -81,6 +81,12 @@ def overlay(study: Study, config: SweepConfig) -> Study:
     )
 
 
+def as_trained(study: Study, config: Mapping[str, Any]) -> Study:
+    """Return the study with a trial's own settings, as `--points` may give them; not those that all share."""
+    own = {name: value for name, value in config.items() if name not in SHARED}
+    return replace(study, settings={**study.settings, **own})
+
+
 def from_anywhere(study: Study) -> Study:
     """Return the study with the folders of first stages absolute: trials run in folders of their own."""
     settings, space = dict(study.settings), dict(study.space)

@@ -24,8 +24,8 @@ def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str
     """Return the configuration of a new or of a resumed sweep, and the sweep's id.
 
     Raises UsageError where the name is taken, where there is nothing to resume or it can't be read, where a
-    resumed sweep is given other settings than it began with or is another program's, and where a password
-    would get into the record.
+    resumed sweep is given other settings than it began with, is another program's or a part of another, and
+    where a password would get into the record.
     """
     _refuse_secrets(config)
     if config.resume is None:
@@ -41,6 +41,11 @@ def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str
         raise UsageError(
             f"There is no sweep {config.resume!r} in {config.results}/; there are: {known or 'none'}"
         )
+    _, dash, part = before.sweep_id.partition("-")
+    if dash:
+        whole = config.resume.removesuffix(f"-{part}")
+        again = resume_command(before.program, config, whole)
+        raise UsageError(f"Sweep {config.resume!r} is a part of {whole!r}, which goes on as a whole: {again}")
     changed = [
         f.name
         for f in fields(config)

@@ -104,9 +104,7 @@ def run(
 
     Raises UsageError, ClusterError and the data's and metrics' own errors, before anything has begun.
     """
-    study = from_anywhere(overlay(study, config))
-    points = given_points(study, config)
-    check_settings(study, points)
+    study, points = checked(study, config)
     if points:
         config = replace(config, num_samples=len(points), early_stopping=False)
     elif config.num_samples > (size := read_space(study.space).size):
@@ -176,6 +174,14 @@ def run(
     words = [*best_words(study, config, ending.records, best, beside), *heard, *last(ending)]
     console.print("\n".join(words), highlight=False, soft_wrap=True)  # a command in two lines can't be copied
     return Outcome(study, driver.folder, ending, best)
+
+
+def checked(study: Study, config: SweepConfig) -> tuple[Study, list[dict[str, Any]] | None]:
+    """Return the study with `--space` and `--set`, and its given points. Raises as `run` does."""
+    study = from_anywhere(overlay(study, config))
+    points = given_points(study, config)
+    check_settings(study, points)
+    return study, points
 
 
 def told_of(study: Study, config: SweepConfig) -> Told:

@@ -74,7 +74,9 @@ class SweepFolder:
 
     @property
     def state(self) -> str:
-        """`running`, `finished`, or `interrupted`: it can be resumed."""
+        """`running`, `finished`, `interrupted` (it can be resumed) or `in parts`, which are sweeps themselves."""
+        if not (self.path / LEDGER).exists():
+            return "in parts"
         return "running" if self.running else "finished" if self.complete else "interrupted"
 
     @property

@@ -45,7 +45,12 @@ def write_report(rows: list[Row], config: SweepConfig, folder: Path, console: Co
         console.print(f"Fitting {row.model} ({row.label}) to {len(known)} images.", highlight=False)
         model = row.study.trainable.model_class(hyperparameters, seed=config.seed)
         train(
-            model, store.images[known], epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
+            model,
+            store.images[known],
+            epochs=config.epochs,
+            batch_size=training.batch_size,
+            flip=training.flip,
+            seed=config.seed,
         )
         x = to_float(store.images[test])
         scores = score(model, x)
@@ -54,10 +59,10 @@ def write_report(rows: list[Row], config: SweepConfig, folder: Path, console: Co
         drawn = folder / "figures" / f"{row.model}-{row.label}"
         draw_figures(model, x, store.labels[test], drawn)
     (folder / "scores.json").write_text(json.dumps(results, indent=2))
-    dims = config.image_size**2
+    is_papers = config.dataset == "mnist" and config.image_size == 28
     for family in dict.fromkeys(result["likelihood"] for result in results):
         members = [result for result in results if result["likelihood"] == family]
-        console.print(score_table(family, members, dims if config.dataset == "mnist" else None))
+        console.print(score_table(family, members, 28**2 if is_papers else None))
     console.print(f"Scores: {folder}/scores.json; figures: {folder}/figures", highlight=False, soft_wrap=True)
 
 

@@ -13,6 +13,7 @@ from analysis.charts.clusters import draw_classes, plane
 from analysis.charts.style import canvas
 from trainables.data.batches import to_uint8
 from trainables.data.pictures import save_grid
+from trainables.data.store import spread
 from trainables.models.densities import PPCA, GaussianMixture
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ def draw_figures(
     two. `components.png`: a mixture's means. `reconstructions.png`: pairs. `samples.png`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    pairs, clustered = (spread(np.arange(len(x)), count) for count in (PAIRS, CLUSTERED))
     grids = {
         "samples.png": (model.sample(SHOWN, torch.Generator().manual_seed(SEED)), 8),
-        "reconstructions.png": (torch.stack([x[:PAIRS], model.reconstruct(x[:PAIRS])], 1).flatten(0, 1), 8),
+        "reconstructions.png": (torch.stack([x[pairs], model.reconstruct(x[pairs])], 1).flatten(0, 1), 8),
     }
     if isinstance(model, GaussianMixture):
         grids["components.png"] = (model.means()[:100], 10)
@@ -44,9 +46,9 @@ def draw_figures(
     for name, (images, columns) in grids.items():
         save_grid(folder / name, to_uint8(images).cpu().numpy(), columns, SIDE)
     if not isinstance(model, GaussianMixture):
-        encoded = model.encode(x[:CLUSTERED])
+        encoded = model.encode(x[clustered])
         means = encoded if isinstance(encoded, Tensor) else encoded[0]
-        draw_clusters(folder / "clusters.png", means.detach().double().numpy(), labels[:CLUSTERED])
+        draw_clusters(folder / "clusters.png", means.detach().double().numpy(), labels[clustered])
     return sorted(folder.glob("*.png"))
 
 

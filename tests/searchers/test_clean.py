@@ -86,5 +86,11 @@ def test_the_list_says_what_became_of_each_and_what_it_fills(ledger, capsys):
     words = capsys.readouterr().out.splitlines()[-1].split()
     assert words[0] == "mine" and words[3:6] == ["beta_vaegan", "interrupted", "2/5"]
     assert words[-2:] == ["5.0", "MB"]
+    whole = ledger.path.parents[1] / "whole"  # a comparison: its models have sweeps of their own
+    whole.mkdir()
+    (whole / "sweep.json").write_text((ledger.path.parent / "sweep.json").read_text())
+    assert sweeps.main(["--results", str(ledger.path.parents[1])]) == 0
+    (words,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("whole")]
+    assert words[:6] == ["whole", "–", "beta_vaegan", "in", "parts", "–"]
     assert run(ledger.path and ledger, "--results", "/nowhere") == 2
     assert "There is no sweep in /nowhere/mine" in capsys.readouterr().err

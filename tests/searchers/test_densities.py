@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,12 +15,14 @@ from rich.console import Console
 
 from analysis.papers import DENSITIES
 from searchers.bayesopt.tune_space import read_space
-from searchers.densities import METRIC, PRESETS, DensityConfig, study, work
+from searchers.densities import METRIC, PRESETS, DensityConfig, part_of, study, work
 from searchers.display.closing import Ending
 from searchers.execution.prepare import Prepared
 from searchers.record.trials import TrialRecord
-from searchers.reports.densities import score_table
+from searchers.reports import densities, density_figures
+from searchers.reports.densities import Row, score_table
 from searchers.reports.density_figures import decode_plane, draw_figures
+from searchers.study.config import UsageError
 from tests.fixtures.waits import PATIENCE
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig
@@ -29,6 +32,9 @@ TINY = "--epochs 2 --num-samples 2 --grace-epochs 1 --evaluation-samples 100 --n
 SHARED = {"image_size": 8, "width": 1.0, "batch_size": 32}
 
 
+IMAGES = 400  # to train on
+
+
 def digits(n=60):
     rng = np.random.default_rng(0)
     base = rng.normal(size=(n, 4)) @ rng.normal(size=(4, 64)) * 0.3
@@ -36,9 +42,17 @@ def digits(n=60):
     return x, rng.integers(0, 10, n)
 
 
+@pytest.fixture
+def store(monkeypatch):
+    """Images that nobody reads."""
+    found = SimpleNamespace(split=lambda _: np.arange(IMAGES))
+    monkeypatch.setattr("trainables.evaluation.inputs.load_store", lambda *_, **__: found)
+    monkeypatch.setattr("searchers.execution.prepare.prepare", lambda *_, **__: Prepared(SHARED, None, {}))
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_each_model_has_a_sweep_of_its_own_that_begins_with_the_seeds_setting(model):
-    tuned = study(model, PRESETS["quick"], Prepared(SHARED, None, {}))
+    tuned = study(model, PRESETS["quick"], Prepared(SHARED, None, {}), IMAGES)
     space = read_space(tuned.space)
     (first,) = tuned.points_to_evaluate
     assert set(first) == set(tuned.space)
@@ -58,11 +72,48 @@ def test_the_seeds_protocol_is_the_first_trial_of_the_report():
     assert (report.epochs, report.batch_size) == (25, 128)
     shared = {**SHARED, "image_size": 28}
     firsts = {
-        model: study(model, report, Prepared(shared, None, {})).points_to_evaluate[0] for model in MODELS
+        model: study(model, report, Prepared(shared, None, {}), IMAGES).points_to_evaluate[0]
+        for model in MODELS
     }
     assert firsts["vae"] == {"hidden": 400, "latent_dim": 2}
     assert firsts["conv_vae"] == {"width": 1.0, "latent_dim": 2}
     assert firsts["ppca"] == {"latent_dim": 2}
+
+
+def test_no_model_is_asked_for_more_than_the_images_allow():
+    """Trials of PPCA with q, and of a mixture with components, beyond their number would fail."""
+    spaces = [study(m, PRESETS["quick"], Prepared(SHARED, None, {}), 40).space for m in ("ppca", "mixture")]
+    ppca, mixture = (read_space(space).dimensions[0] for space in spaces)
+    assert (ppca.high, mixture.high) == (39, 40)
+    PPCA(PPCAConfig(8, 1, 39)).fit(digits(40)[0])
+    GaussianMixture(GaussianMixtureConfig(8, 1, 40, subspace=4)).fit(digits(40)[0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"set": ("schedule=cosine",)}, "schedule: the table's final fits have no such setting"),
+        (
+            {"space": ("epoch_steps=randint(1,9)",)},
+            "epoch_steps: the table's final fits have no such setting",
+        ),
+        ({"set": ("layers=2",)}, "layers: ConvVAE has no use for it"),
+        ({"set": ("learning_rate=0.1",)}, "'learning_rate' is no setting of PPCA"),
+        ({"warm_start": "old"}, "--warm-start: results/old-vae holds no sweep"),
+    ],
+)
+def test_what_any_model_refuses_is_said_before_the_first_is_tuned(asked, said, monkeypatch, tmp_path, store):
+    """Nor is the name taken by what never began."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("searchers.execution.run.run", lambda *_, **__: pytest.fail("a sweep began"))
+    with pytest.raises(UsageError, match=re.escape(said)):
+        work(replace(PRESETS["quick"], name="x", tracking_uri="sqlite:///none.db", **asked), "id", Console())
+    assert not (tmp_path / "results/x").exists()
+
+
+def test_a_model_is_warmed_by_its_own_part_of_an_earlier_comparison():
+    parts = [part_of(replace(PRESETS["quick"], name="x", warm_start="old"), model) for model in MODELS]
+    assert [part.warm_start for part in parts] == ["old-vae", "old-conv_vae", "old-ppca", "old-mixture"]
 
 
 def test_the_seeds_figures_on_the_scale_of_ours():
@@ -115,6 +166,56 @@ def test_each_model_has_the_figures_that_it_can_have(tmp_path, model, expected):
     assert {path.stem for path in paths} == expected | {"samples", "reconstructions"}
 
 
+def test_the_figures_are_of_images_of_all_classes(tmp_path, monkeypatch):
+    """Of 60 images by class, every sixth is of another."""
+    x, _ = digits()
+    model, seen = PPCA(PPCAConfig(8, 1, 2)), []
+    model.fit(x)
+    monkeypatch.setattr(density_figures, "PAIRS", 10)
+    monkeypatch.setattr(density_figures, "CLUSTERED", 10)
+    monkeypatch.setattr(density_figures, "draw_clusters", lambda *about: seen.append(about[2].tolist()))
+    reconstruct = model.reconstruct
+    monkeypatch.setattr(model, "reconstruct", lambda of: seen.append(of) or reconstruct(of))
+    draw_figures(model, x, np.repeat(np.arange(10), 6), tmp_path)
+    torch.testing.assert_close(seen[0], x[::6])
+    assert seen[1] == list(range(10))
+
+
+@pytest.mark.parametrize("size", [8, 28])
+def test_the_last_fits_have_their_own_batches_and_flips_and_the_papers_rows_its_pixels(
+    size, tmp_path, monkeypatch
+):
+    """28 pixels a side are MNIST's: of fewer, the report's nats would be converted by a wrong number."""
+    pictures = np.zeros((40, size, size, 1), np.uint8)
+
+    class Store:
+        images, labels = pictures, np.zeros(40)
+
+        def __len__(self):
+            return 40
+
+        def split(self, _):
+            return np.arange(30, 40)
+
+    fitted = []
+    monkeypatch.setattr("trainables.evaluation.inputs.load_store", lambda *_, **__: Store())
+    monkeypatch.setattr("trainables.tune.densities.train", lambda *_, **how: fitted.append(how))
+    scores = {"nats_per_image": -1.0, "nats_standard_error": 0.5, "bits_per_dim": 0.3}
+    monkeypatch.setattr(
+        "trainables.evaluation.likelihoods.score", lambda *_: {**scores, "reconstruction_mse": 0.1}
+    )
+    monkeypatch.setattr(densities, "draw_figures", lambda *_: None)
+    config = replace(PRESETS["report"], image_size=size, epochs=3, batch_size=32)
+    tuned = study("vae", config, Prepared({**SHARED, "image_size": size}, None, {}), IMAGES)
+    own = replace(tuned, settings={**tuned.settings, "batch_size": 16, "flip": True})
+    console = Console(width=120, record=True)
+    densities.write_report(
+        [Row("vae", "best", own, {"hidden": 9, "latent_dim": 2})], config, tmp_path, console
+    )
+    assert fitted == [{"epochs": 3, "batch_size": 16, "flip": True, "seed": 0}]
+    assert ("paper's Table 1" in console.export_text()) == (size == 28)
+
+
 def test_the_plane_is_drawn_with_the_first_latent_to_the_right_and_the_second_up():
     seen = []
 
@@ -151,23 +252,28 @@ def test_a_config_survives_json_and_keeps_its_models():
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_the_end_says_once_what_to_type_next_and_ctrl_c_in_the_last_fits_how_to_go_on(
-    interrupted, monkeypatch, tmp_path
+    interrupted, monkeypatch, tmp_path, store
 ):
     monkeypatch.chdir(tmp_path)
-    trial = TrialRecord("a", 1, {"hidden": 9, "latent_dim": 2, "width": 1.0, "components": 3})
+    trial = TrialRecord(
+        "a", 1, {"hidden": 9, "latent_dim": 2, "width": 1.0, "components": 3, "batch_size": 16}
+    )
+    ahead = TrialRecord("b", 2, {name: 7 for name in trial.config}, {1: {METRIC: 1.0}})
     trial.metrics[1] = {METRIC: -1.0}
 
     def run(tuned, config, *_, closing, **__):
         assert not closing
         ending = Ending(config, [trial], False, "GO ON", "checkpoints", 0, None, "1")
-        return SimpleNamespace(exit_code=0, records=[trial], study=tuned, ending=ending)
+        return SimpleNamespace(exit_code=0, records=[ahead, trial], best=trial, study=tuned, ending=ending)
 
     def write_report(rows, *_):
         assert len(rows) == 2 * len(MODELS)
+        for row in rows[1::2]:  # the recommended trial, with the settings that were its own
+            assert row.values.items() <= trial.config.items()
+            assert row.study.settings["batch_size"] == 16
         if interrupted:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("searchers.execution.prepare.prepare", lambda *_, **__: Prepared(SHARED, None, {}))
     monkeypatch.setattr("searchers.execution.run.run", run)
     monkeypatch.setattr("searchers.reports.densities.write_report", write_report)
     console = Console(width=200, record=True)

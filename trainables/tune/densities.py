@@ -11,6 +11,7 @@ from ray import tune
 from torch import Tensor
 
 from trainables.data.batches import to_float, to_uint8
+from trainables.data.store import spread
 from trainables.evaluation.generation import EVALUATION_SEED
 from trainables.evaluation.inputs import load_store, split_config
 from trainables.evaluation.likelihoods import OBJECTIVE, likelihood_scores, score
@@ -27,26 +28,38 @@ def train(
     *,
     epochs: int,
     batch_size: int,
+    flip: bool = False,
     seed: int = 0,
 ) -> None:
     """Train on uint8 images (N, H, W, C) outside of any sweep: a fitted density at once, a VAE for `epochs`.
 
     An epoch takes every image, the last batch being what is left (60 000 images in 469 batches of 128).
+    flip: a VAE sees half of them mirrored, others in each epoch.
     """
     if isinstance(model, FittedDensity):
         model.fit(to_float(images))
         return
     for epoch in range(epochs):
-        train_epoch(model, images, epoch, batch_size, seed)
+        train_epoch(model, images, epoch, batch_size, seed, flip)
 
 
 def train_epoch(
-    model: bernoulli_vae.BernoulliVAE, images: NDArray[np.uint8], epoch: int, batch_size: int, seed: int
+    model: bernoulli_vae.BernoulliVAE,
+    images: NDArray[np.uint8],
+    epoch: int,
+    batch_size: int,
+    seed: int,
+    flip: bool = False,
 ) -> None:
-    """Train for one epoch, whose order is a function of the seed and its number."""
+    """Train for one epoch, whose order and flips are functions of the seed and its number."""
     order = np.random.default_rng([seed, epoch]).permutation(len(images))
+    flips = np.random.default_rng([seed, 2, epoch])
     for first in range(0, len(order), batch_size):
-        model.training_step(to_float(images[order[first : first + batch_size]], model.device))
+        batch = images[order[first : first + batch_size]]
+        if flip:
+            mirrored = flips.random(len(batch)) < 0.5
+            batch[mirrored] = batch[mirrored, :, ::-1]
+        model.training_step(to_float(batch, model.device))
 
 
 class BernoulliVAE(GenerativeTrainable):
@@ -92,7 +105,8 @@ class FittedTrainable(tune.Trainable):
         result: dict[str, Any] = score(self.model, held_out)
         if self.training.images:
             noise = torch.Generator().manual_seed(EVALUATION_SEED)
-            pairs = torch.stack([held_out[:32], self.model.reconstruct(held_out[:32])], 1).flatten(0, 1)
+            shown = held_out[spread(np.arange(len(held_out)), 32)]
+            pairs = torch.stack([shown, self.model.reconstruct(shown)], 1).flatten(0, 1)
             grids = {"samples": self.model.sample(64, noise), "reconstructions": pairs}
             result["images"] = {name: grid(to_uint8(images)) for name, images in grids.items()}
         return result | {"epoch": 1, "diverged": not np.isfinite(result[OBJECTIVE]), "done": True}

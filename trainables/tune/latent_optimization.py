@@ -10,6 +10,7 @@ from ray import tune
 from scipy.stats import spearmanr
 
 from trainables.data.pictures import row
+from trainables.data.store import spread
 from trainables.latent.continuous import ContinuousSearch, ContinuousSettings
 from trainables.latent.discrete import DiscreteSearch, DiscreteSettings
 from trainables.latent.optimization import LatentOptimization, LoopSettings, Selection, top_k
@@ -103,7 +104,7 @@ class LatentOptimizationTrainable(tune.Trainable):
         labels = degrees[self.rows]
         self.scores = self.scorer.score(self.images) if c.training_scores == "scorer" else labels
         held_out = self.store.split("validation")
-        held_out = held_out[degrees[held_out] <= c.max_degree][:256]
+        held_out = spread(held_out[degrees[held_out] <= c.max_degree], 256)
         self.held_out = self.store.images[held_out]
         self.held_out_scores = self.scorer.score(self.held_out) if len(held_out) else np.empty(0)
         self.extractor = load_extractor(

@@ -62,6 +62,13 @@ def test_a_sweep_of_another_program_is_told(folder):
         resume(folder, "python -m searchers.densities", DensityConfig)
 
 
+def test_a_part_goes_on_with_its_whole(tmp_path):
+    config = SweepConfig(name="one-vae", results=str(tmp_path))
+    store(tmp_path / "one-vae", PROGRAM, "id-vae", config, "hash")
+    with pytest.raises(UsageError, match=r"'one-vae' is a part of 'one', which .* --resume one --results"):
+        resolve(SweepConfig(resume="one-vae", results=str(tmp_path)), SweepConfig(), PROGRAM)
+
+
 def test_what_is_stored_survives_any_mutation_with_a_sentence(folder):
     """Two hundred bytes changed, cut, doubled: each resume works or says why it does not."""
     original, chance = (folder / STORED).read_bytes(), random.Random(0)

@@ -1,6 +1,7 @@
 """The four densities' trainables report the same scores, each true to its own model."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,6 +71,23 @@ def test_a_fitted_density_is_done_after_one_step_and_is_fitted_to_the_training_i
     by_hand.fit(to_float(store.images[store.split("train")]))
     held_out = to_float(store.images[store.some("validation", 50)])
     assert result["nats_per_image"] == pytest.approx(float(by_hand.log_likelihood(held_out).mean()))
+
+
+def test_half_of_the_images_are_mirrored_and_others_in_each_epoch():
+    images = np.arange(40 * 2 * 2, dtype=np.uint8).reshape(40, 2, 2, 1)
+    before, seen = images.copy(), []
+    model = SimpleNamespace(device=None, training_step=lambda x: seen.append(x.flatten(1)))
+    train(model, images, epochs=2, batch_size=16, flip=True)
+    np.testing.assert_array_equal(images, before)
+    x = to_float(images)
+    straight, mirrored = x.flatten(1), x.flip(3).flatten(1)
+    turned = []
+    for epoch in (torch.cat(seen[:3]), torch.cat(seen[3:])):
+        rows = [int(((straight == image).all(1) | (mirrored == image).all(1)).nonzero()) for image in epoch]
+        assert sorted(rows) == list(range(40))
+        turned.append({row for row, image in zip(rows, epoch, strict=True) if (mirrored[row] == image).all()})
+    assert all(10 < len(rows) < 30 for rows in turned)
+    assert turned[0] != turned[1]
 
 
 def test_a_vaes_importance_weighted_bound_lies_between_its_elbo_and_the_likelihood():
