@@ -6,12 +6,13 @@ methods, free positions t and seeds; it ends with Figures 1 and 3 and Table 1 of
 
 import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from rich.console import Console
 
+from analysis.charts.text import megabytes
 from searchers.display.closing import closing_words
 from searchers.display.snapshot import Told
 from searchers.execution.cli import main_of
@@ -39,7 +40,7 @@ class HappyPeopleConfig(RunConfig):
     """file of a smile classifier; trained on the data's labels, if not given"""
     methods: Annotated[tuple[Method, ...], SEVERAL] = ("vqvae-retrained", "vqvae", "vae-retrained")
     """what is compared"""
-    free: Annotated[tuple[int, ...], each(between(1, 64))] = (4, 8, 16)
+    free: Annotated[tuple[int, ...], each(between(1, 64)), SEVERAL] = (4, 8, 16)
     """numbers t of latent positions that a query may change"""
     seeds: Annotated[int, between(1, 1000)] = 2
     """runs of each setting"""
@@ -128,12 +129,7 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
     if config.dry_run:
         check_tracking(config, console)
         at_once = join(config).slots(config.cpus_per_trial, config.gpus_per_trial)
-        console.print(
-            f"Trials: {len(grid)} of {config.rounds} rounds each, {at_once} side by side: "
-            f"{', '.join(config.methods)} × t of {', '.join(map(str, config.free))} × {config.seeds} seeds. "
-            "How long a round takes is not measured here.",
-            highlight=False,
-        )
+        console.print(planned(config, settings, len(grid), at_once), highlight=False)
         return 0
     with Driver(
         config,
@@ -160,6 +156,29 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
     return ending.exit_code
 
 
+def planned(config: HappyPeopleConfig, settings: dict[str, Any], runs: int, at_once: int) -> str:
+    """Say what the sweep would train and fill."""
+    from searchers.execution.driver import KEPT
+    from trainables.latent.problem import checkpoint_bytes
+    from trainables.latent.settings import parse_config
+
+    c = parse_config(settings)
+    sizes = [checkpoint_bytes(replace(c, method=method), 3) for method in config.methods]
+    pictures = runs * config.queries * 3 * config.image_size**2  # before they are packed
+    filled = KEPT * runs * max(sizes) + pictures
+    before = {"VQ-VAE": c.vqvae_epochs, "VAE": c.vae_epochs}
+    wanted = {"VAE" if method == "vae-retrained" else "VQ-VAE" for method in config.methods}
+    first = ", ".join(f"the {name} {n} epochs" for name, n in before.items() if name in wanted)
+    return (
+        f"Trials: {runs} of {config.rounds} rounds each, {at_once} side by side: "
+        f"{', '.join(config.methods)} × t of {', '.join(map(str, config.free))} × {config.seeds} seeds. "
+        "How long a round takes is not measured here.\n"
+        f"Before them, once a machine: each of two scorers {c.scorer_epochs} epochs, {first}.\n"
+        f"Disk: {megabytes(filled)} at most: {KEPT * runs} checkpoints of {megabytes(max(sizes))}, pictures "
+        f"{megabytes(pictures)}."
+    )
+
+
 def sweep_record(config: HappyPeopleConfig, sweep_id: str, provenance: dict[str, Any]) -> SweepRecord:
     """Return what the parent run in MLflow says of the sweep."""
     description = (
@@ -183,20 +202,21 @@ def prepare(
 ) -> tuple[dict[str, Any], dict[str, bytes], dict[str, Any]]:
     """Convert the data, load or train the scorers; return what trials share, scorers' files, provenance.
 
-    Raises DataError and MetricError with one sentence each.
+    A dry run trains no scorer. Raises DataError and MetricError with one sentence each.
     """
     import torch
 
-    from searchers.execution.prepare import absolute, located
+    from searchers.execution.prepare import absolute, located, refuse_other_sizes
     from trainables.latent.problem import held_out_references, load_images, training_rows
-    from trainables.latent.scorer import JUDGE, SmileScorer, load_scorer
+    from trainables.latent.scorer import JUDGE, SmileScorer, load_scorer, quality_on, smile_degrees
     from trainables.latent.settings import parse_config
     from trainables.metrics.extractors.features import load_extractor
 
     weights = absolute(config.inception_weights)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     extractor = load_extractor(config.features, weights=Path(weights) if weights else None, device=device)
-    console.print(extractor.reason, highlight=False)
+    console.print(extractor.reason, highlight=False, markup=False)
+    refuse_other_sizes(extractor, config.image_size, channels=3)
     settings = {
         **SETTINGS[config.preset],
         "dataset": located(config.dataset),
@@ -219,14 +239,26 @@ def prepare(
         f"the generators see {len(rows)} of smile degree {config.max_degree:g} or less",
         highlight=False,
     )
+    for note in store.notes:
+        console.print(f"Data: {note}", highlight=False, markup=False)
+    degrees = smile_degrees(store)[rows]
+    if resolved.training_scores == "labels" and len(set(degrees)) == 1:
+        settings["training_scores"] = "scorer"
+        console.print(
+            f"All of these have the label {degrees[0]:g}, of which nothing is learned: they count with the "
+            "scorer's scores.",
+            highlight=False,
+        )
     chosen = Path(settings["scorer_weights"]) if config.scorer_weights else None
-    scorers = {
-        "scorer": load_scorer(store, weights=chosen, epochs=resolved.scorer_epochs),
-        "judge": load_scorer(store, epochs=resolved.scorer_epochs, seed=JUDGE),
-    }
+    asked: dict[str, dict[str, Any]] = {"scorer": {"weights": chosen}, "judge": {"seed": JUDGE}}
+    if config.dry_run:  # a file is looked at, and nothing is trained
+        asked = {name: how for name, how in asked.items() if how.get("weights")}
+    scorers = {name: load_scorer(store, epochs=resolved.scorer_epochs, **how) for name, how in asked.items()}
     qualities: dict[str, Any] = {}
     for name, content in scorers.items():
-        _, quality = SmileScorer.from_bytes(content)
+        scorer, quality = SmileScorer.from_bytes(content)
+        if asked[name].get("weights"):  # the file tells of its own images
+            quality = quality_on(scorer.to(device), store)
         console.print(
             f"{name.capitalize()}: accuracy {quality.accuracy:.3f}, rank correlation "
             f"{quality.rank_correlation:.3f} on {quality.images} held-out images"

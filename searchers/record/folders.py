@@ -74,7 +74,7 @@ class SweepFolder:
 
     @property
     def state(self) -> str:
-        """`running`, `finished`, `interrupted` (it can be resumed) or `in parts`, which are sweeps themselves."""
+        """`running`, `finished`, `interrupted` (it can be resumed) or `in parts`, sweeps themselves."""
         if not (self.path / LEDGER).exists():
             return "in parts"
         return "running" if self.running else "finished" if self.complete else "interrupted"

@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 from rich.console import Console
 
-from searchers.happy_people import PRESETS, HappyPeopleConfig, main, points
+from searchers.happy_people import PRESETS, HappyPeopleConfig, main, planned, points, prepare
 from searchers.record.ledger import Ledger
 from searchers.record.schema import DIVERGED, FAILED, FINISHED, TRIAL_TAG
 from searchers.record.trials import TrialRecord
@@ -225,8 +228,41 @@ def test_wrong_flags_are_answered_in_a_sentence(tmp_path, monkeypatch, capsys):
     assert "there is no data set or path 'nowhere'" in refusal(main, capsys, "--dataset", "nowhere")
     with pytest.raises(ValueError, match="--queries is 7; it must be a multiple of 5"):
         HappyPeopleConfig(queries=7)
+    with pytest.raises(ValueError, match="--free is 4 4; it must be one or more, each once"):
+        HappyPeopleConfig(free=(4, 4))  # the same runs twice are no two runs
     with pytest.raises(ValueError, match="--free is 0; it must be one number or more, each from 1 to 64"):
         HappyPeopleConfig(free=(0,))
+
+
+def test_two_classes_of_which_one_is_seen_are_learned_from_by_their_scores(tmp_path, monkeypatch):
+    """CelebA's Smiling gives every image that the generators see the label 0. A dry run trains no scorer."""
+    rng = np.random.default_rng(0)
+    for name, count in (("not smiling", 80), ("smiling", 20)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for k in range(count):
+            pixels = rng.integers(256, size=(16, 16, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / name / f"{k}.png")
+    (tmp_path / "set" / "smiling" / "broken.png").write_bytes(b"no picture")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("trainables.latent.scorer.train_scorer", lambda *_, **__: pytest.fail("it trains"))
+    sizes = []
+    monkeypatch.setattr(
+        "searchers.execution.prepare.refuse_other_sizes",
+        lambda _, size, channels: sizes.append((size, channels)),
+    )
+    config = replace(
+        PRESETS["report"], dataset=str(tmp_path / "set"), image_size=16, features="random", dry_run=True
+    )
+    console = Console(width=200, record=True)
+    settings, scorers, _ = prepare(config, console)
+    assert (settings["training_scores"], scorers, sizes) == ("scorer", {}, [(16, 3)])
+    said = console.export_text()
+    assert "All of these have the label 0, of which nothing is learned" in said
+    assert "Data: 1 of 101 images left out" in said
+    words = planned(replace(config, width=0.1, free=(4,)), {**settings, "width": 0.1}, 40, 2)
+    assert "Trials: 40 of 100 rounds each, 2 side by side" in words
+    assert "each of two scorers 8 epochs, the VQ-VAE 70 epochs, the VAE 30 epochs." in words
+    assert re.search(r"Disk: [\d.]+ MB at most: 80 checkpoints of [\d.]+ MB, pictures 15.4 MB", words)
 
 
 def test_the_report_is_the_papers_grid():

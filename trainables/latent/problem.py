@@ -1,6 +1,7 @@
 """What the runs of a sweep share: images, held-out statistics, and the model trained before any query."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from trainables.data.batches import to_float
 from trainables.data.sources import load
 from trainables.data.store import DataError, ImageStore
-from trainables.latent.scorer import smile_degrees
+from trainables.latent.scorer import labels_hash, smile_degrees
 from trainables.latent.settings import LatentConfig
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.reference import ReferenceStatistics, reference_statistics
@@ -71,12 +72,31 @@ def held_out_references(
         rows = np.random.default_rng(0).permutation(np.flatnonzero(chosen))[: c.reference_images]
         if len(rows) < 2:
             continue
-        key = f"{store.content_hash}-above{c.max_degree:g}{name}-{len(rows)}"
+        key = f"{labels_hash(store)}-above{c.max_degree:g}{name}-{len(rows)}"
         cache = Path(c.cache_dir) if c.cache_dir else store.path.parent
         references[name] = reference_statistics(
             store.images[np.sort(rows)], extractor, cache_dir=cache, key=key
         )
     return references
+
+
+def network(c: LatentConfig, channels: int) -> tuple[type[GenerativeModel], dict[str, Any]]:
+    """Return the method's model and its hyperparameters."""
+    values: dict[str, Any] = {"image_size": c.image_size, "channels": channels, "width": c.width}
+    if c.method == "vae-retrained":
+        values |= {"latent_dim": c.latent_dim, "learning_rate": c.vae_learning_rate}
+        return ConvVAE, values | {"beta_warm_up": c.beta_warm_up, "beta_every": c.beta_every}
+    values |= {"codes": c.codes, "embedding_dim": c.embedding_dim, "codebook": c.codebook}
+    return VQVAE, values | {"learning_rate": c.vqvae_learning_rate}
+
+
+def checkpoint_bytes(c: LatentConfig, channels: int) -> int:
+    """Return what a trial's checkpoint takes at most, with all its queries."""
+    model_class, values = network(c, channels)
+    model, buffer = model_class(model_class.configure(values)), io.BytesIO()
+    model.training_step(torch.rand(2, channels, c.image_size, c.image_size))  # the optimizers keep moments
+    torch.save(model.training_state(), buffer)
+    return buffer.tell() + c.rounds * c.queries_a_round * channels * c.image_size**2
 
 
 def pretrained(
@@ -86,19 +106,11 @@ def pretrained(
 
     Raises FloatingPointError where the training diverges.
     """
-    if c.method == "vae-retrained":
-        model_class: type[GenerativeModel] = ConvVAE
-        values: dict[str, Any] = {"latent_dim": c.latent_dim, "learning_rate": c.vae_learning_rate}
-        values |= {"beta_warm_up": c.beta_warm_up, "beta_every": c.beta_every}
-        epochs, batch = c.vae_epochs, c.vae_batch_size
-    else:
-        model_class = VQVAE
-        values = {"codes": c.codes, "embedding_dim": c.embedding_dim, "codebook": c.codebook}
-        values |= {"learning_rate": c.vqvae_learning_rate}
-        epochs, batch = c.vqvae_epochs, c.vqvae_batch_size
-    values |= {"image_size": c.image_size, "channels": store.manifest["channels"], "width": c.width}
+    model_class, values = network(c, store.manifest["channels"])
+    is_vae = model_class is ConvVAE
+    epochs, batch = (c.vae_epochs, c.vae_batch_size) if is_vae else (c.vqvae_epochs, c.vqvae_batch_size)
     model = model_class(model_class.configure(values), device=device, seed=0)
-    identity = [FORMAT, model_class.__name__, values, store.content_hash, c.max_degree, epochs, batch]
+    identity = [FORMAT, model_class.__name__, values, labels_hash(store), c.max_degree, epochs, batch]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(c.cache_dir) if c.cache_dir else store.path.parent
     path = folder / f"pretrained-{model_class.__name__}-{digest}.pt"

@@ -1,5 +1,6 @@
 """The objective: how much a face smiles, as a classifier's probability-weighted mean over degrees 0 to 5."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from trainables.data.store import DataError, ImageStore
 BATCH = 64
 JUDGE = 1  # the seed of the second scorer, which judges what the search found and is never searched by
 FORMAT = 1  # of the cached files; raise it when the same data would give another scorer
+NUMBERED = frozenset("012345")
 DEGREES_OF_SMILES = {"not smiling": 0.0, "not_smiling": 0.0, "smiling": 5.0}
 
 
@@ -96,14 +98,14 @@ class SmileScorer(nn.Module):
 def smile_degrees(store: ImageStore) -> NDArray[np.float64]:
     """Return the smile degree of each image, (N,), NaN where unknown.
 
-    Classes named by numbers are degrees, as in the synthetic faces and CelebA-Dialog. "not smiling" and
+    Classes named 0 to 5 are degrees, as in the synthetic faces and CelebA-Dialog. "not smiling" and
     "smiling", as in CelebA's attribute or in class folders, are 0 and 5. Raises DataError where the data set
     has neither.
     """
     names = list(store.manifest["class_names"])
     if names and all(name in DEGREES_OF_SMILES for name in names):
         degrees = [DEGREES_OF_SMILES[name] for name in names]
-    elif names and all(name.isdigit() for name in names):
+    elif names and NUMBERED.issuperset(names):
         degrees = [float(name) for name in names]
     else:
         raise DataError(
@@ -113,28 +115,52 @@ def smile_degrees(store: ImageStore) -> NDArray[np.float64]:
     return np.array([*degrees, np.nan])[store.labels]  # the label −1 means unknown
 
 
+def labels_hash(store: ImageStore) -> str:
+    """Return a hash of the images, their labels and what these are called, by which they are degrees."""
+    names = json.dumps(store.manifest["class_names"])
+    return hashlib.sha256(f"{store.content_hash}{names}".encode()).hexdigest()
+
+
+def degrees_of(store: ImageStore, split: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the rows of a split whose smile degree is known, and these degrees. Raises as `train_scorer`."""
+    degrees, rows = smile_degrees(store), store.split(split)
+    rows = rows[~np.isnan(degrees[rows])]
+    if (levels := len(np.unique(degrees[rows]))) < 2:
+        raise DataError(
+            f"the split {split!r} of {store.name} has {levels} smile degrees; a scorer needs two or more, in "
+            "training and in validation"
+        )
+    return rows, degrees[rows]
+
+
+def quality_on(scorer: SmileScorer, store: ImageStore) -> ScorerQuality:
+    """Judge a scorer by the validation split. Raises as `train_scorer`."""
+    rows, degrees = degrees_of(store, "validation")
+    levels = np.array(scorer.degrees)
+    probabilities = scorer.probabilities(store.images[rows])
+    return ScorerQuality(
+        accuracy=float((levels[probabilities.argmax(1)] == degrees).mean()),
+        rank_correlation=float(spearmanr(probabilities @ levels, degrees).statistic),
+        images=len(rows),
+    )
+
+
 def train_scorer(store: ImageStore, *, epochs: int, seed: int = 0) -> tuple[SmileScorer, ScorerQuality]:
     """Train on the training split, with all degrees and mirrored images, and judge on the validation split.
 
     Raises DataError where the splits hold fewer than two degrees.
     """
-    degrees = smile_degrees(store)
-    known = np.flatnonzero(~np.isnan(degrees))
-    levels, classes = np.unique(degrees[known], return_inverse=True)
-    split = {name: np.isin(known, store.split(name)) for name in ("train", "validation")}
-    for name, chosen in split.items():
-        if len(np.unique(classes[chosen])) < 2:
-            raise DataError(
-                f"the split {name!r} of {store.name} has {len(np.unique(classes[chosen]))} smile degrees; "
-                "a scorer needs two or more, in training and in validation"
-            )
+    rows, degrees = degrees_of(store, "train")
+    degrees_of(store, "validation")
+    known = smile_degrees(store)
+    levels = np.unique(known[~np.isnan(known)])
+    targets = np.searchsorted(levels, degrees)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rng = np.random.default_rng([seed, 7])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         scorer = SmileScorer(store.manifest["channels"], levels.tolist()).to(device)
         optimizer = torch.optim.Adam(scorer.parameters(), lr=2e-3)
-        rows, targets = known[split["train"]], classes[split["train"]]
         batches = max(1, len(rows) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs * batches)
         for _ in range(epochs):
@@ -149,13 +175,7 @@ def train_scorer(store: ImageStore, *, epochs: int, seed: int = 0) -> tuple[Smil
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-    held_out = known[split["validation"]]
-    probabilities = scorer.probabilities(store.images[held_out])
-    quality = ScorerQuality(
-        accuracy=float((probabilities.argmax(1) == classes[split["validation"]]).mean()),
-        rank_correlation=float(spearmanr(probabilities @ levels, degrees[held_out]).statistic),
-        images=len(held_out),
-    )
+    quality = quality_on(scorer, store)
     return scorer.cpu().eval(), quality
 
 
@@ -169,7 +189,8 @@ def load_scorer(
 ) -> bytes:
     """Return the scorer's file at `weights` or, without it, one trained on the store or found in the cache.
 
-    Raises DataError where the file holds no scorer, or one for images of another number of channels.
+    Raises DataError where the file holds no scorer, or one for images of another number of channels, or that
+    lacks a degree of the store's.
     """
     if weights is not None:
         try:
@@ -182,9 +203,15 @@ def load_scorer(
                 f"the scorer {weights} takes images of {scorer.channels} channels; {store.name} has "
                 f"{store.manifest['channels']}"
             )
+        known = smile_degrees(store)
+        if missing := set(known[~np.isnan(known)]) - set(scorer.degrees):
+            raise DataError(
+                f"the scorer {weights} knows the degrees {', '.join(f'{d:g}' for d in scorer.degrees)}; "
+                f"{store.name} has degree {min(missing):g}"
+            )
         return content
     folder = cache_dir or store.path.parent
-    path = folder / f"scorer-{store.content_hash[:16]}-{epochs}-{seed}-{FORMAT}.safetensors"
+    path = folder / f"scorer-{labels_hash(store)[:16]}-{epochs}-{seed}-{FORMAT}.safetensors"
     with FileLock(f"{path}.lock"):
         if not path.exists():
             scorer, quality = train_scorer(store, epochs=epochs, seed=seed)

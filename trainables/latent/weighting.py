@@ -2,13 +2,14 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
 
 def rank_weights(scores: ArrayLike, k: float = 1e-3) -> NDArray[np.float64]:
     """Return w ∝ 1/(k·N + rank), with rank 0 for the highest score and Σ w = 1: (N,) -> (N,).
 
     k → 0 keeps only the best, and k → ∞ weighs all alike. At 1e-3 the best 1 % carry about 35 % of the mass.
-    Equal scores are ranked by their order. Raises ValueError where there is no score, one is not finite, or
+    Equal scores share their mean rank. Raises ValueError where there is no score, one is not finite, or
     k ≤ 0.
     """
     scores = np.asarray(scores, dtype=np.float64)
@@ -16,7 +17,5 @@ def rank_weights(scores: ArrayLike, k: float = 1e-3) -> NDArray[np.float64]:
         raise ValueError(f"{scores.size} scores, {np.isfinite(scores).sum()} of them finite; all must be")
     if not k > 0:
         raise ValueError(f"k is {k}; it must be above 0")
-    rank = np.empty(len(scores))
-    rank[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
-    weights = 1 / (k * len(scores) + rank)
+    weights = 1 / (k * len(scores) + rankdata(-scores) - 1)
     return weights / weights.sum()

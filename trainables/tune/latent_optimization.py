@@ -22,6 +22,7 @@ from trainables.metrics.frechet import frechet_distance
 from trainables.tune.device import set_torch_threads
 
 CHECKPOINT = "state.pt"
+HELD_OUT = 256  # images by which the latents are judged
 OVERRATED = 1.0  # degrees by which the scorer is above the judge where it alone believes a smile
 
 
@@ -104,7 +105,7 @@ class LatentOptimizationTrainable(tune.Trainable):
         labels = degrees[self.rows]
         self.scores = self.scorer.score(self.images) if c.training_scores == "scorer" else labels
         held_out = self.store.split("validation")
-        held_out = spread(held_out[degrees[held_out] <= c.max_degree], 256)
+        held_out = spread(held_out[degrees[held_out] <= c.max_degree], HELD_OUT)
         self.held_out = self.store.images[held_out]
         self.held_out_scores = self.scorer.score(self.held_out) if len(held_out) else np.empty(0)
         self.extractor = load_extractor(

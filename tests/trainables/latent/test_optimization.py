@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 
 from trainables.data.batches import to_float
 from trainables.data.pictures import row, take_apart
-from trainables.data.store import DataError
+from trainables.data.store import DataError, spread
 from trainables.latent.discrete import DiscreteSearch, DiscreteSettings
 from trainables.latent.optimization import (
     ExhaustedError,
@@ -17,10 +17,11 @@ from trainables.latent.optimization import (
     novelty,
     top_k,
 )
-from trainables.latent.problem import pretrained
-from trainables.latent.scorer import JUDGE, SmileScorer, load_scorer, smile_degrees, train_scorer
+from trainables.latent.problem import checkpoint_bytes, pretrained
+from trainables.latent.scorer import JUDGE, SmileScorer, load_scorer, quality_on, smile_degrees, train_scorer
 from trainables.latent.settings import LatentConfig, parse_config
 from trainables.models.vqvae import VQVAE
+from trainables.tune import latent_optimization
 from trainables.tune.latent_optimization import LatentOptimizationTrainable
 
 MODEL = {"image_size": 8, "width": 0.05, "grid": 2, "codes": 6, "embedding_dim": 3}
@@ -170,6 +171,19 @@ def test_degrees_are_numbered_classes_or_smiling_and_not():
     np.testing.assert_array_equal(smile_degrees(store), [0, 5, np.nan])
     with pytest.raises(DataError, match=r"has the classes \['cat', 'dog'\]; smile degrees are"):
         smile_degrees(Store(class_names=("cat", "dog")))
+    for names in (map(str, range(10)), ("0", "1", "²")):  # MNIST's digits are no smiles
+        with pytest.raises(DataError, match="smile degrees are classes named 0 to 5"):
+            smile_degrees(Store(class_names=names))
+
+
+def test_the_same_labels_under_other_names_are_other_degrees(tmp_path):
+    """What a machine keeps of one set is not taken for the other's."""
+    first, other = (Store(tmp_path / "store.arrow", names) for names in (("0", "1", "5"), ("5", "0", "1")))
+    assert load_scorer(first, epochs=1) != load_scorer(other, epochs=1)
+    c = LatentConfig(image_size=16, width=0.1, codes=8, embedding_dim=4, vqvae_epochs=0)
+    for store in (first, other):
+        pretrained(store, np.arange(100), c, torch.device("cpu"))
+    assert len(list(tmp_path.glob("pretrained-*.pt"))) == 2
 
 
 def test_a_scorer_learns_and_its_score_is_the_probability_weighted_degree():
@@ -186,6 +200,9 @@ def test_a_scorer_learns_and_its_score_is_the_probability_weighted_degree():
     again, same = SmileScorer.from_bytes(scorer.to_bytes(quality))
     np.testing.assert_array_equal(again.score(x), scorer.score(x))
     assert same == quality
+    elsewhere = Store(class_names=("1", "0", "5"))  # the file tells of its own images, not of these
+    assert quality_on(again, elsewhere).accuracy < 0.6
+    assert quality_on(again, store) == quality
 
 
 def test_a_scorer_is_trained_once_and_a_wrong_file_is_refused(tmp_path):
@@ -201,6 +218,8 @@ def test_a_scorer_is_trained_once_and_a_wrong_file_is_refused(tmp_path):
         load_scorer(store, weights=tmp_path / "other")
     (tmp_path / "mine").write_bytes(first)
     assert load_scorer(store, weights=tmp_path / "mine") == first
+    with pytest.raises(DataError, match="knows the degrees 0, 1, 5; bright has degree 3"):
+        load_scorer(Store(class_names=("0", "1", "3")), weights=tmp_path / "mine")
     store.manifest["channels"] = 1
     with pytest.raises(DataError, match="takes images of 3 channels; bright has 1"):
         load_scorer(store, weights=tmp_path / "mine")
@@ -242,7 +261,8 @@ def test_a_killed_pretraining_goes_on_from_its_last_epoch(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("method", ["vqvae-retrained", "vae-retrained"])
-def test_a_trial_runs_checkpoints_and_becomes_another(tmp_path, method):
+def test_a_trial_runs_checkpoints_and_becomes_another(tmp_path, method, monkeypatch):
+    monkeypatch.setattr(latent_optimization, "HELD_OUT", 5)
     settings = {
         "dataset": "faces",
         "dataset_limit": 160,
@@ -269,6 +289,11 @@ def test_a_trial_runs_checkpoints_and_becomes_another(tmp_path, method):
     assert take_apart(first["images"]["queries"]).shape == (5, 16, 16, 3)
     assert "fd_random" not in first
     images, search = trial.held_out, trial.optimization
+    known = smile_degrees(trial.store)
+    held_out = trial.store.split("validation")
+    held_out = held_out[known[held_out] <= 2]
+    assert len(held_out) > 5
+    np.testing.assert_array_equal(images, trial.store.images[spread(held_out, 5)])
     kept = spearmanr(trial.scorer.score(images), trial.scorer.score(search.decode(search.encode(images))))
     assert first["reconstruction_rank_correlation"] == pytest.approx(kept.statistic)
     with torch.no_grad():
@@ -277,6 +302,8 @@ def test_a_trial_runs_checkpoints_and_becomes_another(tmp_path, method):
     assert first["reconstruction_mse"] == pytest.approx(float(error), rel=0.01)  # decoded to 256 levels
     (tmp_path / "checkpoint").mkdir()
     trial.save_checkpoint(str(tmp_path / "checkpoint"))
+    told, written = checkpoint_bytes(trial.settings, 3), (tmp_path / "checkpoint/state.pt").stat().st_size
+    assert written < 1.02 * told < 1.1 * written
     last = trial.step()
     assert {"fd_random", "fd_random_degree_3", "top10"} <= set(last)
     judged = trial.judge.score(search.queries)

@@ -39,6 +39,14 @@ def test_rank_weights_are_the_papers():
     np.testing.assert_allclose(rank_weights(scores, k=0.1), raw / raw.sum())
 
 
+def test_equal_scores_weigh_alike():
+    """Of labels many are equal: the first files are no better than the last."""
+    weights = rank_weights([2.0, 0.0, 2.0, 1.0, 0.0], k=0.1)
+    raw = 1 / (0.5 + np.array([0.5, 3.5, 0.5, 2.0, 3.5]))
+    np.testing.assert_allclose(weights, raw / raw.sum())
+    np.testing.assert_allclose(rank_weights([0.0] * 4), 0.25)
+
+
 def test_the_best_hundredth_carries_about_35_percent_of_the_mass():
     weights = np.sort(rank_weights(np.random.default_rng(0).normal(size=100_000)))[::-1]
     assert weights[:1000].sum() == pytest.approx(math.log(11) / math.log(1001), abs=0.005)  # 0.347
