@@ -15,7 +15,7 @@ from scipy.special import ndtri
 
 from searchers.bayesopt.curve_gp import CurveHyperparameters, CurveProcess, Rows, fit
 from searchers.bayesopt.curve_mixture import CurveMixture
-from searchers.bayesopt.history import FAILED, LIMIT, RUNNING, WHOLE, History, Trial, usable
+from searchers.bayesopt.history import ENDED, FAILED, LIMIT, PAUSED, WHOLE, History, Trial, usable
 from searchers.bayesopt.space import Space
 from searchers.bayesopt.surrogate import Forecast, cap, scalarize
 
@@ -174,7 +174,7 @@ def milestones(history: History, final: int) -> set[int]:
     A scheduler halts at a few, its rungs; where these are e, 3e, 9e, …, those ahead count, too. Where nothing
     was halted before the end, or where trials ended anywhere, they are final, final/3, final/9, …
     """
-    halted = {t.epoch for t in history.trials.values() if t.state != RUNNING and t.rows} - {WHOLE}
+    halted = {t.epoch for t in history.trials.values() if t.state in (PAUSED, ENDED) and t.rows} - {WHOLE}
     if halted - {final} and len(halted) <= MILESTONES:
         rungs = {min(halted) * REDUCTION**k for k in range(MILESTONES)}
         ahead = {epoch for epoch in rungs if epoch < final} if halted <= rungs | {final} else set()
@@ -217,11 +217,12 @@ def fit_curves(
             rows += [(number, epoch) for epoch in usable if epoch in kept or epoch in (WHOLE, max(usable))]
     if not seen:
         return None, last_fit
-    rows = rows[-CONDITIONING_ROWS:]
     pending = {id(trial) for trial in history.pending()}
     running = [number for number, trial in enumerate(trials) if id(trial) in pending]
     units = space.units([trial.codes for trial in trials])
-    y, variances = _values(trials, rows, signs, floor, weights)
+    y, variances = _values(trials, rows, signs, floor, weights, final)
+    most = _conditioning(y, np.array([number for number, _ in rows]))
+    rows, y, variances = [rows[i] for i in most], y[most], variances[most]
     warp = Warp(y)
     z = warp(y)
     noise = np.square(warp.deviation(y, np.sqrt(variances)))
@@ -273,6 +274,7 @@ def _values(
     signs: np.ndarray,
     floor: Sequence[float] | None,
     weights: np.ndarray | None,
+    final: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows' values to be minimized and their known variances, (n,) each."""
     values = signs * np.array([trials[i].rows[epoch] for i, epoch in rows])
@@ -283,7 +285,21 @@ def _values(
             variances[row] = np.square(known)
     if weights is None or len(signs) == 1:
         return values[:, 0], variances[:, 0]
-    return scalarize(values, variances, weights)
+    return scalarize(values, variances, weights, np.array([e >= final or e == WHOLE for _, e in rows]))
+
+
+def _conditioning(y: np.ndarray, run: np.ndarray) -> np.ndarray:
+    """Return the rows that the process is conditioned on, of these values and trials' numbers.
+
+    Of too many they are a third the best, then trials' last ones, then others, the latest trials' first.
+    """
+    if len(y) <= CONDITIONING_ROWS:
+        return np.arange(len(y))
+    best = np.argsort(y, kind="stable")[: CONDITIONING_ROWS // 3]
+    is_last = np.diff(run, append=-1) != 0
+    order = np.concatenate([best, np.lexsort((-np.arange(len(y)), ~is_last))])
+    _, place = np.unique(order, return_index=True)
+    return np.sort(order[np.sort(place)][:CONDITIONING_ROWS])
 
 
 def _some(z: np.ndarray) -> np.ndarray:

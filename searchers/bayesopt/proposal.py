@@ -29,7 +29,7 @@ from searchers.bayesopt.acquisition import (
 )
 from searchers.bayesopt.fidelity import CurveModel, fit_curves, learns_from_training
 from searchers.bayesopt.gp import GaussianProcess, Hyperparameters
-from searchers.bayesopt.history import FAILED, History, last_value, usable
+from searchers.bayesopt.history import FAILED, WHOLE, History, last_value, usable
 from searchers.bayesopt.space import Space
 from searchers.bayesopt.surrogate import SURROGATES, Model, fit_model, scalarize
 from searchers.bayesopt.threads import one_thread
@@ -217,7 +217,9 @@ def model_of(
     if weights is None or len(signs) == 1:
         y, variances = signs[0] * rows.values[:, 0], rows.variances[:, 0]
     else:
-        y, variances = scalarize(signs * rows.values, rows.variances, weights)
+        last = settings.max_epochs or history.final_epoch()
+        final = np.array([t.epoch >= last or t.epoch == WHOLE for t in rows.trials])
+        y, variances = scalarize(signs * rows.values, rows.variances, weights, final)
     return fit_model(settings.surrogate, space, rows.trials, failed, y, variances, last_fit, waiting)
 
 

@@ -92,14 +92,16 @@ class Model:
 
 
 def scalarize(
-    values: np.ndarray, variances: np.ndarray, weights: np.ndarray
+    values: np.ndarray, variances: np.ndarray, weights: np.ndarray, final: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return one value to be minimized, (n,), of several, (n, objectives), and its known error variance.
 
-    Objectives are scaled to [0, 1]: z; max_k w_k z_k + 0.05 Σ_k w_k z_k (Knowles 2006, "ParEGO", eq. 2).
+    Objectives are scaled to [0, 1]: z; max_k w_k z_k + 0.05 Σ_k w_k z_k (Knowles 2006, "ParEGO", eq. 2). The
+    range is that of the `final` rows, (n,), once there are two, without what is far worse than their median:
+    neither the fall that curves begin with nor a trial that nearly diverged decides what a weight means.
     """
-    low = values.min(axis=0)
-    width = np.where(np.ptp(values, axis=0) > 0, np.ptp(values, axis=0), 1.0)
+    of = np.apply_along_axis(cap, 0, values[final] if final.sum() > 1 else values)
+    low, width = of.min(axis=0), np.where(np.ptp(of, axis=0) > 0, np.ptp(of, axis=0), 1.0)
     z = weights * (values - low) / width
     largest = np.argmax(z, axis=1)
     share = 0.05 + (np.arange(values.shape[1]) == largest[:, None])

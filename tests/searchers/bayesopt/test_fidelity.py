@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
+from searchers.bayesopt import fidelity
 from searchers.bayesopt.fidelity import Warp, fit_curves, learns_from_training, milestones
 from searchers.bayesopt.history import History
 from searchers.bayesopt.space import Choice, Integer, Real, Space
@@ -88,6 +89,11 @@ def test_rows_are_kept_at_the_epochs_where_trials_were_halted():
     assert milestones(ladder, FINAL) == {2, 6, 16}
     whole, _ = history_of([16, 16])
     assert milestones(whole, FINAL) == {16, 5, 2, 1}  # nothing was halted: by thirds
+    for number, epoch in enumerate((3, 4, 5, 7, 9, 11, 13)):
+        ladder.start(f"bad-{number}", {"x": 0.5, "kind": 0})
+        ladder.report(f"bad-{number}", epoch, [math.nan], None)
+        ladder.end(f"bad-{number}", failed=True)
+    assert milestones(ladder, FINAL) == {2, 6, 16}
     anywhere, _ = history_of([3, 5, 7, 8, 9, 10, 11, 16])
     assert milestones(anywhere, FINAL) == {16, 5, 2, 1}
 
@@ -122,15 +128,30 @@ def test_the_end_of_training_may_be_known_before_a_trial_reaches_it():
     assert short.process.s.max() == 1.0 and short.finals()[1].std.min() < 0.05
 
 
+@pytest.mark.parametrize("best", [0, 3, 11])
+def test_of_too_many_rows_the_best_and_each_trials_last_are_kept(monkeypatch, best):
+    monkeypatch.setattr(fidelity, "CONDITIONING_ROWS", 24)
+    history = History()
+    for i in range(12):
+        history.start(str(i), {"x": i / 12, "kind": 0})
+        for epoch in (1, 2, 16):
+            history.report(str(i), epoch, [(i != best) * 1.0 + 1 / epoch + 0.01 * i], None)
+        history.end(str(i), failed=False)
+    process = fit_curves(SPACE, history, MINIMIZED)[0].process
+    assert len(process.run) == 24 and (np.diff(process.run) >= 0).all()
+    assert set(process.run[process.s == 1.0]) == set(range(12))
+    assert (process.run == best).sum() == (process.run == 11).sum() == 3  # the best one, and the latest
+
+
 def test_progress_is_counted_from_the_first_epoch_that_is_reported():
     history = History()
     for i in range(4):
         history.start(str(i), {"x": 0.2 * i, "kind": 0})
-        for step in (1000, 10000, 100000):
+        for step in (1000, 10000, 100000)[: i + 1]:
             history.report(str(i), step, [1.0 / step + i], None)
         history.end(str(i), failed=False)
     model, _ = fit_curves(SPACE, history, MINIMIZED)
-    assert set(np.round(model.process.s, 9)) <= {0.0, 0.5, 1.0} or len(set(model.process.s)) == 3
+    assert sorted(set(np.round(model.process.s, 9))) == [0.0, 0.5, 1.0]
 
 
 def test_measured_noise_of_a_row_makes_the_model_less_sure():
