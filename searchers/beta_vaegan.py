@@ -54,6 +54,12 @@ class BetaVAEGANConfig(SweepConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "objectives", tuple(self.objectives))  # a list, where JSON had it
+        modern = RECIPES[self.preset] is MODERN and not any(text.startswith("recipe=") for text in self.set)
+        if modern and self.image_size & (self.image_size - 1):
+            raise UsageError(
+                f"--image-size is {self.image_size}; by the preset {self.preset} it must be a power of two, "
+                "such as 32 or 64"
+            )
 
 
 QUICK = SweepConfig(
@@ -119,8 +125,8 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
         for name in config.objectives
     }
     if objectives.keys() != {metric}:
-        check_factors(config, settings)
         settings["disentanglement"] = [name for name in config.objectives if name in SCORES]
+        check_factors(config, settings)
     first, mode = next(iter(objectives.items()))
     latent_dim, image_dims = settings["latent_dim"], 3 * config.image_size**2
     papers = "report" in (config.preset, config.surrogate)
@@ -141,19 +147,29 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
 
 
 def check_factors(config: BetaVAEGANConfig, settings: dict[str, Any]) -> None:
-    """Raise UsageError where the data has no known factors to judge units by."""
+    """Raise UsageError where the data has no known factors by which the objectives can judge units."""
+    import numpy as np
+
     from trainables import BetaVAEGAN
     from trainables.evaluation.inputs import load_store, split_config
-    from trainables.evaluation.latent_units import known_factors
+    from trainables.evaluation.latent_units import known_factors, scored_rows, unit_scores
+    from trainables.metrics.errors import MetricError
 
     training, model = split_config(*BetaVAEGAN.model_of(settings))
     store = load_store(training, model.image_size, model.channels)
-    if not known_factors(store, store.split("validation")).shape[1]:
-        asked = " ".join(config.objectives)
+    factors, asked = known_factors(store, scored_rows(store)), " ".join(config.objectives)
+    if not factors.shape[1]:
         raise UsageError(
             f"--objectives {asked} needs data whose factors are known, and {store.name} has none: "
             "take --dataset faces, or --objectives fd"
         )
+    noise = np.random.default_rng(0).standard_normal((len(factors), 2), np.float32)
+    try:  # of units as an ideal encoder has them, beside two that say nothing
+        unit_scores(np.hstack([factors, noise]), factors, settings["disentanglement"])
+    except (MetricError, ValueError) as error:
+        raise UsageError(
+            f"--objectives {asked} can't be computed of what is known of {store.name} ({error})"
+        ) from error
 
 
 def main(arguments: list[str] | None = None) -> int:

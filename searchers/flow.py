@@ -6,13 +6,14 @@ tries it on the winner, and nothing is trained again.
 
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 
 from searchers.display.commands import analysis_command
 from searchers.execution.cli import main_of
 from searchers.study.config import SweepConfig
+from searchers.study.ranges import one_of
 from searchers.study.study import Study
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ PROGRAM = "python -m searchers.flow"
 class FlowConfig(SweepConfig):
     """Settings of one run; the command line is this class."""
 
+    image_size: Annotated[int, one_of(*(2**k for k in range(4, 11)))] = 64
+    """images are resized to this many pixels"""
     kind: Literal["flow", "EDM"] = "flow"
     """rectified flow, or diffusion as in EDM"""
 

@@ -21,7 +21,8 @@ from analysis.record.trained_model import TrainedModel
 from trainables.data.batches import to_float, to_uint8
 from trainables.data.formats.folders import UNKNOWN
 from trainables.data.pictures import WHITE, tile
-from trainables.data.store import ImageStore
+from trainables.data.store import ImageStore, spread
+from trainables.models.base import GenerativeModel
 
 SEED = 0
 ENCODED = 2000  # held-out images
@@ -30,7 +31,7 @@ UNITS = 8  # latents that are traversed: those that carry most
 REACH = 2.5  # standard deviations of the prior, either way
 CLASSES = 12  # more are not told apart by color and marker
 NEAREST = 3  # training images under a draw
-AT_ONCE = 4096  # training images whose distances are computed at once
+AT_ONCE = 2**24  # numbers of training images whose distances are computed at once
 FONT_SIZE, PADDING = 12, 6  # pixels
 MIN_SIDE = 64  # a smaller image is enlarged by a whole factor, so that a person sees its pixels
 
@@ -57,14 +58,14 @@ class Subject:
 
     def images(self, n: int) -> Tensor:
         """Return n held-out images, (n, C, H, W) in [−1, 1]."""
-        return self._float(self.rows()[:n])
+        return self._float(spread(self.rows(), n))
 
     @cached_property
     def codes(self) -> tuple[NDArray[np.floating], NDArray[np.intp]]:
         """Posterior means of held-out images, (n, M), and their rows of the store."""
         if not self.model.network.has_encoder or not hasattr(self.model.network.config, "latent_dim"):
             raise AnalysisError(f"{type(self.model.network).__name__} has no continuous latents of images.")
-        rows = self.rows()[:ENCODED]
+        rows = spread(self.rows(), ENCODED)
         parts = [self.model.encode(self._float(rows[k : k + 250])) for k in range(0, len(rows), 250)]
         return torch.cat(parts).cpu().numpy(), rows
 
@@ -98,8 +99,9 @@ def nearest_rows(
     """
     x = images.reshape(len(images), -1).astype(np.float32)
     parts = []
-    for k in range(0, len(rows), AT_ONCE):
-        y = others[rows[k : k + AT_ONCE]].reshape(-1, x.shape[1]).astype(np.float32)
+    size = max(1, AT_ONCE // x.shape[1])
+    for k in range(0, len(rows), size):
+        y = others[rows[k : k + size]].reshape(-1, x.shape[1]).astype(np.float32)
         parts.append((y**2).sum(1) - 2 * x @ y.T)
     return rows[np.argsort(np.concatenate(parts, axis=1), axis=1, kind="stable")[:, :count]]
 
@@ -127,6 +129,9 @@ def interpolations(subject: Subject) -> Image.Image:
 def interpolation(subject: Subject) -> list[Image.Image]:
     """A path through eight draws of the prior, as an animation."""
     require_continuous(subject, encoder=False)
+    network = type(subject.model.network)
+    if network.sample is not GenerativeModel.sample:
+        raise AnalysisError(f"{network.__name__} draws in more steps than decoding a draw of its prior.")
     paths = [subject.model.interpolate(12, seed=SEED + k) for k in range(8)]
     return [grid(torch.stack([path[t] for path in paths]), 4) for t in range(12)]
 

@@ -16,7 +16,7 @@ LICENSES = {
     "faces": "drawn by latentune, Apache-2.0",
     "celeba": "non-commercial research alone, by CelebA's own agreement",
     "mnist": "CC BY-SA 3.0",
-    "fashion_mnist": "MIT",
+    "fashion-mnist": "MIT",
 }
 UNKNOWN_LICENSE = "not known: ask whoever gave you the images"
 
@@ -68,7 +68,7 @@ def data(trial: pd.Series) -> str:
         terms = f"on its page of the Hugging Face hub, {dataset.removeprefix('hf:')}"
     facts: dict[str, Any] = {
         "data set": PurePath(dataset).name,
-        "images": trial.get("params.dataset_limit"),
+        "images": trial.get("params.images", trial.get("params.dataset_limit")),
         "size": trial.get("params.image_size"),
         "crop": trial.get("params.crop"),
         "hash of the images": trial.get("params.data_hash"),

@@ -25,26 +25,29 @@ def images_of(
 ) -> dict[int, dict[str, dict[int, str]]]:
     """Return images by trial, key and epoch as data URIs: every trial's last, then the best ones' earlier.
 
-    The last are PNG, as they were recorded, the earlier ones WebP, until IMAGE_BYTES are spent.
+    The last are PNG, as they were recorded, unless they are large; those and the earlier ones are WebP. What
+    has no room in IMAGE_BYTES is left out.
     """
     run_ids = dict(zip(tables.trials["number"], tables.trials["run_id"], strict=True))
     order = best_first + [n for n in run_ids if n not in best_first]
-    wanted: list[tuple[bool, int, int, str, str]] = []
+    wanted: list[tuple[bool, int, int, bool, str, str]] = []
     for rank, n in enumerate(order):
         names = named_images(client, run_ids[n])
         last = max((int(match["epoch"]) for match, _ in names), default=0)
         for match, path in names:
             earlier = int(match["epoch"]) < last
-            wanted.append((earlier, rank, -int(match["epoch"]), match["key"], path))
+            other = match["key"] != "samples"  # what a person looks for first
+            wanted.append((earlier, rank, -int(match["epoch"]), other, match["key"], path))
     images: dict[int, dict[str, dict[int, str]]] = {}
     left = IMAGE_BYTES
     with tempfile.TemporaryDirectory() as folder:
-        for earlier, rank, epoch, key, path in sorted(wanted):
-            local = client.download_artifacts(run_ids[order[rank]], path, folder)
-            uri, size = encoded(Path(local), "WEBP" if earlier else "PNG")
+        for earlier, rank, epoch, _, key, path in sorted(wanted):
+            local = Path(client.download_artifacts(run_ids[order[rank]], path, folder))
+            small = earlier or local.stat().st_size > IMAGE_BYTES // 20
+            uri, size = encoded(local, "WEBP" if small else "PNG")
+            if size > left:
+                continue
             left -= size
-            if left < 0:
-                break
             images.setdefault(order[rank], {}).setdefault(key, {})[-epoch] = uri
     return images
 

@@ -16,6 +16,7 @@ from analysis.record.store import AnalysisError
 from analysis.record.weights import download_weights
 from trainables.data.batches import to_float
 from trainables.data.decoding import Preprocessing, decode, fit, reason
+from trainables.evaluation.generation import at_once
 from trainables.models.base import GenerativeModel
 from trainables.models.storage import DESCRIPTION, load_model
 
@@ -52,7 +53,9 @@ class TrainedModel:
 
     def sample(self, n: int = 16, seed: int = 0) -> Tensor:
         """Return n images, (n, C, H, W) in [−1, 1]."""
-        return self.network.sample(n, self.generator(seed))
+        noise, shape = self.generator(seed), self.preprocessing
+        parts = torch.ones(n).split(at_once((shape.image_size, shape.image_size)))
+        return torch.cat([self.network.sample(len(part), noise) for part in parts])
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
@@ -71,7 +74,8 @@ class TrainedModel:
         """Decode n points from one latent to another: straight between the means of two images `ends` (2, C,
         H, W), along the great circle between two draws of the prior, where lines would leave its shell.
 
-        Raises ValueError where the latents are codes, or the model has no encoder for `ends`.
+        Raises ValueError where the latents are codes, the model has no encoder for `ends`, or it draws in
+        more steps than decoding one draw of the prior.
         """
         if not hasattr(self.network.config, "latent_dim"):
             raise ValueError(f"{type(self.network).__name__} has discrete codes; nothing lies between them")
@@ -79,11 +83,16 @@ class TrainedModel:
         if ends is not None:
             first, last = self.encode(ends)
             return self.network.decode(torch.lerp(first[None], last[None], share))
+        if type(self.network).sample is not GenerativeModel.sample:
+            raise ValueError(
+                f"{type(self.network).__name__} draws in more steps than decoding Gaussian noise: give two "
+                "images to go from one to the other"
+            )
         shape = (2, self.network.config.latent_dim)
         first, last = torch.randn(shape, generator=self.generator(seed), device=self.network.device)
         angle = torch.arccos(torch.nn.functional.cosine_similarity(first, last, dim=0))
         z = (torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * last) / torch.sin(angle)
-        return self.network.decode(z)
+        return self.network.decode(self.network.from_noise(z))
 
     def require_encoder(self, purpose: str) -> None:
         """Raise ValueError where the model has no encoder."""

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from searchers.record.schema import REFERENCES, reference_param
 from searchers.study.config import SweepConfig, UsageError
 from trainables.data.batches import Batches
+from trainables.data.catalogue import NAMES
+from trainables.data.progress import image_bar
 from trainables.data.store import DataError
 from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store
-from trainables.evaluation.references import reference_scores
+from trainables.evaluation.references import real_images, reference_scores
 from trainables.metrics.errors import MetricError
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.extractors.features import load_extractor
@@ -40,8 +43,11 @@ class Prepared:
 def located(dataset: str) -> str:
     """Return a data set as trials on any machine name it: a path is absolute, a name stays as it is.
 
-    An empty name stays empty, although as a path it would be the working folder.
+    An empty name stays empty, although as a path it would be the working folder, and a known name is no path,
+    although there may be a folder of that name.
     """
+    if dataset in NAMES:
+        return dataset
     path = Path(dataset).expanduser()
     return str(path.resolve()) if dataset.strip() and path.exists() else dataset
 
@@ -70,7 +76,8 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
     weights = absolute(config.inception_weights)
     extractor = None
     if config.features != "none":
-        extractor = load_extractor(config.features, weights=Path(weights) if weights else None)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        extractor = load_extractor(config.features, weights=Path(weights) if weights else None, device=device)
         console.print(extractor.reason, highlight=False, markup=False)
         refuse_other_sizes(extractor, config.image_size, channels)
     training = TrainingConfig(
@@ -94,7 +101,8 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
         processes=max(1, int(config.gpus_per_trial)),
     )
     store = load_store(training, config.image_size, channels)
-    Batches(store, "train", config.batch_size)  # too few images fail here once, not in every trial
+    # Too few images fail here once, not in every trial.
+    batches = len(Batches(store, "train", config.batch_size))
     for split in ("train", "validation"):
         if len(store.split(split)) < 2:
             raise DataError(
@@ -103,17 +111,36 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
             )
     size = f"{config.image_size}×{config.image_size}"
     console.print(f"Data: {store.manifest['name']}, {len(store)} images, {size}")
+    console.print(
+        f"A whole training: {config.epochs * batches} steps, {config.epochs} epochs of {batches} batches",
+        highlight=False,
+    )
     for note in store.notes:
         console.print(f"Data: {note}", highlight=False, markup=False)
-    provenance: dict[str, Any] = {"data_hash": store.content_hash}
+    provenance: dict[str, Any] = {
+        "data_hash": store.content_hash,
+        "images": len(store),
+        "classes": len(store.manifest["class_names"]),
+    }
     if extractor:
-        reference = load_reference(store, extractor)
+        title = f"Measuring {len(store.split('train'))} images"
+        with image_bar(title, len(store.split("train")), 0, None) as advance:
+            reference = load_reference(store, extractor, advance=advance)
         provenance |= {"features": str(extractor.identity), "reference_images": reference.n}
         costless = reference_scores(store, extractor, reference, config.evaluation_samples)
         provenance |= {reference_param(name, extractor.metric): v for name, v in costless.items()}
         said = ", ".join(f"{name} {costless[key]:.4g}" for name, key in REFERENCES.items())
+        if (real := real_images(reference, config.evaluation_samples)) < config.evaluation_samples:
+            said += f" (of {real}: with {config.evaluation_samples}, as models have, it would be lower)"
         console.print(f"What costs nothing scores ({extractor.metric}): {said}", highlight=False)
-    settings = {**asdict(training), "width": config.width, "data_hash": store.content_hash}
+        if (side := extractor.side) and side < config.image_size:
+            console.print(
+                f"{extractor.name} sees images at {side}×{side}: what shows only at "
+                f"{config.image_size}×{config.image_size} does not count",
+                highlight=False,
+            )
+    crop = store.manifest["settings"].get("crop")  # a store that is named has its own
+    settings = {**asdict(training), "width": config.width, "data_hash": store.content_hash, "crop": crop}
     if extractor:
         settings["feature_identity"] = str(extractor.identity)
     return Prepared(settings, extractor.metric if extractor else None, provenance)

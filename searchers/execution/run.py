@@ -39,7 +39,12 @@ from searchers.record.sweep_record import SweepRecord, flat
 from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig
 from searchers.study.study import Study
+from trainables.models.conditional import ConditionalModel
+from trainables.models.gan import GAN
+from trainables.models.vaegan import VAEGAN
 from trainables.own import module_of, source_hash
+
+FEW_STEPS = 1000  # of a training that has a schedule or an adversary
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def run(
         config = replace(config, num_samples=int(size))
     first = first_point(study, points)
     code = own_code(study, first)
-    say_what_trains_nothing(study, first, console)
+    say_beforehand(study, first, console)
     search = make_search(study, config, points)
     trials = len(search.points) if isinstance(search, FixedPoints) else config.num_samples
     if config.dry_run:
@@ -197,9 +202,28 @@ def told_of(study: Study, config: SweepConfig) -> Told:
     )
 
 
-def say_what_trains_nothing(study: Study, first: dict[str, Any], console: Console) -> None:
-    """Print which dimensions of the space change no training. `first`: the first trial's place in it."""
-    model_class, _ = study.trainable.model_of({**study.settings, **first})
+def say_beforehand(study: Study, first: dict[str, Any], console: Console) -> None:
+    """Print what a person may not expect: dimensions that change no training, classes, trainings too short.
+
+    `first`: the first trial's place in the space.
+    """
+    model_class, settings = study.trainable.model_of({**study.settings, **first})
+    known = study.provenance or {}
+    classes = known.get("classes", 0)
+    if classes > 1 and issubclass(model_class, ConditionalModel) and settings.get("classes", 0) != 1:
+        console.print(
+            f"Images are drawn class by class, of {classes} classes; --set classes=1 leaves classes out",
+            highlight=False,
+        )
+    images, batch, epochs = (known.get("reference_images"), *map(settings.get, ("batch_size", "epochs")))
+    if images and batch and epochs and (model_class.needs_progress or issubclass(model_class, (GAN, VAEGAN))):
+        steps = epochs * (settings.get("epoch_steps") or images // batch)
+        if steps < FEW_STEPS:
+            console.print(
+                f"A training of {steps} steps rarely draws more than blurs: "
+                f"--epochs {-(-FEW_STEPS * epochs // steps)} would have {FEW_STEPS}",
+                highlight=False,
+            )
     if names := [name for name in study.space if name in getattr(model_class, "sampling_settings", ())]:
         console.print(
             f"{' and '.join(names)}: of drawing images alone. Trials are trained for each value here; "

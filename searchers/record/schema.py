@@ -38,7 +38,7 @@ REFERENCES = {"grey": "grey", "mean image": "mean_image", "real images": "real"}
 def reference_param(reference: str, score: str) -> str:
     """Return the parameter that holds a reference's score: "reference/mean_image/fd_efficientnet_lite0".
 
-    reference: a value of REFERENCES; real images are held-out ones against those that trials learn from.
+    reference: a value of REFERENCES; real images are some that trials learn from, against the others.
     """
     return f"{REFERENCE_PARAM}{reference}/{score}"
 

@@ -99,6 +99,15 @@ def test_the_images_stay_within_their_budget(client, monkeypatch):
     assert shown[0][0] == 3  # the best first
 
 
+def test_an_image_that_has_no_room_leaves_room_for_others(client, monkeypatch):
+    sizes = iter([500, 30_000, *[500] * 1000])
+    monkeypatch.setattr(images, "IMAGE_BYTES", 20_000)
+    monkeypatch.setattr(images, "encoded", lambda path, form: (path.name, next(sizes)))
+    found = images.images_of(client, load(client, "one"), [3, 1])
+    shown = [key for keys in found.values() for key in keys]
+    assert shown[0] == "samples" and len(found) > 1
+
+
 def test_a_sweep_without_images_or_scores(client, tmp_path, capsys):
     assert report.main(["--sweep", "empty", "--tracking-uri", client.tracking_uri]) == 2
     assert "Sweep 'empty' has no trial." in capsys.readouterr().err

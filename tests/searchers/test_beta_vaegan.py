@@ -12,14 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from searchers.beta_vaegan import EVEN_BETAS, PAPERS_BETAS, PRESETS, PROGRAM, main, study
+from searchers.beta_vaegan import EVEN_BETAS, PAPERS_BETAS, PRESETS, PROGRAM, check_factors, main, study
 from searchers.record.ledger import Ledger
 from searchers.record.schema import TRIAL_TAG
+from searchers.study.config import UsageError
 from tests.fixtures.command import refusal
 from tests.fixtures.waits import PATIENCE
+from trainables.data import sources
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
@@ -210,6 +213,8 @@ def working(tmp_path, cache, monkeypatch):
     [
         (["--epochs", "0"], "--epochs is 0; it must be from 1 to"),
         (["--image-size", "30"], "--image-size is 30; it must be a multiple of 8"),
+        (["--image-size", "48"], "--image-size is 48; by the preset quick it must be a power of two"),
+        (["--objectives", "mig", "--dataset", "digits"], "factors are known, and digits has none"),
         (["--dataset", ""], "--dataset is ''; it must be left out or not empty"),
         (["--preset", "fast"], "'quick', 'thorough'"),
         (["--epocs", "3"], "--epochs"),
@@ -295,6 +300,8 @@ def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path, cache):
     said = " ".join(done.stdout.split())
     assert "Preset quick, with dataset_limit 60, image_size 16" in said and "epochs 7, " in said
     assert "Space beta: 1 to 150 " in said
+    assert "A whole training: 21 steps, 7 epochs of 3 batches" in said
+    assert "A training of 21 steps rarely draws more than blurs: --epochs 334 would have 1000" in said
     assert re.search(r"Trials 12 at most, \d+ side by side, of 7 epochs at most ", said)
     assert "Budget 3 whole trainings, in epochs; " in said and "Rungs none: each trial " in said
     assert re.search(
@@ -343,3 +350,22 @@ def test_two_trials_share_a_gpu(tmp_path, cache):
     done = run(tmp_path, cache, *words, "--num-samples", "2", "--name", "shared")
     assert done.returncode == 0, done.stderr
     assert len(Ledger(tmp_path / "results/shared/ledger.jsonl").trials()) >= 2
+
+
+def test_objectives_that_the_known_factors_do_not_allow_are_refused(tmp_path, cache, monkeypatch):
+    """One factor has no other to be told from, and an image without it is left out."""
+    factor = np.where(np.arange(60) == 5, np.nan, np.arange(60) % 4).astype(np.float32)
+    real = sources.load
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+    def with_one_factor(*arguments, **settings):
+        store = real(*arguments, **settings)
+        store.__dict__["factors"] = {"turn": factor}
+        return store
+
+    monkeypatch.setattr("trainables.evaluation.inputs.load", with_one_factor)
+    config = replace(PRESETS["quick"], dataset_limit=60, image_size=16, objectives=("modularity",))
+    settings = {"dataset": "faces", "dataset_limit": 60, "image_size": 16}
+    with pytest.raises(UsageError, match=r"can't be computed of what is known of faces \(there is 1 factor"):
+        check_factors(config, settings | {"disentanglement": ["modularity"]})
+    check_factors(replace(config, objectives=("mig",)), settings | {"disentanglement": ["mig"]})

@@ -34,12 +34,12 @@ class Convert:
     or a storage URI."""
     image_size: Annotated[int, NUMBER] = 64
     """Height and width, in pixels."""
-    channels: Annotated[int | None, NUMBER] = None
-    """3 or 1; the source's own by default."""
+    channels: Annotated[int, NUMBER] = 3
+    """3, as sweeps of images take them, or 1: grey, as the densities of digits do."""
     crop: Literal["larsen", "square"] | None = None
     """Take this part; the whole image, squashed, by default."""
     limit: Annotated[int | None, NUMBER] = None
-    """Take that many images; all by default."""
+    """Take that many images; all by default. A sweep of the same --dataset-limit takes this store."""
     data_root: Annotated[Path | None, FOLDER] = None
     """Where named data sets lie."""
     cache_dir: Annotated[Path | None, FOLDER] = None

@@ -28,7 +28,8 @@ from trainables.data.formats.readers import Reader
 from trainables.data.progress import image_bar
 from trainables.data.store import DIGEST_BYTES, DataError, ImageStore, digest, write_store
 
-CHUNK = 256
+CHUNK = 256  # images that a process decodes at a time, fewer where they are large
+CHUNK_BYTES = 64 * 1024**2
 PARALLEL_AFTER = 2.0  # with more seconds of work left, the start of other processes pays
 NAMED_REJECTS = 1000  # a manifest names at most so many
 ROW = np.dtype([("digest", "u1", DIGEST_BYTES), ("identity", "<u8"), ("input", "<i8")])
@@ -68,8 +69,8 @@ def convert(
             store = done.finish(path, name)
     except BrokenExecutor as error:
         raise DataError(
-            f"a process that decoded images of {source.name} died, perhaps for want of memory; start again "
-            "with fewer workers: what is done is kept"
+            f"a process that decoded images of {source.name} died, perhaps for want of memory; start again, "
+            "what is done is kept, or free some memory first"
         ) from error
     shutil.rmtree(work)
     return store
@@ -156,8 +157,11 @@ class _Work:
     def _squashing(self) -> list[str]:
         if not self.squashed:
             return []
+        crop = self.preprocessing.crop
+        left = f" after the crop {crop}" if crop else ""
         return [
-            f"{self.squashed} of {self.rows} images are not square, and are squashed: a crop takes a part"
+            f"{self.squashed} of {self.rows} images are not square{left}, and are squashed: the crop square "
+            "takes their middle"
         ]
 
     def finish(self, path: Path, name: str) -> ImageStore:
@@ -197,11 +201,12 @@ class _Work:
 
 def _chunks(reader: Reader, preprocessing: Preprocessing, first: int, workers: int) -> Iterator[Chunk]:
     """Yield the chunks from input `first` on, in order; other processes help where the rest takes long."""
-    starts = deque(range(first, len(reader), CHUNK))
+    size = max(1, min(CHUNK, CHUNK_BYTES // (preprocessing.image_size**2 * preprocessing.channels)))
+    starts = deque(range(first, len(reader), size))
 
     def take() -> Reader:
         start = starts.popleft()
-        return reader.part(range(start, min(start + CHUNK, len(reader))))
+        return reader.part(range(start, min(start + size, len(reader))))
 
     began = time.monotonic()
     yield convert_chunk(take(), preprocessing)

@@ -69,7 +69,7 @@ class Chunk:
     identities: NDArray[np.uint64]
     rejects: list[tuple[int, str]]
     squashed: int = 0
-    """images whose sides differ by a twentieth or more and that are made square without a crop"""
+    """images that are made square although the sides of what is kept differ by a twentieth or more"""
 
 
 def convert_chunk(reader: Reader, preprocessing: Preprocessing) -> Chunk:
@@ -90,7 +90,7 @@ def convert_chunk(reader: Reader, preprocessing: Preprocessing) -> Chunk:
                 continue
             digests[done] = np.frombuffer(digest(pixels[done]), np.uint8)
             identities[done] = identity(encoded)
-            squashed += preprocessing.crop is None and max(image.size) >= NOT_SQUARE * min(image.size)
+            squashed += not_square(image.size, preprocessing.crop)
             done += 1
     return Chunk(n, pixels[:done], digests[:done], identities[:done], rejects, squashed)
 
@@ -176,6 +176,13 @@ def _box(size: tuple[int, int], crop: str | None) -> Box | None:
         return left, upper, left + side, upper + side
     left, upper, right, lower = CROPS[crop]
     return left * width, upper * height, right * width, lower * height
+
+
+def not_square(size: tuple[int, int], crop: str | None) -> bool:
+    """Return whether what a crop keeps of an image of (width, height) is squashed to make it square."""
+    left, upper, right, lower = _box(size, crop) or (0, 0, *size)
+    sides = right - left, lower - upper
+    return max(sides) >= NOT_SQUARE * min(sides)
 
 
 def identity(encoded: bytes | NDArray[np.uint8]) -> int:

@@ -7,17 +7,30 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from trainables.data.catalogue import NAMES, default_cache, find
 from trainables.data.conversion import convert
 from trainables.data.decoding import Preprocessing, decode
 from trainables.data.formats.layout import Source
-from trainables.data.store import DISK_FULL, FORMAT, DataError, ImageStore, first_line
+from trainables.data.store import (
+    DISK_FULL,
+    FORMAT,
+    DataError,
+    ImageStore,
+    first_line,
+    spread,
+    write_part,
+)
 from trainables.data.transfer import fetch, is_uri
+
+PROBED = 32  # images that tell whether a set is grey
 
 
 def load(
@@ -36,7 +49,8 @@ def load(
 
     `dataset`: a name or a path, as `catalogue.find` takes them, the path of an image store, or the URI of a
     store or an archive, of which each machine keeps a copy (`transfer.fetch`). `channels`: 3,
-    1, or None: as the source. `crop`: "larsen", "square" or None: the whole image, squashed. `limit` takes
+    1, or None: as the source. `crop`: "larsen", "square" or None: the whole image, squashed; a store that is
+    named has the crop that it was made with. `limit` takes
     that many images, chosen by their places in the sorted set. Stores lie in `cache_dir` (default: the user's
     cache folder), named by the source's content and these settings; processes that want the same one wait
     for the first. `workers` and `progress`: see `conversion.convert`.
@@ -56,13 +70,12 @@ def load(
     try:
         path = Path(dataset).expanduser()
         if path.suffix == ".arrow" and path.is_file():
-            return _existing(path, image_size, channels)
+            return _existing(path, Preprocessing(image_size, channels or 3, crop), channels, limit, cache)
         origin = find(dataset, data_root=data_root, image_size=image_size, limit=limit)
     except (OSError, RuntimeError) as error:  # a name too long, a folder that is locked, no home for a ~
         raise DataError(f"{str(dataset)[:80]!r} can't be looked at ({first_line(error)})") from error
     settings = {"image_size": image_size, "channels": channels, "crop": crop, "limit": limit}
-    identity = [FORMAT, origin.name, origin.fingerprint, settings]
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    key = _key(FORMAT, origin.name, origin.fingerprint, settings)
     target = cache / f"{origin.name}-{image_size}px-{key}.arrow"
     if target.exists():
         return ImageStore(target)
@@ -85,48 +98,83 @@ def load(
                 progress=progress,
             )
         except OSError as error:
-            if error.errno not in DISK_FULL:
-                why = first_line(error)
-                raise DataError(f"{origin.name} can't be read or converted ({why})") from error
-            raise DataError(
-                f"the disk of {cache} became full while {origin.name} was converted; free some space and "
-                "start again, what is done is kept, or name another folder with XDG_CACHE_HOME"
-            ) from error
+            raise _failure(origin.name, cache, error) from error
         finally:
             shutil.rmtree(scratch)
 
 
-def _existing(path: Path, image_size: int, channels: int | None) -> ImageStore:
+def _existing(
+    path: Path, preprocessing: Preprocessing, channels: int | None, limit: int | None, cache: Path
+) -> ImageStore:
+    """Open a store that a person names, or a store of `limit` of its images that is made in the cache."""
     store = ImageStore(path)
-    have = store.manifest["image_size"], store.manifest["channels"]
-    if have != (image_size, channels or have[1]):
+    have, size = (store.manifest["image_size"], store.manifest["channels"]), preprocessing.image_size
+    if have != (size, channels or have[1]):
         raise DataError(
-            f"{path} holds {have[0]}×{have[0]} images of {have[1]} channels, not {image_size}×{image_size} "
+            f"{path} holds {have[0]}×{have[0]} images of {have[1]} channels, not {size}×{size} "
             f"of {channels or have[1]}; convert its source again with other settings"
         )
-    return store
+    was = store.manifest["settings"].get("crop")
+    if preprocessing.crop not in (None, was):
+        raise DataError(
+            f"{path} was converted with the crop {was}, not {preprocessing.crop}; convert its source again "
+            "with other settings"
+        )
+    if limit is None or limit >= len(store):
+        return store
+    key = _key(FORMAT, store.content_hash, store.manifest["class_names"], limit)
+    target = cache / f"{store.name}-{size}px-{key}.arrow"
+    with _lock(target):
+        if not target.exists():
+            try:
+                write_part(target, store, _chosen(len(store), limit), _taken(limit, len(store)))
+            except OSError as error:
+                raise _failure(store.name, cache, error) from error
+    return ImageStore(target)
+
+
+def _key(*parts: Any) -> str:
+    """Return what names a store by what it is made from."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _failure(name: str, cache: Path, error: OSError) -> DataError:
+    """Return what to tell of an error of the system in a conversion."""
+    if error.errno not in DISK_FULL:
+        return DataError(f"{name} can't be read or converted ({first_line(error)})")
+    return DataError(
+        f"the disk of {cache} became full while {name} was converted; free some space and start again, what "
+        "is done is kept, or name another folder with XDG_CACHE_HOME"
+    )
 
 
 def _limited(source: Source, limit: int | None) -> Source:
     if limit is None or limit >= len(source):
         return source
-    rows = np.random.default_rng(0).permutation(len(source))[:limit]
-    return source.part(np.sort(rows))
+    part = source.part(_chosen(len(source), limit))
+    return replace(part, notes=[*source.notes, _taken(limit, len(source))])
+
+
+def _chosen(count: int, limit: int) -> NDArray[np.int64]:
+    """Return the rows that a limit takes of so many, ascending."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:limit])
+
+
+def _taken(limit: int, count: int) -> str:
+    return f"{limit} of {count} images are taken, chosen at random: dataset_limit sets how many"
 
 
 def _channels(source: Source) -> int:
-    """Return 1 where the first images that can be read are all grey, else 3."""
+    """Return 1 where images from all over the source that can be read are all grey, else 3."""
     seen = 0
-    for i in range(len(source)):
+    for i in spread(np.arange(len(source)), PROBED):
         try:
-            image = decode(source.reader.read(i))
+            image = decode(source.reader.read(int(i)))
         except Exception:  # it becomes a reject, with its reason, in the conversion
             continue
         if image.mode != "L":
             return 3
         seen += 1
-        if seen == 16:
-            break
     return 1 if seen else 3
 
 

@@ -88,7 +88,8 @@ class ImageStore:
                     self._columns = list(batch.schema.names)  # damaged ones are no UTF-8
         except (OSError, ValueError, pa.ArrowException) as error:
             raise DataError(
-                f"{self.path} is no readable image store ({first_line(error)}); delete it to convert again"
+                f"{self.path} is no readable image store ({first_line(error)}): one that latentune made can "
+                "be deleted to be made again, other sets are read as Parquet or as a folder of images"
             ) from error
         if _METADATA not in metadata or batch is None:
             raise DataError(f"{self.path} is an Arrow file without our manifest; convert its source again")
@@ -136,6 +137,16 @@ class ImageStore:
         size, channels = self.manifest["image_size"], self.manifest["channels"]
         return self._bytes("image").reshape(len(self), size, size, channels)
 
+    @property
+    def digests(self) -> NDArray[np.uint8]:
+        """A digest of each image's pixels, (N, 16)."""
+        return self._bytes("digest").reshape(-1, DIGEST_BYTES)
+
+    @property
+    def splits(self) -> NDArray[np.uint8]:
+        """The splits, (N,): indices into `SPLITS`."""
+        return self._batch.column("split").to_numpy()
+
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """The classes, int64 (N,): indices into the manifest's `class_names` where it has them."""
@@ -151,7 +162,7 @@ class ImageStore:
         """Return the rows of a split, ascending; raises DataError where there is no such split."""
         if name not in SPLITS:
             raise DataError(f"there is no split {name!r}; the splits are {', '.join(SPLITS)}")
-        return np.flatnonzero(self._batch.column("split").to_numpy() == SPLITS.index(name))
+        return np.flatnonzero(self.splits == SPLITS.index(name))
 
     def some(self, name: str, count: int) -> NDArray[np.int64]:
         """Return up to `count` rows of a split, ascending and evenly spread: images may lie in the order of
@@ -160,8 +171,7 @@ class ImageStore:
 
     def verify(self) -> None:
         """Read all pixels and compare them with their digests; raises DataError at the first that differs."""
-        digests = self._bytes("digest").reshape(-1, DIGEST_BYTES)
-        for row, (image, expected) in enumerate(zip(self.images, digests, strict=True)):
+        for row, (image, expected) in enumerate(zip(self.images, self.digests, strict=True)):
             if digest(image) != expected.tobytes():
                 raise DataError(f"image {row} of {self.path} is damaged; delete the file to convert again")
 
@@ -206,7 +216,7 @@ class ImageStore:
         names = manifest["class_names"]
         if names and not (self.labels.min() >= -1 and self.labels.max() < len(names)):
             raise DataError(f"{self.path} has labels beyond its {len(names)} classes; convert it again")
-        arrays = (self._bytes("digest"), self.labels, self._batch.column("split").to_numpy())
+        arrays = (self.digests, self.labels, self.splits)
         if content_hash(manifest, *arrays, self.factors) != self.content_hash:
             raise DataError(f"{self.path} doesn't match its manifest's hash; delete it to convert again")
 
@@ -269,6 +279,20 @@ def write_store(
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_part(path: Path, store: ImageStore, rows: NDArray[np.int64], note: str) -> None:
+    """Write these rows of a store as a store of its own, with a note. Raises OSError on a full disk."""
+    manifest = store.manifest | {"rejected": 0, "rejects": [], "notes": [*store.notes, note]}
+    write_store(
+        path,
+        store.images[rows],
+        store.digests[rows],
+        store.labels[rows],
+        store.splits[rows],
+        {name: values[rows] for name, values in store.factors.items()},
+        manifest,
+    )
 
 
 def sync(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from trainables.data.batches import to_uint8
 from trainables.data.store import DataError, ImageStore
-from trainables.evaluation.generation import BATCH, EVALUATION_SEED
+from trainables.evaluation.generation import EVALUATION_SEED, at_once
+from trainables.evaluation.inputs import cache_of
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.frechet import frechet_distance
 from trainables.metrics.reference import reference_statistics
@@ -62,14 +62,15 @@ def class_scores(
     each = samples // max(1, len(known))
     if each < FEWEST or len(known) < 2:
         return {}
-    scores, cache = {}, Path(cache_dir) if cache_dir else store.path.parent
+    scores, cache = {}, cache_of(store, cache_dir)
     for label, those in known.items():
         key = f"{store.content_hash}-train-{label}"
         images = (store.images[part] for part in np.split(those, range(CHUNK, len(those), CHUNK)))
         reference = reference_statistics(images, extractor, cache_dir=cache, key=key)
         noise = torch.Generator(model.device).manual_seed(EVALUATION_SEED)
         labels = torch.full((each,), label, device=model.device)
-        parts = [to_uint8(model.sample(len(part), noise, part)) for part in labels.split(BATCH)]
+        split = labels.split(at_once(store.images.shape[1:]))
+        parts = [to_uint8(model.sample(len(part), noise, part)) for part in split]
         distance = frechet_distance(extractor(torch.cat(parts)), reference, identity=extractor.identity)
         name = re.sub(r"[^\w.-]+", "-", str(names[label]))
         scores[f"class/{name}"] = float(distance)

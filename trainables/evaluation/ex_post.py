@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.data.batches import to_float, to_uint8
 from trainables.data.store import spread
-from trainables.evaluation.generation import BATCH, EVALUATION_SEED, require_images
+from trainables.evaluation.generation import EVALUATION_SEED, at_once, require_images
 from trainables.models.base import GenerativeModel
 from trainables.models.fitted_prior import fit
 from trainables.models.losses import reparameterize
@@ -33,8 +33,9 @@ def posteriors(
     model.eval()
     means, log_variances = [], []
     rows = spread(rows, IMAGES)
-    for first in range(0, len(rows), BATCH):
-        codes = model.encode(to_float(images[rows[first : first + BATCH]], model.device))
+    size = at_once(images.shape[1:])
+    for first in range(0, len(rows), size):
+        codes = model.encode(to_float(images[rows[first : first + size]], model.device))
         if not isinstance(codes, tuple):
             return None
         means.append(codes[0].float())
@@ -73,7 +74,7 @@ def decoded(model: GenerativeModel, z: Tensor, shape: tuple[int, ...]) -> Tensor
     """
     model.eval()
     parts = []
-    for part in z.split(BATCH):
+    for part in z.split(at_once(shape)):
         images = model.decode(part)
         require_images(model, images, len(part), shape)
         parts.append(to_uint8(images))

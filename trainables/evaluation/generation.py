@@ -1,5 +1,7 @@
 """Generated images to be scored, with the same noise for every model, and the one check of what they are."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,7 @@ from trainables.evaluation.diagnostics import COLLAPSED_BELOW, diversity, pixel_
 from trainables.models.base import GenerativeModel
 
 EVALUATION_SEED = 20_200  # of the noise of every trial and epoch: scores differ by the model alone
-BATCH = 250  # images generated at once; the noise that an image gets depends on it
+BATCH, BATCH_PIXELS = 250, 250 * 64 * 64  # most that is generated at once; an image's noise depends on it
 FAR_OUTSIDE = 1.5  # a decoder that is not bounded may leave [−1, 1] a little
 # Data whose mean image is below −0.1 (level 115) in a twentieth of its pixels are expected to be drawn with
 # some pixel below 0; samples in [0, 1] have none.
@@ -22,14 +24,21 @@ def generate(model: GenerativeModel, count: int, noise: torch.Generator, like: T
     which happens to a model that diverges, and ValueError where samples are of another size than the data or
     in another range than [−1, 1], which is a mistake in the model: no score would mean anything.
     """
-    parts = []
-    for first in range(0, count, BATCH):
-        samples = model.sample(min(BATCH, count - first), noise)
-        require_images(model, samples, min(BATCH, count - first), tuple(like.shape[1:]))
+    parts, shape = [], tuple(like.shape[1:])
+    size = at_once(shape)
+    for first in range(0, count, size):
+        n = min(size, count - first)
+        samples = model.sample(n, noise)
+        require_images(model, samples, n, shape)
         parts.append(to_uint8(samples))
     images = torch.cat(parts)
     _require_signed_range(model, images.cpu(), like)
     return images
+
+
+def at_once(shape: Sequence[int]) -> int:
+    """Return how many images of a shape (H, W, C) networks take at a time without learning from them."""
+    return max(1, min(BATCH, BATCH_PIXELS // (shape[0] * shape[1])))
 
 
 def require_images(model: GenerativeModel, samples: Tensor, count: int, shape: tuple[int, ...]) -> None:

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from trainables.data.batches import to_float
 from trainables.evaluation.diagnostics import latent_scores
+from trainables.evaluation.generation import at_once
 from trainables.models.base import GenerativeModel
-
-BATCH = 250
 
 
 def held_out_scores(
@@ -23,8 +22,9 @@ def held_out_scores(
     """
     sums = {"elbo": 0.0, "kl": 0.0, "reconstruction_mse": 0.0}
     means, unit_kl = [], []
-    for first in range(0, len(images), BATCH):
-        x = to_float(images[first : first + BATCH], model.device)
+    size = at_once(images.shape[1:])
+    for first in range(0, len(images), size):
+        x = to_float(images[first : first + size], model.device)
         terms = model.elbo(x, noise)
         error = (x - model.reconstruct(x)).square().flatten(1).mean(1) / 4  # [−1, 1] to [0, 1]
         sums["elbo"] += float(terms.elbo.sum())

@@ -1,13 +1,19 @@
 """What an evaluation starts from: the settings that name it, the images, and their reference statistics."""
 
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.catalogue import default_cache
 from trainables.data.sources import load
 from trainables.data.store import DataError, ImageStore
 from trainables.metrics.extractors.extractor import Extractor
-from trainables.metrics.reference import ReferenceStatistics, reference_statistics
+from trainables.metrics.reference import BATCH, ReferenceStatistics, reference_statistics
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
 from trainables.models.schedule import WIDEST_MEAN
@@ -171,14 +177,34 @@ def load_store(training: TrainingConfig, image_size: int, channels: int) -> Imag
 
 
 def load_reference(
-    store: ImageStore, extractor: Extractor, cache_dir: str | None = None
+    store: ImageStore,
+    extractor: Extractor,
+    cache_dir: str | None = None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> ReferenceStatistics:
     """Return the statistics of the training images' features, cached on disk and computed once a machine.
 
-    The cache lies in `cache_dir`, by default beside the store. Raises MetricError as `reference_statistics`.
+    The cache lies in `cache_dir`, by default beside the store. `advance` is called with each number of images
+    that was measured. Raises MetricError as `reference_statistics`.
     """
     rows = store.split("train")
-    cache = Path(cache_dir) if cache_dir else store.path.parent
+
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        for first in range(0, len(rows), BATCH):
+            part = store.images[rows[first : first + BATCH]]
+            yield part
+            advance(len(part))
+
     return reference_statistics(
-        store.images[rows], extractor, cache_dir=cache, key=f"{store.content_hash}-train"
+        batches(), extractor, cache_dir=cache_of(store, cache_dir), key=f"{store.content_hash}-train"
     )
+
+
+def cache_of(store: ImageStore, cache_dir: str | None = None) -> Path:
+    """Return the folder for what is computed of a store's images: the one asked for, or where the store lies.
+
+    A folder that others own, whose stores are read alone, is left for the user's cache.
+    """
+    if cache_dir:
+        return Path(cache_dir)
+    return store.path.parent if os.access(store.path.parent, os.W_OK) else default_cache()

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from trainables.data.batches import to_float
-from trainables.data.store import ImageStore
+from trainables.data.store import ImageStore, spread
+from trainables.evaluation.generation import at_once
 from trainables.metrics.disentanglement import SCORES, disentanglement_scores
 from trainables.metrics.information import unsupervised_scores
 from trainables.models.base import GenerativeModel
 
 IMAGES = 5000
-BATCH = 250
 VOTES = 1000  # half as many decide: FactorVAE's score is then exact to about 0.02
 DERIVED_FACTORS = {"smile_class", "digit_class"}  # of drawn pictures: smile_degree and digit, rounded
 
@@ -31,24 +31,43 @@ def encoder_scores(
     Williams 2018); elsewhere they are the unsupervised ones. The result is empty for discrete codes, which
     have no units.
     """
-    held_out = store.some("validation", IMAGES)
-    rows = np.concatenate([held_out, store.some("train", IMAGES - len(held_out))])
-    rows = np.random.default_rng(0).permutation(rows)  # the scores hold the last third out
+    rows = scored_rows(store)
     model.eval()
-    means = []
-    for first in range(0, len(rows), BATCH):
-        codes = model.encode(to_float(store.images[rows[first : first + BATCH]], model.device))
+    means, size = [], at_once(store.images.shape[1:])
+    for first in range(0, len(rows), size):
+        codes = model.encode(to_float(store.images[rows[first : first + size]], model.device))
         if not isinstance(codes, tuple):
             return {}
         means.append(codes[0].float().cpu().numpy())
-    units = np.concatenate(means)
-    factors = known_factors(store, rows)
+    return unit_scores(np.concatenate(means), known_factors(store, rows), only)
+
+
+def unit_scores(
+    units: NDArray[np.float32], factors: NDArray[np.float32], only: Collection[str] = SCORES
+) -> dict[str, float]:
+    """Return `disentanglement/<score>` of units (n, M), given what is known of factors (n, K).
+
+    Raises MetricError where a score can't be computed of these factors.
+    """
     if factors.shape[1]:
         forest = RandomForestClassifier(20, min_samples_leaf=5, random_state=0)
         scores = disentanglement_scores(units, factors, only=only, classifier=forest, votes=VOTES)
     else:
         scores = unsupervised_scores(units)
     return {f"disentanglement/{name}": value for name, value in scores.items()}
+
+
+def scored_rows(store: ImageStore) -> NDArray[np.int64]:
+    """Return the rows of the images whose units are scored, in random order: scores hold the last third out.
+
+    Images of which a factor is unknown that most others have are left out.
+    """
+    known = [np.isfinite(values) for values in store.factors.values()]
+    whole = np.all([k for k in known if k.mean() > 0.5] or [np.ones(len(store), bool)], axis=0)
+    held_out, train = (rows[whole[rows]] for rows in map(store.split, ("validation", "train")))
+    held_out = spread(held_out, IMAGES)
+    rows = np.concatenate([held_out, spread(train, IMAGES - len(held_out))])
+    return np.random.default_rng(0).permutation(rows)
 
 
 def known_factors(store: ImageStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -68,7 +68,8 @@ def disentanglement_scores(
     codes, factors = checked(codes, factors)
     continuous = np.array([len(np.unique(column)) > BINS for column in factors.T])
     classes = factors.copy()
-    classes[:, continuous] = discretize(factors[:, continuous])
+    if continuous.any():
+        classes[:, continuous] = discretize(factors[:, continuous])
     scores: dict[str, float] = {}
     if "mig" in only:
         scores["mig"] = mutual_information_gap(codes, classes)

@@ -17,6 +17,7 @@ from trainables.tune.trainable import GenerativeTrainable
 
 RATES = {"learning_rate", "discriminator_learning_rate"}
 DENOISING = {"schedule": "cosine", "ema": 0.1}  # of training, for flow and diffusion
+UNCONDITIONAL = {"classes": 1, **DENOISING}  # as the models beside them
 OF_DENOISING = {"learning_rate", *DENOISING}
 # Each model, its settings, and the hyperparameters for which it ignores the sweep's values.
 MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
@@ -26,8 +27,8 @@ MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "FactorVAE": (FactorVAE, {}, {"beta", *RATES}),
     "VAE-GAN": (VAEGAN, {}, {"beta"}),
     "beta-VAE-GAN": (VAEGAN, {}, set()),
-    "flow": (Flow, DENOISING, OF_DENOISING),
-    "EDM": (EDM, DENOISING, OF_DENOISING),
+    "flow": (Flow, UNCONDITIONAL, OF_DENOISING),
+    "EDM": (EDM, UNCONDITIONAL, OF_DENOISING),
     "latent-flow": (LatentFlow, {}, {"beta", "learning_rate"}),
 }
 
@@ -39,8 +40,8 @@ MODERN: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "FactorVAE": (FactorVAE, {"width": 0.25}, {"beta", "width", *RATES}),
     "VAE-GAN": (ModernVAEGAN, {"beta": 1.0}, {"beta"}),
     "beta-VAE-GAN": (ModernVAEGAN, {}, set()),
-    "flow": (Flow, {"width": 0.5, **DENOISING}, {"width", *OF_DENOISING}),
-    "EDM": (EDM, {"width": 0.5, **DENOISING}, {"width", *OF_DENOISING}),
+    "flow": (Flow, {"width": 0.5, **UNCONDITIONAL}, {"width", *OF_DENOISING}),
+    "EDM": (EDM, {"width": 0.5, **UNCONDITIONAL}, {"width", *OF_DENOISING}),
     "latent-flow": (LatentFlow, {}, {"beta"}),
 }
 

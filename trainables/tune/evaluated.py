@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from ray import tune
 from torch import Tensor
 
 from trainables.data.batches import to_float, to_uint8
 from trainables.data.pictures import png, tile
-from trainables.data.store import DataError, ImageStore
+from trainables.data.store import DataError, ImageStore, spread
 from trainables.evaluation.classes import class_samples, class_scores
 from trainables.evaluation.diagnostics import diversity, pixel_variance
 from trainables.evaluation.ex_post import Posteriors, decoded, draws, posteriors
@@ -119,7 +120,8 @@ class Evaluated(tune.Trainable):
         """Return grids, PNG, of samples (n, H, W, C) uint8, and of what else the model draws, by name."""
         grids = {"samples": grid(samples)}
         if self.model.has_encoder:
-            originals = self._held_out_batch(slice(0, GRID_IMAGES // 2))
+            shown = spread(np.arange(len(self.held_out)), GRID_IMAGES // 2)  # images may lie class by class
+            originals = to_float(self.held_out_images[shown], self.device)
             pairs = torch.stack([originals, self.model.reconstruct(originals)], 1).flatten(0, 1)
             grids["reconstructions"] = grid(to_uint8(pairs))
         if isinstance(self.model, ConditionalModel) and self.model.config.classes > 1:
@@ -132,9 +134,6 @@ class Evaluated(tune.Trainable):
         if not (self.model.has_encoder and (last or self.model.settles_prior)):
             return None
         return posteriors(self.model, self.store.images, self.store.split("train"))
-
-    def _held_out_batch(self, where: slice) -> Tensor:
-        return to_float(self.held_out_images[where], self.device)
 
 
 def grid(images: Tensor) -> bytes:

@@ -24,7 +24,9 @@ from analysis.record.tables import load
 from analysis.record.trained_model import TrainedModel
 from tests.fixtures.processes import started
 from tests.fixtures.recorded import METRIC
+from trainables.models.fitted_prior import fit
 from trainables.models.gan import GAN
+from trainables.models.modern import ModernVAEGAN
 from trainables.models.storage import save_model
 from trainables.models.vaegan import VAEGAN
 
@@ -121,6 +123,16 @@ def test_an_interpolation_of_prior_draws_stays_on_their_shell(weights, monkeypat
     torch.testing.assert_close(seen[0][[0, -1]], z)
     low, high = sorted(z.norm(dim=1).tolist())
     assert seen[0].norm(dim=1).min() > 0.9 * low and seen[0].norm(dim=1).max() < 1.1 * high
+
+
+def test_an_interpolation_goes_between_draws_of_the_models_own_prior():
+    settings = {"image_size": 16, "width": 0.25, "latent_dim": 5}
+    network = ModernVAEGAN(ModernVAEGAN.configure(settings), seed=0).eval()
+    codes = torch.randn(400, 5) @ torch.diag(torch.tensor([9.0, 2.0, 1.0, 0.5, 0.1])) + 3
+    network.settle_prior(fit(codes, torch.full((400, 5), -9.0)))
+    model = TrainedModel(network, {})
+    ends = model.interpolate(7, seed=4)[[0, -1]]
+    torch.testing.assert_close(ends, model.sample(2, seed=4), atol=1e-4, rtol=0)
 
 
 def test_images_of_any_size_are_fitted(weights):

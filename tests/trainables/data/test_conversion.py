@@ -274,3 +274,15 @@ def test_decoding_processes_end_when_their_parent_is_killed(tmp_path):
     while marked(mark) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert marked(mark) == []
+
+
+def test_large_images_are_decoded_few_at_a_time(tmp_path, monkeypatch):
+    folder = write(tmp_path / "folder", classes())
+    whole = load(folder, image_size=16, cache_dir=tmp_path / "1")
+    sizes, convert = [], conversion.convert_chunk
+    monkeypatch.setattr(conversion, "CHUNK_BYTES", 7 * 16 * 16 * 3)
+    monkeypatch.setattr(
+        conversion, "convert_chunk", lambda reader, how: (sizes.append(len(reader)), convert(reader, how))[1]
+    )
+    assert load(folder, image_size=16, cache_dir=tmp_path / "2").content_hash == whole.content_hash
+    assert max(sizes) == 7 and sum(sizes) == len(whole)

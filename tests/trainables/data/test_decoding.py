@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.fixtures.files import encoded, picture, write
-from trainables.data.decoding import FORMATS, decode, reason
+from trainables.data.decoding import FORMATS, decode, not_square, reason
 from trainables.data.sources import load
 from trainables.metrics.__main__ import main
 
@@ -146,3 +146,20 @@ def test_scores_take_the_files_that_a_data_set_takes(tmp_path, capsys):
         found[folder] = next(line.split()[1] for line in out.splitlines() if line.startswith("fd_random"))
     assert found[clean] == found[messy]
     assert f"{messy}: 1 file ending in .heic ignored, the first a.HEIC" in out
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "squashed"),
+    [
+        ((64, 64), None, False),
+        ((66, 64), None, False),
+        ((68, 64), None, True),
+        ((178, 218), None, True),
+        ((178, 218), "larsen", False),
+        ((178, 218), "square", False),
+        ((4000, 3000), "square", False),
+        ((4000, 3000), "larsen", True),
+    ],
+)
+def test_what_is_made_square_by_squashing_is_known(size, crop, squashed):
+    assert not_square(size, crop) == squashed

@@ -106,6 +106,30 @@ def test_a_limit_takes_the_same_images_of_all_classes(tmp_path):
     assert len(first) == 12
     assert first.content_hash == again.content_hash
     assert set(first.labels) == {0, 1}
+    assert first.notes == ["12 of 40 images are taken, chosen at random: dataset_limit sets how many"]
+
+
+def test_a_limit_takes_a_part_of_a_store_that_is_named(tmp_path):
+    whole = load(write(tmp_path / "folder", classes()), image_size=16, cache_dir=tmp_path)
+    part, again = (
+        load(whole.path, image_size=16, limit=12, cache_dir=tmp_path / name) for name in ("1", "2")
+    )
+    assert part.path.parent == tmp_path / "1" and part.content_hash == again.content_hash
+    part.verify()
+    rows = [int(np.flatnonzero((whole.images == image).all((1, 2, 3)))[0]) for image in part.images]
+    assert len(set(rows)) == 12 and rows == sorted(rows)
+    np.testing.assert_array_equal(part.labels, whole.labels[rows])
+    np.testing.assert_array_equal(part.splits, whole.splits[rows])
+    assert part.notes == ["12 of 40 images are taken, chosen at random: dataset_limit sets how many"]
+    assert load(whole.path, image_size=16, limit=40, cache_dir=tmp_path).path == whole.path
+
+
+def test_a_store_that_is_named_keeps_its_crop(tmp_path):
+    store = load(write(tmp_path / "folder", classes()), image_size=16, crop="square", cache_dir=tmp_path)
+    assert load(store.path, image_size=16, cache_dir=tmp_path).path == store.path
+    assert load(store.path, image_size=16, crop="square", cache_dir=tmp_path).path == store.path
+    with pytest.raises(DataError, match="was converted with the crop square, not larsen"):
+        load(store.path, image_size=16, crop="larsen", cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
@@ -114,6 +138,12 @@ def test_channels_follow_the_source_where_none_are_named(tmp_path, mode, channel
     folder = write(tmp_path / mode, files)
     assert load(folder, image_size=16, cache_dir=tmp_path).manifest["channels"] == channels
     assert load(folder, image_size=16, channels=3, cache_dir=tmp_path).images.shape == (5, 16, 16, 3)
+
+
+def test_colored_images_behind_grey_ones_keep_their_color(tmp_path):
+    files = {f"{i:03}.png": encoded(picture(i, mode="L" if i < 60 else "RGB")) for i in range(64)}
+    store = load(write(tmp_path / "mixed", files), image_size=16, cache_dir=tmp_path)
+    assert store.manifest["channels"] == 3
 
 
 def test_conversion_happens_once_and_again_when_the_source_changes(tmp_path):

@@ -162,7 +162,9 @@ def test_a_file_that_breaks_off_is_refused(tmp_path, kept):
     made(tmp_path / "s.arrow", n=100)
     data = (tmp_path / "s.arrow").read_bytes()
     (tmp_path / "s.arrow").write_bytes(data[: int(kept * len(data)) if kept < 1 else kept])
-    with pytest.raises(DataError, match=r"s.arrow is no readable image store \(.*delete it to convert again"):
+    with pytest.raises(
+        DataError, match=r"s.arrow is no readable image store \(.*can be deleted to be made again"
+    ):
         ImageStore(tmp_path / "s.arrow")
 
 

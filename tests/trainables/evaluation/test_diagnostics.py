@@ -10,7 +10,7 @@ import torch
 from trainables import GAN, VAE, BetaVAEGAN, FactorVAE
 from trainables.data.store import spread
 from trainables.evaluation.diagnostics import diversity, flags, gradient_norms, latent_scores, pixel_variance
-from trainables.evaluation.latent_units import encoder_scores, known_factors
+from trainables.evaluation.latent_units import encoder_scores, known_factors, scored_rows
 from trainables.metrics.errors import MetricError
 from trainables.models import vae
 
@@ -149,6 +149,17 @@ def test_disentanglement_is_that_of_the_factors_that_units_stand_for(monkeypatch
     assert scores["apart"]["factor_vae"] == 1.0
     for key in ("mig", "dci_disentanglement", "factor_vae"):
         assert scores["apart"][key] > scores["mixed"][key] + 0.2, key
+
+
+def test_images_whose_factors_are_unknown_are_left_out_and_no_factor():
+    store = held_out_store()
+    store.factors["unknown"] = np.where(np.arange(600) == 7, np.nan, np.arange(600) % 5)
+    store.factors["seldom"] = np.where(
+        np.arange(600) < 500, np.nan, 1.0
+    )  # of few images: no image is left out
+    rows = scored_rows(store)
+    assert sorted(rows) == [row for row in range(600) if row != 7]
+    assert known_factors(store, rows).shape == (599, 4)
 
 
 def test_one_score_alone_is_what_all_scores_say_of_it(cache_dir):

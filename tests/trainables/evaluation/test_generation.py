@@ -1,13 +1,14 @@
 """Samples are checked before they are scored: what breaks the contract gets no number, but a reason."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.fixtures.settings import SMALL_FACES
 from trainables import VAE
-from trainables.evaluation.generation import generate
+from trainables.evaluation.generation import at_once, generate
 from trainables.models import vae
 
 LIKE = torch.randint(0, 256, (40, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -122,3 +123,11 @@ class SmallTrainable(VAE):
 def test_a_model_of_the_wrong_size_is_told_before_it_is_trained(cache_dir):
     with pytest.raises(ValueError, match=r"Small.sample\(2\) returned \(2, 3, 8, 8\)"):
         build(SmallTrainable, cache_dir)
+
+
+def test_large_images_are_drawn_few_at_a_time():
+    asked = []
+    model = SimpleNamespace(sample=lambda n, _: (asked.append(n), torch.zeros(n, 3, 512, 512))[1], spec=None)
+    images = generate(model, 9, torch.Generator(), torch.full((4, 512, 512, 3), 128, dtype=torch.uint8))
+    assert asked == [3, 3, 3] and images.shape == (9, 512, 512, 3)
+    assert [at_once((side, side)) for side in (16, 64, 128, 4096)] == [250, 250, 62, 1]

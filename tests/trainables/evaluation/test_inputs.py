@@ -50,7 +50,9 @@ def test_the_middle_of_wide_pictures_is_taken_or_that_they_are_squashed_is_said(
     folder = write(tmp_path / "wide", files)
     settings = {"dataset": str(folder), "cache_dir": str(tmp_path / "cache")}
     squashed = load_store(TrainingConfig(**settings), 8, 3)
-    assert squashed.notes == ["8 of 8 images are not square, and are squashed: a crop takes a part"]
+    assert squashed.notes == [
+        "8 of 8 images are not square, and are squashed: the crop square takes their middle"
+    ]
     square = load_store(TrainingConfig(**settings, crop="square"), 8, 3)
     assert square.notes == []
     assert squashed.images.mean() < 90 < 150 < square.images.mean()

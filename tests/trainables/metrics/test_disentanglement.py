@@ -246,3 +246,11 @@ def test_errors_say_what_is_wrong():
         information.total_correlation(np.array([[1.0], [np.nan]]))
     with pytest.raises(ValueError, match=r"shape \(30,\)"):
         information.total_correlation(x[:, 0])
+
+
+def test_factors_may_all_be_classes():
+    """As CelebA's attributes are: none of them has more than twenty values."""
+    factors = np.random.default_rng(0).integers(2, size=(600, 3))
+    codes = factors + 0.01 * np.random.default_rng(1).standard_normal((600, 3))
+    scores = d.disentanglement_scores(codes, factors, only=("mig", "modularity"))
+    assert scores["mig"] > 0.9 and scores["modularity"] > 0.9

@@ -16,7 +16,7 @@ from trainables.data.formats.labels import Labels
 from trainables.data.formats.readers import Reader
 from trainables.data.formats.shards import labels_beside
 from trainables.data.formats.tables import text_of
-from trainables.data.store import SPLITS, DataError
+from trainables.data.store import SPLITS, DataError, first_line
 
 GROUPS = 8  # kinds of ignored files that are told one by one
 
@@ -69,9 +69,13 @@ def arrange(name: str, listing: Listing, tables: Mapping[str, str] | None = None
     if not rows:
         raise DataError(f"{name} holds no images ({_found(listing)}); images end in .jpg, .png, .webp or so")
     names = [listing.names[i] for i in rows]
-    tables = dict(tables or {}) | {
-        file: text_of(listing.reader.read(i)) for i, file in enumerate(listing.names) if is_table(file)
-    }
+    found = {file: i for i, file in enumerate(listing.names) if is_table(file)}
+    try:
+        tables = dict(tables or {}) | {file: text_of(listing.reader.read(i)) for file, i in found.items()}
+    except Exception as error:  # of a broken archive: OSError, tarfile.ReadError, zipfile.BadZipFile, …
+        raise DataError(
+            f"a table of {name} can't be read ({first_line(error)}): {', '.join(found)}"
+        ) from error
     placed = place(names)
     aside = None if tables or placed.class_names else labels_beside(listing, names)
     taken = {*tables, *(aside.files if aside else ())}

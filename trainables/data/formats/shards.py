@@ -101,7 +101,7 @@ def labels_beside(listing: Listing, images: Sequence[str]) -> Aside | None:
         for ending in ASIDE:
             row = by_key.get((posixpath.join(folder, base), ending))
             if row is not None and value is None:
-                value = _label_in(listing.reader.read(row), ending)
+                value = _label_in(_contents(listing.reader, row), ending)
                 taken |= {listing.names[row]} if value is not None else set()
         found.append(value)
     if sum(value is not None for value in found) < len(images) / 2:
@@ -117,6 +117,14 @@ def labels_beside(listing: Listing, images: Sequence[str]) -> Aside | None:
 def _parts(name: str) -> tuple[str, tuple[str, str, str]]:
     folder, file = posixpath.split(name)
     return folder, file.partition(".")
+
+
+def _contents(reader: BytesReader, row: int) -> bytes:
+    """Return a file's bytes, none where it can't be read: it holds no label then."""
+    try:
+        return reader.read(row)
+    except Exception:  # of a broken archive: OSError, tarfile.ReadError, zipfile.BadZipFile, zlib.error, …
+        return b""
 
 
 def _label_in(data: bytes, ending: str) -> float | str | None:

@@ -45,7 +45,8 @@ class Extractor:
     """A frozen network with its resize. Called with uint8 images (n, H, W, 1 or 3) it gives (n, d) float64.
 
     `name`, by which `load_extractor` gives it again; `metric` and `kid_metric`, the keys of its scores;
-    `dim`, d; `identity`; `reason`, a sentence that says which extractor was taken and why.
+    `dim`, d; `side`, to which images are resized, None where they are not; `identity`; `reason`, a sentence
+    that says which extractor was taken and why.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Extractor:
         self.threads = threads
         # Large batches fall out of a CPU core's caches: at 224, 16 images a batch are 3 times as fast as 128.
         self.batch_size = batch_size if self.device.type == "cpu" else 256
-        self._resize = resize
+        self._resize, self.side = resize, resize.size
         self._network = network.to(self.device)
         side = resize.size or 64
         self.dim = self(np.zeros((1, side, side, 3), np.uint8)).shape[1]

@@ -110,3 +110,15 @@ def test_they_become_a_store_with_labels(tmp_path):
     means = store.images.reshape(len(store), -1, 3).mean(1)
     names = np.array(store.manifest["class_names"])[store.labels]
     assert ((means[:, 2] > 127) == (names == "blue")).all()
+
+
+def test_a_label_file_that_breaks_off_is_no_label(tmp_path):
+    path = tmp_path / "a.tar"
+    shard(
+        path, [*by_color(0, lambda color: {"cls": color.encode()}), ("last", "red", {"cls": b"red" * 2000})]
+    )
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"red" * 100) + 600])
+    source = opened(path, tmp_path / "scratch")
+    assert source.class_names == ["blue", "red"]
+    assert len(source) == 11 and source.labels[-1] == -1

@@ -1,0 +1,182 @@
+"""Tables and figures of what `quality.py` recorded.
+
+python -m benchmarks.quality_report table RECORD        Markdown
+python -m benchmarks.quality_report betas RECORD FOLDER     beta.png and disentanglement.png
+python -m benchmarks.quality_report samples RECORD FOLDER   equal_cost.png, a row a model, the best first
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from analysis.charts.bands import LINES, draw_band
+from analysis.charts.style import CYCLE, axis_label, canvas, draw_references, legend_above, use_scale
+from benchmarks.quality import best, samples_folder, trained
+
+CELL = 34  # pixels of a sample of 32 in its grid of eight columns
+SHOWN = 2  # rows of the grid
+
+
+def spread(values: list[float]) -> str:
+    """Return mean ± standard deviation over seeds."""
+    mean = statistics.mean(values)
+    digits = 2 if abs(mean) < 5 else 1
+    return (
+        f"{mean:.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+        if len(values) > 1
+        else f"{mean:.{digits}f}"
+    )
+
+
+def grouped(record: Path) -> dict[tuple, list[dict]]:
+    """Return the rows by data set (in the record's order), model and β; by β, or the best model first."""
+    groups: dict[tuple, list[dict]] = {}
+    datasets = list(dict.fromkeys(row["dataset"] for row in trained(record)))
+    for row in trained(record):
+        groups.setdefault((row["dataset"], row["model"], row["beta"]), []).append(row)
+    return dict(
+        sorted(
+            groups.items(),
+            key=lambda item: (datasets.index(item[0][0]), item[0][2] or 0.0, mean_distance(item[1])),
+        )
+    )
+
+
+def mean_distance(group: list[dict]) -> float:
+    """Return the mean Fréchet distance of trainings."""
+    return statistics.mean(row["scores"][row["metric"]] for row in group)
+
+
+def table(record: Path) -> str:
+    """Return the results as Markdown, a line a model or β, and what costs nothing."""
+    chosen = best(record)
+    metric = trained(record)[0]["metric"]
+    columns = {
+        "FD": (metric, 1.0),
+        "FD, ex post": (f"ex_post/{metric}", 1.0),
+        "FD, mixture": (f"ex_post_mixture/{metric}", 1.0),
+        "KID": (metric.replace("fd_", "kid_"), 1.0),
+        "precision": ("precision", 1.0),
+        "recall": ("recall", 1.0),
+        "squared error ·1000": ("reconstruction_mse", 1000.0),
+        "KL, nats": ("kl", 1.0),
+        "ms an image": ("cpu_milliseconds_an_image", 1.0),
+        "parameters ·1000": ("parameters", 0.001),
+    }
+    columns = {
+        heading: column
+        for heading, column in columns.items()
+        if any(column[0] in row["scores"] for row in trained(record))
+    }
+    lines = [
+        f"| data | model | trainings | epochs | CPU s | {' | '.join(columns)} |",
+        f"|---|---|{'--:|' * (3 + len(columns))}",
+    ]
+    for (dataset, model, beta), group in grouped(record).items():
+        cells = []
+        for key, scale in columns.values():
+            values = [scale * row["scores"][key] for row in group if key in row["scores"]]
+            cells.append(spread(values) if values else "–")
+        values = chosen[dataset, model]["values"] if beta is None else {"beta": beta}
+        words = ", ".join(f"{name} {v if isinstance(v, str) else f'{v:.3g}'}" for name, v in values.items())
+        epochs, seconds = (statistics.median(row[key] for row in group) for key in ("epochs", "cpu_seconds"))
+        lines.append(
+            f"| {dataset} | {model}: {words} | {len(group)} | {epochs:g} | {seconds:.0f} "
+            f"| {' | '.join(cells)} |"
+        )
+    for dataset in dict.fromkeys(row["dataset"] for row in trained(record)):
+        known = next(row["references"] for row in trained(record) if row["dataset"] == dataset)
+        lines.append(f"\n{dataset}: " + ", ".join(f"{name} {value:.1f}" for name, value in known.items()))
+    return "\n".join(lines)
+
+
+def figure(record: Path) -> Figure:
+    """Draw FD over β for each data set: of the prior's samples and of ex post ones, mean ± deviation."""
+    groups = {key: group for key, group in grouped(record).items() if key[1] == "beta-VAE-GAN"}
+    datasets = list(dict.fromkeys(key[0] for key in groups))
+    result, _ = canvas(4.2 * len(datasets), 4.0)
+    result.clear()
+    for axes, dataset in zip(result.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
+        curves = sorted((key[2], group) for key, group in groups.items() if key[0] == dataset)
+        metric = curves[0][1][0]["metric"]
+        for key, color, name, line in (
+            (metric, "C0", "prior", "-"),
+            (f"ex_post/{metric}", "C1", "ex post", "--"),
+        ):
+            values = by_seed(curves, key)
+            draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {len(values)})", line)
+        draw_references(axes, {"real": curves[0][1][0]["references"]["real"]})
+        axes.set_xlabel(f"β ({dataset})")
+        use_scale(axes, {"log": True})
+        axes.set_ylabel(axis_label(metric, 1), fontsize="small")
+        axes.set_ylim(bottom=0)
+        legend_above(axes, columns=2)
+    return result
+
+
+def by_seed(curves: list[tuple[float, list[dict]]], key: str) -> NDArray[np.float64]:
+    """Return a score of each β's trainings, (seeds, βs), of the seeds that all have."""
+    seeds = min(len(group) for _, group in curves)
+    return np.array([[row["scores"][key] for row in group[:seeds]] for _, group in curves]).T
+
+
+def disentanglement(record: Path) -> Figure:
+    """Draw how far single units stand for single factors, over β, on the drawn faces, mean ± deviation."""
+    curves = [(key[2], group) for key, group in grouped(record).items() if key[0] == "faces"]
+    result, axes = canvas(6.0, 4.0)
+    names = {"mig": "MIG", "dci_disentanglement": "DCI", "sap": "SAP", "factor_vae": "FactorVAE"}
+    for (key, name), line in zip(names.items(), LINES, strict=True):
+        values = by_seed(curves, f"disentanglement/{key}")
+        color = CYCLE[LINES.index(line)]
+        draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {len(values)})", line)
+    axes.set(xlabel="β (faces)", ylabel="score, higher is better")
+    use_scale(axes, {"log": True})
+    axes.set_ylim(bottom=0)
+    legend_above(axes, columns=2)
+    return result
+
+
+def samples(record: Path) -> Figure:
+    """Draw each model's first sixteen samples, data sets side by side, the best model of each on top."""
+    groups = grouped(record)
+    datasets = list(dict.fromkeys(key[0] for key in groups))
+    count = max(sum(key[0] == dataset for key in groups) for dataset in datasets)
+    result, axes = canvas(4.2 * len(datasets), 1.3 * count, count, len(datasets), squeeze=False)
+    for column, dataset in enumerate(datasets):
+        of_dataset = [(key[1], group) for key, group in groups.items() if key[0] == dataset]
+        for row, (model, group) in enumerate(of_dataset):
+            name = f"{dataset}-{model}-{group[0]['seed']}.png"
+            with Image.open(samples_folder(record) / name) as image:
+                box = image.crop((0, 0, image.width, SHOWN * CELL + 2))
+            axes[row, column].imshow(box, interpolation="nearest")
+            axes[row, column].set_title(f"{dataset}, {model}: {mean_distance(group):.1f}", fontsize="small")
+        for cell in axes[:, column]:
+            cell.axis("off")
+    return result
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", choices=("table", "betas", "samples"))
+    parser.add_argument("record", type=Path, help="file of JSON lines")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(), help="of the figures")
+    arguments = parser.parse_args()
+    if arguments.part == "table":
+        print(table(arguments.record))
+    elif arguments.part == "betas":
+        figure(arguments.record).savefig(arguments.folder / "beta.png", dpi=120)
+        disentanglement(arguments.record).savefig(arguments.folder / "disentanglement.png", dpi=120)
+    else:
+        samples(arguments.record).savefig(arguments.folder / "equal_cost.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()
