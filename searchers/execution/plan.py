@@ -42,7 +42,7 @@ class Cost:
 def plan(
     study: Study,
     config: SweepConfig,
-    rule: PauseRule | None,
+    rule: PauseRule,
     first: dict[str, Any],
     cluster: Cluster,
     console: Console,
@@ -60,13 +60,10 @@ def plan(
     table.add_row(
         "Trials", f"{config.num_samples} at most, {at_once} side by side, of {config.epochs} epochs at most"
     )
-    trainings = float(config.num_samples)
-    if rule is not None:
-        trainings = rule.budget / config.epochs
-        rungs = ", ".join(map(str, rule.rungs[:-1]))
-        again = f"; the best {rule.replicates} are trained again with another seed" if rule.replicates else ""
-        table.add_row("Budget", f"{trainings:g} whole trainings, in epochs{again}")
-        table.add_row("Rungs", f"epochs {rungs}" if rungs else "none: each trial trains to its last epoch")
+    trainings, rungs = rule.budget / config.epochs, ", ".join(map(str, rule.rungs[:-1]))
+    again = f"; the best {rule.replicates} are trained again with another seed" if rule.replicates else ""
+    table.add_row("Budget", f"{trainings:g} whole trainings, in epochs{again}")
+    table.add_row("Rungs", f"epochs {rungs}" if rungs else "none: each trial trains to its last epoch")
     if issubclass(study.trainable, GenerativeTrainable):
         cost = measure(study.trainable, {**study.settings, **first})
         for name, said in costs(config, cost, trainings, at_once):

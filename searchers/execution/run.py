@@ -24,7 +24,7 @@ from searchers.display.posterior import PosteriorFigure
 from searchers.display.snapshot import Told, rows_of
 from searchers.execution.best import best_scores, export_best, recommended
 from searchers.execution.check import check_settings, first_point
-from searchers.execution.driver import Driver, join, rule_of
+from searchers.execution.driver import Driver, join
 from searchers.execution.fixed_points import FixedPoints
 from searchers.execution.overlay import from_anywhere, overlay
 from searchers.execution.plan import plan
@@ -111,7 +111,7 @@ def run(
     """
     study, points = checked(study, config)
     if points:
-        config = replace(config, num_samples=len(points), early_stopping=False)
+        config = replace(config, num_samples=len(points), early_stopping=False, trainings=None, replicates=0)
     elif config.num_samples > (size := read_space(study.space).size):
         console.print(f"The space has {size} settings: so many trials at most, not {config.num_samples}.")
         config = replace(config, num_samples=int(size))
@@ -121,8 +121,7 @@ def run(
     search = make_search(study, config, points)
     trials = len(search.points) if isinstance(search, FixedPoints) else config.num_samples
     if config.dry_run:
-        rule = rule_of(make_scheduler(study, config, ()))
-        plan(study, config, rule, first, join(config, code), console)
+        plan(study, config, make_scheduler(study, config, ()).rule, first, join(config, code), console)
         return Outcome(study, config.folder, Ending.planned(config))
     place = opened(config.share) if config.share else None
     with Driver(
@@ -157,7 +156,7 @@ def run(
         def conclude() -> dict[str, float]:
             for figure in figures:
                 figure.draw()
-            rows = rows_of(driver.records, told, rule=rule_of(scheduler))
+            rows = rows_of(driver.records, told, rule=scheduler.rule)
             said = {row.number: row.why for row in rows if row.state == STOPPED and row.why}
             driver.note_trials(
                 {r.trial: {WHY_TAG: said[r.number]} for r in driver.records if r.number in said}
@@ -170,7 +169,7 @@ def run(
 
         ending = driver.finish(conclude)
     best, beside = recommended(study, search, ending.records)
-    table = ResultTable(config.title, told, ending.records, rule_of(scheduler), best)
+    table = ResultTable(config.title, told, ending.records, scheduler.rule, best)
     console.print(table, highlight=False)
     if study.objectives and isinstance(search, BayesOptSearch):
         console.print(describe(study, front(study, search, ending.records)), highlight=False)

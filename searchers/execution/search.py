@@ -6,7 +6,6 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from searchers.bayesopt.searcher import BayesOptSearch
@@ -83,31 +82,32 @@ def first_trials(study: Study) -> int:
     return len(study.space) + 2 if study.random_starts is None else study.random_starts
 
 
-def make_scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]) -> TrialScheduler:
+def make_scheduler(study: Study, config: SweepConfig, records: Iterable[TrialRecord]) -> PauseScheduler:
     """Return the scheduler that pauses and resumes, its state rebuilt from the ledger's records.
 
-    With several objectives every trial trains to its end: a rung would judge it by the first alone.
+    With several objectives nothing is paused, as a rung would judge a trial by the first alone, and nothing
+    repeated, as none is the best; the budget holds.
     """
-    if not config.early_stopping or study.objectives:
-        return FIFOScheduler()
     every, grace = config.evaluate_every, config.grace_epochs
     # Trials are halted where they are evaluated: the first rung moves up to there, and so the further ones.
     first = min(-(-(grace or least_rung(config.epochs)) // every) * every, config.epochs)
+    if not config.early_stopping or study.objectives:
+        first = config.epochs
     trainings = config.trainings
     if trainings is None:  # where the first rung is the end, nothing pauses
-        trainings = config.num_samples / (REDUCTION_FACTOR if first < config.epochs else 1)
+        trainings = max(1.0, config.num_samples / (REDUCTION_FACTOR if first < config.epochs else 1))
     rule = PauseRule(
         config.epochs,
-        None if grace is None and every == 1 else first,
+        None if grace is None and every == 1 and first < config.epochs else first,
         first_trials=first_trials(study),
-        budget=max(1.0, trainings) * config.epochs,
+        budget=trainings * config.epochs,
         max_trials=config.num_samples,
-        replicates=config.replicates if config.searcher == "ours" else 0,
+        replicates=config.replicates if config.searcher == "ours" and not study.objectives else 0,
     )
     scheduler = PauseScheduler(rule)
     records = list(records)
     again = [r.trial for r in records if r.config.get("seed") != study.settings.get("seed")]
-    scheduler.replay(records, study.metric, study.mode, again)
+    scheduler.replay(records, study.metric, study.mode, again if rule.replicates else ())
     return scheduler
 
 

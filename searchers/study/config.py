@@ -149,16 +149,18 @@ class SweepConfig(RunConfig):
     """epochs between two evaluations"""
     num_samples: Annotated[int, COUNT] = 20
     """settings to try, at most: the budget of --trainings may be used up before"""
-    trainings: Annotated[float | None, between(0.01, 1_000_000)] = None
+    trainings: Annotated[float | None, between(1, 1_000_000)] = None
     """full trainings' worth of epochs that the sweep may spend; a third of --num-samples, if not
     given and trials are paused"""
     grace_epochs: Annotated[int | None, COUNT] = 2
     """trials are compared after so many epochs first, or at the next evaluation; learned from the first
     trials' curves, if None"""
     replicates: Annotated[int, between(0, 1_000)] = 0
-    """the best so many are trained again with another seed, from budget set aside: training's own noise"""
+    """the best so many are trained again with another seed, from budget set aside: training's own noise;
+    none of a search by several scores"""
     early_stopping: bool = True
-    """pause trials that do not keep up, by ASHA's rule; otherwise every trial is trained to its last epoch"""
+    """pause trials that do not keep up, by ASHA's rule; otherwise every trial that begins is trained to its
+    last epoch"""
     space: tuple[str, ...] = ()
     """what is searched, beside or instead of the study's own: learning_rate=loguniform(1e-4,3e-3)
     latent_dim=choice(32,64)"""

@@ -8,13 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
 from searchers.execution import run
 from searchers.execution.search import make_scheduler
 from searchers.record.trials import TrialRecord, ranked
-from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig
 from searchers.study.study import Study
 
@@ -34,7 +32,7 @@ def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged():
     }
     records = [TrialRecord(name, n, {"seed": 0}, metrics) for n, (name, metrics) in enumerate(rows.items())]
     again = TrialRecord("again", 3, {"seed": 1}, {2: {"mig": 0.5}})
-    rule = make_scheduler(study(), CONFIG, [*records, again]).rule
+    rule = make_scheduler(study(), replace(CONFIG, replicates=1), [*records, again]).rule
     assert rule.reached == {2: {"a": -0.5, "b": -0.4, "again": -0.5}} and rule.rungs == [2, 4]
     assert [i for i, p in rule.trials.items() if p.whole] == ["again"]
     assert rule.spent == 10
@@ -101,11 +99,20 @@ def test_of_trials_without_a_full_training_those_trained_further_come_first():
     assert [record.trial for record in ranked(records, "fd", "min")] == ["a", "d", "c", "b"]
 
 
-def test_several_objectives_and_no_early_stopping_train_all_trials_to_their_end():
-    whole = replace(CONFIG, early_stopping=False)
-    assert isinstance(make_scheduler(study(), whole, []), FIFOScheduler)
-    assert isinstance(make_scheduler(study(objectives={"kl": "min"}), CONFIG, []), FIFOScheduler)
-    assert isinstance(make_scheduler(study(), CONFIG, []), PauseScheduler)
+@pytest.mark.parametrize(
+    ("objectives", "repeated"), [({}, 2), ({"kl": "min"}, 0)], ids=["no early stopping", "several scores"]
+)
+def test_where_nothing_is_paused_the_budget_holds(objectives, repeated):
+    config = replace(CONFIG, early_stopping=bool(objectives), trainings=5, replicates=2, grace_epochs=None)
+    rule = make_scheduler(study(objectives=objectives), config, []).rule
+    assert rule.rungs == [4] and not rule.learned and rule.replicates == repeated
+    for n in range(9):
+        if rule.may_begin or rule.may_replicate:
+            rule.begin(str(n), whole=rule.may_replicate)
+            said = [rule.report(str(n), epoch, math.nan if epoch < 4 else 1.0) for epoch in (1, 2, 3, 4)]
+            assert said == ["continue"] * 3 + ["stop"]
+    assert rule.spent == 5 * 4 and sum(p.whole for p in rule.trials.values()) == repeated
+    assert make_scheduler(study(objectives=objectives), replace(config, trainings=None), []).rule.budget == 36
 
 
 @pytest.mark.parametrize(
