@@ -9,7 +9,8 @@ import pandas as pd
 
 from analysis.charts.pareto import pareto_front
 from analysis.charts.text import number, with_deviation
-from analysis.judgement.ranking import rank
+from analysis.judgement.ranking import degrees_of, rank
+from analysis.judgement.seeds import key_of
 from analysis.record.sweeps import Sweep
 from analysis.record.tables import Tables
 from searchers.record import schema
@@ -51,7 +52,8 @@ def ranking_of(tables: Tables, trials: pd.DataFrame) -> pd.DataFrame:
         deviations = tables.curves(f"{sweep.metric}_std").reindex(index=[epoch], columns=numbers).loc[epoch]
         values, stds = there.map(curves.loc[epoch]), there.map(deviations)
         epochs = pd.Series(epoch, there.index)
-    ranked = rank(values, stds, sign=sweep.sign).join(trials)
+    degrees = pd.Series(degrees_of(sweep.metric), values.index)
+    ranked = rank(values, stds, sign=sweep.sign, degrees=degrees).join(trials)
     ranked["epoch"] = epochs[ranked.index]
     others = _standing(tables, trials.drop(ranked.index), curves)
     table = pd.concat([ranked.assign(ranked=True), others]) if len(others) else ranked.assign(ranked=True)
@@ -111,6 +113,7 @@ def verdict_of(tables: Tables, ranked: pd.DataFrame) -> Verdict:
     else:
         details.append(_apart(first, list(first["number"]), "These weights", "those of "))
         details.append("± is the chance of drawing other images from these weights, not of training again.")
+    details += _replicates(tables, first)
     details += _not_ranked(ranked[~ranked["ranked"]])
     details += _references(sweep)
     details += _heard(sweep)
@@ -163,6 +166,21 @@ def _apart(ranked: pd.DataFrame, names: list[int], subject: str, of: str) -> str
     more = f" and {len(ties) - NAMED} more" if len(ties) > NAMED else ""
     shown = ", ".join(ties[:NAMED]) + more
     return f"{subject} cannot be told apart from {of}{len(ties)} of {others} others: trial {shown}."
+
+
+def _replicates(tables: Tables, ranked: pd.DataFrame) -> list[str]:
+    """Say what the other trainings of the best trial's settings score, which differ by their seed alone."""
+    keys = [key_of(row, tables.settings) for _, row in ranked.iterrows()]
+    same = ranked[[key == keys[0] for key in keys]] if keys else ranked
+    if len(same) < 2:
+        return []
+    others = ", ".join(
+        f"trial {row['number']} {number(row['value'])}" for _, row in same.iloc[1 : 1 + NAMED].iterrows()
+    )
+    return [
+        f"Trained on other seeds, its settings score {others}; the mean of all {len(same)} is "
+        f"{number(float(same['value'].mean()))}. The best of several is flattered."
+    ]
 
 
 def _not_ranked(partial: pd.DataFrame) -> list[str]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.judgement.ranking import SIGNIFICANCE, over_seeds, rank
+from analysis.judgement.ranking import SIGNIFICANCE, degrees_of, over_seeds, rank
 
 
 def series(*values):
@@ -28,6 +28,19 @@ def test_two_trials_win_with_the_probability_of_a_normal_difference(gap, a, b):
     assert ranked["p_best"].iloc[0] == pytest.approx(expected, abs=0.02)
     assert ranked["p_best"].sum() == pytest.approx(1)
     assert ranked["p_value"].iloc[1] == pytest.approx(1 - expected, abs=1e-12)
+
+
+def test_a_deviation_of_few_degrees_of_freedom_tells_less():
+    """Two trials win as often as two draws of Student's t differ, and Welch's test asks for more."""
+    degrees = series(9, 9)
+    ranked = rank(series(0, 3), series(1, 1), degrees=degrees)
+    draws = np.random.default_rng(1).standard_t(9, (400_000, 2))
+    assert ranked["p_best"].iloc[0] == pytest.approx((draws[:, 0] < 3 + draws[:, 1]).mean(), abs=0.005)
+    assert ranked["p_value"].iloc[1] == pytest.approx(stats.t.sf(3 / np.sqrt(2), 18))
+    upside_down = rank(series(0, -3), series(1, 1), degrees=degrees, sign=-1)
+    assert list(upside_down["p_best"]) == list(ranked["p_best"])
+    assert [degrees_of(name) for name in ("fid", "fd_dinov2", "kid", "kid_random")] == [9] * 4
+    assert degrees_of("elbo") == degrees_of("fidelity") == np.inf
 
 
 def test_ties_are_what_the_corrected_test_leaves_open():
