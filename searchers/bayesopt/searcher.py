@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -26,6 +27,7 @@ from searchers.bayesopt.tune_space import has_dimensions, read_space
 logger = logging.getLogger(__name__)
 MODES = ("min", "max")
 VERSION = 3  # of the state
+ELSEWHERE = "known-"  # begins the ids of trials that were not suggested here
 
 
 class Record(Protocol):
@@ -54,8 +56,9 @@ class BayesOptSearch(Answers, Searcher):
         noise: standard deviation of the metric's own sampling noise, where it is known.
         noise_key: reported key that holds it for each result; results without the key take `noise`.
         seed: of everything random.
-        warm_start: pairs (configuration, value) from an earlier sweep; of a trial that was stopped early, a
-            list of values, epoch by epoch. Those outside the space are left out. See `warm_start.py`.
+        warm_start: pairs (configuration, value) from an earlier sweep, of fully trained trials; or triples of
+            a configuration, its values epoch by epoch, and their standard deviations, nan where one is not
+            known. Those outside the space are left out. See `warm_start.py`.
         objectives: further reported keys and their modes; proposals then look for the whole Pareto front.
         time_attr: the reported key that counts epochs.
         max_epochs: the epochs of a full training; None takes Tune's stopping criterion, or else the most that
@@ -78,7 +81,7 @@ class BayesOptSearch(Answers, Searcher):
         noise: float | None = None,
         noise_key: str | None = None,
         seed: int = 0,
-        warm_start: Sequence[tuple[Mapping[str, Any], float | Sequence[float]]] | None = None,
+        warm_start: Sequence[tuple[Any, ...]] | None = None,
         objectives: Mapping[str, Literal["min", "max"]] | None = None,
         time_attr: str = "training_iteration",
         max_epochs: int | None = None,
@@ -105,10 +108,10 @@ class BayesOptSearch(Answers, Searcher):
         self._space_given = space is not None
         if space is not None:
             self._take_space(read_space(space))
-        for config, known in warm_start or ():
-            curve = [float(v) for v in known] if isinstance(known, Sequence) else [float(known)]
-            whole = not isinstance(known, Sequence)
-            self.add_evaluated_point(dict(config), curve[-1], False, not whole, [] if whole else curve)
+        for config, known, *errors in warm_start or ():
+            curve = [float(v) for v in known] if isinstance(known, Sequence) else []
+            value = curve[-1] if curve else float(known)
+            self.add_evaluated_point(dict(config), value, False, bool(curve), curve, *errors)
 
     # What Tune calls
 
@@ -187,10 +190,11 @@ class BayesOptSearch(Answers, Searcher):
             return None
         trials, forecast = model.finals()
         runs = [t.codes for t in self.history.trials.values()]
+        own = {id(t) for i, t in self.history.trials.items() if not i.startswith(ELSEWHERE)}
         final = self._final_epoch
         for k in np.argsort(forecast.mean, kind="stable"):
             trial = trials[k]
-            if trial.epoch >= final and runs.count(trial.codes) == 1:
+            if trial.epoch >= final and runs.count(trial.codes) == 1 and id(trial) in own:
                 return {**self._begin(trial_id, dict(trial.codes)), self.seed_key: self.settings.seed + 1}
         return None
 
@@ -238,17 +242,18 @@ class BayesOptSearch(Answers, Searcher):
         error: bool = False,
         pruned: bool = False,
         intermediate_values: list[float] | None = None,
+        errors: Sequence[float] | None = None,
     ) -> None:
         """Take in a value known from elsewhere; configurations outside the space are left out.
 
-        It is that of a fully trained trial or, `pruned`, of one stopped after so many intermediate values,
-        one an epoch, nan where an epoch was not evaluated. Raises ValueError where there are several
-        objectives.
+        It is that of a fully trained trial or, `pruned`, of one of so many intermediate values, one an epoch,
+        nan where an epoch was not evaluated; `errors` are their standard deviations, nan where one is not
+        known. Raises ValueError where there are several objectives.
         """
         if self.objectives:
             raise ValueError(f"One value is known, of {self._metric!r}, and none of {list(self.objectives)}")
         if self.space is None:
-            self._waiting.append((parameters, value, error, pruned, intermediate_values))
+            self._waiting.append((parameters, value, error, pruned, intermediate_values, errors))
             return
         try:
             codes = self.space.encode(parameters)
@@ -256,13 +261,14 @@ class BayesOptSearch(Answers, Searcher):
             logger.warning("A known value is left out: %s", reason)
             return
         number = len(self.history.trials)
-        while (trial_id := f"known-{number}") in self.history.trials:
+        while (trial_id := f"{ELSEWHERE}{number}") in self.history.trials:
             number += 1
         self.history.start(trial_id, codes)
         curve = intermediate_values or []
-        for epoch, intermediate in enumerate(curve, start=1):
+        for epoch, (intermediate, deviation) in enumerate(zip_longest(curve, errors or ()), start=1):
             if math.isfinite(intermediate) or epoch == len(curve):
-                self.history.report(trial_id, epoch, [intermediate], None)
+                known = deviation is not None and math.isfinite(deviation)
+                self.history.report(trial_id, epoch, [intermediate], [deviation] if known else None)
         if not (pruned and intermediate_values):
             self.history.trials[trial_id].rows.clear()
             self.history.report(trial_id, WHOLE, [_number(value)], None)

@@ -19,19 +19,19 @@ from searchers.study.config import SweepConfig
 # Of a sweep's settings, those that decide its scores beside what is searched.
 COMPARED = ("dataset", "dataset_limit", "crop", "image_size", "epochs", "evaluation_samples", "features")
 
-Known = tuple[dict[str, Any], float | list[float]]
+Known = tuple[dict[str, Any], list[float], list[float]] | tuple[dict[str, Any], float]
 
 
 def earlier_results(
     config: SweepConfig, metric: str, space: Space, provenance: Mapping[str, Any]
 ) -> list[Known]:
-    """Return (configuration, value) of each finished trial of the sweep that `config.warm_start` names.
+    """Return each ended trial of the sweep that `config.warm_start` names, as the searcher takes it.
 
-    It is read from its folder among the results or, where there is none, from MLflow. For a trial that was
-    stopped early the value is the list of its values, epoch by epoch, nan where it was not evaluated; where
-    it diverged, nan. Raises ValueError where there is no such sweep, where no trial reported the metric, or
-    where the scores are not those of a sweep with this configuration, of the images that `provenance` tells
-    and, where MLflow's record is read, by its extractor.
+    That is its configuration, its values epoch by epoch, nan where it was not evaluated, and their standard
+    deviations; of one that diverged its configuration and nan. They are read from the sweep's folder among
+    the results or, where there is none, from MLflow. Raises ValueError where there is no such sweep, where no
+    trial reported the metric, or where the scores are not those of a sweep with this configuration, of the
+    images that `provenance` tells and, where MLflow's record is read, by its extractor.
     """
     name = config.warm_start or ""
     folder, new = Path(config.results) / name, vars(config)
@@ -51,7 +51,7 @@ def earlier_results(
     _check(name, settings, new)
     if not any(metric in row for trial in trials for row in trial.metrics.values()):
         raise ValueError(f"no trial of {name!r} reported {metric!r}")
-    return [(t.config, value) for t in trials if (value := _value(t, metric)) is not None]
+    return [known for trial in trials if (known := _known(trial, metric)) is not None]
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -73,13 +73,14 @@ def _check(name: str, settings: Mapping[str, Any], new: Mapping[str, Any]) -> No
         raise ValueError(f"{name!r} was scored with {old}, this sweep is with {now}: no comparable scores")
 
 
-def _value(record: TrialRecord, metric: str) -> float | list[float] | None:
-    values = [record.metrics.get(k, {}).get(metric, math.nan) for k in range(1, record.epoch + 1)]
+def _known(record: TrialRecord, metric: str) -> Known | None:
     if record.status == DIVERGED:
-        return math.nan
+        return record.config, math.nan
+    epochs, names = range(1, record.epoch + 1), (metric, f"{metric}_std")
+    values, errors = ([record.metrics.get(k, {}).get(name, math.nan) for k in epochs] for name in names)
     if not values or not math.isfinite(values[-1]) or record.status not in (FINISHED, STOPPED):
         return None
-    return values if record.status == STOPPED else values[-1]
+    return record.config, values, errors
 
 
 def _parse(text: str, dimension: Dimension) -> Any:

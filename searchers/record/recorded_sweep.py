@@ -1,4 +1,4 @@
-"""An earlier sweep read again from MLflow: its settings as text, and the trials with one of their metrics."""
+"""An earlier sweep read again from MLflow: its settings as text, and its trials with one metric."""
 
 from searchers.record.mlflow_store import StoreError, client_of, database_path, runs_of, sentence
 from searchers.record.schema import NUMBER_TAG, STATUS_TAG, SWEEP_TAG, TRIAL_TAG
@@ -8,9 +8,9 @@ from searchers.record.trials import TrialRecord
 def recorded_sweep(tracking_uri: str, name: str, metric: str) -> tuple[dict[str, str], list[TrialRecord]]:
     """Return the parameters of the sweep that has this name in MLflow, and its trials.
 
-    MLflow keeps parameters as text, the trials' configurations, too; of their metrics this one is read.
-    Raises ValueError, with a clause, where there is no such sweep, where there are several, and where MLflow
-    does not answer.
+    MLflow keeps parameters as text, the trials' configurations, too; of their metrics this one and its
+    deviation are read. Raises ValueError, with a clause, where there is no such sweep, where there are
+    several, and where MLflow does not answer.
     """
     path = database_path(tracking_uri)
     if path is not None and not path.exists():
@@ -30,8 +30,10 @@ def recorded_sweep(tracking_uri: str, name: str, metric: str) -> tuple[dict[str,
         for run in runs_of(client, [sweep.info.experiment_id], mine):
             tags = run.data.tags
             if TRIAL_TAG in tags:
-                points = client.get_metric_history(run.info.run_id, metric)
-                epochs = {point.step: {metric: point.value} for point in points}
+                epochs: dict[int, dict[str, float]] = {}
+                for key in (metric, f"{metric}_std"):
+                    for point in client.get_metric_history(run.info.run_id, key):
+                        epochs.setdefault(point.step, {})[key] = point.value
                 number, status = int(tags[NUMBER_TAG]), tags.get(STATUS_TAG)
                 trials.append(TrialRecord(tags[TRIAL_TAG], number, run.data.params, epochs, status))
     except (MlflowException, StoreError) as error:

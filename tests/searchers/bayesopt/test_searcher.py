@@ -504,6 +504,7 @@ def test_results_of_several_searches_are_rows_of_one_model():
     search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", warm_start=known, max_epochs=9)
     mean, _ = search.posterior([{"x": 0.3}, {"x": 0.9}])
     assert mean[0] == pytest.approx(1 / 9, abs=0.03) and mean[1] > mean[0] + 0.1
+    assert search.replicate("again") is None  # the sweep that trained them could repeat them
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])

@@ -30,7 +30,7 @@ SPACE = {
     "kind": tune.choice(["a", None, 3]),
 }
 TRIALS = {
-    "a": (FINISHED, [9.0, 5.0], "a"),
+    "a": (FINISHED, [9.0, 7.0, 5.0], "a"),
     "b": (STOPPED, [12.0, 11.0], None),
     "c": (DIVERGED, [math.nan], 3),
     "d": (BROKEN, [7.0], "a"),
@@ -69,7 +69,7 @@ def place(tmp_path_factory):
         setting = {"beta": 10.1 * number, "nested": {"units": number}, "kind": kind, "fixed": 3}
         ledger.append("trial", trial=trial, number=number, config=setting)
         for k, value in enumerate(values, start=1):
-            metrics = {"fid": value, "kl": 1.0}
+            metrics = {"fid": value, "kl": 1.0} | ({"fid_std": value / 10} if k > 1 else {})
             ledger.append("result", trial=trial, epoch=EVALUATE_EVERY * k, metrics=metrics, images={})
         if status:
             ledger.append("end", trial=trial, status=status)
@@ -92,13 +92,14 @@ def test_what_a_sweep_found(later):
     search = BayesOptSearch(SPACE, "fid", "min", warm_start=known)
     found = [(o.config, o.value, o.epoch) for o in search.observations()]
     assert found[:2] == [
-        ({"beta": 10.1, "nested": {"units": 1}, "kind": "a"}, 5.0, 0),  # as fully trained
+        ({"beta": 10.1, "nested": {"units": 1}, "kind": "a"}, 5.0, 6),  # fully trained
         ({"beta": 20.2, "nested": {"units": 2}, "kind": None}, 11.0, 4),
     ]
     assert math.isnan(found[2][1]) and found[2][0]["kind"] == 3
     trials = list(search.history.trials.values())
     assert len(trials) == 3 and trials[2].state == FAILED
-    assert trials[1].rows == {2: [12.0], 4: [11.0]}
+    assert trials[0].rows == {2: [9.0], 4: [7.0], 6: [5.0]} and trials[0].errors == {4: [0.7], 6: [0.5]}
+    assert trials[1].rows == {2: [12.0], 4: [11.0]} and trials[1].errors == {4: [1.1]}
 
 
 def test_a_metric_nobody_reported(later):
