@@ -110,8 +110,8 @@ class BayesOptSearch(Answers, Searcher):
             self._take_space(read_space(space))
         for config, known, *errors in warm_start or ():
             curve = [float(v) for v in known] if isinstance(known, Sequence) else []
-            value = curve[-1] if curve else float(known)
-            self.add_evaluated_point(dict(config), value, False, bool(curve), curve, *errors)
+            last = curve[-1] if curve else float(known)
+            self.add_evaluated_point(dict(config), last, False, bool(curve), curve, *errors)
 
     # What Tune calls
 
