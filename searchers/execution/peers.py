@@ -102,6 +102,7 @@ def by_optuna(sampler: str) -> Callable[[Known], dict[str, Any]]:
         chosen = getattr(optuna.samplers, sampler)(seed=seed, n_startup_trials=known.starts, **options)
         study = optuna.create_study(sampler=chosen)
         axes = {d.name: _distribution(d) for d in known.space.dimensions}
+        steps = {d.name: d for d in known.space.dimensions if getattr(d, "step", None)}
         for trial in known.history.trials.values():
             curve = {epoch: known.sign * row[0] for epoch, row in trial.finite_rows().items()}
             whole = known.epochs in curve or sampler == "GPSampler"
@@ -115,31 +116,31 @@ def by_optuna(sampler: str) -> Callable[[Known], dict[str, Any]]:
             study.add_trial(
                 optuna.trial.create_trial(
                     state=state,
-                    params=trial.codes,
+                    params=trial.codes | {n: round(trial.codes[n] / d.step) for n, d in steps.items()},
                     distributions=axes,
                     intermediate_values=curve,
                     value=curve[max(curve)] if complete else None,
                 )
             )
-        return dict(study.ask(axes).params)
+        asked = study.ask(axes).params
+        return asked | {n: d.value(d.unit(asked[n] * d.step)) for n, d in steps.items()}
 
     return propose
 
 
 def _distribution(dimension: Any) -> Any:
+    """Return Optuna's own of a dimension; of one with a step it is of the multiples' numbers, as Optuna's
+    steps begin at the lower bound."""
     import optuna
 
     if isinstance(dimension, Choice) and dimension.categorical:
         return optuna.distributions.CategoricalDistribution(range(dimension.size))
     if isinstance(dimension, Choice):
         return optuna.distributions.IntDistribution(0, dimension.size - 1)
-    if dimension.integer:
-        step = int(dimension.step or 1)
-        return optuna.distributions.IntDistribution(
-            int(dimension.low), int(dimension.high), log=dimension.log and step == 1, step=step
-        )
-    log = dimension.log and dimension.step is None
-    return optuna.distributions.FloatDistribution(dimension.low, dimension.high, log=log, step=dimension.step)
+    if dimension.step is None:
+        return optuna.distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+    low, high = (round(dimension.value(u) / dimension.step) for u in (0.0, 1.0))
+    return optuna.distributions.IntDistribution(low, high, log=dimension.log)
 
 
 def grid_of(space: Space, most: int) -> list[dict[str, Any]]:

@@ -121,8 +121,18 @@ class PauseRule:
         self.trials[trial] = Progress(whole=whole)
 
     def resume(self, trial: str) -> None:
-        """Note that a paused trial goes on, or one whose process died."""
+        """Note that a paused trial goes on."""
         self.trials[trial].state = "running"
+
+    def rewind(self, trial: str, epoch: int) -> None:
+        """Note that a trial whose process died goes on from this epoch: what came later will come again."""
+        progress = self.trials[trial]
+        progress.values = {e: value for e, value in progress.values.items() if e <= epoch}
+        progress.epoch = min(progress.epoch, epoch)
+        for rung in self.rungs:
+            if rung > epoch:
+                self.reached.get(rung, {}).pop(trial, None)
+        self.resume(trial)
 
     def end(self, trial: str) -> None:
         """Note that a trial is over."""
@@ -351,7 +361,9 @@ def decide(rule: PauseRule, searcher: Any, trial: str) -> dict[str, Any] | str |
     else:
         choice = rule.promotable() if paused else None
         if choice not in paused:
-            choice = searcher.suggest(trial) if begin else rule.best_paused(paused)
+            choice = searcher.suggest(trial) if begin else None
+            if choice is None and paused:  # a limit of one's own may count paused trials as running
+                choice = rule.best_paused(paused)
     if isinstance(choice, dict):
         rule.begin(trial)
     return choice

@@ -5,6 +5,9 @@ and one that is paused then take turns as ASHA's promotion has it. Sweeps put a 
 that each free worker is one decision: begin this configuration, or go on with that trial. A paused trial
 keeps its last checkpoint and gives its process to the next; it ends as stopped when the rule's budget is used
 up.
+
+Leave `max_concurrent_trials` of `tune.run` None, and Tune's `ConcurrencyLimiter` out: both count paused
+trials as running, so that few are ever compared. The cluster's workers are the limit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,6 +43,7 @@ class PauseScheduler(TrialScheduler):
         self.rule, self._metric, self._mode, self._time_attr = rule, metric, mode, time_attr
         self.gated = False
         self.over = False  # told by the gate: nothing begins or goes on any more
+        self.asked = False  # told by the gate: it was asked since a trial was last chosen
         self._resuming: list[str] = []
 
     def gate(self, searcher: Searcher) -> "Gate":
@@ -71,7 +75,8 @@ class PauseScheduler(TrialScheduler):
         """Note a trial: a new one, one that is tried again after a fault, or one of a resumed sweep.
 
         Tune resumes a sweep with all trials pending. Those that the rule knows as paused are made so again,
-        before Tune puts the trial among its pending ones.
+        before Tune puts the trial among its pending ones. Others go on from their last checkpoint: a rung
+        beyond it, where a trial was to pause and died before it was saved, is to be earned again.
         """
         known = self.rule.trials.get(trial.trial_id)
         if known is None:
@@ -81,7 +86,9 @@ class PauseScheduler(TrialScheduler):
                 trial.set_status(Trial.PAUSED)
                 _tell(tune_controller, "on_pause", trial.trial_id)
             else:
-                self.rule.resume(trial.trial_id)
+                saved = trial.latest_checkpoint_result
+                self.rule.rewind(trial.trial_id, saved.metrics.get(self._time_attr, 0) if saved else 0)
+                _tell(tune_controller, "on_unpause", trial.trial_id)
 
     def on_trial_result(self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]) -> str:
         """Return what the rule makes of a result; one without the metric or the epoch changes nothing."""
@@ -116,8 +123,10 @@ class PauseScheduler(TrialScheduler):
     def choose_trial_to_run(self, tune_controller: "TuneController") -> Trial | None:
         """Return the trial that is to run next; end the paused ones once nothing can go on."""
         trials = {t.trial_id: t for t in tune_controller.get_trials()}
-        if not self.gated:
+        live = any(t.status in (Trial.PENDING, Trial.RUNNING) for t in trials.values())
+        if not (self.gated and (self.asked or live)):  # a limit in front of the gate may let nothing through
             self._choose(tune_controller, trials)
+        self.asked = False
         for trial_id in list(self._resuming):
             trial = trials.get(trial_id)
             if trial is None or trial.is_finished():
@@ -177,7 +186,7 @@ class Gate(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Return a configuration, None where a paused trial goes on or nothing is to do, FINISHED last."""
-        rule = self.scheduler.rule
+        rule, self.scheduler.asked = self.scheduler.rule, True
         choice = decide(rule, self.searcher, trial_id)
         if choice == Searcher.FINISHED:
             rule.max_trials = len(rule.trials)

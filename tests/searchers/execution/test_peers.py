@@ -79,6 +79,23 @@ def test_each_proposes_inside_the_space_and_most_learn(kind, mode):
         assert values[-8:].mean() < values[:6].mean()
 
 
+@pytest.mark.parametrize("kind", ["optuna-tpe", "optuna-gp"])
+def test_a_step_need_not_divide_a_bound(kind):
+    """Ours are multiples of it, Optuna's begin at the lower bound."""
+    made = PeerSearch(kind, "loss", "min", seed=0, starts=3)
+    space = {"units": tune.qrandint(12, 64, 8), "drop": tune.quniform(0.05, 0.35, 0.1)}
+    space |= {"width": tune.qlograndint(3, 40, 4)}
+    made.set_search_properties("loss", "min", space, stop=STOP)
+    asked = []
+    for number in range(12):
+        asked.append(made.suggest(f"t{number}"))
+        made.on_trial_complete(f"t{number}", {"training_iteration": 2, "loss": float(number)})
+    assert {type(config["units"]) for config in asked} == {int}
+    assert {config["units"] for config in asked} <= set(range(16, 65, 8))
+    assert {round(config["drop"], 9) for config in asked} <= {0.1, 0.2, 0.3}
+    assert {config["width"] for config in asked} <= set(range(4, 41, 4)) and len(set(map(str, asked))) > 6
+
+
 def test_a_choice_without_an_order_is_none_of_its_numbers():
     study = Study(trainable=None, space=SPACE, metric="loss")
     with pytest.raises(UsageError, match="searches numbers, and kind is a choice without an order"):

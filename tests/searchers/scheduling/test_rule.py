@@ -263,6 +263,32 @@ def test_any_other_searcher_takes_turns_with_promotions():
     assert decide(rule, Scripted(), "4") == "1"  # no trial may begin: the best one that is paused
 
 
+def test_where_a_searcher_proposes_nothing_the_best_of_the_paused_goes_on():
+    """As Tune's limiters do, which count paused trials as running."""
+    rule = PauseRule(9, 1, first_trials=9, max_trials=9)
+    for n in (1, 0, 2):
+        rule.begin(str(n))
+        rule.report(str(n), 1, float(n))
+    rule.resume("0")  # of three, one is among the best third
+    full = Scripted()
+    full.suggest = lambda trial: None
+    assert rule.may_begin and decide(rule, full, "3") == "1"
+    assert decide(PauseRule(9, 1), full, "0") is None
+
+
+def test_a_trial_that_died_before_it_was_saved_earns_its_rung_again():
+    rule = PauseRule(9, 3, first_trials=1)
+    trained(rule, "a", [1.0] * 3)
+    rule.begin("b")
+    assert [rule.report("b", epoch, 2.0) for epoch in (1, 2, 3)] == ["continue", "continue", "pause"]
+    rule.end("b")
+    rule.rewind("b", 2)
+    assert rule.running == ["b"] and rule.reached == {3: {"a": 1.0}} and rule.spent == 5
+    assert rule.committed == 1 and rule.report("b", 3, 2.0) == "pause"
+    rule.rewind("b", 3)  # it was saved there
+    assert rule.reached == {3: {"a": 1.0, "b": 2.0}} and rule.report("b", 4, 2.0) == "continue"
+
+
 def test_replayed_from_records_it_is_what_it_was():
     rng = np.random.default_rng(0)
     rule = PauseRule(27, None, first_trials=3, budget=500)

@@ -177,3 +177,52 @@ def test_results_without_the_metric_change_nothing_and_a_maximized_one_turns_its
     other = SimpleNamespace(trial_id="b", status=Trial.PENDING)
     scheduler.on_trial_add(controller, other)
     assert scheduler.on_trial_result(controller, other, {"training_iteration": 1, "score": 1.0}) == "PAUSE"
+
+
+def controlled(*trials, searcher=None):
+    """Tune's controller, as far as a scheduler asks it."""
+    generator = SimpleNamespace(searcher=searcher, set_finished=lambda: None)
+    return SimpleNamespace(search_alg=generator, get_trials=lambda: list(trials))
+
+
+def tuned(name, status, saved_at=None):
+    saved = None if saved_at is None else SimpleNamespace(metrics={"training_iteration": saved_at})
+    return SimpleNamespace(
+        trial_id=name, status=status, is_finished=lambda: False, latest_checkpoint_result=saved
+    )
+
+
+@pytest.mark.parametrize(("saved_at", "goes_on"), [(None, 0), (2, 2), (3, 3)])
+def test_a_trial_whose_process_died_goes_on_from_its_checkpoint_for_rule_and_searcher(saved_at, goes_on):
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min")
+    scheduler = PauseScheduler(PauseRule(9, 3, first_trials=1), "loss", "min")
+    trial = tuned("a", Trial.PENDING, saved_at)
+    controller = controlled(trial, searcher=scheduler.gate(search))
+    search.suggest("a")
+    scheduler.on_trial_add(controller, trial)
+    for epoch in (1, 2, 3):
+        said = scheduler.on_trial_result(controller, trial, {"training_iteration": epoch, "loss": 1.0})
+    assert said == "PAUSE" and search.history.trials["a"].state == "paused"
+    scheduler.on_trial_error(controller, trial)
+    scheduler.on_trial_add(controller, trial)
+    assert scheduler.rule.running == ["a"] and scheduler.rule.trials["a"].epoch == goes_on
+    assert (3 in scheduler.rule.reached and "a" in scheduler.rule.reached[3]) == (goes_on == 3)
+    assert search.history.trials["a"].state == "running"
+
+
+def test_a_limit_in_front_of_the_gate_stops_no_sweep():
+    """`max_concurrent_trials` counts paused trials as running: the gate is not asked, and nothing runs."""
+    scheduler = PauseScheduler(PauseRule(9, 3, first_trials=9), "loss", "min")
+    scheduler.gate(Sequence())
+    trials = [tuned(name, Trial.PENDING) for name in "ab"]
+    controller = controlled(*trials)
+    for trial, value in zip(trials, (2.0, 1.0), strict=True):
+        scheduler.on_trial_add(controller, trial)
+        scheduler.on_trial_result(controller, trial, {"training_iteration": 3, "loss": value})
+    trials[0].status = Trial.PAUSED
+    assert scheduler.choose_trial_to_run(controller) is None  # b is being saved
+    trials[1].status = Trial.PAUSED
+    scheduler.asked = True
+    assert scheduler.choose_trial_to_run(controller) is None  # whom the gate was asked for comes first
+    assert scheduler.choose_trial_to_run(controller) is trials[1]
+    assert scheduler.rule.running == ["b"]
