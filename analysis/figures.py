@@ -8,7 +8,7 @@ out with a sentence that says what is missing.
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -162,11 +162,13 @@ def posterior(client: "MlflowClient", tables: Tables) -> Figure:
     sweep, recorded = tables.sweep, belief_of(client, tables.sweep)
     if "grid" not in recorded:
         raise AnalysisError(f"Sweep {sweep.name!r} has no posterior on record; a search over one number has.")
-    curves = [field.name for field in fields(Belief)]
-    if not recorded.keys() >= {"finals", *curves}:
+    curves = fields(Belief)
+    if not recorded.keys() >= {"finals", *(field.name for field in curves if field.default is MISSING)}:
         raise AnalysisError(f"The posterior of sweep {sweep.name!r} was recorded by another version.")
     known: dict[str, Any] = {
-        key: np.array(v) if isinstance(v := recorded[key], list) else v for key in curves
+        field.name: np.array(v) if isinstance(v := recorded[field.name], list) else v
+        for field in curves
+        if field.name in recorded
     }
     belief = Belief(**known)
     scored = tables.scored()

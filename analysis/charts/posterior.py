@@ -30,7 +30,8 @@ class Belief:
 
     mean (G,): of the metric after full training, in its units; band (2, G): two standard deviations below and
     above it; band_of_run (2, G): those of one run's score, the noise of training and evaluation in it. gain
-    (G,): the expected improvement, which proposes the next trial.
+    (G,): the expected improvement, which proposes the next trial; None where several objectives do. foretold:
+    it is of full training; else the model knows trials' last scores alone, of whatever epoch they are.
     """
 
     name: str
@@ -38,8 +39,9 @@ class Belief:
     mean: NDArray[np.float64]
     band: NDArray[np.float64]
     band_of_run: NDArray[np.float64]
-    gain: NDArray[np.float64]
+    gain: NDArray[np.float64] | None
     log: bool = False
+    foretold: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,15 @@ def draw_posterior(
     sign: 1 where lower is better, −1 where higher is. references: what images that no model made score.
     """
     grid, mean = belief.grid, belief.mean
-    figure, (above, below) = canvas(7.5, 5.5, 2, 1, sharex=True, height_ratios=(3, 1))
+    if belief.gain is None:
+        figure, above = canvas(7.5, 4.5)
+    else:
+        figure, (above, below) = canvas(7.5, 5.5, 2, 1, sharex=True, height_ratios=(3, 1))
+        _draw_gain(below, grid, belief.gain)
     for band, alpha, name in ((belief.band_of_run, 0.12, "± 2σ of a run"), (belief.band, 0.25, "± 2σ")):
         above.fill_between(grid, *band, color=BLUE, alpha=alpha, linewidth=0, label=name)
-    above.plot(grid, mean, color="black", label="mean after full training")
+    of = "after full training" if belief.foretold else "of the last scores"
+    above.plot(grid, mean, color="black", label=f"mean {of}")
     for status, (color, marker, _) in STATUS.items():
         chosen = np.array([s == status for s in trials.status])
         if chosen.any():
@@ -81,23 +88,29 @@ def draw_posterior(
     draw_references(above, references or {})
     above.set_ylabel(axis_label(metric, sign))
     legend_above(above, 3)
-    below.fill_between(grid, 0, belief.gain, color=VERMILION, alpha=0.4, linewidth=0)
-    if belief.gain.max() > 0:
-        best = grid[int(belief.gain.argmax())]
-        below.axvline(best, color=VERMILION, linestyle="--")
-        left = belief.gain.argmax() > len(grid) / 2
-        below.annotate(
+    lowest = figure.axes[-1]
+    lowest.set_xlabel(label(belief.name))
+    use_scale(lowest, {"log": belief.log})
+    return figure
+
+
+def _draw_gain(axes: Axes, grid: NDArray[np.float64], gain: NDArray[np.float64]) -> None:
+    """Draw the expected improvement, and where it is highest."""
+    axes.fill_between(grid, 0, gain, color=VERMILION, alpha=0.4, linewidth=0)
+    if gain.max() > 0:
+        best = grid[int(gain.argmax())]
+        axes.axvline(best, color=VERMILION, linestyle="--")
+        left = gain.argmax() > len(grid) / 2
+        axes.annotate(
             f"next: {best:.4g}",
-            (best, belief.gain.max()),
+            (best, gain.max()),
             xytext=(-4 if left else 4, 2),
             textcoords="offset points",
             ha="right" if left else "left",
             color=INK,
         )
-    below.set(ylabel="expected\nimprovement", xlabel=label(belief.name))
-    below.set_ylim(bottom=0)
-    use_scale(below, {"log": belief.log})
-    return figure
+    axes.set_ylabel("expected\nimprovement")
+    axes.set_ylim(bottom=0)
 
 
 def _draw_trials(

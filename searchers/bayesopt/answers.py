@@ -72,6 +72,12 @@ class Answers:
         """Return what the model says of the metric after full training."""
         return (model or self.model()).predict(self._units(configs)).signed(self._signs[0])
 
+    def foretells(self, model: Model | CurveModel) -> bool:
+        """Whether a model speaks of full training: it knows curves, or scores of the last epoch alone."""
+        final = self._final_epoch
+        last = all(t.epoch >= final or t.epoch == WHOLE for t in model.finals()[0])
+        return isinstance(model, CurveModel) or last
+
     @one_thread
     def predicted_finals(
         self, model: Model | CurveModel | None = None

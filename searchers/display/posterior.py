@@ -60,14 +60,15 @@ class PosteriorFigure(tune.Callback):
             model = self.search.model()
         except ValueError:  # interrupted before the first value had come to the searcher
             return
-        finals = self.search.predicted_finals(model)
+        foretold = self.search.foretells(model)
+        finals = self.search.predicted_finals(model) if foretold else {}
         table: dict[str, Any] = {"metric": metric}
         table["finals"] = {r.number: finals[r.trial] for r in seen if r.trial in finals}
         dimension, *others = read_space(self.study.space).dimensions
         files = [POSTERIOR_FILE]
         if isinstance(dimension, Real) and not others:
             files.append(FIGURE)
-            belief = self._belief(dimension, model)
+            belief = self._belief(dimension, model, foretold)
             self._draw(belief, seen, finals)
             table |= {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(belief).items()}
         (self.recorder.folder / POSTERIOR_FILE).write_text(json.dumps(table))
@@ -75,14 +76,14 @@ class PosteriorFigure(tune.Callback):
             self.recorder.ledger.append(FIGURE_EVENT, path=file)
         self.delivery.wake()
 
-    def _belief(self, dimension: Real, model: Model | CurveModel) -> Belief:
+    def _belief(self, dimension: Real, model: Model | CurveModel, foretold: bool) -> Belief:
         """Return the model's curves over the only dimension."""
         values = list(dict.fromkeys(dimension.value(u) for u in np.linspace(0, 1, GRID)))
         configs = [{dimension.name: value} for value in values]
         said = self.search.forecast(configs, model)
-        gain = self.search.expected_improvement(configs, model)
-        grid = np.array(values, dtype=float)
-        return Belief(dimension.name, grid, said.mean, said.band, said.band_of_run, gain, dimension.log)
+        gain = None if self.study.objectives else self.search.expected_improvement(configs, model)
+        curves = np.array(values, dtype=float), said.mean, said.band, said.band_of_run, gain
+        return Belief(dimension.name, *curves, dimension.log, foretold)
 
     def _draw(self, belief: Belief, seen: list[TrialRecord], finals: Mapping[str, tuple[float, ...]]) -> None:
         metric = self.study.metric

@@ -18,7 +18,7 @@ import numpy as np
 from ray.tune.search import Searcher
 
 from searchers.bayesopt.history import ENDED, FAILED, PAUSED, RUNNING, History, not_begun, usable
-from searchers.bayesopt.space import Choice, Space
+from searchers.bayesopt.space import Choice, Real, Space
 from searchers.bayesopt.tune_space import read_space
 from searchers.record.schema import FAILED as FAILED_STATUS
 from searchers.record.trials import TrialRecord
@@ -102,7 +102,7 @@ def by_optuna(sampler: str) -> Callable[[Known], dict[str, Any]]:
         chosen = getattr(optuna.samplers, sampler)(seed=seed, n_startup_trials=known.starts, **options)
         study = optuna.create_study(sampler=chosen)
         axes = {d.name: _distribution(d) for d in known.space.dimensions}
-        steps = {d.name: d for d in known.space.dimensions if getattr(d, "step", None)}
+        steps = {d.name: d for d in known.space.dimensions if isinstance(d, Real) and d.step}
         for trial in known.history.trials.values():
             curve = {epoch: known.sign * row[0] for epoch, row in trial.finite_rows().items()}
             whole = known.epochs in curve or sampler == "GPSampler"

@@ -1,5 +1,7 @@
 """The searcher's belief: bands, trials at the final scores that are expected of them, references."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,3 +68,11 @@ def test_references_are_lines_with_their_names(axes):
 def test_a_logarithmic_dimension_has_a_logarithmic_axis():
     belief = Belief("lr", np.geomspace(1e-4, 1e-2, 50), FLAT, *2 * [np.array([FLAT, FLAT])], FLAT, log=True)
     assert draw_posterior(belief, TRIALS, "fd_x").axes[1].get_xscale() == "log"
+
+
+def test_without_an_improvement_there_is_one_panel_and_last_scores_are_called_that():
+    belief = replace(BELIEF, gain=None, foretold=False, log=True)
+    (axes,) = draw_posterior(belief, TRIALS, "fd_x").axes
+    assert axes.get_xlabel() == "β" and axes.get_xscale() == "log"
+    labels = [line.get_label() for line in axes.get_lines()]
+    assert "mean of the last scores" in labels and "mean after full training" not in labels

@@ -83,7 +83,7 @@ def test_each_proposes_inside_the_space_and_most_learn(kind, mode):
 def test_a_step_need_not_divide_a_bound(kind):
     """Ours are multiples of it, Optuna's begin at the lower bound."""
     made = PeerSearch(kind, "loss", "min", seed=0, starts=3)
-    space = {"units": tune.qrandint(12, 64, 8), "drop": tune.quniform(0.05, 0.35, 0.1)}
+    space = {"units": tune.qrandint(12, 64, 8), "drop": tune.quniform(0.1, 0.3, 0.1)}
     space |= {"width": tune.qlograndint(3, 40, 4)}
     made.set_search_properties("loss", "min", space, stop=STOP)
     asked = []
