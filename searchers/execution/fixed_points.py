@@ -16,14 +16,14 @@ from trainables.models.settings import check_kind, some_of
 
 
 class FixedPoints(Searcher):
-    """Suggests given settings in their order. What a setting leaves out stays as the sweep has it."""
+    """Suggests given settings in their order."""
 
     def __init__(self, points: list[dict[str, Any]], metric: str, mode: str):
         super().__init__(metric=metric, mode=mode)
         self.points = list(points)  # those to come
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec) -> bool:
-        """Accept any space: each of its dimensions is given, or stays as the sweep has it."""
+        """Accept any space: each of its dimensions is given."""
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is a str
@@ -49,9 +49,9 @@ class FixedPoints(Searcher):
 def read_points(path: Path, space: Space, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a file's list of settings: `[{"beta": 76.3, "seed": 1}, …]`, or the same under "points".
 
-    A setting is a dimension of `space`, inside its bounds, or one of the sweep's `settings`, of its type, but
-    for those that all trials share. Raises ValueError, in a sentence that names the entry, where there is no
-    such list.
+    An entry has each dimension of `space`, inside its bounds, and any of the sweep's `settings`, of its type,
+    but for those that all trials share. Raises ValueError, in a sentence that names the entry, where there is
+    no such list.
     """
     points = listed_points(path)
     dimensions = {dimension.name: dimension for dimension in space.dimensions}
@@ -68,4 +68,6 @@ def read_points(path: Path, space: Space, settings: Mapping[str, Any]) -> list[d
                         check_kind(name, value, type(settings[name]))
             except ValueError as error:
                 raise ValueError(f"entry {number} of {path}: {error}") from error
+        if missing := dimensions.keys() - point.keys():
+            raise ValueError(f"entry {number} of {path} has no {min(missing)}, which this sweep searches")
     return points

@@ -207,7 +207,7 @@ SWEEPS = [
         lambda c: lego_vae.study(c, Prepared({}, None, RECORDED)),
         {"random_starts": 3, "final_epochs": 0},
     ),
-    (densities, lambda c: densities.study("vae", c, Prepared({}, None, RECORDED)), {"models": ("vae",)}),
+    (densities, lambda c: densities.study("vae", c, Prepared({}, None, RECORDED), 400), {"models": ("vae",)}),
 ]
 
 

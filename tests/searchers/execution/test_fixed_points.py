@@ -12,6 +12,9 @@ SPACE = Space([Real("beta", 1.0, 150.0), Integer("layers", 1, 4), Choice("model"
 SETTINGS = {"seed": 0, "image_size": 16, "learning_rate": 1e-3, "compile": False, "weights": None}
 
 
+WHOLE = {"beta": 2.0, "layers": 2, "model": "VAE"}
+
+
 def read(tmp_path, content):
     path = tmp_path / "points.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -19,7 +22,10 @@ def read(tmp_path, content):
 
 
 def test_a_list_of_settings_is_returned_as_it_is(tmp_path):
-    points = [{"beta": 76, "seed": 1}, {"model": "GAN", "learning_rate": 1, "weights": "file"}]
+    points = [
+        {**WHOLE, "beta": 76, "seed": 1},
+        {**WHOLE, "model": "GAN", "learning_rate": 1, "weights": "file"},
+    ]
     assert read(tmp_path, points) == read(tmp_path, {"of": "id", "points": points}) == points
 
 
@@ -42,7 +48,15 @@ def test_a_list_of_settings_is_returned_as_it_is(tmp_path):
 )
 def test_a_bad_entry_is_named(tmp_path, second, reason):
     with pytest.raises(ValueError, match=rf"entry 2 of .*points.json: {reason}"):
-        read(tmp_path, [{"beta": 2.0}, second])
+        read(tmp_path, [WHOLE, {**WHOLE, **second}])
+
+
+def test_an_entry_without_a_place_in_the_space_is_named(tmp_path):
+    """Its trial would have the range itself for a value."""
+    with pytest.raises(
+        ValueError, match=r"entry 2 of .*points.json has no layers, which this sweep searches"
+    ):
+        read(tmp_path, [WHOLE, {"beta": 2.0, "model": "GAN"}])
 
 
 @pytest.mark.parametrize("content", ["", "[", "[" * 100_000, "[]", "{}", "3", "[3]", "[{}]", '{"points": 3}'])
@@ -53,12 +67,12 @@ def test_no_list_of_settings_is_told(tmp_path, content):
 
 def test_an_unknown_setting_is_told(tmp_path):
     with pytest.raises(ValueError, match=r"sets 'bta'; it can set .*beta"):
-        read(tmp_path, [{"bta": 2.0}])
+        read(tmp_path, [{**WHOLE, "bta": 2.0}])
 
 
 def test_what_all_trials_share_is_no_setting_of_one(tmp_path):
     with pytest.raises(ValueError, match=r"sets 'image_size'; it can set .*beta"):
-        read(tmp_path, [{"beta": 2.0, "image_size": 30}])
+        read(tmp_path, [{**WHOLE, "image_size": 30}])
 
 
 def test_settings_that_were_begun_in_any_order_are_not_begun_again():

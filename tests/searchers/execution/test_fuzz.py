@@ -17,7 +17,10 @@ from tests.searchers.execution.test_fixed_points import SETTINGS, SPACE
 from tests.searchers.execution.test_resume import two_trials
 
 PROGRAM = "python -m searchers.x"
-POINTS = [{"beta": 76.3, "seed": 1}, {"beta": 3, "layers": 2, "model": "GAN", "learning_rate": 0.01}]
+POINTS = [
+    {"beta": 76.3, "layers": 1, "model": "VAE", "seed": 1},
+    {"beta": 3, "layers": 2, "model": "GAN", "learning_rate": 0.01},
+]
 FLAGS = [
     "--epochs 3 --num-samples 4 --seed 7 --objectives fd mig --name run[v2]",
     "--width 0.25 --image-size 32 --cpus-per-trial 0.5 --gpus-per-trial 0 --batch-size 16",
