@@ -240,7 +240,8 @@ TABLES = (
         "MNIST test images, pixels in [0, 1]",
         note=(
             "The paper's are of pixels in 0–255: +784·ln 255 nats, MSE / 255². Its GMM's is a sum over "
-            "10 000 images. A Bernoulli's ELBO is a density of something else and has a table of its own."
+            "10 000 images, of the size that standardized pixels give, of a setting that it does not name. "
+            "A Bernoulli's ELBO is a density of something else and has a table of its own."
         ),
     ),
 )

@@ -1,8 +1,8 @@
 """Four densities of digits, each tuned by itself: VAE, convolutional VAE, PPCA, Gaussian mixture.
 
 Each has a sweep of its own, since a Bernoulli's likelihood and a Gaussian's are not comparable; the first
-trial is the setting of [PML]. At the end that setting and the best one of each are fitted to all images
-that are not for testing, and the test images give the table and the figures.
+trial is the setting of [PML], which names none for the mixture. At the end that setting and the best one of
+each are fitted to all images that are not for testing, and the test images give the table and the figures.
 """
 
 import sys
@@ -68,7 +68,10 @@ PRESETS = {
 
 
 def study(model: Model, config: DensityConfig, prepared: "Prepared", images: int) -> Study:
-    """Return one model's sweep; its first trial is the setting of [PML]. images: to train on."""
+    """Return one model's sweep; its first trial is the setting of [PML] where that names one.
+
+    images: how many it is trained on.
+    """
     from ray import tune
 
     from trainables.tune import densities
@@ -184,7 +187,7 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
             return 1
         first = tuned.points_to_evaluate[0]
         chosen = {name: best.config[name] for name in outcome.study.space}
-        rows.append(Row(model, "PML", tuned, first))
+        rows.append(Row(model, "first" if model == "mixture" else "PML", tuned, first))
         rows.append(Row(model, "best", as_trained(outcome.study, best.config), chosen))
     if config.dry_run:
         long = sum(model not in FITTED for model in config.models)

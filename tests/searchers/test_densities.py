@@ -140,6 +140,8 @@ def test_a_table_is_of_one_family_the_best_first():
     assert list(table.columns[2].cells) == ["-90.00 ± 0.50", "-142.81", "-150.00 ± 0.50", "-156.82"]
     assert list(table.columns[1].cells)[1] == "paper's Table 1"
     assert list(score_table("bernoulli", results, None).columns[0].cells) == ["conv_vae", "vae"]
+    mixture = [{**result, "model": "mixture"} for result in results]
+    assert "paper's Table 1" not in " ".join(score_table("gaussian", mixture, 784).columns[1].cells)
     bounds = [
         {**r, "nats_importance_weighted": r["nats_per_image"] + 2, "importance_samples": 50} for r in results
     ]
@@ -268,6 +270,7 @@ def test_the_end_says_once_what_to_type_next_and_ctrl_c_in_the_last_fits_how_to_
 
     def write_report(rows, *_):
         assert len(rows) == 2 * len(MODELS)
+        assert [row.label for row in rows[::2]] == ["PML", "PML", "PML", "first"]  # of a mixture it has none
         for row in rows[1::2]:  # the recommended trial, with the settings that were its own
             assert row.values.items() <= trial.config.items()
             assert row.study.settings["batch_size"] == 16
