@@ -111,6 +111,18 @@ def test_what_any_model_refuses_is_said_before_the_first_is_tuned(asked, said, m
     assert not (tmp_path / "results/x").exists()
 
 
+def test_a_dry_run_tells_the_last_fits_too(monkeypatch, tmp_path, store):
+    monkeypatch.chdir(tmp_path)
+    nothing = SimpleNamespace(exit_code=0, best=None)
+    monkeypatch.setattr("searchers.execution.run.run", lambda *_, **__: nothing)
+    monkeypatch.setattr("searchers.execution.run.checked", lambda tuned, _: (tuned, None))
+    console = Console(width=120, record=True)
+    assert work(replace(PRESETS["quick"], name="x", dry_run=True), "id", console) == 0
+    told = "Then two last fits of each model, for the table: 80 epochs more and 4 fits in one step."
+    assert told in console.export_text()
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_model_is_warmed_by_its_own_part_of_an_earlier_comparison():
     parts = [part_of(replace(PRESETS["quick"], name="x", warm_start="old"), model) for model in MODELS]
     assert [part.warm_start for part in parts] == ["old-vae", "old-conv_vae", "old-ppca", "old-mixture"]

@@ -105,6 +105,15 @@ def test_the_recommended_trial_is_the_one_that_is_trained_whatever_searched(
     assert final.settings["decay_steps"] == 5 * (96 // 32)
 
 
+def test_a_dry_run_tells_the_winners_epochs_too(monkeypatch):
+    monkeypatch.setattr("searchers.execution.prepare.prepare", lambda *_: Prepared({}, None, {}))
+    nothing = SimpleNamespace(exit_code=0, best=None)
+    monkeypatch.setattr("searchers.execution.run.run", lambda *_, **__: nothing)
+    console = Console(width=100, record=True)
+    assert lego_vae.work(LegoConfig(final_epochs=7, dry_run=True), "id", console) == 0
+    assert "Then the winner's training: 7 epochs more." in console.export_text()
+
+
 @pytest.mark.parametrize("asked", [{"set": ("schedule=cosine",)}, {"space": ("decay_steps=randint(1,9)",)}])
 def test_the_winners_rate_is_the_slides(asked, monkeypatch):
     monkeypatch.setattr("searchers.execution.prepare.prepare", lambda *_: pytest.fail("it goes on"))
