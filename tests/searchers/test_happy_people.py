@@ -274,9 +274,8 @@ def test_two_classes_of_which_one_is_seen_are_learned_from_by_their_scores(tmp_p
     (tmp_path / "mine").write_bytes(scorer.to_bytes(ScorerQuality(0.99, 0.99, 4000)))
     prepare(replace(config, scorer_weights=str(tmp_path / "mine")), console)
     said = console.export_text()  # of its own images the file tells 0.99
-    assert re.search(
-        r"Scorer: accuracy 0\.[0-8]\d*, rank correlation -?[\d.nan]+ on \d\d held-out images", said
-    )
+    assert re.search(r"Scorer: accuracy [\d.]+, rank correlation -?0\.\d+ on \d\d held-out images", said)
+    assert "0.990" not in said
     words = planned(replace(config, width=0.1, free=(4,)), {**settings, "width": 0.1}, 40, 2)
     assert "Trials: 40 of 100 rounds each, 2 side by side" in words
     assert "each of two scorers 8 epochs, the VQ-VAE 70 epochs, the VAE 30 epochs." in words
