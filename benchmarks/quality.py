@@ -42,6 +42,7 @@ EPOCHS = PRESETS["quick"].epochs  # of the β-VAE-GAN
 BETAS = (1.0, 5.0, 12.0, 30.0, 70.0, 150.0)
 SEEDS = (0, 1, 2)
 BETA = "beta-VAE-GAN"
+APART, APART_BETA = "beta-VAE-GAN, the encoder apart", 5.0  # no adversarial gradient goes into the encoder
 DISENTANGLEMENT = ("mig", "dci", "sap", "factor_vae")
 TIMED = 40  # steps
 TUNING = 3.0  # trainings of each model that its search may spend, stopped ones by their part
@@ -63,7 +64,8 @@ SPACES: dict[str, dict[str, tuple]] = {
 
 def model_of(model: str) -> tuple[type[GenerativeModel], dict[str, Any]]:
     """Return a model's class and the settings that it has here."""
-    model_class, settings, _ = MODERN[model]
+    model_class, settings, _ = MODERN[BETA if model == APART else model]
+    settings = settings | ({"encoder_adversarial": False} if model == APART else {})
     latents = {"latent_dim": 64} if "latent_dim" in model_class.Config.__dataclass_fields__ else {}
     return model_class, latents | settings
 
@@ -201,7 +203,14 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
         print(*told, row["scores"][row["metric"]] if "scores" in row else "", flush=True)
 
     if part == "betas":
-        jobs = [(dataset, BETA, {"beta": beta}, EPOCHS) for dataset in datasets for beta in BETAS]
+        if others := {row["epochs"] for row in trained(record)} - {EPOCHS}:
+            raise SystemExit(
+                f"{record} has trainings of {max(others)} epochs, not {EPOCHS}: name another file"
+            )
+        ways = [(BETA, beta) for beta in BETAS] + [(APART, APART_BETA)]
+        jobs = [
+            (dataset, model, {"beta": beta}, EPOCHS) for dataset, (model, beta) in product(datasets, ways)
+        ]
     else:
         for dataset, model in product(datasets, SPACES):
             if (Path(dataset).stem, model) not in tried(record, True):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from analysis.charts.bands import LINES, draw_band
 from analysis.charts.style import CYCLE, axis_label, canvas, draw_references, legend_above, use_scale
-from benchmarks.quality import best, samples_folder, trained
+from benchmarks.quality import BETA, best, samples_folder, trained
 
 CELL = 34  # pixels of a sample of 32 in its grid of eight columns
 SHOWN = 2  # rows of the grid
@@ -56,23 +56,17 @@ def table(record: Path) -> str:
     """Return the results as Markdown, a line a model or β, and what costs nothing."""
     chosen = best(record)
     metric = trained(record)[0]["metric"]
-    columns = {
-        "FD": (metric, 1.0),
-        "FD, ex post": (f"ex_post/{metric}", 1.0),
-        "FD, mixture": (f"ex_post_mixture/{metric}", 1.0),
-        "KID": (metric.replace("fd_", "kid_"), 1.0),
-        "precision": ("precision", 1.0),
-        "recall": ("recall", 1.0),
-        "squared error ·1000": ("reconstruction_mse", 1000.0),
-        "KL, nats": ("kl", 1.0),
-        "ms an image": ("cpu_milliseconds_an_image", 1.0),
-        "parameters ·1000": ("parameters", 0.001),
-    }
-    columns = {
-        heading: column
-        for heading, column in columns.items()
-        if any(column[0] in row["scores"] for row in trained(record))
-    }
+    columns = {"FD": (metric, 1.0), "FD, ex post": (f"ex_post/{metric}", 1.0)}
+    if chosen:
+        columns |= {
+            "KID": (metric.replace("fd_", "kid_"), 1.0),
+            "precision": ("precision", 1.0),
+            "recall": ("recall", 1.0),
+            "ms an image": ("cpu_milliseconds_an_image", 1.0),
+            "parameters ·1000": ("parameters", 0.001),
+        }
+    else:
+        columns |= {"squared error ·1000": ("reconstruction_mse", 1000.0), "KL, nats": ("kl", 1.0)}
     lines = [
         f"| data | model | trainings | epochs | CPU s | {' | '.join(columns)} |",
         f"|---|---|{'--:|' * (3 + len(columns))}",
@@ -97,7 +91,7 @@ def table(record: Path) -> str:
 
 def figure(record: Path) -> Figure:
     """Draw FD over β for each data set: of the prior's samples and of ex post ones, mean ± deviation."""
-    groups = {key: group for key, group in grouped(record).items() if key[1] == "beta-VAE-GAN"}
+    groups = {key: group for key, group in grouped(record).items() if key[1] == BETA}
     datasets = list(dict.fromkeys(key[0] for key in groups))
     result, _ = canvas(4.2 * len(datasets), 4.0)
     result.clear()
@@ -127,7 +121,7 @@ def by_seed(curves: list[tuple[float, list[dict]]], key: str) -> NDArray[np.floa
 
 def disentanglement(record: Path) -> Figure:
     """Draw how far single units stand for single factors, over β, on the drawn faces, mean ± deviation."""
-    curves = [(key[2], group) for key, group in grouped(record).items() if key[0] == "faces"]
+    curves = [(key[2], group) for key, group in grouped(record).items() if key[:2] == ("faces", BETA)]
     result, axes = canvas(6.0, 4.0)
     names = {"mig": "MIG", "dci_disentanglement": "DCI", "sap": "SAP", "factor_vae": "FactorVAE"}
     for (key, name), line in zip(names.items(), LINES, strict=True):

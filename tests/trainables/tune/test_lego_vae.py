@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from trainables.data.batches import to_float
 from trainables.evaluation.generation import EVALUATION_SEED
 from trainables.models.losses import kl_divergence, reparameterize
 from trainables.tune.evaluated import GRID_IMAGES
@@ -37,7 +38,7 @@ def test_the_objective_is_squared_error_plus_kl_averaged_over_three_epochs(setti
         result = trainable.train()
         noise = torch.Generator().manual_seed(EVALUATION_SEED)
         torch.randn(GRID_IMAGES, LATENT, generator=noise)  # the grid of samples is drawn before
-        x = trainable._held_out_batch(slice(None))
+        x = to_float(trainable.held_out_images)
         with torch.no_grad():
             mean, log_variance = trainable.model.encode(x)
             output = trainable.model.decoder(reparameterize(mean, log_variance, noise))
