@@ -14,12 +14,15 @@ CERTAIN_ABOVE = 0.99  # accuracy at which a discriminator has little left to tel
 
 
 def gradient_norms(optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
-    """Return the Euclidean norm of the gradients that each optimizer took last, by its name."""
-    norms = {}
-    for name, optimizer in optimizers.items():
-        parameters = (p for group in optimizer.param_groups for p in group["params"])
-        norms[name] = get_total_norm([p.grad for p in parameters if p.grad is not None])
-    return norms
+    """Return the Euclidean norm of the gradients that each optimizer took last, by its name.
+
+    One that has had no gradients yet, as of a network whose phase has not begun, is left out.
+    """
+    gradients = {
+        name: [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        for name, optimizer in optimizers.items()
+    }
+    return {name: get_total_norm(found) for name, found in gradients.items() if found}
 
 
 def latent_scores(means: Tensor, unit_kl: Tensor) -> dict[str, Any]:

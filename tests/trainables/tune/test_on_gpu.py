@@ -107,6 +107,22 @@ def test_a_trial_stays_on_its_device(name, cache, gpu, tmp_path):
     trial.train_epoch({}, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "optimizer", "settings"),
+    [
+        ("modern VAE-GAN", "discriminator", {"vae_share": 0.5}),
+        ("latent flow", "flow", {"first_share": 0.5}),
+        ("WGAN-GP", "decoder", {}),
+        ("VAE-GAN, WGAN-GP", "encoder", {}),
+    ],
+)
+def test_an_optimizer_may_begin_in_a_later_phase(name, optimizer, settings, cache, gpu):
+    """Gradients are measured every tenth step: before the phase, and in it."""
+    settings = settings | {"cache_dir": cache, "epoch_steps": 12, "features": "none"}
+    trial = AnyModel(TRIAL | {"name": name} | settings)
+    assert trial.step()[f"gradient_norm/{optimizer}"] > 0
+
+
 def test_a_search_in_latents_stays_on_its_device(cache, gpu):
     settings = {"dataset": "faces", "dataset_limit": 120, "image_size": 16, "scorer_epochs": 1}
     settings |= {"width": 0.05, "codes": 6, "embedding_dim": 3, "vqvae_epochs": 1}
@@ -139,6 +155,8 @@ def test_a_tensor_on_the_default_device_is_found():
                 model.training_step(x)
         with pytest.raises(TypeError, match="to numpy"):
             x.numpy()
+        with pytest.raises(RuntimeError, match="tensors of the CPU"):
+            torch.stack([x.sum(), torch.zeros(())])
 
 
 @pytest.mark.gpu
