@@ -133,8 +133,8 @@ def split_config(
     return replace(training, image_size=size, channels=channels), configured
 
 
-def require_fit(model_class: type[GenerativeModel], training: TrainingConfig) -> None:
-    """Raise ValueError where a model can't be trained as the training's settings say."""
+def require_fit(model_class: type[GenerativeModel], training: TrainingConfig, config: Any = None) -> None:
+    """Raise ValueError where a model of a configuration can't be trained as the training's settings say."""
     name = model_class.__name__
     if (model_class.needs_progress or training.schedule != "constant") and not training.epochs:
         raise ValueError(f"{name} has a schedule: set `epochs`, all of its training")
@@ -144,6 +144,11 @@ def require_fit(model_class: type[GenerativeModel], training: TrainingConfig) ->
     inherited = (GenerativeModel.training_step, ConditionalModel.training_step)
     if training.accumulate > 1 and model_class.training_step not in inherited:
         raise ValueError(f"{name} has its own training step: leave accumulate out")
+    if training.processes > 1 and getattr(config, "codebook", None) == "ema":
+        raise ValueError(
+            f"codebook is ema, and processes is {training.processes}: each would move a codebook of its own; "
+            "choose codebook=gradient"
+        )
     if training.batch_size % training.processes:
         raise ValueError(
             f"batch_size is {training.batch_size}, and {training.processes} processes share each batch: "

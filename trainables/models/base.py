@@ -72,7 +72,9 @@ class GenerativeModel(nn.Module):
         self.device = torch.device(device)
         self.progress = 0.0
         self.accumulate = 1
-        self.average_gradients: Callable[[torch.optim.Optimizer], None] | None = None  # over processes
+        # Over a trial's processes, where there are several; values in place.
+        self.average_gradients: Callable[[torch.optim.Optimizer], None] | None = None
+        self.average_values: Callable[[list[Tensor]], None] | None = None
         self.generator = torch.Generator(self.device).manual_seed(seed)
         with torch.random.fork_rng(devices=[]):  # leaves the process's own random state as it was
             torch.manual_seed(seed)
@@ -81,6 +83,8 @@ class GenerativeModel(nn.Module):
         self.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs
         self.optimizers = self.build_optimizers()
         self._check_parts()
+        for optimizer in self.optimizers.values():  # autocast would go on with the weights of before the step
+            optimizer.register_step_post_hook(lambda *_: torch.clear_autocast_cache())
         self.options = {name: _options(optimizer) for name, optimizer in self.optimizers.items()}
         kind = self.device.type
         self.scalers = {name: torch.amp.GradScaler(kind, enabled=scale_losses) for name in self.optimizers}
@@ -96,6 +100,12 @@ class GenerativeModel(nn.Module):
         kind = type(self)
         if kind.sample is GenerativeModel.sample and kind.decode is GenerativeModel.decode:
             raise TypeError(f"{name} defines neither sample(n, generator) nor decode: how does it draw?")
+        inherited = kind.build_optimizers is GenerativeModel.build_optimizers
+        if inherited and hasattr(kind, "configure_optimizers"):
+            raise TypeError(
+                f"{name} defines configure_optimizers, which nothing calls; here it is build_optimizers, "
+                "which returns a dictionary of optimizers by name"
+            )
         if not (isinstance(optimizers, dict) and optimizers):
             raise TypeError(
                 f"{name}.build_optimizers returns {type(optimizers).__name__}; it must return a dictionary "
@@ -153,18 +163,24 @@ class GenerativeModel(nn.Module):
     def descend_parts(self, *batch: Tensor) -> dict[str, Tensor]:
         """Descend `loss` of a batch, whose tensors are its arguments, in `accumulate` parts; return it."""
         self.train()
-        self.optimizers["model"].zero_grad()
+        kind, (name, *others) = type(self).__name__, self.optimizers
+        if others:
+            raise TypeError(
+                f"{kind} has {1 + len(others)} optimizers, and loss descends one: define training_step"
+            )
+        self.optimizers[name].zero_grad()
         total = torch.zeros((), device=self.device)
-        for part in zip(*(values.chunk(self.accumulate) for values in batch), strict=True):
-            loss = self.loss(*part) * (len(part[0]) / len(batch[0]))
-            if loss.dim():
+        for part in zip(*(values.tensor_split(self.accumulate) for values in batch), strict=True):
+            loss = self.loss(*part)
+            if not isinstance(loss, Tensor) or loss.dim():
+                found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
                 raise TypeError(
-                    f"{type(self).__name__}.loss returned {tuple(loss.shape)}; it must be one number, "
-                    "such as a mean"
+                    f"{kind}.loss returned {found}; it must be one number, a tensor such as a mean"
                 )
-            (self.loss_scale("model") * loss).backward()
+            loss = loss * (len(part[0]) / len(batch[0]))
+            (self.loss_scale(name) * loss).backward()
             total += loss.detach()
-        self.update("model")
+        self.update(name)
         return {"loss": total}
 
     def loss_scale(self, name: str) -> Tensor:

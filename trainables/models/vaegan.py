@@ -227,7 +227,12 @@ class VAEGAN(GenerativeModel):
         if self.config.gan_loss == "wasserstein":
             self.steps += 1
             return everything if int(self.steps) % self.config.critic_steps == 0 else ["discriminator"]
-        return awake(*loss.costs) if self.config.equilibrium else everything
+        if not self.config.equilibrium:
+            return everything
+        costs = torch.stack(loss.costs).detach()
+        if self.average_values:  # all processes of a trial update the same networks
+            self.average_values([costs])
+        return awake(*costs)
 
     def _backward(self, graph: Graph, loss: GANLoss, updated: list[str]) -> None:
         """Add the gradients of the updated networks, each multiplied by its own optimizer's scale.

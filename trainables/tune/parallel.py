@@ -31,11 +31,12 @@ LOOPBACK = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 @dataclass(frozen=True)
 class Place:
-    """Which of a trial's processes this is, from 0, and where they meet."""
+    """Which of a trial's processes this is, from 0, where they meet, and how many threads each one has."""
 
     rank: int = 0
     size: int = 1
     address: str = ""
+    threads: int = 1
 
     def meet(self, device: torch.device) -> None:
         """Join the others; return once all are there."""
@@ -86,12 +87,12 @@ class Peers:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        first, *others = (Place(rank, size, address, torch.get_num_threads()) for rank in range(size))
         self.replicas = [
-            Replica.options(**_resources(rank)).remote(kind, config, Place(rank, size, address))
-            for rank in range(1, size)
+            Replica.options(**_resources(place.rank)).remote(kind, config, place) for place in others
         ]
         self.training: list[ray.ObjectRef] = []
-        Place(0, size, address).meet(device)
+        first.meet(device)
 
     def each(self, method: str, *args: Any) -> list[Any]:
         """Call a method of each replica, and return the results."""
@@ -137,7 +138,7 @@ def share_gradients(model: GenerativeModel) -> None:
     """Average gradients over the processes before each optimizer of the model steps.
 
     `GenerativeModel.update` has them averaged before it clips them; a model that steps its optimizers itself
-    clips those of its own part.
+    clips those of its own part. What decides about a step, the model averages by `average_values`.
     """
     averaged = set[int]()
 
@@ -150,7 +151,9 @@ def share_gradients(model: GenerativeModel) -> None:
             average(optimizer)
         averaged.discard(id(optimizer))
 
-    model.average_gradients = average
+    for part in model.modules():  # a model may be a part of another one
+        if isinstance(part, GenerativeModel):
+            part.average_gradients, part.average_values = average, _average
     for optimizer in model.optimizers.values():
         optimizer.register_step_pre_hook(before_step)
 

@@ -83,7 +83,8 @@ class GenerativeTrainable(Evaluated):
         set_torch_threads(self, int(config.get("processes", 1)))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.loaded: Any = None  # what the images and features in memory were loaded by
-        if self.place.rank:
+        if self.place.rank:  # Tune knows the first process alone
+            torch.set_num_threads(self.place.threads)
             self.place.meet(self.device)
         elif (size := config.get("processes", 1)) > 1:
             self.peers = Peers(type(self), config, size, self.device)
@@ -104,7 +105,7 @@ class GenerativeTrainable(Evaluated):
         model_class, settings = self.model_of(new_config)
         self.training, self.model_config = split_config(model_class, settings)
         training = self.training
-        require_fit(model_class, training)
+        require_fit(model_class, training, self.model_config)
         # Seed and batch size aside, trials of a sweep see the same images through the same features.
         needed = replace(training, seed=0, batch_size=2, epochs=None)
         if needed != self.loaded:
@@ -121,7 +122,8 @@ class GenerativeTrainable(Evaluated):
         self.model.eval()
         noise = torch.Generator(self.device).manual_seed(0)
         shape = tuple(self.store.images.shape[1:])
-        require_images(self.model, self.model.sample(2, noise), 2, shape)  # before an epoch is spent on it
+        with torch.no_grad():  # before an epoch is spent on it
+            require_images(self.model, self.model.sample(2, noise), 2, shape)
         if isinstance(self.model, ConditionalModel):
             self.model.class_shares.copy_(class_shares(self.store, self.model.config.classes))
         self.model.accumulate = training.accumulate
@@ -149,12 +151,12 @@ class GenerativeTrainable(Evaluated):
 
     def step(self) -> dict[str, Any]:
         """Train for `evaluate_every` epochs, or what is left of `epochs`, and evaluate."""
+        pictures = {} if self.epoch else self._first_pictures()
         start = time.monotonic()
         losses: dict[str, list[Tensor]] = {}
         norms: dict[str, list[Tensor]] = {}
         left = (self.training.epochs or math.inf) - self.epoch
         epochs = int(min(self.training.evaluate_every, left)) if left >= 1 else 1
-        pictures = {} if self.epoch else self._first_pictures()
         for _ in range(epochs):
             if self.peers:
                 self.peers.begin(self.epoch)

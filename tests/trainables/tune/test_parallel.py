@@ -1,18 +1,25 @@
 """A trial in two processes: losses and weights as in one, resumed exactly, and a lost process is told."""
 
 from dataclasses import dataclass
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import ray
 import torch
+import torch.distributed as dist
 from ray import tune
 from torch import nn
 
 from tests.fixtures.embedded import embedded_ray
+from tests.fixtures.models import MODELS
 from trainables import BetaVAEGAN, TrainingConfig
 from trainables.evaluation.inputs import require_fit
 from trainables.models.base import GenerativeModel
+from trainables.models.vaegan import VAEGAN
+from trainables.models.vqvae import VQVAE
+from trainables.tune import parallel
+from trainables.tune.parallel import Place, ReplicaProcess, share_gradients
 from trainables.tune.trainable import GenerativeTrainable
 
 
@@ -48,17 +55,26 @@ class Auto(GenerativeModel):
         return torch.zeros(n, c.channels, c.image_size, c.image_size)
 
 
+class Ahead(VAEGAN):
+    """By its own part of a batch one process rests the discriminator and the other one the decoder."""
+
+    def _gan_loss(self, x, graph):
+        costs = ((0.1, 0.5), (0.5, 1.5))[dist.get_rank()]
+        return super()._gan_loss(x, graph)._replace(costs=tuple(map(torch.tensor, costs)))
+
+
 class Any(GenerativeTrainable):
-    """Trains an `Auto` or, by `kind`, a β-VAE-GAN of the modern recipe."""
+    """Trains an `Auto` or, by `kind`, a β-VAE-GAN of the modern recipe or of Larsen's."""
 
     model_class = Auto
 
     @classmethod
     def model_of(cls, config):
         config = dict(config)
-        if config.pop("kind", None) == "modern":
+        kind = config.pop("kind", None)
+        if kind == "modern":
             return BetaVAEGAN.model_of({**config, "recipe": "modern"})
-        return Auto, config
+        return (Ahead, {**config, "recipe": "larsen"}) if kind == "larsen" else (Auto, config)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +101,12 @@ def two(settings):
 
 def weights(trainable):
     return torch.cat([p.detach().flatten() for p in trainable.model.parameters()])
+
+
+def of_the_other(trainable, look):
+    """Return what a function finds in the trial's second process."""
+    (replica,) = trainable.peers.replicas
+    return ray.get(replica.__ray_call__.remote(lambda process: look(process.trainable)))
 
 
 @pytest.mark.parametrize("own_steps", [False, True])
@@ -117,20 +139,53 @@ def test_it_is_resumed_bit_equal_with_the_noise_of_each_process(two, modern, tmp
 def test_each_process_has_its_part_of_the_batch_its_noise_and_the_same_weights(two, modern):
     two.reset_config(modern)
     two.train()
-    (replica,) = two.peers.replicas
-    other, rows = ray.get(
-        replica.__ray_call__.remote(
-            lambda process: (
-                torch.cat([p.detach().flatten() for p in process.trainable.model.parameters()]),
-                list(process.trainable.batches.rows(1)),
-            )
-        )
-    )
+    other, rows = of_the_other(two, lambda t: (weights(t), list(t.batches.rows(1))))
     torch.testing.assert_close(other, weights(two))
     for a, b in zip(two.batches.rows(1), rows, strict=True):
         assert len(a) == len(b) == 4 and not set(a) & set(b)
     states = [two.model.generator.get_state(), two.peers.each("random_state")[0]["model"]]
     assert not torch.equal(*states)
+
+
+def test_larsens_equilibrium_is_that_of_the_whole_batch(two, modern):
+    """The means of the costs, 0.3 and 1.0, rest the discriminator."""
+    two.reset_config({**modern, "kind": "larsen"})
+    before = {name: value.clone() for name, value in two.model.named_parameters()}
+    two.train()
+    changed = {
+        name.partition(".")[0] for name, p in two.model.named_parameters() if (p != before[name]).any()
+    }
+    assert changed == {"encoder", "decoder"}
+    torch.testing.assert_close(of_the_other(two, weights), weights(two))
+
+
+def test_other_processes_have_as_many_threads(settings, monkeypatch):
+    begun, settings = [], {**settings, "processes": 2}
+    monkeypatch.setattr(Place, "meet", lambda *_: None)
+    monkeypatch.setattr(parallel, "_resources", lambda _: {})
+    replica = Mock(options=lambda: Mock(remote=lambda *given: begun.append(given)))
+    monkeypatch.setattr(parallel, "Replica", replica)
+    torch.set_num_threads(3)
+    parallel.Peers(Any, settings, 2, torch.device("cpu"))
+    torch.set_num_threads(1)
+    ((kind, config, place),) = begun
+    try:
+        ReplicaProcess(kind, config, place)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_part_of_a_model_leaves_out_a_step_that_overflowed_in_another_process(monkeypatch):
+    """Averaged, the gradients of both are infinite."""
+    monkeypatch.setattr(parallel, "_average", lambda tensors: [t.fill_(torch.inf) for t in tensors])
+    kind, narrow = MODELS["latent flow"]
+    model = kind(kind.configure(narrow | {"first_share": 0.5}), scale_losses=True)
+    share_gradients(model)
+    before = [p.detach().clone() for p in model.autoencoder.parameters()]
+    model.training_step(torch.rand(4, 3, 16, 16))
+    assert all(torch.equal(p, b) for p, b in zip(model.autoencoder.parameters(), before, strict=True))
+    assert model.scalers["autoencoder"].get_scale() < 2**16
 
 
 def test_a_trial_of_another_number_of_processes_is_not_taken_in(two, settings):
@@ -140,6 +195,10 @@ def test_a_trial_of_another_number_of_processes_is_not_taken_in(two, settings):
 def test_a_batch_that_cannot_be_shared_out_is_refused(settings):
     with pytest.raises(ValueError, match="batch_size is 8, and 3 processes share each batch: choose a multi"):
         require_fit(Auto, TrainingConfig(batch_size=8, processes=3))
+    with pytest.raises(
+        ValueError, match="codebook is ema, and processes is 2: each would move a codebook of"
+    ):
+        require_fit(VQVAE, TrainingConfig(batch_size=8, processes=2), VQVAE.configure({"codebook": "ema"}))
 
 
 def test_a_lost_process_fails_the_trial(two, settings):

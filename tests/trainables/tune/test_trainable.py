@@ -453,6 +453,15 @@ def test_a_model_is_scored_in_evaluation_mode(cache_dir):
     assert len(trial.model.sample(2).unique()) == 2  # a forgotten eval() would be seen
 
 
+def test_the_first_pictures_are_drawn_before_the_clock_starts(cache_dir, monkeypatch):
+    trial, order = build(VAE, cache_dir, images=True), []
+    monkeypatch.setattr(trial, "_first_pictures", lambda: order.append("pictures") or {})
+    clock = Mock(monotonic=lambda: order.append("clock") or float(len(order)))
+    monkeypatch.setattr("trainables.tune.trainable.time", clock)
+    trial.step()
+    assert order[:2] == ["pictures", "clock"]
+
+
 def test_weights_that_share_memory_are_exported(tmp_path):
     model = MeanImage(MeanConfig())
     tied = {"image": model.image, "again": model.image}
@@ -477,7 +486,7 @@ def test_gradients_of_parts_of_a_batch_add_up_to_those_of_the_whole(cache_dir):
         steps.append((loss, model.image.grad.clone()))
     torch.testing.assert_close(*(loss for loss, _ in steps))
     torch.testing.assert_close(*(gradient for _, gradient in steps))
-    assert model.seen == [4, 4, 2]
+    assert model.seen == [4, 3, 3]  # never a part of one image
     with pytest.raises(ValueError, match="VAE has its own training step: leave accumulate out"):
         build(VAE, cache_dir, accumulate=2)
     with pytest.raises(ValueError, match="accumulate is 0; choose a whole number from 1"):
