@@ -51,6 +51,7 @@ class TrainedModel:
         """Return a source of noise on the model's device."""
         return torch.Generator(self.network.device).manual_seed(seed)
 
+    @torch.no_grad()
     def sample(self, n: int = 16, seed: int = 0) -> Tensor:
         """Return n images, (n, C, H, W) in [−1, 1]."""
         noise, shape = self.generator(seed), self.preprocessing
@@ -64,6 +65,7 @@ class TrainedModel:
         encoded = self.network.eval().encode(x)
         return encoded[0] if isinstance(encoded, tuple) else encoded
 
+    @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return the reconstructions of images (B, C, H, W). Raises ValueError without encoder."""
         self.require_encoder("reconstruct")

@@ -1,6 +1,7 @@
 """Models of images given their class: how many classes there are, and how good each one's samples are."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,18 +68,24 @@ def class_scores(
         key = f"{store.content_hash}-train-{label}"
         images = (store.images[part] for part in np.split(those, range(CHUNK, len(those), CHUNK)))
         reference = reference_statistics(images, extractor, cache_dir=cache, key=key)
-        noise = torch.Generator(model.device).manual_seed(EVALUATION_SEED)
         labels = torch.full((each,), label, device=model.device)
-        split = labels.split(at_once(store.images.shape[1:]))
-        parts = [to_uint8(model.sample(len(part), noise, part)) for part in split]
-        distance = frechet_distance(extractor(torch.cat(parts)), reference, identity=extractor.identity)
+        features = extractor(drawn(model, labels, store.images.shape[1:]))
+        distance = frechet_distance(features, reference, identity=extractor.identity)
         name = re.sub(r"[^\w.-]+", "-", str(names[label]))
         scores[f"class/{name}"] = float(distance)
     return {f"intra_{extractor.metric}": float(np.mean(list(scores.values()))), **scores}
 
 
-def class_samples(model: ConditionalModel, each: int) -> Tensor:
-    """Return `each` samples of each class, of the first 16, one class after another, uint8 (n, H, W, C)."""
-    noise = torch.Generator(model.device).manual_seed(EVALUATION_SEED)
+def class_samples(model: ConditionalModel, each: int, shape: Sequence[int]) -> Tensor:
+    """Return `each` samples of each class, of the first 16, one class after another, uint8 (n, *shape)."""
     classes = torch.arange(min(model.config.classes, MOST_ROWS), device=model.device)
-    return to_uint8(model.sample(each * len(classes), noise, classes.repeat_interleave(each)))
+    return drawn(model, classes.repeat_interleave(each), shape)
+
+
+@torch.no_grad()
+def drawn(model: ConditionalModel, labels: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a sample of each label, (n,), with the same noise for every model: uint8 (n, *shape)."""
+    noise = torch.Generator(model.device).manual_seed(EVALUATION_SEED)
+    return torch.cat(
+        [to_uint8(model.sample(len(part), noise, part)) for part in labels.split(at_once(shape))]
+    )

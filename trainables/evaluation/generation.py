@@ -17,6 +17,7 @@ FAR_OUTSIDE = 1.5  # a decoder that is not bounded may leave [−1, 1] a little
 DARK_LEVEL, DARK_SHARE = 115, 0.05
 
 
+@torch.no_grad()
 def generate(model: GenerativeModel, count: int, noise: torch.Generator, like: Tensor) -> Tensor:
     """Return `count` images that the model draws with this noise, uint8, (count, H, W, C).
 

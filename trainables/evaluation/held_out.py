@@ -13,6 +13,7 @@ from trainables.evaluation.generation import at_once
 from trainables.models.base import GenerativeModel
 
 
+@torch.no_grad()
 def held_out_scores(
     model: GenerativeModel, images: NDArray[np.uint8] | Tensor, noise: torch.Generator
 ) -> dict[str, Any]:

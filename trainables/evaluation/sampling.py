@@ -1,6 +1,7 @@
 """Settings that count in `sample` alone, tried on a trained model: nothing is trained again."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -51,27 +52,31 @@ def with_settings(model: GenerativeModel, settings: dict[str, Any]) -> Generativ
 
 @contextmanager
 def counted(model: GenerativeModel) -> Iterator[Cost]:
-    """Count what the images that are drawn inside the block cost."""
+    """Count what the images that are drawn inside the block cost, by the largest network that they pass."""
 
     def size(network: nn.Module) -> int:
         return sum(parameter.numel() for parameter in network.parameters())
 
-    def count(_: nn.Module, inputs: tuple[Tensor, ...], __: Any) -> None:
-        cost.evaluations += len(inputs[0])
+    def count(network: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], _: Any) -> None:
+        batches = (len(v) for v in (*inputs, *named.values()) if isinstance(v, Tensor) and v.dim())
+        passed[network] += next(batches, 0)
 
     def sample(n: int, *others: Any, **named: Any) -> Tensor:
         began = time.process_time()
         images = drawn(n, *others, **named)
         cost.seconds += time.process_time() - began
         cost.images += n
+        cost.evaluations = passed[max(passed, key=size)] if passed else 0
         return images
 
-    cost, drawn = Cost(), model.sample
-    drawing = getattr(model, "averaged_network", None) or max(model.children(), key=size)
-    hook = drawing.register_forward_hook(count)
+    cost, drawn, passed = Cost(), model.sample, Counter[nn.Module]()
+    averaged = getattr(model, "averaged_network", None)
+    networks = [averaged] if averaged else [part for part in model.modules() if part is not model]
+    hooks = [network.register_forward_hook(count, with_kwargs=True) for network in networks]
     model.sample = sample  # type: ignore[method-assign]
     try:
         yield cost
     finally:
         del model.sample
-        hook.remove()
+        for hook in hooks:
+            hook.remove()

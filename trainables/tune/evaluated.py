@@ -125,7 +125,7 @@ class Evaluated(tune.Trainable):
             pairs = torch.stack([originals, self.model.reconstruct(originals)], 1).flatten(0, 1)
             grids["reconstructions"] = grid(to_uint8(pairs))
         if isinstance(self.model, ConditionalModel) and self.model.config.classes > 1:
-            grids["classes"] = grid(class_samples(self.model, GRID_COLUMNS))
+            grids["classes"] = grid(class_samples(self.model, GRID_COLUMNS, self.held_out_images.shape[1:]))
         return grids
 
     def _posteriors(self) -> Posteriors | None:

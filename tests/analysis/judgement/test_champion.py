@@ -78,6 +78,12 @@ def test_weights_and_configuration_come_back(network, weights):
         torch.testing.assert_close(model.network.state_dict()[name], tensor, rtol=0, atol=0)
 
 
+def test_samples_keep_no_graph(weights, monkeypatch):
+    model = TrainedModel.load(weights)
+    monkeypatch.setattr(model.network, "sample", lambda n, _: torch.ones(n, 3, 16, 16, requires_grad=True))
+    assert not model.sample(2).requires_grad
+
+
 def test_samples_are_the_networks(network, weights):
     answer = ask(PyfuncModel(weights), operation="sample", n=2, seed=5)
     images = network.sample(2, torch.Generator().manual_seed(5))

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.fixtures.settings import SMALL_FACES
 from trainables.data.store import DataError
-from trainables.evaluation.classes import class_shares, with_classes
+from trainables.evaluation.classes import class_samples, class_shares, with_classes
 from trainables.models.conditional import UNKNOWN, ConditionalModel
 from trainables.models.storage import load_model, trust
 from trainables.tune.export import export_model
@@ -54,6 +54,23 @@ class MeansTrainable(GenerativeTrainable):
     model_class = Means
 
 
+class Watched(Means):
+    """Draws without gradients, and no more at once than asked for."""
+
+    drawn = ()
+
+    def sample(self, n, generator=None, labels=None):
+        assert not torch.is_grad_enabled()
+        self.drawn += (n,)
+        return super().sample(n, generator, labels)
+
+
+class WatchedTrainable(GenerativeTrainable):
+    """Trains `Watched`."""
+
+    model_class = Watched
+
+
 @pytest.fixture(scope="module")
 def cache_dir(tmp_path_factory):
     return str(tmp_path_factory.mktemp("cache"))
@@ -82,6 +99,17 @@ def test_each_class_is_scored_and_shown(trained):
     assert last["intra_fd_random"] == pytest.approx(np.mean(list(named.values())))
     assert "intra_fd_random" not in first
     assert {"samples", "classes"} <= set(last["images"])
+
+
+def test_no_graph_is_kept_of_what_is_drawn(cache_dir):
+    result = WatchedTrainable({**DIGITS, "cache_dir": cache_dir, "epochs": 1}).train()
+    assert "intra_fd_random" in result and "classes" in result["images"]
+
+
+def test_large_images_of_a_class_are_drawn_some_at_a_time():
+    model = Watched(Means.Config(classes=10))
+    assert class_samples(model, 8, (256, 256, 1)).shape == (80, 8, 8, 1)
+    assert model.drawn == (15, 15, 15, 15, 15, 5)
 
 
 def test_scores_of_a_class_are_against_its_own_images(trained, cache_dir):

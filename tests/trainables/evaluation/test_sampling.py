@@ -1,9 +1,13 @@
 """Settings of sampling on a trained model: what they change, what they cost, and which there are."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
+from torch import nn
 
 from trainables.evaluation.sampling import counted, default_values, with_settings
+from trainables.models.base import GenerativeModel
 from trainables.models.edm import EDM
 from trainables.models.flow import Flow
 from trainables.models.latent_flow import LatentFlow
@@ -79,3 +83,41 @@ def test_other_settings_and_values_are_refused(model, settings, sentence):
 def test_steps_and_samplers_are_tried_by_default():
     assert set(default_values(trained(Flow))) == {"sampler", "steps"}
     assert default_values(VAE(VAE.configure(SMALL))) == {}
+
+
+class Called(nn.Module):
+    """A network that takes its batch by name, as those of diffusers may."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, *, scale, sample):
+        return self.layer(sample) * scale
+
+
+class InDictionary(GenerativeModel):
+    """A model whose networks are in a dictionary, the largest of which draws nothing."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Hyperparameters."""
+
+        steps: int = 3
+
+    def build(self):
+        self.networks = nn.ModuleDict({"unused": nn.Linear(50, 50), "drawing": Called()})
+
+    def sample(self, n, generator=None):
+        x = torch.zeros(n, 3, 8, 8)
+        for _ in range(self.config.steps):
+            x = self.networks["drawing"](scale=torch.tensor(0.5), sample=x)
+        return x
+
+
+def test_what_a_network_of_ones_own_costs_is_counted():
+    model = InDictionary(InDictionary.Config())
+    with counted(model) as cost:
+        model.sample(5)
+        model.sample(2)
+    assert cost.evaluations == 21
