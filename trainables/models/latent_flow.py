@@ -24,7 +24,7 @@ from trainables.models.losses import reparameterize, single
 from trainables.models.modern import ModernVAE
 from trainables.models.ode import Solver, check_solver, solve
 from trainables.models.schedule import power_mean, rate_share
-from trainables.models.storage import DESCRIPTION, described_model, load_model
+from trainables.models.storage import DESCRIPTION, described_model, load_model, trusted
 from trainables.models.unet import Level
 
 MEAN_WIDTH = 0.1  # of the running mean of the flow's weights, as a share of its steps
@@ -124,10 +124,16 @@ class LatentFlow(GenerativeModel):
             names = ("image_size", "channels", "width", "latent_dim", "beta", "learning_rate")
             settings = {name: getattr(c, name) for name in names}
             return ModernVAE(ModernVAE.configure(settings), device=self.device, seed=torch.initial_seed())
-        if c.first_stage.startswith("{"):  # a description: the weights come with this model's own
-            return described_model(json.loads(c.first_stage), self.device)
+        folder = None if c.first_stage.startswith("{") else Path(c.first_stage).expanduser()
         try:
-            return load_model(Path(c.first_stage).expanduser(), self.device)
+            description = json.loads((folder / DESCRIPTION).read_text() if folder else c.first_stage)
+            module = description["model"].partition(":")[0]
+            if module.partition(".")[0] not in trusted():  # no trial of a sweep trusts another one
+                raise ValueError(
+                    f"first_stage is {description['model']}: only a model of this project can be one"
+                )
+            # With a description alone, the weights come with this model's own.
+            return load_model(folder, self.device) if folder else described_model(description, self.device)
         except OSError as error:
             raise ValueError(f"first_stage is {c.first_stage}, which holds no saved model") from error
 

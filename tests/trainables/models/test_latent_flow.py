@@ -124,3 +124,12 @@ def test_a_first_stage_that_cannot_be_one_is_told(tmp_path, model_class, setting
         save_model(tmp_path, model_class, model.hyperparameters(), model.state_dict())
     with pytest.raises(ValueError, match=sentence):
         build(first_stage=str(tmp_path))
+
+
+def test_a_model_of_ones_own_is_no_first_stage(tmp_path):
+    """No trial trusts its module."""
+    save_model(tmp_path, VAE, VAE(VAE.configure(SMALL)).hyperparameters(), {})
+    description = tmp_path / "model.json"
+    description.write_text(description.read_text().replace("trainables.models.vae:VAE", "mine:Auto"))
+    with pytest.raises(ValueError, match="first_stage is mine:Auto: only a model of this project can be one"):
+        build(first_stage=str(tmp_path))
