@@ -143,9 +143,16 @@ def complete(study: Study, prepared: "Prepared") -> Study:
     if twice := [name for name in study.objectives if name == (study.metric or prepared.distance)]:
         raise UsageError(f"{twice[0]} is both the metric and a further objective")
     model_class, _ = study.trainable.model_of({**prepared.settings, **study.settings})
-    own = {field.name for field in fields(model_class.Config)}
-    left_out = (OFFERED & own) | ({"width"} - own)  # the model's own, and what it has not
+    kinds = {field.name: field.type for field in fields(model_class.Config)}
+    left_out = (OFFERED & kinds.keys()) | ({"width"} - kinds.keys())  # the model's own, and what it has not
     settings = {name: value for name, value in prepared.settings.items() if name not in left_out}
+    if kinds.get("width") in (
+        int,
+        "int",
+    ):  # no factor, as the flag is: where that is not given, the model's own
+        width = settings.pop("width")
+        if width != SIZE.width:
+            settings["width"] = int(width) if float(width).is_integer() else width
     settings |= study.settings
     provenance: dict[str, Any] = {**prepared.provenance, **(study.provenance or {})}
     if model_class.likelihood:

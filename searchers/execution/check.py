@@ -43,15 +43,18 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
             if hasattr(hyperparameters, "classes"):
                 store = load_store(training, training.image_size, training.channels)
                 hyperparameters = with_classes(hyperparameters, store)
-            model = model_class(hyperparameters)
-            if isinstance(model, GenerativeModel):
-                require_fit(model_class, training)
+            options: dict[str, Any] = {"device": "cpu", "seed": training.seed}  # as a trial gives them
+            if issubclass(model_class, GenerativeModel):
+                require_fit(model_class, training, hyperparameters)
+                options["scale_losses"] = training.precision == "float16"
+            model = model_class(hyperparameters, **options)
             if isinstance(model, GenerativeModel) and point is first:
                 model.eval()
                 shape = (training.image_size, training.image_size, training.channels)
-                require_images(model, model.sample(2), 2, shape)
+                with torch.no_grad():
+                    require_images(model, model.sample(2), 2, shape)
                 if not model_class.__module__.startswith("trainables."):
-                    try_step(model, shape)
+                    try_step(model, shape, training.channels_last)
                 reported = try_scores(training.scores, model) if training.scores else set()
                 require_reported(study, reported)
             if "batch_size" in point:
@@ -68,14 +71,16 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
             raise UsageError(said) from error
 
 
-def try_step(model: GenerativeModel, shape: tuple[int, int, int]) -> None:
+def try_step(model: GenerativeModel, shape: tuple[int, int, int], channels_last: bool) -> None:
     """Train a person's own model on four grey images, and score it by them where it has an encoder.
+
+    The images lie in memory as those of a trial's batches, (B, H, W, C) where `channels_last`.
 
     Raises TypeError where a step returns no losses, and what the encoder raises.
     """
-    height, width, channels = shape
+    images = torch.zeros(4, *shape).permute(0, 3, 1, 2)
     labels = (torch.zeros(4, dtype=torch.int64),) if isinstance(model, ConditionalModel) else ()
-    found = model.training_step(torch.zeros(4, channels, height, width), *labels)
+    found = model.training_step(images if channels_last else images.contiguous(), *labels)
     if not isinstance(found, dict) or not all(
         isinstance(v, torch.Tensor) and not v.dim() for v in found.values()
     ):
@@ -91,10 +96,10 @@ def try_step(model: GenerativeModel, shape: tuple[int, int, int]) -> None:
 
 def try_scores(path: str, model: Any) -> set[str]:
     """Ask a person's own function for the scores of two samples; return their names. Raises OwnCodeError."""
-    function, samples = imported(path), to_uint8(model.sample(2))
+    function = imported(path)
     try:
         with torch.no_grad():
-            found = function(model, samples)
+            found = function(model, to_uint8(model.sample(2)))
     except Exception as error:  # whatever a stranger's code raises
         raise OwnCodeError(f"{path} raised {type(error).__name__} on two samples: {error}") from error
     source_hash(module_of(path))  # it goes into the record

@@ -21,6 +21,8 @@ from searchers.record.mlflow_store import StoreError, client_of, database_path, 
 from searchers.scheduling.rule import PauseRule
 from searchers.study.config import RunConfig, SweepConfig, UsageError
 from searchers.study.study import Study
+from trainables.data.store import DataError
+from trainables.metrics.errors import MetricError
 from trainables.tune.trainable import GenerativeTrainable
 
 STEPS = 12  # that are timed, after two that warm up
@@ -65,7 +67,13 @@ def plan(
     table.add_row("Budget", f"{trainings:g} whole trainings, in epochs{again}")
     table.add_row("Rungs", f"epochs {rungs}" if rungs else "none: each trial trains to its last epoch")
     if issubclass(study.trainable, GenerativeTrainable):
-        cost = measure(study.trainable, {**study.settings, **first})
+        try:
+            cost = measure(study.trainable, {**study.settings, **first})
+        except (DataError, MetricError):
+            raise
+        except Exception as error:  # a person's own model raises anything
+            said = str(error).partition("\n")[0]
+            raise UsageError(f"The first trial fails: {type(error).__name__}: {said}") from error
         for name, said in costs(config, cost, trainings, at_once):
             table.add_row(name, said)
         said = f"{short(so_far)} of CPU time until here, as the sweep will; {short(cost.start)} a trial's"

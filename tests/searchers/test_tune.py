@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from searchers.execution.prepare import Prepared
 from searchers.record.ledger import Ledger
-from searchers.tune import main
+from searchers.study.study import Study
+from searchers.tune import complete, main, trainable_of
 from tests.fixtures.waits import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,6 +175,32 @@ class Generator(Flow):
 
 class NoConfig(Flow):
     Config = None
+
+
+class Viewed(Flow):
+    def loss(self, x):
+        return super().loss(x) + x.view(len(x), -1).mean()
+
+
+class NoOptions(Flow):
+    def __init__(self, config):
+        super().__init__(config)
+
+
+class Tired(Flow):
+    def loss(self, x):
+        if self.progress:
+            raise ZeroDivisionError("tired")
+        return super().loss(x)
+
+
+@dataclass(frozen=True)
+class WholeConfig(FlowConfig):
+    width: int = 64
+
+
+class Whole(Flow):
+    Config = WholeConfig
 '''
 TINY = (
     "--dataset-limit 60 --image-size 16 --batch-size 16 --evaluation-samples 20 --features random --epochs 2"
@@ -271,6 +299,10 @@ def test_it_is_tuned_over_its_own_settings_and_recorded(tuned):
         ),
         (["mine:Flow", *SPACE, "--metric", "kll"], "no trial reports kll (did you mean kl?)"),
         (["mine:Flow", *SPACE, "--objectives", "fd_random=min"], "both the metric and a further objective"),
+        (["mine:Viewed", *SPACE], "view size is not compatible"),
+        (["mine:NoOptions", *SPACE], "__init__() got an unexpected keyword argument 'device'"),
+        (["mine:Tired", *SPACE], "The first trial fails: ZeroDivisionError: tired"),
+        (["mine:Whole", *SPACE, "--width", "1.5"], "width is 1.5; it must be a whole number"),
         (["mine:Generator", *SPACE], "Generator.generator is the model's source of random numbers"),
     ],
 )
@@ -370,6 +402,14 @@ def test_a_wrong_objective_gets_a_sentence(word, capsys):
         main(["mine:Flow", "--metric", "score", "--objectives", word])
     assert raised.value.code == 2
     assert f"--objectives {word}: it must be NAME=min" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("width", "passed"), [(1.0, {}), (32.0, {"width": 32})])
+def test_a_whole_width_is_the_models_own_unless_it_is_given(folder, width, passed, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    prepared = Prepared({"width": width}, "fd_random", {})
+    study = complete(Study(trainable=trainable_of("mine:Whole"), space={}), prepared)
+    assert study.settings == passed and all(type(value) is int for value in study.settings.values())
 
 
 def test_a_model_s_own_settings_are_its_own(folder):
