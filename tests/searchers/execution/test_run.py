@@ -121,7 +121,7 @@ def test_where_nothing_is_paused_the_budget_holds(objectives, repeated):
 def test_a_space_of_few_settings_has_no_more_trials(monkeypatch, searcher, samples, begun):
     """Trials of one setting and one seed are copies, bit for bit."""
     planned = []
-    for name in ("check_settings", "first_point", "own_code", "say_what_trains_nothing", "join"):
+    for name in ("check_settings", "first_point", "own_code", "say_beforehand", "join"):
         monkeypatch.setattr(run, name, lambda *arguments: None)
     monkeypatch.setattr(run, "plan", lambda study, config, rule, *others: planned.append((config, rule)))
     of = Study(None, {"latent_dim": tune.choice([32, 64])}, {"seed": 0}, "fid")
