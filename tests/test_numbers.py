@@ -84,6 +84,14 @@ def test_a_table_is_what_its_script_prints(module, page, capsys):
     assert len(rows) > 5 and [row for row in rows if row not in text] == []
 
 
+def test_models_at_equal_cost_are_on_record():
+    from benchmarks.quality_report import table
+
+    rows = [line for line in table(ROOT / "benchmarks" / "models.jsonl").splitlines() if line.startswith("| ")]
+    text = (ROOT / "docs" / "benchmarks" / "models.md").read_text()
+    assert len(rows) > 9 and [row for row in rows if row not in text] == []
+
+
 def test_the_table_of_sharing_is_what_its_script_prints(capsys):
     importlib.import_module("benchmarks.searchers.sharing").main(["table"])
     text = (ROOT / "docs" / "benchmarks" / "searchers.md").read_text()
