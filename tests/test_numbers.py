@@ -87,7 +87,8 @@ def test_a_table_is_what_its_script_prints(module, page, capsys):
 def test_models_at_equal_cost_are_on_record():
     from benchmarks.quality_report import table
 
-    rows = [line for line in table(ROOT / "benchmarks" / "models.jsonl").splitlines() if line.startswith("| ")]
+    lines = table(ROOT / "benchmarks" / "models.jsonl").splitlines()
+    rows = [line for line in lines if line.startswith("| ")]
     text = (ROOT / "docs" / "benchmarks" / "models.md").read_text()
     assert len(rows) > 9 and [row for row in rows if row not in text] == []
 

@@ -54,6 +54,7 @@ class ModernGANConfig:
     adam_beta2: float = 0.99
     ema_width: float = 0.08  # of the running means: their deviation as a share of the steps so far
     penalty: float = 0.05
+    discriminator_learning_rate: float | None = None  # None means the same; Heusel et al. (2017) use two
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class ModernVAEConfig:
 class ModernVAEGANConfig(ModernVAEConfig):
     """Hyperparameters of `ModernVAEGAN`: the VAE's, and what the discriminator brings."""
 
+    discriminator_learning_rate: float | None = None  # None means the same; Heusel et al. (2017) use two
     penalty: float = 0.05
     gamma: float = 3.0  # Larsen's: the weight of L_rec against L_G
     vae_share: float = 0.15  # of training, without a discriminator
@@ -119,7 +121,7 @@ class ModernModel(GenerativeModel):
         return {
             optimizer: torch.optim.Adam(
                 self.parameters_of(optimizer),
-                lr=c.learning_rate,
+                lr=self.rate_of(optimizer),
                 betas=(c.adam_beta1, c.adam_beta2),
                 fused=True,
             )
@@ -130,14 +132,20 @@ class ModernModel(GenerativeModel):
         """Return the parameters that an optimizer steps."""
         return [p for name in self.NETWORKS[optimizer] for p in getattr(self, name).parameters()]
 
+    def rate_of(self, optimizer: str) -> float:
+        """Return the learning rate that an optimizer's schedule is a share of."""
+        own = getattr(self.config, "discriminator_learning_rate", None)
+        rate = own if optimizer == "discriminator" and own is not None else self.config.learning_rate
+        return float(rate)
+
     def begin_step(self) -> None:
-        """Go to training mode, set the rate that is due and forget the last gradients."""
+        """Go to training mode, set the rates that are due and forget the last gradients."""
         self.train()
-        rate = self.config.learning_rate * rate_share(self.steps, self.progress)
-        for optimizer in self.optimizers.values():
+        share = rate_share(self.steps, self.progress)
+        for name, optimizer in self.optimizers.items():
             optimizer.zero_grad()
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = self.rate_of(name) * share
 
     def end_step(self, *optimizers: str) -> None:
         """Step these optimizers, then the running means."""

@@ -358,6 +358,18 @@ def test_the_elbo_has_the_kl_to_the_models_prior(fitted_prior):
     torch.testing.assert_close(terms.unit_kl.sum(1), terms.kl_divergence)
 
 
+@pytest.mark.parametrize("model_class", [ModernGAN, ModernVAEGAN])
+def test_the_discriminator_may_learn_at_its_own_rate(model_class):
+    x, rates = torch.rand(4, 3, 16, 16) * 2 - 1, {}
+    for own in (None, 5e-4):
+        model = build(model_class, progress=0.9, learning_rate=2e-3, discriminator_learning_rate=own)
+        model.training_step(x)
+        rates[own] = {name: o.param_groups[0]["lr"] for name, o in model.optimizers.items()}
+    (player,) = rates[None].keys() - {"discriminator"}
+    assert rates[None]["discriminator"] == rates[None][player] == rates[5e-4][player] > 0
+    assert rates[5e-4]["discriminator"] == pytest.approx(rates[None]["discriminator"] / 4)
+
+
 def test_rates_are_the_configurations_whatever_the_checkpoint_says():
     """PBT changes them while it goes on from another trial's state."""
     before = build(learning_rate=1e-3)

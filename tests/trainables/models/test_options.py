@@ -114,10 +114,12 @@ def test_after_loading_the_configurations_options_stand(name):
     rates = learning_rates(mutated)
     train(mutated, [2])
     if model_class.needs_progress:  # the schedule's share of the mutated rate is its share of the donor's
-        share = MUTATED["learning_rate"] / donor.config.learning_rate
-        assert learning_rates(mutated) == pytest.approx(
-            [share * r for r in learning_rates(train(donor, [2]))]
-        )
+        train(donor, [2])
+        for key, optimizer in mutated.optimizers.items():
+            option = "discriminator_learning_rate" if key == "discriminator" else "learning_rate"
+            share = MUTATED[option] / donor.config.learning_rate
+            theirs = [share * group["lr"] for group in donor.optimizers[key].param_groups]
+            assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(theirs)
     elif "decay_steps" not in names:  # a schedule goes on from the mutated rate
         assert learning_rates(mutated) == rates
 
