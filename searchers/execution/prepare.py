@@ -139,7 +139,7 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
                 f"{config.image_size}×{config.image_size} does not count",
                 highlight=False,
             )
-    crop = store.manifest["settings"].get("crop")  # a store that is named has its own
+    crop = store.manifest.get("settings", {}).get("crop")  # a store that is named has its own
     settings = {**asdict(training), "width": config.width, "data_hash": store.content_hash, "crop": crop}
     if extractor:
         settings["feature_identity"] = str(extractor.identity)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 from mlflow import MlflowClient
 
 from searchers.execution.prepare import Prepared
@@ -312,6 +313,7 @@ def test_a_wrong_model_gets_a_sentence(folder, arguments, sentence, monkeypatch,
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     assert main([*arguments, *TINY.split(), "--dry-run"]) == 2
+    ray.shutdown()  # a plan asks what machines there are before it measures
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
 

@@ -114,7 +114,7 @@ def _existing(
             f"{path} holds {have[0]}×{have[0]} images of {have[1]} channels, not {size}×{size} "
             f"of {channels or have[1]}; convert its source again with other settings"
         )
-    was = store.manifest["settings"].get("crop")
+    was = store.manifest.get("settings", {}).get("crop")
     if preprocessing.crop not in (None, was):
         raise DataError(
             f"{path} was converted with the crop {was}, not {preprocessing.crop}; convert its source again "
