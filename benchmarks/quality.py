@@ -230,10 +230,12 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
             for future in as_completed(futures):
                 result = future.result()
                 write(futures[future] | {"found": result["scores"][result["metric"]]})
-        jobs = []
-        for dataset, model in product(datasets, SPACES):
-            chosen = best(record)[Path(dataset).stem, model]
-            jobs.append((dataset, model, chosen["values"], chosen["epochs"]))
+        chosen = best(record)
+        jobs = [
+            (dataset, model, row["values"], row["epochs"])
+            for dataset, model in product(datasets, SPACES)
+            for row in [chosen[Path(dataset).stem, model]]
+        ]
     known = {(row["dataset"], row["model"], row["beta"], row["seed"]) for row in trained(record)}
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         trainings = [

@@ -204,19 +204,12 @@ def prepare(
 
     A dry run trains no scorer. Raises DataError and MetricError with one sentence each.
     """
-    import torch
-
-    from searchers.execution.prepare import absolute, located, refuse_other_sizes
+    from searchers.execution.prepare import absolute, extractor_of, located, say_notes
     from trainables.latent.problem import held_out_references, load_images, training_rows
     from trainables.latent.scorer import JUDGE, SmileScorer, load_scorer, quality_on, smile_degrees
     from trainables.latent.settings import parse_config
-    from trainables.metrics.extractors.features import load_extractor
 
-    weights = absolute(config.inception_weights)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    extractor = load_extractor(config.features, weights=Path(weights) if weights else None, device=device)
-    console.print(extractor.reason, highlight=False, markup=False)
-    refuse_other_sizes(extractor, config.image_size, channels=3)
+    extractor = extractor_of(config, 3, console)
     settings = {
         **SETTINGS[config.preset],
         "dataset": located(config.dataset),
@@ -229,7 +222,7 @@ def prepare(
         "rounds": config.rounds,
         "scorer_weights": absolute(config.scorer_weights),
         "features": extractor.name,
-        "feature_weights": weights,
+        "feature_weights": absolute(config.inception_weights),
     }
     resolved = parse_config(settings)
     store = load_images(resolved)
@@ -239,8 +232,7 @@ def prepare(
         f"the generators see {len(rows)} of smile degree {config.max_degree:g} or less",
         highlight=False,
     )
-    for note in store.notes:
-        console.print(f"Data: {note}", highlight=False, markup=False)
+    say_notes(store, console)
     degrees = smile_degrees(store)[rows]
     if resolved.training_scores == "labels" and len(set(degrees)) == 1:
         settings["training_scores"] = "scorer"
@@ -258,7 +250,7 @@ def prepare(
     for name, content in scorers.items():
         scorer, quality = SmileScorer.from_bytes(content)
         if asked[name].get("weights"):  # the file tells of its own images
-            quality = quality_on(scorer.to(device), store)
+            quality = quality_on(scorer.to(extractor.device), store)
         console.print(
             f"{name.capitalize()}: accuracy {quality.accuracy:.3f}, rank correlation "
             f"{quality.rank_correlation:.3f} on {quality.images} held-out images"

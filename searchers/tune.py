@@ -146,10 +146,7 @@ def complete(study: Study, prepared: "Prepared") -> Study:
     kinds = {field.name: field.type for field in fields(model_class.Config)}
     left_out = (OFFERED & kinds.keys()) | ({"width"} - kinds.keys())  # the model's own, and what it has not
     settings = {name: value for name, value in prepared.settings.items() if name not in left_out}
-    if kinds.get("width") in (
-        int,
-        "int",
-    ):  # no factor, as the flag is: where that is not given, the model's own
+    if kinds.get("width") in (int, "int"):  # no factor, as the flag is, without which the model's own stands
         width = settings.pop("width")
         if width != SIZE.width:
             settings["width"] = int(width) if float(width).is_integer() else width

@@ -22,7 +22,7 @@ from trainables.data.batches import to_float, to_uint8
 from trainables.data.formats.folders import UNKNOWN
 from trainables.data.pictures import WHITE, tile
 from trainables.data.store import ImageStore, spread
-from trainables.models.base import GenerativeModel
+from trainables.evaluation.generation import at_once
 
 SEED = 0
 ENCODED = 2000  # held-out images
@@ -66,7 +66,8 @@ class Subject:
         if not self.model.network.has_encoder or not hasattr(self.model.network.config, "latent_dim"):
             raise AnalysisError(f"{type(self.model.network).__name__} has no continuous latents of images.")
         rows = spread(self.rows(), ENCODED)
-        parts = [self.model.encode(self._float(rows[k : k + 250])) for k in range(0, len(rows), 250)]
+        size = at_once(self.held_out().images.shape[1:])
+        parts = [self.model.encode(self._float(rows[k : k + size])) for k in range(0, len(rows), size)]
         return torch.cat(parts).cpu().numpy(), rows
 
     def _float(self, rows: NDArray[np.intp]) -> Tensor:
@@ -129,9 +130,11 @@ def interpolations(subject: Subject) -> Image.Image:
 def interpolation(subject: Subject) -> list[Image.Image]:
     """A path through eight draws of the prior, as an animation."""
     require_continuous(subject, encoder=False)
-    network = type(subject.model.network)
-    if network.sample is not GenerativeModel.sample:
-        raise AnalysisError(f"{network.__name__} draws in more steps than decoding a draw of its prior.")
+    network = subject.model.network
+    if not network.decodes_noise():
+        raise AnalysisError(
+            f"{type(network).__name__} draws in more steps than decoding a draw of its prior."
+        )
     paths = [subject.model.interpolate(12, seed=SEED + k) for k in range(8)]
     return [grid(torch.stack([path[t] for path in paths]), 4) for t in range(12)]
 

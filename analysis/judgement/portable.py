@@ -44,7 +44,7 @@ def export(network: GenerativeModel, path: Path) -> None:
     ONNX is missing.
     """
     kind = type(network)
-    if kind.sample is not GenerativeModel.sample or not hasattr(network.config, "latent_dim"):
+    if not kind.decodes_noise() or not hasattr(network.config, "latent_dim"):
         raise AnalysisError(
             f"{kind.__name__} draws images in more steps than decoding Gaussian noise: its program cannot be "
             "exported; its weights are in the record as safetensors."

@@ -85,7 +85,7 @@ class TrainedModel:
         if ends is not None:
             first, last = self.encode(ends)
             return self.network.decode(torch.lerp(first[None], last[None], share))
-        if type(self.network).sample is not GenerativeModel.sample:
+        if not self.network.decodes_noise():
             raise ValueError(
                 f"{type(self.network).__name__} draws in more steps than decoding Gaussian noise: give two "
                 "images to go from one to the other"

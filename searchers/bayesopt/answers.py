@@ -75,8 +75,9 @@ class Answers:
     def foretells(self, model: Model | CurveModel) -> bool:
         """Whether a model speaks of full training: it knows curves, or scores of the last epoch alone."""
         final = self._final_epoch
-        last = all(t.epoch >= final or t.epoch == WHOLE for t in model.finals()[0])
-        return isinstance(model, CurveModel) or last
+        return isinstance(model, CurveModel) or all(
+            t.epoch >= final or t.epoch == WHOLE for t in model.finals()[0]
+        )
 
     @one_thread
     def predicted_finals(

@@ -9,11 +9,11 @@ import torch
 from rich.console import Console
 
 from searchers.record.schema import REFERENCES, reference_param
-from searchers.study.config import SweepConfig, UsageError
+from searchers.study.config import RunConfig, SweepConfig, UsageError
 from trainables.data.batches import Batches
 from trainables.data.catalogue import NAMES
 from trainables.data.progress import image_bar
-from trainables.data.store import DataError
+from trainables.data.store import DataError, ImageStore
 from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store
 from trainables.evaluation.references import real_images, reference_scores
 from trainables.metrics.errors import MetricError
@@ -68,18 +68,32 @@ def refuse_other_sizes(extractor: Extractor, size: int, channels: int) -> None:
         raise MetricError(f"{extractor.name} does not take images of {size}×{size} pixels: {said}") from error
 
 
+def extractor_of(config: RunConfig, channels: int, console: Console) -> Extractor:
+    """Load the extractor that a sweep names, where there is a GPU on it, and say which one was taken.
+
+    Raises MetricError as `load_extractor`, and where it does not take images of the sweep's size.
+    """
+    weights = absolute(config.inception_weights)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    extractor = load_extractor(config.features, weights=Path(weights) if weights else None, device=device)
+    console.print(extractor.reason, highlight=False, markup=False)
+    refuse_other_sizes(extractor, config.image_size, channels)
+    return extractor
+
+
+def say_notes(store: ImageStore, console: Console) -> None:
+    """Print what was left out of a data set, or changed."""
+    for note in store.notes:
+        console.print(f"Data: {note}", highlight=False, markup=False)
+
+
 def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepared:
     """Convert the data and measure the reference once; return what the trials share.
 
     Raises DataError and MetricError with one sentence each.
     """
     weights = absolute(config.inception_weights)
-    extractor = None
-    if config.features != "none":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        extractor = load_extractor(config.features, weights=Path(weights) if weights else None, device=device)
-        console.print(extractor.reason, highlight=False, markup=False)
-        refuse_other_sizes(extractor, config.image_size, channels)
+    extractor = None if config.features == "none" else extractor_of(config, channels, console)
     training = TrainingConfig(
         dataset=located(config.dataset),
         dataset_limit=config.dataset_limit,
@@ -101,8 +115,7 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
         processes=max(1, int(config.gpus_per_trial)),
     )
     store = load_store(training, config.image_size, channels)
-    # Too few images fail here once, not in every trial.
-    batches = len(Batches(store, "train", config.batch_size))
+    Batches(store, "train", config.batch_size)  # too few images fail here once, not in every trial
     for split in ("train", "validation"):
         if len(store.split(split)) < 2:
             raise DataError(
@@ -111,15 +124,11 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
             )
     size = f"{config.image_size}×{config.image_size}"
     console.print(f"Data: {store.manifest['name']}, {len(store)} images, {size}")
-    console.print(
-        f"A whole training: {config.epochs * batches} steps, {config.epochs} epochs of {batches} batches",
-        highlight=False,
-    )
-    for note in store.notes:
-        console.print(f"Data: {note}", highlight=False, markup=False)
+    say_notes(store, console)
     provenance: dict[str, Any] = {
         "data_hash": store.content_hash,
         "images": len(store),
+        "training_images": len(store.split("train")),
         "classes": len(store.manifest["class_names"]),
     }
     if extractor:

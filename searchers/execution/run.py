@@ -43,6 +43,7 @@ from trainables.models.conditional import ConditionalModel
 from trainables.models.gan import GAN
 from trainables.models.vaegan import VAEGAN
 from trainables.own import module_of, source_hash
+from trainables.tune.trainable import GenerativeTrainable
 
 FEW_STEPS = 1000  # of a training that has a schedule or an adversary
 
@@ -153,6 +154,8 @@ def run(
                 callbacks=[*figures, *([share] if share else [])],
             )
 
+        best, beside = recommended(study, search, driver.records)
+
         def conclude() -> dict[str, float]:
             for figure in figures:
                 figure.draw()
@@ -161,14 +164,12 @@ def run(
             driver.note_trials(
                 {r.trial: {WHY_TAG: said[r.number]} for r in driver.records if r.number in said}
             )
-            best, _ = recommended(study, search, driver.records)
             export_best(study, best, driver.records, driver.checkpoints, driver.folder, driver.ledger)
             if share:
                 share.note()
             return best_scores(study, best)
 
         ending = driver.finish(conclude)
-    best, beside = recommended(study, search, ending.records)
     table = ResultTable(config.title, told, ending.records, scheduler.rule, best)
     console.print(table, highlight=False)
     if study.objectives and isinstance(search, BayesOptSearch):
@@ -202,7 +203,7 @@ def told_of(study: Study, config: SweepConfig) -> Told:
 
 
 def say_beforehand(study: Study, first: dict[str, Any], console: Console) -> None:
-    """Print what a person may not expect: dimensions that change no training, classes, trainings too short.
+    """Print how long a training is, and what a person may not expect of it or of the space.
 
     `first`: the first trial's place in the space.
     """
@@ -214,10 +215,15 @@ def say_beforehand(study: Study, first: dict[str, Any], console: Console) -> Non
             f"Images are drawn class by class, of {classes} classes; --set classes=1 leaves classes out",
             highlight=False,
         )
-    images, batch, epochs = (known.get("reference_images"), *map(settings.get, ("batch_size", "epochs")))
-    if images and batch and epochs and (model_class.needs_progress or issubclass(model_class, (GAN, VAEGAN))):
-        steps = epochs * (settings.get("epoch_steps") or images // batch)
-        if steps < FEW_STEPS:
+    images, batch, epochs = (known.get("training_images"), *map(settings.get, ("batch_size", "epochs")))
+    if images and batch and epochs and issubclass(study.trainable, GenerativeTrainable):
+        batches = settings.get("epoch_steps") or images // batch
+        steps = epochs * batches
+        console.print(
+            f"A whole training: {steps} steps, {epochs} epochs of {batches} batches", highlight=False
+        )
+        slow = model_class.needs_progress or issubclass(model_class, (GAN, VAEGAN))
+        if slow and steps < FEW_STEPS:
             console.print(
                 f"A training of {steps} steps rarely draws more than blurs: "
                 f"--epochs {-(-FEW_STEPS * epochs // steps)} would have {FEW_STEPS}",

@@ -61,7 +61,7 @@ def load(
         raise DataError(f"the limit of images is {limit}; choose 1 or more, or none")
     if workers is not None and workers < 1:
         raise DataError(f"the number of workers is {workers}; choose 1 or more, or none")
-    Preprocessing(image_size, 3 if channels is None else channels, crop)
+    asked = Preprocessing(image_size, 3 if channels is None else channels, crop)
     if not os.fspath(dataset).strip():
         raise DataError(f"the data set is named {os.fspath(dataset)!r}; choose {', '.join(NAMES)}, or a path")
     cache = Path(cache_dir).expanduser() if cache_dir else default_cache()
@@ -70,7 +70,7 @@ def load(
     try:
         path = Path(dataset).expanduser()
         if path.suffix == ".arrow" and path.is_file():
-            return _existing(path, Preprocessing(image_size, channels or 3, crop), channels, limit, cache)
+            return _existing(path, asked, channels, limit, cache)
         origin = find(dataset, data_root=data_root, image_size=image_size, limit=limit)
     except (OSError, RuntimeError) as error:  # a name too long, a folder that is locked, no home for a ~
         raise DataError(f"{str(dataset)[:80]!r} can't be looked at ({first_line(error)})") from error
@@ -101,6 +101,16 @@ def load(
             raise _failure(origin.name, cache, error) from error
         finally:
             shutil.rmtree(scratch)
+
+
+def cache_of(store: ImageStore, cache_dir: str | os.PathLike | None = None) -> Path:
+    """Return the folder for what is computed of a store's images: the one asked for, or where the store lies.
+
+    A folder that others own, whose stores are read alone, is left for the user's cache.
+    """
+    if cache_dir:
+        return Path(cache_dir)
+    return store.path.parent if os.access(store.path.parent, os.W_OK) else default_cache()
 
 
 def _existing(

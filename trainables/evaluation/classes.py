@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from trainables.data.batches import to_uint8
+from trainables.data.sources import cache_of
 from trainables.data.store import DataError, ImageStore
 from trainables.evaluation.generation import EVALUATION_SEED, at_once
-from trainables.evaluation.inputs import cache_of
+from trainables.evaluation.inputs import batches_of
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.frechet import frechet_distance
 from trainables.metrics.reference import reference_statistics
 from trainables.models.conditional import ConditionalModel
 
 MOST_ROWS = 16  # of a grid with a class each
-CHUNK = 1024  # images that are read at a time, where the cache has no statistics
 FEWEST = 25  # images of a class, real or drawn, whose distance is reported
 
 
@@ -66,8 +66,7 @@ def class_scores(
     scores, cache = {}, cache_of(store, cache_dir)
     for label, those in known.items():
         key = f"{store.content_hash}-train-{label}"
-        images = (store.images[part] for part in np.split(those, range(CHUNK, len(those), CHUNK)))
-        reference = reference_statistics(images, extractor, cache_dir=cache, key=key)
+        reference = reference_statistics(batches_of(store, those), extractor, cache_dir=cache, key=key)
         labels = torch.full((each,), label, device=model.device)
         features = extractor(drawn(model, labels, store.images.shape[1:]))
         distance = frechet_distance(features, reference, identity=extractor.identity)

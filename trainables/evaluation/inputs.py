@@ -1,6 +1,5 @@
 """What an evaluation starts from: the settings that name it, the images, and their reference statistics."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -9,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.catalogue import default_cache
-from trainables.data.sources import load
+from trainables.data.sources import cache_of, load
 from trainables.data.store import DataError, ImageStore
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.reference import BATCH, ReferenceStatistics, reference_statistics
@@ -192,24 +190,17 @@ def load_reference(
     The cache lies in `cache_dir`, by default beside the store. `advance` is called with each number of images
     that was measured. Raises MetricError as `reference_statistics`.
     """
-    rows = store.split("train")
-
-    def batches() -> Iterator[NDArray[np.uint8]]:
-        for first in range(0, len(rows), BATCH):
-            part = store.images[rows[first : first + BATCH]]
-            yield part
-            advance(len(part))
-
+    images = batches_of(store, store.split("train"), advance)
     return reference_statistics(
-        batches(), extractor, cache_dir=cache_of(store, cache_dir), key=f"{store.content_hash}-train"
+        images, extractor, cache_dir=cache_of(store, cache_dir), key=f"{store.content_hash}-train"
     )
 
 
-def cache_of(store: ImageStore, cache_dir: str | None = None) -> Path:
-    """Return the folder for what is computed of a store's images: the one asked for, or where the store lies.
-
-    A folder that others own, whose stores are read alone, is left for the user's cache.
-    """
-    if cache_dir:
-        return Path(cache_dir)
-    return store.path.parent if os.access(store.path.parent, os.W_OK) else default_cache()
+def batches_of(
+    store: ImageStore, rows: NDArray[np.int64], advance: Callable[[int], None] = lambda _: None
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images of rows some at a time; `advance` is called with each number that was taken in."""
+    for first in range(0, len(rows), BATCH):
+        part = store.images[rows[first : first + BATCH]]
+        yield part
+        advance(len(part))

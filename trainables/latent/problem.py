@@ -12,7 +12,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from trainables.data.batches import to_float
-from trainables.data.sources import load
+from trainables.data.sources import cache_of, load
 from trainables.data.store import DataError, ImageStore
 from trainables.latent.scorer import labels_hash, smile_degrees
 from trainables.latent.settings import LatentConfig
@@ -73,7 +73,7 @@ def held_out_references(
         if len(rows) < 2:
             continue
         key = f"{labels_hash(store)}-above{c.max_degree:g}{name}-{len(rows)}"
-        cache = Path(c.cache_dir) if c.cache_dir else store.path.parent
+        cache = cache_of(store, c.cache_dir)
         references[name] = reference_statistics(
             store.images[np.sort(rows)], extractor, cache_dir=cache, key=key
         )
@@ -112,7 +112,7 @@ def pretrained(
     model = model_class(model_class.configure(values), device=device, seed=0)
     identity = [FORMAT, model_class.__name__, values, labels_hash(store), c.max_degree, epochs, batch]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    folder = Path(c.cache_dir) if c.cache_dir else store.path.parent
+    folder = cache_of(store, c.cache_dir)
     path = folder / f"pretrained-{model_class.__name__}-{digest}.pt"
     with FileLock(f"{path}.lock"):
         if not path.exists():

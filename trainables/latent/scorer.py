@@ -19,6 +19,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from trainables.data.batches import to_float
+from trainables.data.sources import cache_of
 from trainables.data.store import DataError, ImageStore
 
 BATCH = 64
@@ -210,7 +211,7 @@ def load_scorer(
                 f"{store.name} has degree {min(missing):g}"
             )
         return content
-    folder = cache_dir or store.path.parent
+    folder = cache_of(store, cache_dir)
     path = folder / f"scorer-{labels_hash(store)[:16]}-{epochs}-{seed}-{FORMAT}.safetensors"
     with FileLock(f"{path}.lock"):
         if not path.exists():

@@ -251,6 +251,11 @@ class GenerativeModel(nn.Module):
         noise = torch.randn(n, self.config.latent_dim, generator=generator, device=generator.device)
         return self.from_noise(noise.to(self.device))
 
+    @classmethod
+    def decodes_noise(cls) -> bool:
+        """Whether a sample is a draw of the prior, decoded: not with a flow or a diffusion in between."""
+        return cls.sample is GenerativeModel.sample
+
     def from_noise(self, noise: Tensor) -> Tensor:
         """Return draws of the prior made of those of N(0, I), (n, M) -> (n, M): an affine map, here none."""
         return noise
