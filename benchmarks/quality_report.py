@@ -20,12 +20,13 @@ from benchmarks.quality import BETA, best, samples_folder, trained
 
 CELL = 34  # pixels of a sample of 32 in its grid of eight columns
 SHOWN = 2  # rows of the grid
+FACTORS = {"mig": "MIG", "dci_disentanglement": "DCI", "sap": "SAP", "factor_vae": "FactorVAE score"}
 
 
-def spread(values: list[float]) -> str:
+def spread(values: list[float], digits: int | None = None) -> str:
     """Return mean ± standard deviation over seeds."""
     mean = statistics.mean(values)
-    digits = 2 if abs(mean) < 5 else 1
+    digits = digits or (2 if abs(mean) < 5 else 1)
     return (
         f"{mean:.{digits}f} ± {statistics.stdev(values):.{digits}f}"
         if len(values) > 1
@@ -86,17 +87,50 @@ def table(record: Path) -> str:
     for dataset in dict.fromkeys(row["dataset"] for row in trained(record)):
         known = next(row["references"] for row in trained(record) if row["dataset"] == dataset)
         lines.append(f"\n{dataset}: " + ", ".join(f"{name} {value:.1f}" for name, value in known.items()))
-    return "\n".join(lines)
+    return "\n".join(lines if chosen else lines + claims(record) + factors(record))
+
+
+def claims(record: Path) -> list[str]:
+    """Return how much nearer than β = 1 the β is that the other seeds would choose, a line a data set."""
+    lines = ["\n| data | β by the others' mean | nearer than β = 1, % | mean |", "|---|--:|--:|--:|"]
+    for dataset, curves in over_beta(record).items():
+        betas, values = [beta for beta, _ in curves], by_seed(curves, curves[0][1][0]["metric"])
+        if len(values) < 2:
+            continue
+        chosen = [int(np.delete(values, seed, 0).mean(0)[1:].argmin()) + 1 for seed in range(len(values))]
+        gains = [100 * (1 - row[n] / row[0]) for row, n in zip(values, chosen, strict=True)]
+        lines.append(
+            f"| {dataset} | {', '.join(f'{betas[n]:g}' for n in chosen)} "
+            f"| {', '.join(f'{gain:.0f}' for gain in gains)} | {spread(gains)} |"
+        )
+    return lines
+
+
+def factors(record: Path) -> list[str]:
+    """Return how far single units stand for single factors, a line a β, of the drawn faces."""
+    lines = [f"\n| β | {' | '.join(FACTORS.values())} |", f"|--:|{'--:|' * len(FACTORS)}"]
+    for beta, group in over_beta(record).get("faces", []):
+        scores = (spread([row["scores"][f"disentanglement/{key}"] for row in group], 3) for key in FACTORS)
+        lines.append(f"| {beta:g} | {' | '.join(scores)} |")
+    return lines
+
+
+def over_beta(record: Path) -> dict[str, list[tuple[float, list[dict]]]]:
+    """Return each data set's trainings of the β-VAE-GAN by β, the least first."""
+    curves: dict[str, list[tuple[float, list[dict]]]] = {}
+    for (dataset, model, beta), group in grouped(record).items():
+        if model == BETA:
+            curves.setdefault(dataset, []).append((beta, group))
+    return curves
 
 
 def figure(record: Path) -> Figure:
     """Draw FD over β for each data set: of the prior's samples and of ex post ones, mean ± deviation."""
-    groups = {key: group for key, group in grouped(record).items() if key[1] == BETA}
-    datasets = list(dict.fromkeys(key[0] for key in groups))
+    datasets = over_beta(record)
     result, _ = canvas(4.2 * len(datasets), 4.0)
     result.clear()
-    for axes, dataset in zip(result.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
-        curves = sorted((key[2], group) for key, group in groups.items() if key[0] == dataset)
+    panels = result.subplots(1, len(datasets), squeeze=False)[0]
+    for axes, (dataset, curves) in zip(panels, datasets.items(), strict=True):
         metric = curves[0][1][0]["metric"]
         for key, color, name, line in (
             (metric, "C0", "prior", "-"),
@@ -121,10 +155,9 @@ def by_seed(curves: list[tuple[float, list[dict]]], key: str) -> NDArray[np.floa
 
 def disentanglement(record: Path) -> Figure:
     """Draw how far single units stand for single factors, over β, on the drawn faces, mean ± deviation."""
-    curves = [(key[2], group) for key, group in grouped(record).items() if key[:2] == ("faces", BETA)]
+    curves = over_beta(record)["faces"]
     result, axes = canvas(6.0, 4.0)
-    names = {"mig": "MIG", "dci_disentanglement": "DCI", "sap": "SAP", "factor_vae": "FactorVAE"}
-    for (key, name), line in zip(names.items(), LINES, strict=True):
+    for (key, name), line in zip(FACTORS.items(), LINES, strict=True):
         values = by_seed(curves, f"disentanglement/{key}")
         color = CYCLE[LINES.index(line)]
         draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {len(values)})", line)

@@ -6,6 +6,7 @@ A trial is a number; `ask` returns a new one or one that goes on from where it w
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,11 @@ class Method:
 
     def new(self, u: np.ndarray) -> int:
         """Note a trial of the configuration that the table holds for u (d,); return its number."""
-        self.points.append(self.table.take(u, self.taken))
+        return self.add(self.table.take(u, self.taken))
+
+    def add(self, point: np.ndarray) -> int:
+        """Note a trial of a configuration (d,) that the table holds; return its number."""
+        self.points.append(point)
         self.rows.append({})
         return len(self.points) - 1
 
@@ -83,6 +88,17 @@ class Random(Method):
         return self.rule == "stop" and value <= cut
 
 
+def unit_of(config: Mapping[str, Any], table: Table) -> np.ndarray:
+    """Return the point (d,) of the unit cube that a configuration of x0, x1, … stands for."""
+    values = (float(config[f"x{j}"]) for j in range(table.d))
+    return np.array([(v + 0.5) / n if n else v for v, n in zip(values, table.levels, strict=True)])
+
+
+def config_of(point: np.ndarray, table: Table) -> dict[str, float]:
+    """Return the configuration of a point (d,): whole numbers where a dimension has levels."""
+    return {f"x{j}": int(point[j] * n) if n else float(point[j]) for j, n in enumerate(table.levels)}
+
+
 class Ours(Method):
     """This project's searcher and rule, as a sweep uses them, without Ray."""
 
@@ -103,19 +119,10 @@ class Ours(Method):
             self.rule.resume(choice)
             self.search.on_unpause(choice)
             return int(choice)
-        u = [
-            (choice[f"x{j}"] + 0.5) / count if count else choice[f"x{j}"]
-            for j, count in enumerate(self.table.levels)
-        ]
-        trial = self.new(np.array(u))
-        self.search.history.trials[str(trial)].codes = self.space.encode(self._config(self.points[trial]))
+        trial = self.new(unit_of(choice, self.table))
+        codes = self.space.encode(config_of(self.points[trial], self.table))
+        self.search.history.trials[str(trial)].codes = codes
         return trial
-
-    def _config(self, point: np.ndarray) -> dict[str, float]:
-        return {
-            f"x{j}": int(point[j] * count) if count else float(point[j])
-            for j, count in enumerate(self.table.levels)
-        }
 
     def report(self, trial: int, epoch: int, value: float, diverged: bool) -> bool:
         name, row = str(trial), {"loss": value, "training_iteration": epoch}
@@ -168,21 +175,11 @@ class Optuna(Method):
 
     def ask(self) -> int:
         asked = self.study.ask(self.distributions)
-        levels = self.table.levels
-        u = [
-            (asked.params[f"x{j}"] + 0.5) / count if count else asked.params[f"x{j}"]
-            for j, count in enumerate(levels)
-        ]
-        trial = self.new(np.array(u))
+        u = unit_of(asked.params, self.table)
+        trial = self.new(u)
         if not np.allclose(self.points[trial], u):
             self.study.tell(asked, state=self.optuna.trial.TrialState.FAIL)
-            point = self.points[trial]
-            self.study.enqueue_trial(
-                {
-                    f"x{j}": int(point[j] * count) if count else float(point[j])
-                    for j, count in enumerate(levels)
-                }
-            )
+            self.study.enqueue_trial(config_of(self.points[trial], self.table))
             asked = self.study.ask(self.distributions)
         self.trials[trial] = asked
         return trial

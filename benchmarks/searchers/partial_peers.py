@@ -1,20 +1,25 @@
-"""Syne Tune's methods of several fidelities behind the interface of `partial_methods.py`.
+"""Methods of several fidelities of Syne Tune and SMAC behind the interface of `partial_methods.py`.
 
-Syne Tune is not in this project's environment: LATENTUNE_PEERS names a folder of packages that has version
-0.13, the last one with MOBSTER, HyperTune and DyHPO (pip install --target PEERS --no-deps syne-tune==0.13.0
-autograd sortedcontainers dill ujson statsmodels patsy). Their Gaussian processes are fitted
-anew after every fifth decision.
+Neither is in this project's environment: LATENTUNE_PEERS names a folder of packages that has Syne Tune 0.13,
+the last one with MOBSTER, HyperTune and DyHPO, and SMAC 2.4, which is built by swig (pip install --target
+PEERS --no-deps syne-tune==0.13.0 autograd sortedcontainers dill ujson statsmodels patsy smac==2.4.1 pyrfr
+ConfigSpace pynisher emcee dask distributed toolz tornado tblib locket zict more_itertools regex). The
+Gaussian processes of Syne Tune are fitted anew after every fifth decision. All are told which configuration
+of a table was trained.
 """
 
 import logging
 import os
 import sys
+import tempfile
+import warnings
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.searchers.partial_methods import REDUCTION, Method
+from benchmarks.searchers.partial_methods import REDUCTION, Method, config_of, unit_of
 
 
 class SyneTune(Method):
@@ -49,6 +54,17 @@ class SyneTune(Method):
             **options,
         )
         self.trials: dict[int, Any] = {}
+        propose = self.scheduler.searcher.get_config
+
+        def trained(**about: Any) -> dict[str, Any] | None:
+            """Propose what the table holds instead, which the scheduler and its model then know as theirs."""
+            config = propose(**about)
+            if config is None:
+                return None
+            point = self.table.take(unit_of(config, self.table), self.taken)
+            return {**config, **config_of(point, self.table)}
+
+        self.scheduler.searcher.get_config = trained
 
     def ask(self) -> int:
         suggested = self.scheduler.suggest(len(self.points))
@@ -56,11 +72,7 @@ class SyneTune(Method):
             return self.new(self.rng.random(self.table.d))
         if not suggested.spawn_new_trial_id:
             return int(suggested.checkpoint_trial_id)
-        u = [
-            (suggested.config[f"x{j}"] + 0.5) / count if count else suggested.config[f"x{j}"]
-            for j, count in enumerate(self.table.levels)
-        ]
-        trial = self.new(np.array(u))
+        trial = self.add(unit_of(suggested.config, self.table))
         self.trials[trial] = self.trial_of(
             trial_id=trial, config=suggested.config, creation_time=datetime.now()
         )
@@ -81,6 +93,68 @@ class SyneTune(Method):
         return True
 
 
+class SMAC(Method):
+    """SMAC's facade for several fidelities: random forests of all budgets' values within Hyperband."""
+
+    def setup(self) -> None:
+        sys.path.append(os.environ.get("LATENTUNE_PEERS", ""))
+        from ConfigSpace import Configuration, ConfigurationSpace, Float, Integer
+        from smac import MultiFidelityFacade, Scenario
+        from smac.main.config_selector import ConfigSelector
+        from smac.runhistory.dataclasses import TrialValue
+
+        warnings.simplefilter("ignore")
+        self.value_of = TrialValue
+        space = ConfigurationSpace(seed=self.seed)
+        for j, count in enumerate(self.table.levels):
+            name = f"x{j}"
+            space.add(Integer(name, (0, count - 1)) if count else Float(name, (0.0, 1.0)))
+        table, taken = self.table, self.taken
+
+        class Trained(ConfigSelector):
+            """Proposes what the table holds instead, which intensifier and model then know as theirs."""
+
+            def __iter__(self) -> Any:
+                for config in super().__iter__():
+                    point = table.take(unit_of(config, table), taken)
+                    yield Configuration(space, values=config_of(point, table))
+
+        self.folder = tempfile.TemporaryDirectory()
+        scenario = Scenario(
+            space,
+            min_budget=1,
+            max_budget=self.table.epochs,
+            n_trials=1_000_000,
+            deterministic=True,
+            seed=self.seed,
+            output_directory=Path(self.folder.name),
+        )
+        self.smac = MultiFidelityFacade(
+            scenario,
+            lambda config, seed, budget: 0.0,
+            config_selector=Trained(scenario),
+            overwrite=True,
+            logging_level=False,
+        )
+        self.trials: dict[Any, int] = {}  # by their configurations
+        self.running: dict[int, Any] = {}
+
+    def ask(self) -> int:
+        info = self.smac.ask()
+        if info.config not in self.trials:
+            self.trials[info.config] = self.add(unit_of(info.config, self.table))
+        trial = self.trials[info.config]
+        self.running[trial] = info
+        return trial
+
+    def report(self, trial: int, epoch: int, value: float, diverged: bool) -> bool:
+        info = self.running[trial]
+        if epoch < round(info.budget) and not diverged:
+            return True
+        self.smac.tell(info, self.value_of(value))
+        return False
+
+
 def gaussian(name: str) -> Any:
     """Return a method of Gaussian processes. Its options are its own: HyperTune writes into them."""
     return lambda table, seed: SyneTune(
@@ -93,4 +167,5 @@ METHODS: dict[str, Any] = {
     "Syne Tune MOBSTER": gaussian("MOBSTER"),
     "Syne Tune HyperTune": gaussian("HyperTune"),
     "Syne Tune DyHPO": gaussian("DyHPO"),
+    "SMAC": SMAC,
 }
