@@ -5,6 +5,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import re
 import resource
 import shutil
 import socket
@@ -29,6 +30,7 @@ PROBE_SECONDS = 120  # a node has this long to unpack the code and to start a pr
 COMPARED = ("ray", "torch", "torchvision", "numpy", "scipy", "pyarrow", "safetensors")
 # Written by `ray up` on the head: the node types that its autoscaler may start.
 AUTOSCALING_CONFIG = Path("~/ray_bootstrap_config.yaml")
+PROMISED = "LATENTUNE_PROMISED"  # says the same where another one starts Ray, as KubeRay does: 8x4:1
 
 
 class Node(NamedTuple):
@@ -240,7 +242,17 @@ def present_nodes() -> tuple[Node, ...]:
 
 
 def _promised() -> tuple[Node, ...]:
-    """Return all nodes that the autoscaler may start; none where this machine is no cluster's head."""
+    """Return all nodes that the autoscaler may start; none where this machine is no cluster's head.
+
+    Raises ClusterError where LATENTUNE_PROMISED does not say how many there are, and what each has.
+    """
+    if said := os.environ.get(PROMISED):
+        numbers = re.fullmatch(r"(\d+)x([\d.]+):([\d.]+)", said)
+        try:
+            count, cpus, gpus = map(float, numbers.groups() if numbers else ())
+        except ValueError:
+            raise ClusterError(f"{PROMISED} is {said!r}; it must be NODESxCPUS:GPUS, as 8x4:1") from None
+        return (Node(0, 0), *[Node(cpus, gpus)] * int(count))
     path = AUTOSCALING_CONFIG.expanduser()
     if not path.exists():
         return ()

@@ -38,7 +38,7 @@ def elsewhere(program: str, config: Config, preset: Config, given: Sequence[str]
     name = config.resume or config.title
     words = ["python", "-m", program.removeprefix("python -m "), *words]
     if path == KUBERAY:
-        print(manifest(name, words), end="")
+        print(manifest(name, words, config.results), end="")
         return 0
     run = Run(
         name=name,

@@ -18,6 +18,10 @@ import jsonschema
 import pytest
 import yaml
 
+from cluster import connect
+from cluster.connect import Cluster, Node
+from cluster.errors import ClusterError
+from cluster.kuberay import ray_job
 from searchers import beta_vaegan
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FINISHED, STOPPED
@@ -218,15 +222,62 @@ def test_a_command_line_is_a_job_that_kubernetes_and_kuberay_accept(kuberay, cap
     spec = job["spec"]
     jsonschema.validate(spec, RAY_JOB)
     check_kuberay(claim, {"spec": spec["rayClusterSpec"]})
-    assert (claim, spec["rayClusterSpec"]) == (kuberay[0], kuberay[1]["spec"])
-    assert (job["kind"], job["metadata"]) == ("RayJob", {"name": "latentune-my-sweep-1"})
-    _, _, command = spec["entrypoint"].partition("cd /home/ray/latentune && ")
-    assert shlex.split(command) == [
+    assert claim == kuberay[0]
+    own = kuberay[1]["spec"]
+    own["headGroupSpec"]["rayStartParams"]["dashboard-host"] = (
+        "0.0.0.0"  # the operator asks it, with the token
+    )
+    assert spec["rayClusterSpec"] == own and own["authOptions"] == {"mode": "token"}
+    assert job["kind"] == "RayJob"
+    # As the operator has it typed: the whole of it must reach `ray job submit`, and nothing else may run.
+    typed = f"submit() {{ printf '%s\\0' \"$@\"; }}; cd() {{ echo here; }}; submit -- {spec['entrypoint']} ;"
+    said = subprocess.run(["bash", "-ce", typed], capture_output=True, text=True, check=True).stdout
+    assert said.split("\0")[:-1] == [
+        *("--", "env", "-C", "/home/ray/latentune"),
         *("python", "-m", "searchers.beta_vaegan", *words[2:], "--name", "My sweep_1"),
         *("--space", "gamma=uniform(0.1,1)"),
     ]
-    assert beta_vaegan.main(["--on", "kuberay", "--preset", "quick"]) == 2
+
+
+@pytest.mark.parametrize("name", ["My sweep_1", "my-sweep-1", "a" * 60, "___"])
+def test_a_job_has_a_name_that_kuberay_takes_and_no_other_job_has(name):
+    jobs = [ray_job(name, ["python"], "/data/results")[1] for _ in range(2)]
+    first, second = (job["metadata"]["name"] for job in jobs)
+    assert first != second and first[:-4] == second[:-4]
+    assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])", first) and len(first) <= 47
+
+
+@pytest.mark.parametrize(
+    "flags", [[], ["--storage=s3://b"], ["--results", "/data/../results"], ["--results=/dat"]]
+)
+def test_a_job_whose_record_would_go_with_the_pods_is_refused(flags, capsys):
+    assert beta_vaegan.main(["--on", "kuberay", "--preset", "quick", *flags]) == 2
     assert "--results /data/results keeps them" in capsys.readouterr().err
+
+
+def test_kubernetes_workers_are_promised_to_a_sweep_that_begins_before_them(kuberay, monkeypatch):
+    (group,) = kuberay[1]["spec"]["workerGroupSpecs"]
+    size = group["template"]["spec"]["containers"][0]["resources"]
+    worker = Node(float(size["requests"]["cpu"]), float(size["limits"]["nvidia.com/gpu"]))
+    head = kuberay[1]["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    (said,) = [each["value"] for each in head["env"] if each["name"] == connect.PROMISED]
+    monkeypatch.setenv(connect.PROMISED, said)
+    cluster = Cluster("10.0.0.1:6379", (Node(0, 0),), connect._promised())
+    assert cluster.promised == (Node(0, 0), *[worker] * group["maxReplicas"])
+    assert cluster.slots(1, 1) == group["maxReplicas"]
+    for wrong in ("8", "8x4", "8x4:.", "eightx4:1"):
+        monkeypatch.setenv(connect.PROMISED, wrong)
+        with pytest.raises(ClusterError, match="it must be NODESxCPUS:GPUS, as 8x4:1"):
+            connect._promised()
+
+
+def test_what_is_typed_to_end_kubernetes_leaves_the_results(kuberay):
+    claim = kuberay[0]["metadata"]["name"]
+    for path in ("cluster/kuberay.yaml", "docs/howto/cluster.md"):
+        typed = re.findall(r"(?m)^#? *(kubectl .*)$", (REPOSITORY / path).read_text())
+        assert "kubectl delete raycluster latentune" in typed
+        assert not [line for line in typed if "delete -f" in line or f"delete pvc {claim}" in line]
+        assert all("--results /data/results" in line for line in typed if "searchers." in line)
 
 
 # SkyPilot 0.14's fields, after its schema; the package itself is not among those that the tests install.
