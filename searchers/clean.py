@@ -7,6 +7,7 @@ be the best; after its end that of the best ones, whose weights are on record be
 """
 
 import sys
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,26 +38,31 @@ class CleanConfig:
 
 
 def clean(config: CleanConfig, console: Console) -> int:
-    """Delete the checkpoints of a sweep that neither a resumption nor its best trials need."""
-    sweep = SweepFolder.read(config.results / config.sweep)
-    ledger = Ledger(sweep.path / LEDGER)
-    try:
-        ledger.claim()
-    except LedgerBusyError:
-        raise UsageError(f"Sweep {config.sweep!r} is running: its checkpoints are in use") from None
-    try:
-        file_system, unneeded = unneeded_checkpoints(sweep)
-        freed = 0
-        for path in unneeded:
-            inside = file_system.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
-            freed += sum(info.size or 0 for info in inside)
-            if not config.dry_run:
-                file_system.delete_dir(path)
-    finally:
-        ledger.close()
+    """Delete the checkpoints of a sweep and its parts that neither a resumption nor the best trials need."""
+    whole = SweepFolder.read(config.results / config.sweep)
+    sweeps = [sweep for sweep in (whole, *whole.parts) if (sweep.path / LEDGER).exists()]
+    count = freed = 0
+    with ExitStack() as claimed:
+        for sweep in sweeps:
+            ledger = claimed.enter_context(closing(Ledger(sweep.path / LEDGER)))
+            try:
+                ledger.claim()
+            except LedgerBusyError:
+                raise UsageError(
+                    f"Sweep {sweep.path.name!r} is running: its checkpoints are in use"
+                ) from None
+        for sweep in sweeps:
+            file_system, unneeded = unneeded_checkpoints(sweep)
+            count += len(unneeded)
+            for path in unneeded:
+                inside = file_system.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
+                freed += sum(info.size or 0 for info in inside)
+                if not config.dry_run:
+                    file_system.delete_dir(path)
     verb = "would be deleted" if config.dry_run else "deleted"
-    kept = "the best trials keep theirs" if sweep.complete else "it can be resumed as before"
-    console.print(f"{len(unneeded)} checkpoints {verb}, {megabytes(freed)}; {kept}.", highlight=False)
+    over = all(sweep.complete for sweep in sweeps)
+    kept = "the best trials keep theirs" if over else "it can be resumed as before"
+    console.print(f"{count} checkpoints {verb}, {megabytes(freed)}; {kept}.", highlight=False)
     return 0
 
 

@@ -14,15 +14,18 @@ import shutil
 import sqlite3
 import sys
 import tarfile
+import zlib
 from contextlib import closing
 from dataclasses import dataclass
+from gzip import BadGzipFile
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 import tyro
 from rich.console import Console
 
 from analysis.charts.text import megabytes
-from searchers.record.folders import all_in, size
+from searchers.record.folders import LEDGER, is_running, size
 from searchers.study.command import run_command
 from searchers.study.config import UsageError
 
@@ -100,15 +103,18 @@ def refuse_unmovable(source: Path) -> None:
     """Raise UsageError where a folder holds no record, or one of its sweeps is running."""
     if not (source / DATABASE).is_file():
         raise UsageError(f"{source} holds no record: there is no {DATABASE} in it")
-    if running := [sweep.path.name for sweep in all_in(source / RESULTS) if sweep.running]:
-        raise UsageError(f"Sweep {running[0]!r} is running: it can be moved when it has ended")
+    for ledger in (source / RESULTS).glob(f"*/{LEDGER}"):
+        if is_running(ledger.parent):
+            raise UsageError(f"Sweep {ledger.parent.name!r} is running: it can be moved when it has ended")
 
 
 def copy(source: Path, partial: Path) -> None:
     """Fill a folder with another's files: links where one disk holds both, and a copy of the database."""
 
+    database = {f"{source / DATABASE}{end}" for end in ("", "-wal", "-shm", "-journal")}
+
     def link(file: str, to: str) -> None:
-        if Path(file).name.startswith(DATABASE):
+        if file in database:
             return
         try:
             os.link(file, to, follow_symlinks=False)
@@ -137,11 +143,28 @@ def unpack(archive: Path, partial: Path, target: Path) -> None:
     try:
         with tarfile.open(archive) as opened:
             opened.extractall(partial, filter="data")
+            read_to_the_end(opened)
+        if not ((partial / DATABASE).is_file() and (partial / DATABASE).stat().st_size):
+            raise tarfile.TarError(f"there is no {DATABASE} in it")
         rewrite(partial / DATABASE, None, partial, target)
-    except (tarfile.TarError, EOFError, sqlite3.DatabaseError) as error:
+    except (tarfile.TarError, EOFError, BadGzipFile, LZMAError, zlib.error, sqlite3.DatabaseError) as error:
         discard(partial)
         raise UsageError(f"{archive} is no archive of a record: {error}") from error
     flush(partial)
+
+
+def read_to_the_end(archive: tarfile.TarFile) -> None:
+    """Read what stands behind the last file: the end mark, and the checksum of what is compressed.
+
+    Raises ReadError where the mark is missing, and what its kind of compression does where the sum is wrong.
+    """
+    stream = archive.fileobj
+    assert stream is not None  # it is open
+    stream.seek(archive.offset)
+    if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it ends before its end mark")
+    while stream.read(tarfile.RECORDSIZE):
+        pass
 
 
 def rewrite(database: Path, source: Path | None, filled: Path, target: Path) -> int:

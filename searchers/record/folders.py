@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ class SweepFolder:
     """A sweep's folder: its settings, its trials, and how it ended so far."""
 
     path: Path
+    sweep_id: str
     program: str
     config: dict[str, Any]
     trials: list[TrialRecord]
@@ -30,16 +33,19 @@ class SweepFolder:
     exported: frozenset[str]
     """ids of the best trials, whose weights are on record"""
     begun: datetime | None
+    damaged: bool = False
+    """whether its settings can't be read"""
 
     @classmethod
     def read(cls, path: Path) -> "SweepFolder":
         """Read a sweep's folder. Raises UsageError where it holds none, or its settings are damaged."""
         try:
             stored = json.loads((path / STORED).read_text(encoding="utf-8"))
-            program, config = str(stored["program"]), dict(stored["config"])
+            sweep_id, program = str(stored["sweep_id"]), str(stored["program"])
+            config = dict(stored["config"])
         except FileNotFoundError:
             raise UsageError(f"There is no sweep in {path}") from None
-        except (ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise UsageError(f"{path / STORED} can't be read: {error}") from error
         ledger = Ledger(path / LEDGER)
         complete, exported, begun = False, set(), None
@@ -50,7 +56,7 @@ class SweepFolder:
             elif event["event"] == MODEL:
                 exported.add(event["trial"])
         trials = list(ledger.trials().values())
-        return cls(path, program, config, trials, complete, frozenset(exported), begun)
+        return cls(path, sweep_id, program, config, trials, complete, frozenset(exported), begun)
 
     @property
     def storage(self) -> str:
@@ -61,23 +67,19 @@ class SweepFolder:
         return str((Path(storage).expanduser() / self.path.name if storage else self.path).resolve())
 
     @property
-    def running(self) -> bool:
-        """Whether a process writes this sweep's ledger."""
-        try:
-            with open(self.path / LEDGER, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # there is none, or its file system has no locks
-            return False
-        return False
+    def parts(self) -> list["SweepFolder"]:
+        """The sweeps that are parts of this one, as the models' are of a comparison."""
+        begin = f"{self.sweep_id}-"
+        return [sweep for sweep in all_in(self.path.parent) if sweep.sweep_id.startswith(begin)]
 
     @property
     def state(self) -> str:
-        """`running`, `finished`, `interrupted` (it can be resumed) or `in parts`, sweeps themselves."""
+        """`running`, `finished`, `interrupted` (may go on), `in parts` (sweeps of their own), `damaged`."""
+        if self.damaged:
+            return "damaged"
         if not (self.path / LEDGER).exists():
             return "in parts"
-        return "running" if self.running else "finished" if self.complete else "interrupted"
+        return "running" if is_running(self.path) else "finished" if self.complete else "interrupted"
 
     @property
     def needed(self) -> list[TrialRecord]:
@@ -91,12 +93,34 @@ class SweepFolder:
         return [trial for trial in self.trials if trial.status in (None, FINISHED)]
 
 
+def is_running(folder: Path) -> bool:
+    """Whether a process writes the ledger of the sweep in this folder."""
+    try:
+        with open(folder / LEDGER, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or its file system has no locks
+        return False
+    return False
+
+
 def all_in(results: Path) -> list[SweepFolder]:
-    """Return the sweeps in a folder of results, the latest last."""
-    found = [SweepFolder.read(path.parent) for path in sorted(results.glob(f"*/{STORED}"))]
+    """Return the sweeps in a folder of results, the latest last; damaged ones among them."""
+    found = []
+    for path in sorted(results.glob(f"*/{STORED}")):
+        try:
+            found.append(SweepFolder.read(path.parent))
+        except UsageError:
+            found.append(SweepFolder(path.parent, "", "–", {}, [], False, frozenset(), None, damaged=True))
     return sorted(found, key=lambda sweep: sweep.begun or datetime.min)
 
 
 def size(path: Path) -> int:
     """Return how many bytes the files under a folder hold; 0 where there is none."""
-    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+    total = 0
+    for folder, _, files in os.walk(path):
+        for file in files:
+            with suppress(FileNotFoundError):  # Tune deletes checkpoints meanwhile
+                total += os.lstat(os.path.join(folder, file)).st_size
+    return total

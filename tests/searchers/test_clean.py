@@ -1,11 +1,13 @@
 """Cleaning and listing: what a resumption needs stays, and what is said of a sweep is true."""
 
 import json
+import os
 
 import pytest
 
 from searchers import clean, sweeps
 from searchers.execution.rebuild import latest_checkpoint
+from searchers.record.folders import size
 from searchers.record.ledger import Ledger
 from searchers.record.schema import CHECKPOINT, END, MODEL, NOTE, RESULT, TRIAL
 
@@ -94,3 +96,42 @@ def test_the_list_says_what_became_of_each_and_what_it_fills(ledger, capsys):
     assert words[:6] == ["whole", "–", "beta_vaegan", "in", "parts", "–"]
     assert run(ledger.path and ledger, "--results", "/nowhere") == 2
     assert "There is no sweep in /nowhere/mine" in capsys.readouterr().err
+
+
+def test_of_a_comparison_the_parts_are_cleaned(ledger, capsys):
+    results = ledger.path.parents[1]
+    settings = json.loads((results / "mine" / "sweep.json").read_text())
+    (results / "mine" / "sweep.json").write_text(json.dumps(settings | {"sweep_id": "7-vae"}))
+    (results / "whole").mkdir()
+    (results / "whole" / "sweep.json").write_text(json.dumps(settings | {"sweep_id": "7"}))
+    for arguments, left in ((["--dry-run"], 10), ([], 3)):
+        assert clean.main(["whole", "--results", str(results), *arguments]) == 0
+        assert "7 checkpoints" in capsys.readouterr().out and len(kept(ledger)) == left
+    assert not (results / "whole" / "ledger.jsonl").exists()
+    ledger.claim()
+    assert clean.main(["whole", "--results", str(results)]) == 2
+    assert "Sweep 'mine' is running" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[" * 100_000, '{"program": "x", "config": {}}'])
+def test_a_damaged_sweep_hides_no_other(ledger, capsys, content):
+    results = ledger.path.parents[1]
+    (results / "bad").mkdir()
+    (results / "bad" / "sweep.json").write_text(content)
+    assert sweeps.main(["--results", str(results)]) == 0
+    states = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "damaged" in states["bad"] and "interrupted" in states["mine"]
+
+
+def test_what_is_deleted_while_sizes_are_read_has_none(tmp_path, monkeypatch):
+    for name in ("goes", "stays"):
+        (tmp_path / name).write_bytes(b"x")
+    walk = os.walk
+
+    def slow(path):
+        for found in walk(path):
+            (tmp_path / "goes").unlink()
+            yield found
+
+    monkeypatch.setattr(os, "walk", slow)
+    assert size(tmp_path) == 1

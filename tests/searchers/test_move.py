@@ -1,6 +1,7 @@
 """A record in another place: MLflow finds every artifact, and an interruption loses nothing."""
 
 import shutil
+import tarfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from searchers import move
+from searchers.record.ledger import Ledger
 from tests.fixtures.recorded import Imagined, record
 
 
@@ -65,6 +67,60 @@ def test_no_archive_holds_what_cannot_be_unpacked(source, tmp_path, capsys):
     assert move.main([str(source), str(tmp_path / "kept.tar")]) == 2
     assert "link to an absolute path, which no archive" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"source"}
+
+
+def test_all_files_are_moved_those_named_like_the_database_too(source, tmp_path):
+    others = ("mlflow.db.bak", "mlflow.db-2026", "old/backup/mlflow.db")
+    for name in others:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    assert move.main([str(source), str(tmp_path / "target")]) == 0
+    assert [(tmp_path / "target" / name).read_text() for name in others] == list(others)
+
+
+def flipped(data, at):
+    return data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.xz"])
+def test_a_damaged_archive_is_not_taken_for_a_whole_one(source, tmp_path, capsys, suffix):
+    archive, target = tmp_path / f"kept{suffix}", tmp_path / "target"
+    assert move.main([str(source), str(archive)]) == 0
+    whole = archive.read_bytes()
+    with tarfile.open(archive) as opened:
+        opened.getmembers()
+        end = opened.offset  # where the end mark of a plain one stands; it has no checksum
+    middle = len(whole) * 9 // 10
+    damaged = {
+        ".tar": [whole[: end - 700], whole[:end]],
+        ".tar.gz": [whole[:middle], flipped(whole, middle), flipped(whole, len(whole) - 6)],
+        ".tar.xz": [whole[:middle], flipped(whole, middle)],
+    }
+    for content in damaged[suffix]:
+        archive.write_bytes(content)
+        assert move.main([str(archive), str(target)]) == 2
+        assert "is no archive of a record" in capsys.readouterr().err
+        assert not target.exists() and not list(tmp_path.glob(".*partial"))
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path, capsys):
+    for name in ("photo.png", "mlflow.db"):
+        (tmp_path / name).touch()
+        with tarfile.open(tmp_path / "photos.tar.gz", "w:gz") as archive:
+            archive.add(tmp_path / name, arcname=name)
+        assert move.main([str(tmp_path / "photos.tar.gz"), str(tmp_path / "target")]) == 2
+        assert "is no archive of a record: there is no mlflow.db in it" in capsys.readouterr().err
+        assert not (tmp_path / "target").exists()
+
+
+def test_only_a_running_sweep_keeps_a_record_where_it_is(source, tmp_path, capsys):
+    (source / "results" / "mine" / "sweep.json").write_text("damaged")
+    ledger = Ledger(source / "results" / "mine" / "ledger.jsonl")
+    ledger.claim()
+    assert move.main([str(source), str(tmp_path / "target")]) == 2
+    assert "Sweep 'mine' is running" in capsys.readouterr().err
+    ledger.close()
+    assert move.main([str(source), str(tmp_path / "target")]) == 0
 
 
 @pytest.mark.parametrize("step", ["copy", "rewrite", "flush"])
