@@ -11,6 +11,7 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.study.config import UsageError
 from searchers.study.study import Study
 from trainables.data.batches import Batches, to_uint8
+from trainables.data.store import ImageStore
 from trainables.evaluation.classes import with_classes
 from trainables.evaluation.generation import require_images
 from trainables.evaluation.held_out import held_out_scores
@@ -36,12 +37,14 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
     """
     first = first_point(study, points)
     ends = [{**first, **other} for other in (points[1:] if points else ends_of(study))]
+    store: ImageStore | None = None  # opened once: of a folder, each time looks at all of its files
     for point in [first, *ends]:
         try:
             model_class, settings = study.trainable.model_of({**study.settings, **point})
             training, hyperparameters = split_config(model_class, settings)
-            if hasattr(hyperparameters, "classes"):
+            if store is None and ("batch_size" in point or hasattr(hyperparameters, "classes")):
                 store = load_store(training, training.image_size, training.channels)
+            if store is not None:
                 hyperparameters = with_classes(hyperparameters, store)
             options: dict[str, Any] = {"device": "cpu", "seed": training.seed}  # as a trial gives them
             if issubclass(model_class, GenerativeModel):
@@ -57,8 +60,7 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
                     try_step(model, shape, training.channels_last)
                 reported = try_scores(training.scores, model) if training.scores else set()
                 require_reported(study, reported)
-            if "batch_size" in point:
-                store = load_store(training, training.image_size, training.channels)
+            if store is not None and "batch_size" in point:
                 Batches(store, "train", training.batch_size)
         except Exception as error:  # a person's own model raises anything
             shown = point if points else study.space

@@ -4,6 +4,8 @@ A named set is looked for in a data root, in the folders where torchvision puts 
 where the network allows.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -182,19 +184,19 @@ def _open_folder(name: str, path: Path, scratch: Path) -> Source:
         source, taken = open_idx(name, idx, (), scratch), set(idx.values())
     elif (parquet := parquet_files(path, listing.names)) and holds_images(parquet[0]):
         source, taken = open_parquet(name, parquet), set(parquet)
-    elif shards := _shards(path, listing.names):
-        source, taken = arrange(str(path), list_shards(shards, scratch)), set(shards)
+    elif shards := _shards(listing.names):
+        source, taken = arrange(str(path), list_shards(path, shards, scratch)), {path / tar for tar in shards}
     else:
         return arrange(str(path), listing)
     others = ignored(file for file in listing.names if path / file not in taken)
     return replace(source, notes=[*source.notes, *others])
 
 
-def _shards(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Return the tars of a folder that holds no images beside them."""
+def _shards(names: Sequence[str]) -> list[str]:
+    """Return the tars among a folder's files, where no images lie beside them."""
     if any(is_image(name) for name in names):
         return []
-    return [folder / name for name in names if name.lower().endswith(TARS)]
+    return [name for name in names if name.lower().endswith(TARS)]
 
 
 def _file(path: Path) -> Origin:
@@ -224,12 +226,22 @@ def fingerprint(*paths: Path) -> list[Any]:
     archives that are unpacked. So a file is also told by where it lies and by the time of its last change of
     any kind, which no program can set.
     """
-    found: list[Any] = []
-    for path in paths:
-        files = walk(path) if path.is_dir() else [(path.name, path.stat())]
-        states = ((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in files)
-        found.append([str(path.resolve()), sorted(states)])
-    return found
+    return [
+        [str(path.resolve()), _digest_of(path) if path.is_dir() else [_state(path.name, path.stat())]]
+        for path in paths
+    ]
+
+
+def _digest_of(folder: Path) -> str:
+    """Return a hash of the states of all files below a folder, of which there may be millions."""
+    found = hashlib.sha256()
+    for name, status in walk(folder):
+        found.update(json.dumps(_state(name, status)).encode())
+    return found.hexdigest()
+
+
+def _state(name: str, status: os.stat_result) -> list[Any]:
+    return [name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 NAMES: dict[str, Callable[[Path, int, int | None], Origin]] = {

@@ -112,8 +112,7 @@ def decode(encoded: bytes | NDArray[np.uint8]) -> Image.Image:
     if min(width, height) < MIN_SIDE:
         raise ValueError(f"{width}×{height} pixels, smaller than {MIN_SIDE}×{MIN_SIDE}")
     image.load()
-    ImageOps.exif_transpose(image, in_place=True)
-    return _eight_bits(image)
+    return in_eight_bits(image)
 
 
 @cache
@@ -123,7 +122,12 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def in_eight_bits(image: Image.Image) -> Image.Image:
+    """Return an open image as `decode` does: in mode L or RGB, and upright, which the image itself becomes.
+
+    Raises ValueError where its levels are in no known range.
+    """
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("L", "RGB"):
         if "transparency" not in image.info:
             return image

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trainables.data.decoding import in_eight_bits
 from trainables.data.hub import written
 from trainables.data.store import DataError, first_line
 
@@ -92,8 +93,8 @@ def _taken(item: Any) -> tuple[NDArray[Any] | None, int | None]:
         item = item[0]
     if not _is_image(item):
         return None, None
-    if isinstance(item, Image.Image) and item.mode not in ("L", "RGB"):
-        item = item.convert("RGB")
+    if isinstance(item, Image.Image):
+        item = in_eight_bits(item.copy())
     number = label.item() if hasattr(label, "item") and np.ndim(label) == 0 else label
     return _array(item), number if isinstance(number, int) else None
 

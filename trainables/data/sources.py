@@ -30,6 +30,7 @@ from trainables.data.store import (
 )
 from trainables.data.transfer import fetch, is_uri
 
+LONGEST_NAME = 100  # bytes of a set's name in a store's file name
 PROBED = 32  # images that tell whether a set is grey
 
 
@@ -76,7 +77,7 @@ def load(
         raise DataError(f"{str(dataset)[:80]!r} can't be looked at ({first_line(error)})") from error
     settings = {"image_size": image_size, "channels": channels, "crop": crop, "limit": limit}
     key = _key(FORMAT, origin.name, origin.fingerprint, settings)
-    target = cache / f"{origin.name}-{image_size}px-{key}.arrow"
+    target = cache / _file_name(origin.name, image_size, key)
     if target.exists():
         return ImageStore(target)
     with _lock(target):
@@ -133,7 +134,7 @@ def _existing(
     if limit is None or limit >= len(store):
         return store
     key = _key(FORMAT, store.content_hash, store.manifest["class_names"], limit)
-    target = cache / f"{store.name}-{size}px-{key}.arrow"
+    target = cache / _file_name(store.name, size, key)
     with _lock(target):
         if not target.exists():
             try:
@@ -146,6 +147,11 @@ def _existing(
 def _key(*parts: Any) -> str:
     """Return what names a store by what it is made from."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _file_name(name: str, image_size: int, key: str) -> str:
+    """Return a store's, with as much of the set's name as leaves room: a file's has 255 bytes at most."""
+    return f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{image_size}px-{key}.arrow"
 
 
 def _failure(name: str, cache: Path, error: OSError) -> DataError:

@@ -38,9 +38,13 @@ def with_classes(hyperparameters: Any, store: ImageStore) -> Any:
 
 
 def class_shares(store: ImageStore, classes: int) -> Tensor:
-    """Return the shares, (classes,), of the training images that have each label; others don't count."""
+    """Return the shares, (classes,), of the training images that have each label; others don't count.
+
+    Where none has a label, each class has the same share.
+    """
     labels = store.labels[store.split("train")]
-    counts = np.bincount(labels[labels >= 0], minlength=classes) if classes > 1 else np.ones(1)
+    known = labels[labels >= 0]
+    counts = np.bincount(known, minlength=classes) if classes > 1 and known.size else np.ones(classes)
     return torch.from_numpy(counts / counts.sum()).float()
 
 

@@ -8,11 +8,13 @@ from ray.tune.search.sample import Float
 
 from searchers.bayesopt.space import SpaceError
 from searchers.bayesopt.tune_space import read_space
+from searchers.execution import check
 from searchers.execution.check import check_settings, ends_of
 from searchers.execution.overlay import from_anywhere, overlay
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 from trainables import BetaVAEGAN
+from trainables.evaluation.inputs import load_store
 
 STUDY = Study(
     experiment="e",
@@ -108,6 +110,16 @@ def test_a_batch_beyond_the_set_is_refused(tmp_path):
     check_settings(laid(["batch_size=choice(8,16)"], study=study), None)
     with pytest.raises(UsageError, match="which gives no batch of 100; choose a batch size of 48"):
         check_settings(laid(["batch_size=choice(8,100)"], study=study), None)
+
+
+def test_the_images_are_opened_once(tmp_path, monkeypatch):
+    """Opening a folder's looks at all of its files, of which there may be millions."""
+    small = {"dataset": "faces", "dataset_limit": 60, "image_size": 16, "cache_dir": str(tmp_path)}
+    study = laid(["batch_size=choice(8,12,16)"], study=replace(STUDY, settings=STUDY.settings | small))
+    opened = []
+    monkeypatch.setattr(check, "load_store", lambda *asked: opened.append(asked) or load_store(*asked))
+    check.check_settings(study, None)
+    assert len(opened) == 1
 
 
 def test_folders_of_first_stages_are_named_as_trials_find_them(tmp_path, monkeypatch):

@@ -86,3 +86,27 @@ def test_a_data_set_of_the_hub_s_library(tmp_path):
 def test_what_holds_no_images_is_told(images, sentence, tmp_path):
     with pytest.raises(DataError, match=sentence):
         kept(images, tmp_path)
+
+
+def pictures_of_kinds():
+    """A picture of each kind that is read in its own way."""
+    clear = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
+    levels = Image.fromarray(np.full((16, 16), 20_000, np.uint16))
+    turned = Image.fromarray(np.repeat(np.arange(16, dtype=np.uint8)[:, None] * 16, 16, axis=1))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # a quarter turn
+    turned.info["exif"] = exif.tobytes()
+    return {"clear": clear, "16 bits": levels, "turned": turned}
+
+
+@pytest.mark.parametrize("kind", ["clear", "16 bits", "turned"])
+def test_pictures_are_read_as_files_are(kind, tmp_path):
+    image = pictures_of_kinds()[kind]
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(8):
+        image.save(folder / f"{number}.png", exif=image.info.get("exif", b""))
+    files = load(folder, image_size=16, cache_dir=tmp_path / "cache")
+    before = np.asarray(image).copy()
+    np.testing.assert_array_equal(stored(Items([image] * 8), tmp_path).images, files.images)
+    np.testing.assert_array_equal(np.asarray(image), before)

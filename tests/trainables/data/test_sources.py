@@ -50,6 +50,15 @@ def test_images_without_folders_have_no_class(tmp_path):
     assert store.manifest["class_names"] == []
 
 
+@pytest.mark.parametrize("name", ["長" * 80, "e" * 255])
+def test_a_long_name_is_cut_in_the_stores(tmp_path, name):
+    files = {f"{i}.png": encoded(picture(i)) for i in range(20)}
+    store = load(write(tmp_path / name, files), image_size=16, cache_dir=tmp_path)
+    assert store.manifest["name"] == name and len(store.path.name.encode()) < 140
+    part = load(store.path, image_size=16, limit=10, cache_dir=tmp_path)
+    assert len(part) == 10
+
+
 def test_celebas_attributes_become_factors_and_smiling_the_label(tmp_path):
     store = load(write(tmp_path / "celeba", celeba()), image_size=16, cache_dir=tmp_path)
     smiling = [i % 3 == 0 for i in range(1, 31)]

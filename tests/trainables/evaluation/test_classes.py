@@ -163,3 +163,5 @@ def test_the_number_of_classes_must_be_the_datas():
 def test_images_without_a_label_have_no_share():
     store = SimpleNamespace(labels=np.array([0, UNKNOWN, 1, 1, 1]), split=lambda _: np.arange(5))
     assert class_shares(store, 3).tolist() == [0.25, 0.75, 0]
+    store.labels[:] = -1
+    assert class_shares(store, 4).tolist() == [0.25] * 4

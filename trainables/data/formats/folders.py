@@ -45,7 +45,8 @@ def place(names: Sequence[str]) -> Placement:
 
     Folders name splits where, at one depth, one names the training split and another names another one. An
     image beside them is left out: it may be a copy of a test image. Of what remains of the paths, the first
-    folders in which they differ are the classes, if there are two; an image beside these has none.
+    folders in which they differ are the classes, if there are two; an image beside these has none. There are
+    no classes where most training images have none.
     """
     folders = [name.split("/")[:-1] for name in names]
     depth = next(
@@ -66,7 +67,8 @@ def place(names: Sequence[str]) -> Placement:
     folders = [f[shared:] for f in folders]
     shared = len(posixpath.commonprefix([f[shared:] for f in kept if f[shared:]]))
     firsts = [f[shared] if len(f) > shared else None for f in folders]
-    labels, class_names, notes = _classes(names, firsts, left_out)
+    trained = {row for row in range(len(names)) if splits is None or splits[row] == 0} - left_out
+    labels, class_names, notes = _classes(names, firsts, left_out, trained)
     if splits is None and (named := [name for name in class_names if split_of(name)]):
         notes.append(f"the folder {named[0]!r} was taken for a class: no other folder names another split")
     return Placement(labels, class_names, splits, sorted(left_out), notes)
@@ -79,7 +81,7 @@ def are_splits(named: Iterable[str | None]) -> bool:
 
 
 def _classes(
-    names: Sequence[str], firsts: Sequence[str | None], left_out: set[int]
+    names: Sequence[str], firsts: Sequence[str | None], left_out: set[int], trained: set[int]
 ) -> tuple[NDArray[np.int64], list[str], list[str]]:
     """Return labels, class names and notes, by each image's folder that names its class, or None."""
     kept = [first for row, first in enumerate(firsts) if row not in left_out]
@@ -88,9 +90,9 @@ def _classes(
     unknown = np.full(len(names), UNKNOWN, np.int64)
     if len(class_names) < 2:
         return unknown, [], []
-    if len(stray) > len(kept) // 2:
-        there = _listed(class_names)
-        return unknown, [], [f"most images lie beside the folders {there}, which were not taken for classes"]
+    if len(trained.intersection(stray)) > len(trained) // 2:
+        there, which = _listed(class_names), "images" if len(trained) == len(kept) else "training images"
+        return unknown, [], [f"most {which} lie beside the folders {there}, which were not taken for classes"]
     number = {name: k for k, name in enumerate(class_names)}
     labels = np.array([number.get(first, UNKNOWN) if first else UNKNOWN for first in firsts], np.int64)
     notes = []

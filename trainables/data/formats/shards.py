@@ -1,6 +1,7 @@
 """Shards as webdataset writes them: tars in which the files of one sample lie side by side under one key.
 
 A key is a file's path up to the first dot of its last part: `0001.jpg`, `0001.cls` and `0001.json` are one.
+Dots in the name of the tar, which stands before a colon, do not count.
 """
 
 import json
@@ -51,32 +52,39 @@ class Aside:
     files: set[str]
 
 
-def list_shards(paths: Sequence[Path], scratch: Path) -> Listing:
-    """List the files of several tars as one: `<split>/<folders in the tar>/<tar>:<file>`.
+def list_shards(folder: Path, tars: Sequence[str], scratch: Path) -> Listing:
+    """List the files of several tars below a folder as one: `<split>/<folders in the tar>/<tar>:<file>`.
 
-    A split is there where the tars' names tell a training split and another one; a tar beside them that names
-    none is left out. Raises DataError as `list_tar`.
+    `<tar>` is its path below the folder, with colons between the parts. A split is there where the tars'
+    names, or those of the folders that they lie in, tell a training split and another one; a tar beside them
+    that names none is left out. Raises DataError as `list_tar`.
     """
-    named = [split_of(path.stem) for path in paths]
+    named = [_split_of(tar) for tar in tars]
     splits = named if are_splits(named) else None
-    listings = [list_tar(path, scratch) for path in paths]
-    names, places = [], []
-    rejects = [
-        (path.name, "it lies beside the tars that name the splits, and may belong to any")
-        for path, split in zip(paths, named, strict=True)
-        if splits and split is None
-    ]
-    for number, (path, listing) in enumerate(zip(paths, listings, strict=True)):
-        if splits and splits[number] is None:
+    names, places, hidden = [], [], 0
+    readers: list[BytesReader] = []
+    rejects: list[tuple[str, str]] = []
+    for number, (tar, split) in enumerate(zip(tars, named, strict=True)):
+        if splits and split is None:
+            rejects.append((tar, "it lies beside the tars that name the splits, and may belong to any"))
             continue
-        rejects += [(f"{path.name}:{name}", why) for name, why in listing.rejects]
+        own = scratch / str(number)  # tars of one name in two folders are decompressed into two
+        own.mkdir(exist_ok=True)
+        listing = list_tar(folder / tar, own)
+        rejects += [(f"{tar}:{name}", why) for name, why in listing.rejects]
         for row, member in enumerate(listing.names):
-            folder, file = posixpath.split(member)
-            above = (splits[number] or "") if splits else ""
-            names.append(posixpath.join(above, folder, f"{path.stem}:{file}"))
-            places.append((number, row))
-    reader = JoinedReader([listing.reader for listing in listings], np.array(places, np.int64).reshape(-1, 2))
-    return Listing(names, reader, rejects, sum(listing.hidden for listing in listings))
+            within, file = posixpath.split(member)
+            above = (split or "") if splits else ""
+            names.append(posixpath.join(above, within, f"{tar.replace('/', ':')}:{file}"))
+            places.append((len(readers), row))
+        readers.append(listing.reader)
+        hidden += listing.hidden
+    return Listing(names, JoinedReader(readers, np.array(places, np.int64).reshape(-1, 2)), rejects, hidden)
+
+
+def _split_of(tar: str) -> str | None:
+    """Return the split of a tar below a set's folder: its name says it, or else the nearest folder's."""
+    return next((split for part in reversed(tar.split("/")) if (split := split_of(part))), None)
 
 
 def labels_beside(listing: Listing, images: Sequence[str]) -> Aside | None:
@@ -116,7 +124,9 @@ def labels_beside(listing: Listing, images: Sequence[str]) -> Aside | None:
 
 def _parts(name: str) -> tuple[str, tuple[str, str, str]]:
     folder, file = posixpath.split(name)
-    return folder, file.partition(".")
+    tar, colon, file = file.rpartition(":")
+    base, dot, ending = file.partition(".")
+    return folder, (tar + colon + base, dot, ending)
 
 
 def _contents(reader: BytesReader, row: int) -> bytes:

@@ -104,6 +104,18 @@ def test_what_was_not_understood_is_said():
     assert found.notes == ["most images lie beside the folders a, b, which were not taken for classes"]
 
 
+def test_classes_are_those_of_the_training_images():
+    tested = [f"test/{kind}/{i}.png" for kind in ("cats", "dogs") for i in range(4)]
+    found = place([*(f"train/{i}.png" for i in range(3)), *tested])
+    assert (found.labels == -1).all() and found.class_names == [] and set(found.splits) == {0, 2}
+    assert found.notes == [
+        "most training images lie beside the folders cats, dogs, which were not taken for classes"
+    ]
+    trained = [name.replace("test", "train") for name in tested]
+    found = place([*trained, *(f"test/{i}.png" for i in range(20))])
+    assert found.labels.tolist() == [0] * 4 + [1] * 4 + [-1] * 20 and found.class_names == ["cats", "dogs"]
+
+
 def test_test_images_are_not_trained_on(tmp_path):
     names = sorted(
         f"{split}/{kind}/{i}.png" for split in ("Training", "Testing") for kind in "ab" for i in range(8)

@@ -1,5 +1,6 @@
 """Tars in a folder are one data set, and files beside an image are its label."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -122,3 +123,42 @@ def test_a_label_file_that_breaks_off_is_no_label(tmp_path):
     source = opened(path, tmp_path / "scratch")
     assert source.class_names == ["blue", "red"]
     assert len(source) == 11 and source.labels[-1] == -1
+
+
+def test_shards_of_one_name_in_two_folders_stay_apart_and_the_folders_name_splits(tmp_path):
+    folder = tmp_path / "set"
+    for split, color in (("train", "red"), ("val", "blue")):
+        (folder / split).mkdir(parents=True)
+        samples = [(f"{k:04d}", color, {"cls": color.encode()}) for k in range(4)]
+        shard(folder / split / "000.tar", samples)
+    shard(folder / "odd.tar", by_color(0, lambda _: {}))
+    source = opened(folder, tmp_path)
+    assert len(set(source.names)) == len(source) == 8
+    assert [source.class_names[label] for label in source.labels] == ["red"] * 4 + ["blue"] * 4
+    assert colors_of(source) == [COLORS["red"]] * 4 + [COLORS["blue"]] * 4
+    assert source.splits.tolist() == [0] * 4 + [1] * 4
+    assert [name for name, _ in source.rejects] == ["odd.tar"]
+
+
+def test_compressed_shards_of_one_name_are_each_read(tmp_path):
+    folder = tmp_path / "set"
+    for part, color in (("p", "red"), ("q", "blue")):
+        (folder / part).mkdir(parents=True)
+        path = folder / part / "000.tar"
+        shard(path, [(f"{k:04d}", color, {}) for k in range(4)])
+        path.with_suffix(".tar.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert colors_of(opened(folder, tmp_path)) == [COLORS["red"]] * 4 + [COLORS["blue"]] * 4
+
+
+@pytest.mark.parametrize("name", ["x-0.tar.gz", "faces-v1.0-0.tar"])
+def test_a_dot_in_a_shard_s_name_begins_no_ending(tmp_path, name):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    shard(folder / "plain.tar", by_color(0, lambda color: {"cls": color.encode()}))
+    data = (folder / "plain.tar").read_bytes()
+    (folder / "plain.tar").unlink()
+    (folder / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    source = opened(folder, tmp_path)
+    labels = [source.class_names[label] for label in source.labels]
+    assert labels == ["red", "blue"] * 5
