@@ -13,7 +13,7 @@ from rich.console import Console
 
 from searchers.display.closing import next_words
 from searchers.execution.cli import main_of
-from searchers.execution.resume import store
+from searchers.execution.resume import refuse_another, store
 from searchers.study import given
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.ranges import SEVERAL, multiple_of
@@ -166,7 +166,9 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
     parts = [
         (model, study(model, config, prepared, images), part_of(config, model)) for model in config.models
     ]
-    for _, tuned, part in parts:  # what is wrong with the last is said before the hours of the first
+    refuse_another(folder, sweep_id)
+    for model, tuned, part in parts:  # what is wrong with the last is said before the hours of the first
+        refuse_another(part.folder, f"{sweep_id}-{model}")
         own, points = checked(tuned, part)
         make_search(own, part, points)
     if not config.dry_run:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from searchers.display.closing import next_words
 from searchers.execution.cli import main_of
+from searchers.execution.resume import refuse_another
 from searchers.study import given
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.ranges import COUNT, between, one_of
@@ -109,6 +110,8 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
         raise UsageError(
             f"{min(wrong)}: the winner's learning rate falls as in [LEGO]; --final-epochs 0 leaves it out"
         )
+    if config.final_epochs:
+        refuse_another(config.folder.with_name(f"{config.title}-final"), f"{sweep_id}-final")
     # Ray takes seconds to import: wrong flags are answered at once.
     from searchers.execution.overlay import as_trained
     from searchers.execution.prepare import prepare

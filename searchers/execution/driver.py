@@ -30,7 +30,7 @@ from searchers.display.live_page import LivePage
 from searchers.display.live_table import LiveTable
 from searchers.display.snapshot import Told
 from searchers.execution.rebuild import RebuiltTrials, Replays, what_goes_on
-from searchers.execution.resume import store, stored
+from searchers.execution.resume import refuse_another, store, stored
 from searchers.record.ledger import Ledger, LedgerBusyError
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
@@ -53,7 +53,7 @@ class Driver:
     `program` is what is typed, `resume_as` the sweep to name where this one is a part of it, and `code` what
     trials need beside this project. Raises, before anything has begun, ClusterError where the cluster can't
     be joined or its nodes don't see what trials need, and UsageError where not one trial fits, where another
-    process runs this sweep, and where its data has changed.
+    process runs this sweep, where its folder holds another's trials, and where its data has changed.
 
     As a context manager it releases the ledger at its end, also after an error.
     """
@@ -74,12 +74,7 @@ class Driver:
         self.config, self.console, self.epochs, self.num_samples = config, console, epochs, num_samples
         self.resume = resume_command(program, config, resume_as)
         self.folder = config.folder.resolve()
-        before = stored(self.folder)
-        if before and before.data_hash not in (None, data_hash):
-            raise UsageError(
-                f"The images of {config.dataset} are not those that sweep {config.title!r} began with: bring "
-                "those back to go on, or begin a new sweep"
-            )
+        self._refuse_others(sweep_id, data_hash)
         import_early()
         self.cluster = join(config, code)
         refuse_unseen(config.dataset, self.cluster)
@@ -88,8 +83,12 @@ class Driver:
         with full_disk_told(self.resume):
             try:
                 self.ledger.claim()
+                self._refuse_others(sweep_id, data_hash)  # one may have begun and ended meanwhile
             except LedgerBusyError:
                 raise UsageError(f"Sweep {config.title!r} is running already, in another process") from None
+            except UsageError:
+                self.ledger.close()
+                raise
             if damaged := self.ledger.damaged():
                 lines = ", ".join(map(str, damaged))
                 console.print(f"{self.ledger.path}: what stood in line {lines} is lost; all else is kept.")
@@ -107,6 +106,16 @@ class Driver:
         nodes = self.cluster.present + self.cluster.promised
         if not config.gpus_per_trial and any(node.gpus for node in nodes):
             console.print("Its GPUs stay unused: --preset report or --gpus-per-trial gives trials one.")
+
+    def _refuse_others(self, sweep_id: str, data_hash: str | None) -> None:
+        """Raise UsageError where the folder holds another sweep's trials, or trials of other images."""
+        refuse_another(self.folder, sweep_id)
+        before = stored(self.folder)
+        if before and before.data_hash not in (None, data_hash):
+            raise UsageError(
+                f"The images of {self.config.dataset} are not those that sweep {self.config.title!r} began "
+                "with: bring those back to go on, or begin a new sweep"
+            )
 
     def __enter__(self) -> Self:
         return self

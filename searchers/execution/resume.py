@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 
 from searchers.display.commands import resume_command
 from searchers.record.files import write_whole
+from searchers.record.folders import LEDGER, STORED
+from searchers.record.ledger import Ledger
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, UsageError
 from trainables.data.addresses import secret_in
 
 OF_THIS_RUN = ("dry_run", "dashboard", "on", "attach")  # a resumed sweep has them as they are now
 UNKNOWN_TO_RESUME = ("preset", "resume", "name", *OF_THIS_RUN)
-STORED = "sweep.json"  # in a sweep's folder: what `resolve` reads when it is resumed
+PLACES = ("storage", "share")  # folders or buckets, found again from whichever folder it is resumed in
 
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -24,17 +26,22 @@ def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str
     """Return the configuration of a new or of a resumed sweep, and the sweep's id.
 
     Raises UsageError where the name is taken, where there is nothing to resume or it can't be read, where a
-    resumed sweep is given other settings than it began with, is another program's or a part of another, and
-    where a password would get into the record.
+    resumed sweep is given other settings than it began with, is another program's or a part of another or has
+    another name than it began with, and where a password would get into the record.
     """
     _refuse_secrets(config)
+    places: dict[str, Any] = {
+        name: _absolute(place) for name in PLACES if (place := getattr(config, name, None))
+    }
+    config = replace(config, **places)
     if config.resume is None:
-        name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}"
+        sweep_id = secrets.token_hex(8)  # a part of it: several may begin in one second
+        name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{sweep_id[:4]}"
         if (Path(config.results) / name / STORED).exists():
             raise UsageError(
                 f"There is a sweep {name!r} in {config.results}/ already: --resume {name} continues it"
             )
-        return replace(config, name=name), secrets.token_hex(8)
+        return replace(config, name=name), sweep_id
     before = stored(Path(config.results) / config.resume)
     if before is None:
         known = sorted(p.parent.name for p in Path(config.results).glob(f"*/{STORED}"))
@@ -64,8 +71,19 @@ def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str
         raise UsageError(
             f"The settings of sweep {config.resume!r} are another version's, or damaged: {error}"
         ) from error
+    if kept.name != config.resume:
+        raise UsageError(
+            f"Sweep {config.resume!r} began as {kept.name!r}, the name that its record, its checkpoints and "
+            f"its parts have: give its folder that name back, then --resume {kept.name}"
+        )
     now = {name: getattr(config, name) for name in OF_THIS_RUN}
-    return replace(kept, resume=kept.name, **now), before.sweep_id
+    return replace(kept, resume=kept.name, results=config.results, **now), before.sweep_id
+
+
+def _absolute(place: str) -> str:
+    """Return a folder as it is called from everywhere; a bucket's address stays as it is."""
+    place = place.removeprefix("file://")
+    return place if "://" in place else str(Path(place).expanduser().resolve())
 
 
 @dataclass(frozen=True)
@@ -106,6 +124,15 @@ def stored(folder: Path) -> Stored | None:
     except (ValueError, TypeError, OSError, RecursionError) as error:
         reason = str(error)
     raise UsageError(f"{path} can't be read ({reason}): bring it back, or begin a new sweep")
+
+
+def refuse_another(folder: Path, sweep_id: str) -> None:
+    """Raise UsageError where a folder holds another sweep's trials, which would be taken for this one's."""
+    before = stored(folder)
+    if before.sweep_id != sweep_id if before else any(Ledger(folder / LEDGER).events()):
+        raise UsageError(
+            f"{folder} holds another sweep's trials: move that folder away, or give this sweep another --name"
+        )
 
 
 def store(folder: Path, program: str, sweep_id: str, config: RunConfig, data_hash: str | None = None) -> None:

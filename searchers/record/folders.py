@@ -14,7 +14,7 @@ from searchers.record.schema import COMPLETE, FINISHED, MODEL, NOTE
 from searchers.record.trials import TrialRecord
 from searchers.study.config import UsageError
 
-STORED = "sweep.json"  # as `searchers.execution.resume` writes it
+STORED = "sweep.json"  # what `searchers.execution.resume` keeps of a sweep's configuration
 LEDGER = "ledger.jsonl"
 TUNE = "tune"  # Tune's snapshots and the checkpoints, a folder a trial
 

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from analysis.papers import DENSITIES
 from searchers.bayesopt.tune_space import read_space
-from searchers.densities import METRIC, PRESETS, DensityConfig, part_of, study, work
+from searchers.densities import METRIC, PRESETS, PROGRAM, DensityConfig, part_of, study, work
 from searchers.display.closing import Ending
 from searchers.execution.prepare import Prepared
+from searchers.execution.resume import store as remember
 from searchers.record.trials import TrialRecord
 from searchers.reports import densities, density_figures
 from searchers.reports.densities import Row, score_table
@@ -109,6 +110,17 @@ def test_what_any_model_refuses_is_said_before_the_first_is_tuned(asked, said, m
     with pytest.raises(UsageError, match=re.escape(said)):
         work(replace(PRESETS["quick"], name="x", tracking_uri="sqlite:///none.db", **asked), "id", Console())
     assert not (tmp_path / "results/x").exists()
+
+
+@pytest.mark.parametrize("left", ["x", "x-mixture"])
+def test_what_is_left_of_another_comparison_is_told_before_the_first_is_tuned(
+    left, monkeypatch, tmp_path, store
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("searchers.execution.run.run", lambda *_, **__: pytest.fail("a sweep began"))
+    remember(tmp_path / "results" / left, PROGRAM, "other-mixture", PRESETS["quick"])
+    with pytest.raises(UsageError, match=f"results/{left} holds another sweep's trials"):
+        work(replace(PRESETS["quick"], name="x"), "id", Console())
 
 
 def test_a_dry_run_tells_the_last_fits_too(monkeypatch, tmp_path, store):

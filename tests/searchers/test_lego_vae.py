@@ -18,6 +18,7 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.execution.fixed_points import FixedPoints
 from searchers.execution.overlay import overlay
 from searchers.execution.prepare import Prepared
+from searchers.execution.resume import store as remember
 from searchers.execution.search import given_points, make_search
 from searchers.lego_vae import PRESETS, LegoConfig, final_study, study
 from searchers.record.ledger import Ledger
@@ -119,6 +120,14 @@ def test_the_winners_rate_is_the_slides(asked, monkeypatch):
     monkeypatch.setattr("searchers.execution.prepare.prepare", lambda *_: pytest.fail("it goes on"))
     with pytest.raises(UsageError, match="the winner's learning rate falls as in"):
         lego_vae.work(LegoConfig(**asked), "id", Console())
+
+
+def test_another_sweeps_winner_is_not_taken_for_this_ones(monkeypatch, tmp_path):
+    monkeypatch.setattr("searchers.execution.prepare.prepare", lambda *_: pytest.fail("it goes on"))
+    config = LegoConfig(name="x", results=str(tmp_path))
+    remember(tmp_path / "x-final", lego_vae.PROGRAM, "other-final", config)
+    with pytest.raises(UsageError, match="x-final holds another sweep's trials"):
+        lego_vae.work(config, "id", Console())
 
 
 @pytest.mark.parametrize(("name", "value"), [("random_starts", 0), ("final_epochs", -1)])

@@ -26,9 +26,9 @@ def config(tmp_path, monkeypatch):
 PROGRAM = "python -m searchers.x"
 
 
-def drive(config, data_hash="a", console=None):
+def drive(config, data_hash="a", console=None, sweep_id="id"):
     console = console or Console(file=io.StringIO())
-    return Driver(config, "id", PROGRAM, console, epochs=3, num_samples=2, data_hash=data_hash)
+    return Driver(config, sweep_id, PROGRAM, console, epochs=3, num_samples=2, data_hash=data_hash)
 
 
 def ended(driver):
@@ -78,6 +78,35 @@ def test_a_sweep_does_not_go_on_with_other_images(config):
     with pytest.raises(UsageError, match="images of faces are not those that sweep 'one' began with"):
         drive(config, data_hash="b")
     drive(config)
+
+
+def test_trials_of_another_sweep_are_not_taken_for_this_ones(config):
+    """Its whole was deleted and this one is left; or only its settings are."""
+    before = ended(drive(config))
+    settings = Path(config.results) / "one" / STORED
+    kept = settings.read_text()
+    for _ in range(2):
+        with pytest.raises(UsageError, match="one holds another sweep's trials: move that folder away"):
+            drive(config, sweep_id="another")
+        settings.unlink(missing_ok=True)
+    settings.write_text(kept)
+    assert drive(config).ledger.path.read_bytes() == before
+
+
+def test_a_sweep_that_began_and_ended_meanwhile_keeps_its_name(config, monkeypatch):
+    at_once = module.join
+    joined = []
+
+    def late(config, code):
+        if not joined:
+            joined.append(1)
+            ended(drive(config, sweep_id="another"))
+        return at_once(config, code)
+
+    monkeypatch.setattr(module, "join", late)
+    with pytest.raises(UsageError, match="holds another sweep's trials"):
+        drive(config)
+    assert stored(Path(config.results) / "one").sweep_id == "another"
 
 
 def test_a_full_disk_leaves_the_settings_whole(config, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,40 @@ def test_a_resumed_sweep_has_the_settings_it_began_with(folder):
     config, sweep_id = resume(folder)
     assert (config.epochs, config.name, config.resume, sweep_id) == (7, "one", "one", "id")
     assert stored(folder).data_hash == "hash"
+
+
+def test_a_sweep_is_resumed_where_it_is_found(tmp_path, monkeypatch):
+    """Its results were fetched from a cluster, or moved, since it began."""
+    monkeypatch.chdir(tmp_path)
+    began = SweepConfig(name="one", results="/scratch/elsewhere")
+    store(tmp_path / "results/one", PROGRAM, "id", began)
+    config, _ = resolve(SweepConfig(resume="one"), SweepConfig(), PROGRAM)
+    assert config.folder == Path("results/one")
+
+
+def test_a_folder_with_another_name_is_not_begun_anew(folder):
+    folder.rename(folder.with_name("two"))
+    with pytest.raises(UsageError, match=r"'two' began as 'one', .*: give its folder that name back"):
+        resolve(SweepConfig(resume="two", results=str(folder.parent)), SweepConfig(), PROGRAM)
+
+
+def test_places_are_found_again_from_any_folder(tmp_path, monkeypatch):
+    def resolved(**settings):
+        return resolve(SweepConfig(results=str(tmp_path), **settings), SweepConfig(), PROGRAM)[0]
+
+    monkeypatch.chdir(tmp_path)
+    config = resolved(name="one", storage="checkpoints", share="~/shared")
+    assert config.storage == str(tmp_path / "checkpoints")
+    assert config.share == str(Path("~/shared").expanduser())
+    store(config.folder, PROGRAM, "id", config)
+    monkeypatch.chdir("/")
+    assert resolved(resume="one").storage == str(tmp_path / "checkpoints")
+    assert resolved(storage="s3://bucket/x", share="file:///shared").storage == "s3://bucket/x"
+
+
+def test_sweeps_without_a_name_that_begin_at_once_have_different_ones(tmp_path):
+    names = {resolve(SweepConfig(results=str(tmp_path)), SweepConfig(), PROGRAM)[0].name for _ in range(9)}
+    assert len(names) == 9 and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
