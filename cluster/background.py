@@ -43,9 +43,9 @@ def only_one(folder: Path) -> Iterator[Owner]:
         yield Owner(lock)
 
 
-def locked(folder: Path) -> bool:
-    """Whether a process owns a folder."""
-    with open(folder / "lock", "a+") as lock:
+def locked(folder: Path, name: str = "lock") -> bool:
+    """Whether a process owns a folder; or a file in it, as a sweep does its ledger."""
+    with open(folder / name, "a+") as lock:
         return not _try_lock(lock)
 
 

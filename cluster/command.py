@@ -1,7 +1,9 @@
 """What runs on a cluster, from the laptop: `latentune cluster status|logs|attach|stop|down`."""
 
+import shlex
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.table import Table
 from cluster.errors import ClusterError
 from cluster.head import Head, quietly
 from cluster.laptop import say, watch
+from cluster.runs import HOME, LEDGER
 from latentune import called
 
 PROGRAM = "python -m cluster.command"
@@ -53,10 +56,10 @@ class Stop(OfRun):
 
 @dataclass(frozen=True)
 class Down(OfCluster):
-    """Stop the cluster, unless something runs there; results stay on its head."""
+    """Stop the cluster, unless something runs there, or records would go with its head that are not here."""
 
     anyway: bool = False
-    """stop it whatever runs there"""
+    """stop it whatever runs or lies there"""
 
 
 def status(head: Head, console: Console) -> int:
@@ -71,16 +74,39 @@ def status(head: Head, console: Console) -> int:
 
 
 def down(head: Head, anyway: bool, console: Console) -> int:
-    """Stop the cluster as `ray down` does. Raises ClusterError where something runs there."""
+    """Stop the cluster as `ray down` does. Raises ClusterError as `refuse_loss` where not `anyway`."""
     from ray.autoscaler import sdk
 
-    going_on = [name for name, _, state, _ in head.order(list=True)["runs"] if state == "runs"]
-    if going_on and not anyway:
-        raise ClusterError(f"{', '.join(going_on)} runs there: latentune cluster stop NAME, or --anyway")
+    try:
+        head.reach()
+        if not anyway:
+            refuse_loss(head)
+    except ClusterError as error:
+        if not (anyway and head.goes):
+            raise
+        say(console, f"{error}. Its machines are ended all the same.")
     with head.file() as file:
         quietly(lambda: sdk.teardown_cluster(file), f"Cluster {head.name} can't be stopped")
-    say(console, f"Cluster {head.name} is down; results stay on its head.")
+    left = "its head is gone with what lay there" if head.goes else "results stay on its head"
+    say(console, f"Cluster {head.name} is down; {left}.")
     return 0
+
+
+def refuse_loss(head: Head) -> None:
+    """Raise ClusterError where something runs there, or a record that is not here would go with the head."""
+    told = head.order(list=True, kept=True)
+    going_on = [name for name, _, state, _ in told["runs"] if state == "runs"]
+    going_on += [name for name, runs, _ in told.get("kept", []) if runs]
+    if going_on:
+        raise ClusterError(
+            f"{', '.join(dict.fromkeys(going_on))} runs there: latentune cluster stop NAME, Ctrl-C where it "
+            "was begun, or --anyway"
+        )
+    here = {path.parent.name: path.stat().st_size for path in Path("results").glob(f"*/{LEDGER}")}
+    only_there = [name for name, _, size in told.get("kept", []) if here.get(name) != size]
+    if head.goes and only_there:
+        fetch = f"ray rsync_down {shlex.quote(head.path)} '{HOME}/results/' results/"
+        raise ClusterError(f"{', '.join(only_there)} would go with the head: {fetch}, or --anyway")
 
 
 def act(config: OfCluster, console: Console) -> int:
@@ -88,10 +114,10 @@ def act(config: OfCluster, console: Console) -> int:
     head = Head(config.on)
     if isinstance(config, OfRun) and not config.name:
         raise ClusterError("name the run: latentune cluster status shows them")
+    if isinstance(config, Down):
+        return down(head, config.anyway, console)
     head.reach()
     match config:
-        case Down():
-            return down(head, config.anyway, console)
         case Stop():
             head.order(stop=config.name)
             say(console, f"{config.name} is told to stop, and saves itself first.")

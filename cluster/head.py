@@ -39,7 +39,7 @@ class Head:
                 f"--on {path}: it is no file of `ray up`, which has cluster_name, provider and auth"
             )
         mounts = config.get("file_mounts") or {}
-        config["file_mounts"] = {there: str(CODE / here) for there, here in mounts.items()}
+        config["file_mounts"] = {there: str(CODE / Path(here).expanduser()) for there, here in mounts.items()}
         if missing := [here for here in config["file_mounts"].values() if not Path(here).exists()]:
             raise ClusterError(f"--on {path}: it sends {missing[0]}, which is not there")
         if f"{HOME}/cluster" not in mounts:
@@ -55,11 +55,41 @@ class Head:
             yield file.name
 
     def reach(self) -> None:
-        """Raise ClusterError where the cluster is not up, or its head does not answer: Ray waits minutes."""
+        """Raise ClusterError where the cluster is not up, or its head does not answer: Ray waits minutes.
+
+        That one's own machines are up, `ray up` notes in /tmp of the machine where it was typed, which a
+        reboot clears: where that is not noted here, the head is asked.
+        """
         from ray.autoscaler import sdk
 
-        with self.file() as file:
-            address = quietly(lambda: sdk.get_head_node_ip(file), self.not_up)
+        try:
+            with self.file() as file:
+                address = quietly(lambda: sdk.get_head_node_ip(file), self.not_up)
+        except ClusterError:
+            own = self.config["provider"]
+            if "head_ip" not in own:
+                raise
+            self._refuse_silent(own.get("external_head_ip") or own["head_ip"])
+            quietly(self._note_that_it_is_up, self.not_up)
+        else:
+            self._refuse_silent(address)
+
+    def _note_that_it_is_up(self) -> None:
+        """Note for Ray's commands that the head runs. Raises click's exception where no Ray runs there."""
+        from ray.autoscaler._private.local.node_provider import (
+            LocalNodeProvider,
+            record_local_head_state_if_needed,
+        )
+
+        own, auth = self.config["provider"], self.config["auth"]
+        provider = LocalNodeProvider(own, self.name)
+        inside = own.get("use_internal_ips", False), self.config.get("docker")
+        runner = provider.get_command_runner("", own["head_ip"], auth, self.name, subprocess, *inside)
+        runner.run('test -n "$RAY_ADDRESS"')  # see environment.sh
+        record_local_head_state_if_needed(provider)
+
+    def _refuse_silent(self, address: str) -> None:
+        """Raise ClusterError where nothing answers at the head's SSH port, if it can be asked."""
         if self.config["auth"].get("ssh_proxy_command"):
             return
         asked = subprocess.run(["ssh", "-G", address], capture_output=True, text=True)
@@ -74,6 +104,12 @@ class Head:
             raise ClusterError(
                 f"The head of cluster {self.name} at {address} does not answer ({why})"
             ) from error
+
+    @property
+    def goes(self) -> bool:
+        """Whether the head's disk ends with the cluster, as on clouds that aren't told to keep it."""
+        provider = self.config["provider"]
+        return provider["type"] != "local" and not provider.get("cache_stopped_nodes")
 
     @property
     def not_up(self) -> str:

@@ -25,6 +25,7 @@ from cluster.background import BackgroundError, Owner, locked, run_detached
 
 HOME = Path("~/latentune")
 RUNS = "runs"  # in it
+LEDGER = "ledger.jsonl"  # in the folder of a sweep
 TABLE_VARIABLE = "LATENTUNE_TABLE"  # names the file that a sweep's live table is kept in
 MARK = "<<latentune>> "  # begins a line of JSON for the laptop, between Ray's and the shell's own words
 LOOKS = 0.5  # seconds between two looks at a run
@@ -72,8 +73,11 @@ def home_of(name: str) -> Path:
 def start(run: Run, width: int) -> None:
     """Begin a run in the background, its lines `width` letters wide.
 
-    Raises BackgroundError where one of its name is going on.
+    Raises BackgroundError where one of its name is going on, and where a sweep would have the head alone.
     """
+    told_where = os.environ.get("RAY_ADDRESS") or any(word.startswith("--address") for word in run.words)
+    if run.sweep and not told_where:
+        raise BackgroundError("Ray does not run on the head, as after its restart: ray up starts it again")
     folder = home_of(run.name)
     if (folder / "lock").exists() and locked(folder):
         raise BackgroundError(f"{run.name} is going on already: --attach {run.name} shows it")
@@ -97,7 +101,7 @@ def start(run: Run, width: int) -> None:
         announce("begun")
         code = process.wait()
         for path in run.folders if run.sweep else ():
-            if (path / "ledger.jsonl").exists():
+            if (path / LEDGER).exists():
                 words = [*REPORT, "--sweep", path.name, "--output", str(path / "report.html")]
                 subprocess.run(words, cwd=place, env=environment)
         (folder / "exit").write_text(str(code))
@@ -178,6 +182,12 @@ def listed() -> None:
     tell(runs=rows)
 
 
+def kept() -> None:
+    """Tell each sweep whose record is on this machine: its name, whether it runs, the size of its ledger."""
+    ledgers = sorted(HOME.expanduser().glob(f"results/*/{LEDGER}"))
+    tell(kept=[[at.parent.name, locked(at.parent, LEDGER), at.stat().st_size] for at in ledgers])
+
+
 def tell(**words: object) -> None:
     """Print a line for the laptop."""
     print(f"\n{MARK}{json.dumps(words)}", flush=True)
@@ -195,6 +205,8 @@ def obey() -> int:
             tell(log=(home_of(read(order["log"]).name) / "log").read_text(errors="replace"))
         if "list" in order:
             listed()
+        if "kept" in order:
+            kept()
         if "follow" in order:
             follow(order["follow"], order["width"], order["height"], order["plain"])
     except (BackgroundError, OSError) as error:

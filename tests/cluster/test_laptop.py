@@ -1,8 +1,11 @@
 """A command for a cluster, as far as this machine alone can tell: `test_ray_up` runs one on machines."""
 
+import functools
 import io
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import asdict
@@ -12,15 +15,17 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ray.autoscaler._private.providers import _clear_provider_cache
 from rich.console import Console
 
-from cluster import head, laptop, runs
+from cluster import command, head, laptop, runs
 from cluster.background import BackgroundError
 from cluster.errors import ClusterError
 from cluster.head import Head
 from cluster.laptop import Follower, content_hash, replaced, without
 from cluster.runs import MARK, Run
 from searchers import beta_vaegan, flow
+from searchers.record.ledger import Ledger
 from tests.fixtures.machines import REPOSITORY
 from tests.fixtures.waits import wait_until
 
@@ -91,6 +96,134 @@ def test_a_cluster_that_is_up_is_known_by_what_ray_up_keeps(tmp_path, monkeypatc
     assert head.cluster_up_here() is None
     (tmp_path / "ours.state").write_text("no JSON")
     assert head.cluster_up_here() is None
+
+
+def write_cluster(path: Path, **changes) -> str:
+    """Write a cluster's file that is ray_cluster.yaml but for changes; return its name."""
+    path.write_text(yaml.safe_dump(yaml.safe_load(Path(YAML).read_text()) | changes))
+    return str(path)
+
+
+def test_a_person_s_own_file_mounts_are_of_their_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "credentials").touch()
+    mounts = {"~/latentune/cluster": "cluster", "~/credentials": "~/credentials"}
+    assert Head(write_cluster(tmp_path / "c.yaml", file_mounts=mounts)).config["file_mounts"] == {
+        "~/latentune/cluster": str(REPOSITORY / "cluster"),
+        "~/credentials": str(tmp_path / "credentials"),
+    }
+
+
+SSH = """#!/bin/bash
+[ "$1" = -G ] && printf 'hostname 127.0.0.1\\nport PORT\\n' && exit
+while [ "$1" != root@127.0.0.1 ]; do shift; done
+shift
+exec bash -c "$*"
+"""
+
+
+class Pretended:
+    """This machine as the head of one's own machines, with a home of its own, an `ssh` and a `ray stop`."""
+
+    def __init__(self, folder: Path, port: int):
+        self.home, self.state = folder / "home", folder / "ray/cluster-latentune.state"
+        (self.home / "latentune").mkdir(parents=True)
+        commands = folder / "bin"
+        commands.mkdir()
+        (commands / "ssh").write_text(SSH.replace("PORT", str(port)))
+        (commands / "ray").write_text(f"#!/bin/sh\necho $* >> {folder}/called\n")
+        for path in commands.iterdir():
+            path.chmod(0o755)
+        self.called = folder / "called"
+        where = {"type": "local", "head_ip": "127.0.0.1", "worker_ips": []}
+        self.head = Head(write_cluster(folder / "cluster.yaml", provider=where, auth={"ssh_user": "root"}))
+        path = f"{commands}:{Path(sys.executable).parent}:/usr/bin:/bin"
+        self.settings = f"export PATH={path} PYTHONPATH={REPOSITORY}\n"
+        self.set("")
+
+    def set(self, more: str) -> None:
+        """Have shells there begin with more words."""
+        (self.home / ".bashrc").write_text(self.settings + more)
+
+
+@pytest.fixture
+def pretended(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        found = Pretended(tmp_path, server.getsockname()[1])
+        found.server = server
+        monkeypatch.setenv("HOME", str(found.home))
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.chdir(tmp_path)
+        _clear_provider_cache()  # Ray keeps one of each cluster's name
+        yield found
+
+
+RAY_RUNS = "export RAY_ADDRESS=127.0.0.1:6379\n"
+
+
+def test_a_cluster_that_this_machine_has_forgotten_is_asked_for(pretended):
+    for _ in range(2):
+        with pytest.raises(ClusterError, match="Cluster latentune is not up: ray up "):
+            pretended.head.reach()
+    pretended.set(RAY_RUNS)
+    pretended.head.reach()
+    (machine,) = json.loads(pretended.state.read_text()).values()
+    assert machine["state"] == "running" and machine["tags"]["ray-node-type"] == "head"
+    pretended.set("")  # Ray's commands know it again, and nobody asks
+    pretended.head.reach()
+    assert "from there" in pretended.head.run("echo from there", "it fails")
+    pretended.state.unlink()
+    pretended.server.close()
+    with pytest.raises(ClusterError, match=r"at 127\.0\.0\.1 does not answer"):
+        pretended.head.reach()
+
+
+def test_down_refuses_what_would_be_lost(pretended, monkeypatch):
+    pretended.set(RAY_RUNS)
+    folder = pretended.home / "latentune/results/faces"
+    ledger = Ledger(folder / "ledger.jsonl")
+    ledger.append("begun")
+    down = functools.partial(command.down, pretended.head, False, Console(file=io.StringIO()))
+    with pytest.raises(ClusterError, match=r"^faces runs there: "):
+        down()
+    ledger.close()
+    monkeypatch.setattr(Head, "goes", True)
+    fetch = f"ray rsync_down {pretended.head.path} '~/latentune/results/' results/"
+    here = Path("results/faces/ledger.jsonl")
+    for has in (None, "beg"):  # nothing, or the first words
+        if has:
+            here.parent.mkdir(parents=True)
+            here.write_text(has)
+        with pytest.raises(ClusterError, match=f"^faces would go with the head: {fetch}, or --anyway"):
+            down()
+    assert not pretended.called.exists()
+    shutil.copy(folder / "ledger.jsonl", here)
+    assert down() == 0 and pretended.called.read_text() == "stop\n"
+
+
+def test_down_anyway_needs_no_head_that_answers(pretended, monkeypatch):
+    pretended.set(f"{RAY_RUNS}python() {{ return 1; }}\n")
+    said = io.StringIO()
+    with pytest.raises(ClusterError, match="does not run what it is told"):
+        command.down(pretended.head, False, Console(file=said))
+    assert command.down(pretended.head, True, Console(file=said)) == 0
+    assert "is down; results stay on its head" in said.getvalue() and pretended.called.exists()
+    pretended.server.close()
+    with pytest.raises(ClusterError, match="does not answer"):  # nobody else can stop one's own machines
+        command.down(pretended.head, True, Console(file=said))
+    monkeypatch.setattr(Head, "goes", True)
+    assert command.down(pretended.head, True, Console(file=said)) == 0
+    assert "Its machines are ended all the same." in said.getvalue()
+    assert "its head is gone with what lay there" in said.getvalue()
+
+
+def test_heads_of_clouds_go_and_own_ones_stay(tmp_path):
+    for name, goes in (("ray_cluster.yaml", False), ("cluster/aws.yaml", True), ("cluster/gcp.yaml", True)):
+        assert Head(str(REPOSITORY / name)).goes == goes
+    provider = {"type": "aws", "region": "us-west-2", "cache_stopped_nodes": True}
+    assert not Head(write_cluster(tmp_path / "c.yaml", provider=provider)).goes
 
 
 def test_words_without_a_flag_and_with_another_place():
@@ -199,6 +332,14 @@ def test_a_run_is_stopped_once_and_not_begun_twice(here, capsys):
     runs.follow("one", 80, 24, plain=True)
     said = capsys.readouterr().out
     assert "again" in said and "ready" not in said  # that is the earlier run's
+
+
+def test_a_sweep_does_not_begin_on_the_head_alone(here, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    run = Run("faces", ("python", "-m", "searchers.flow"), str(here), "results/faces", True)
+    with pytest.raises(BackgroundError, match="Ray does not run on the head"):
+        runs.start(run, 80)
+    assert not (here / "runs").exists()
 
 
 def test_a_run_whose_process_was_killed_is_told_to_be_lost(here, capsys):

@@ -116,6 +116,7 @@ def test_up_sweep_down(laptop, network):
     said = laptop.type(f"leave.py searchers.beta_vaegan --on ray_cluster.yaml {SWEEP}")
     assert "Sent photos, 0.0 MB, to /mnt/shared/results/sent/" in said, said
     assert "tiny goes on. To come back: latentune cluster attach tiny --on ray_cluster.yaml" in said
+    (network.laptop.folder / "tmp/ray/cluster-latentune.state").unlink()  # as the laptop's restart does
     said = laptop.type("-m cluster.command status")
     assert re.search(r"tiny +\S+ \S+ +runs +searchers.beta_vaegan", said), said
     said = " ".join(laptop.type("-m cluster.command attach tiny").split())  # its lines are broken
