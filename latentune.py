@@ -9,7 +9,7 @@ import importlib
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import make_dataclass
+from dataclasses import fields, make_dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Union
@@ -124,6 +124,12 @@ def called(program: str) -> str:
     names = {command.module: name for name, command in COMMANDS.items()}
     name = names.get(program.removeprefix("python -m "))
     return f"{NAME} {name}" if name and Path(sys.argv[0]).name == NAME else program
+
+
+def at_home(options: Any) -> Any:
+    """Return a dataclass of options whose paths have their ~ written out: a shell leaves it in --FLAG=~/x."""
+    paths = {field.name: getattr(options, field.name) for field in fields(options)}
+    return replace(options, **{n: path.expanduser() for n, path in paths.items() if isinstance(path, Path)})
 
 
 def on_cluster(path: str, program: str, words: Sequence[str], console: Any) -> int:

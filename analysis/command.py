@@ -12,7 +12,7 @@ from rich.console import Console
 
 from analysis.charts.text import accept_any_text, console
 from analysis.record.store import AnalysisError, is_of_mlflow, reason_of
-from latentune import called, on_cluster
+from latentune import at_home, called, on_cluster
 from trainables.data.store import DataError
 from trainables.metrics.errors import MetricError
 from trainables.own import look_here
@@ -74,7 +74,7 @@ def run_command(
             return on_cluster(on, typed, sys.argv[1:] if arguments is None else arguments, console())
         if isinstance(config, Record) and config.trust:
             allow(config.trust)
-        return body(config, console())
+        return body(at_home(config), console())
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has seen enough
         return 0

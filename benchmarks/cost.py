@@ -70,7 +70,7 @@ class Training:
 
 def trainings() -> list[Training]:
     """Return what the presets train: of what is searched the largest, of a study's models each."""
-    main, faces = beta_vaegan.SIZES["report"], flow.PRESETS["report"]
+    main, faces = beta_vaegan.PRESETS["report"], flow.PRESETS["report"]
     heads, digits, smiles = lego_vae.PRESETS["report"], densities.PRESETS["report"], LatentConfig()
     rows = []
     for name in ("beta-VAE-GAN", "GAN", "WGAN-GP", "VAE", "FactorVAE", "latent-flow"):

@@ -9,7 +9,7 @@ and 4 beside what was reached here.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -57,7 +57,7 @@ class BaselinesConfig(SweepConfig):
     """images are resized to this many pixels"""
 
 
-PRESETS = {name: BaselinesConfig(**asdict(size)) for name, size in beta_vaegan.SIZES.items()}
+PRESETS = {name: BaselinesConfig(**size) for name, size in beta_vaegan.SIZES.items()}
 
 
 def study(config: BaselinesConfig, prepared: "Prepared") -> Study:

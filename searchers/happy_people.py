@@ -49,12 +49,6 @@ class HappyPeopleConfig(RunConfig):
     image_size: Annotated[int, one_of(16, 32, 64, 128, 256)] = 64
     """images are resized to this many pixels"""
 
-    def __post_init__(self):
-        # JSON knows lists only
-        object.__setattr__(self, "methods", tuple(self.methods))
-        object.__setattr__(self, "free", tuple(self.free))
-        super().__post_init__()
-
     @property
     def rounds(self) -> int:
         """Rounds of five queries, the steps of a trial."""

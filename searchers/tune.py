@@ -15,6 +15,7 @@ in a notebook:
 import inspect
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,12 +25,11 @@ from rich.console import Console
 
 from cluster.interrupts import signals_kept
 from searchers.execution.cli import default_preset, main_of
-from searchers.record.files import write_whole
 from searchers.record.schema import FROM_PYTHON
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 from trainables.data.catalogue import default_cache
-from trainables.data.memory import kept
+from trainables.data.memory import kept as in_file
 from trainables.models.settings import nearest
 from trainables.own import OwnCodeError, module_of
 
@@ -61,7 +61,6 @@ class TuneConfig(SweepConfig):
 
     def __post_init__(self) -> None:
         """Hold each setting to its rule. Raises ValueError with one sentence."""
-        object.__setattr__(self, "objectives", tuple(self.objectives))  # a list, where JSON had it
         super().__post_init__()
         for word in self.objectives:
             if not word.endswith(("=min", "=max")) or word[:-4] in ("", self.metric):
@@ -135,6 +134,8 @@ def trainable_for(found: Any) -> "type[GenerativeTrainable]":
 
 def complete(study: Study, prepared: "Prepared") -> Study:
     """Return the study with what it leaves open: training settings, score, experiment, provenance."""
+    from searchers.bayesopt.tune_space import read_space
+    from searchers.execution.fixed_points import check_points
     from searchers.execution.overlay import SHARED
     from trainables.evaluation.inputs import OFFERED
 
@@ -151,6 +152,11 @@ def complete(study: Study, prepared: "Prepared") -> Study:
         if width != SIZE.width:
             settings["width"] = int(width) if float(width).is_integer() else width
     settings |= study.settings
+    if study.points:
+        try:
+            check_points(study.points, "the study's points", read_space(study.space), settings)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     provenance: dict[str, Any] = {**prepared.provenance, **(study.provenance or {})}
     if model_class.likelihood:
         provenance["likelihood"] = model_class.likelihood
@@ -188,11 +194,13 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
         name = min(unknown)
         there = "; the study has it" if name in OF_STUDY else nearest(name, known)
         raise UsageError(f"sweep has no setting {name}{there}")
-    if not (study.space or study.points or settings.keys() & {"space", "points"}):
-        raise UsageError("The study's space is empty: say what is searched")
+    if not (study.space or settings.get("space")):
+        where = ", of which the points are places" if study.points or settings.get("points") else ""
+        raise UsageError(f"The study's space is empty: say what is searched{where}")
+    if study.space:
+        study = ranges_of(study)
     if "dataset" in settings and not isinstance(settings["dataset"], str | Path):
-        settings["dataset"] = kept(settings["dataset"], default_cache() / "memory")
-    settings |= {name: str(value) for name, value in settings.items() if isinstance(value, Path)}
+        settings["dataset"] = in_file(settings["dataset"], default_cache() / "memory")
     with signals_kept():
         config, sweep_id = resolve(replace(defaults, **settings), defaults, FROM_PYTHON)
         name = name_of(study)
@@ -204,30 +212,54 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
                 "to promote them. A module of its own can be imported anywhere.",
                 highlight=False,
             )
-        if not config.dry_run:
-            keep_study(study, config.folder)
+        kept = described(study)
+        refuse_other_study(kept, config.folder)
         prepared = prepare(config, console, channels=config.channels)
-        return run(complete(study, prepared), config, sweep_id, FROM_PYTHON, console)
+        whole = complete(study, prepared)
+        return run(whole, config, sweep_id, FROM_PYTHON, console, described=kept)
 
 
-def keep_study(study: Study, folder: Path) -> None:
-    """Write what a study is into the sweep's folder. Raises UsageError where the sweep is of another one."""
+def ranges_of(study: Study) -> Study:
+    """Return the study with what its space holds beside ranges, constants, among its settings.
+
+    Raises SpaceError, and UsageError where a range lies deeper than a model's settings do.
+    """
+    from searchers.bayesopt.tune_space import read_space
+
+    searched = {dimension.name for dimension in read_space(study.space).dimensions}
+    for name, value in study.space.items():
+        if isinstance(value, Mapping):
+            raise UsageError(
+                f"The study's space has a dictionary, {name}: a model's settings are one level deep, so give "
+                "each range its own name"
+            )
+    constants = {name: value for name, value in study.space.items() if name not in searched}
+    space = {name: value for name, value in study.space.items() if name in searched}
+    return replace(study, space=space, settings={**study.settings, **constants})
+
+
+def described(study: Study) -> dict[str, Any]:
+    """Return what `sweep.json` keeps of a study."""
     from searchers.bayesopt.space_json import to_json
     from searchers.bayesopt.tune_space import read_space
 
-    described = {
+    found = {
         "model": name_of(study),
         "space": to_json(read_space(study.space)) if study.space else [],
         **{name: getattr(study, name) for name in ("settings", "metric", "mode", "objectives")},
     }
-    content = json.dumps(described, indent=2, sort_keys=True, default=str)
-    path = folder / "study.json"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
-    elif (kept := json.loads(path.read_text())) != json.loads(content):
-        other = next(name for name in described if kept.get(name) != json.loads(content)[name])
-        raise UsageError(f"The sweep in {folder} is of another study: its {other} was {kept.get(other)}")
+    return json.loads(json.dumps(found, default=str))
+
+
+def refuse_other_study(study: dict[str, Any], folder: Path) -> None:
+    """Raise UsageError where the sweep in a folder is of another study than what is described."""
+    from searchers.execution.resume import stored
+
+    before = stored(folder)
+    kept = before and before.study
+    if kept and (other := [name for name in study if kept.get(name) != study[name]]):
+        was = kept.get(other[0])
+        raise UsageError(f"The sweep in {folder} is of another study: its {other[0]} was {was}")
 
 
 def name_of(study: Study) -> str:
@@ -245,8 +277,10 @@ def main(arguments: list[str] | None = None) -> int:
         from searchers.execution.run import run
 
         trainable = trainable_of(config.model)  # before the data is converted
-        if not (config.space or config.points):
-            raise UsageError("Say what is searched, such as --space 'learning_rate=loguniform(1e-4,3e-3)'")
+        if not config.space:
+            where = ", of which --points lists places" if config.points else ""
+            example = "learning_rate=loguniform(1e-4,3e-3)"
+            raise UsageError(f"Say what is searched, such as --space '{example}'{where}")
         prepared = prepare(config, console, channels=config.channels)
         study = Study(
             trainable=trainable, metric=config.metric or "", mode=config.mode, objectives=config.modes

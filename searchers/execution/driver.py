@@ -50,10 +50,11 @@ UNSENT_PATIENCE = 60.0  # seconds that the end of a sweep waits for MLflow
 class Driver:
     """A sweep's cluster, folder and record. `config` is a resolved one.
 
-    `program` is what is typed, `resume_as` the sweep to name where this one is a part of it, and `code` what
-    trials need beside this project. Raises, before anything has begun, ClusterError where the cluster can't
-    be joined or its nodes don't see what trials need, and UsageError where not one trial fits, where another
-    process runs this sweep, where its folder holds another's trials, and where its data has changed.
+    `program` is what is typed, `resume_as` the sweep to name where this one is a part of it, `code` what
+    trials need beside this project, and `study` what `sweep.json` keeps of one from Python. Raises, before
+    anything has begun, ClusterError where the cluster can't be joined or its nodes don't see what trials
+    need, and UsageError where not one trial fits, where another process runs this sweep, where its folder
+    holds another's trials, and where its data has changed.
 
     As a context manager it releases the ledger at its end, also after an error.
     """
@@ -70,6 +71,7 @@ class Driver:
         data_hash: str | None = None,
         resume_as: str | None = None,
         code: Sequence[ModuleType] = (),
+        study: dict[str, Any] | None = None,
     ):
         self.config, self.console, self.epochs, self.num_samples = config, console, epochs, num_samples
         self.resume = resume_command(program, config, resume_as)
@@ -96,7 +98,7 @@ class Driver:
             self.recorder.end_what_is_complete()
             if self.records:
                 console.print(what_goes_on(self.records, self.checkpoints), highlight=False)
-            store(self.folder, program, sweep_id, config, data_hash)
+            store(self.folder, program, sweep_id, config, data_hash, study)
         self.exporter: MlflowExporter | None = None
         self.page: LivePage | None = None
         self._closing = ExitStack()

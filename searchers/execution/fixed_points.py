@@ -49,17 +49,27 @@ class FixedPoints(Searcher):
 def read_points(path: Path, space: Space, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a file's list of settings: `[{"beta": 76.3, "seed": 1}, …]`, or the same under "points".
 
-    An entry has each dimension of `space`, inside its bounds, and any of the sweep's `settings`, of its type,
-    but for those that all trials share. Raises ValueError, in a sentence that names the entry, where there is
-    no such list.
+    Raises ValueError where there is no such list, and as `check_points`.
     """
     points = listed_points(path)
+    check_points(points, str(path), space, settings)
+    return points
+
+
+def check_points(
+    points: Sequence[Mapping[str, Any]], place: str, space: Space, settings: Mapping[str, Any]
+) -> None:
+    """Raise ValueError, in a sentence that names the entry of `place`, where an entry is no trial's settings.
+
+    An entry has each dimension of `space`, inside its bounds, and any of the sweep's `settings`, of its type,
+    but for those that all trials share.
+    """
     dimensions = {dimension.name: dimension for dimension in space.dimensions}
     known = sorted({*dimensions, *(settings.keys() - SHARED | {"seed"})})
     for number, point in enumerate(points, 1):
         for name, value in point.items():
             if name not in known:
-                raise ValueError(f"{path} sets {name!r}; it can set {some_of(name, known)}")
+                raise ValueError(f"{place} sets {name!r}; it can set {some_of(name, known)}")
             try:
                 if name in dimensions:
                     dimensions[name].encode(value)
@@ -67,7 +77,6 @@ def read_points(path: Path, space: Space, settings: Mapping[str, Any]) -> list[d
                     if settings[name] is not None:
                         check_kind(name, value, type(settings[name]))
             except ValueError as error:
-                raise ValueError(f"entry {number} of {path}: {error}") from error
+                raise ValueError(f"entry {number} of {place}: {error}") from error
         if missing := dimensions.keys() - point.keys():
-            raise ValueError(f"entry {number} of {path} has no {min(missing)}, which this sweep searches")
-    return points
+            raise ValueError(f"entry {number} of {place} has no {min(missing)}, which this sweep searches")

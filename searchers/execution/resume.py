@@ -88,12 +88,16 @@ def _absolute(place: str) -> str:
 
 @dataclass(frozen=True)
 class Stored:
-    """What `store` has written of a sweep: the program that ran it, its id, its data and its settings."""
+    """What `store` has written of a sweep: the program that ran it, its id, its data and its settings.
+
+    `study` is what a study given from Python was.
+    """
 
     program: str
     sweep_id: str
     data_hash: str | None
     config: dict[str, Any]
+    study: dict[str, Any] | None = None
 
 
 def _refuse_secrets(config: RunConfig) -> None:
@@ -118,7 +122,8 @@ def stored(folder: Path) -> Stored | None:
         return None
     try:
         found = Stored(**json.loads(path.read_text()))
-        if isinstance(found.sweep_id, str) and isinstance(found.config, dict):
+        told = isinstance(found.sweep_id, str) and isinstance(found.config, dict)
+        if told and isinstance(found.study, dict | None):
             return found
         reason = "it lacks the sweep's id or settings"
     except (ValueError, TypeError, OSError, RecursionError) as error:
@@ -135,9 +140,16 @@ def refuse_another(folder: Path, sweep_id: str) -> None:
         )
 
 
-def store(folder: Path, program: str, sweep_id: str, config: RunConfig, data_hash: str | None = None) -> None:
+def store(
+    folder: Path,
+    program: str,
+    sweep_id: str,
+    config: RunConfig,
+    data_hash: str | None = None,
+    study: dict[str, Any] | None = None,
+) -> None:
     """Write what `resolve` reads when the sweep is resumed: whole, or not at all. Raises OSError."""
-    content = json.dumps(asdict(Stored(program, sweep_id, data_hash, asdict(config))), indent=2)
+    content = json.dumps(asdict(Stored(program, sweep_id, data_hash, asdict(config), study)), indent=2)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / STORED
     if not (path.exists() and path.read_text() == content):

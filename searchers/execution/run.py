@@ -102,11 +102,13 @@ def run(
     console: Console,
     resume_as: str | None = None,
     closing: bool = True,
+    described: dict[str, Any] | None = None,
 ) -> Outcome:
     """Run a resolved sweep to its end, or until it is interrupted.
 
     `program` is what is typed to go on, with `--resume` and `resume_as`, or the sweep's own name. Without
     `closing` a sweep that went well does not end with what to type next: the caller has more to do.
+    `described` is what `sweep.json` keeps of a study from Python.
 
     Raises UsageError, ClusterError and the data's and metrics' own errors, before anything has begun.
     """
@@ -135,6 +137,7 @@ def run(
         data_hash=(study.provenance or {}).get("data_hash"),
         resume_as=resume_as,
         code=code,
+        study=described,
     ) as driver:
         if points:
             count = "1 given trial runs" if len(points) == 1 else f"{len(points)} given trials run"

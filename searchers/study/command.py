@@ -7,7 +7,7 @@ from typing import TypeVar
 import tyro
 from rich.console import Console
 
-from latentune import called
+from latentune import at_home, called
 from searchers.study.config import UsageError
 
 Config = TypeVar("Config")
@@ -22,7 +22,8 @@ def run_command(
     """Parse the flags, call `body`, return the exit code: 2 and a sentence for what a user can put right."""
     program = called(program)
     try:
-        return body(tyro.cli(config_class, prog=program, args=arguments, description=body.__doc__), Console())
+        config = tyro.cli(config_class, prog=program, args=arguments, description=body.__doc__)
+        return body(at_home(config), Console())
     except UsageError as error:
         sentence, code = str(error), 2
     except OSError as error:

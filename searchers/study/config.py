@@ -127,6 +127,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Hold each setting to its rule. Raises ValueError with the flag, its value and what it must be."""
         check(self)
+        if not self.on:  # there, ~ is that machine's
+            object.__setattr__(self, "results", os.path.expanduser(self.results))
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,5 @@ class SweepConfig(RunConfig):
     def __post_init__(self) -> None:
         """Hold each setting to its rule. Raises ValueError with one sentence."""
         super().__post_init__()
-        for name in ("space", "set"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list, where JSON had it
         given.read_space(self.space)  # wrong words are answered before data is converted
         given.read_settings(self.set)

@@ -114,7 +114,7 @@ def listed_points(path: Path) -> list[dict[str, Any]]:
     Raises ValueError, in a sentence, where there is no such list.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.expanduser().read_text())
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -1,9 +1,13 @@
 """The valid values of each setting, beside its type: `epochs: Annotated[int, between(1, 9)] = 3`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from trainables.models.settings import KINDS
 
 LONGEST_NAME = 200  # bytes; file names may have 255, and a sweep's parts and retrainings append to its name
 
@@ -61,28 +65,57 @@ WIDTH = between(0.01, 100)
 PLAIN_NAME = Rule(f"a plain name without slashes, of {LONGEST_NAME} bytes at most", _is_plain)
 
 
-def check(config: object) -> None:
-    """Hold each setting of a dataclass to the rules beside its type; those that are None keep them all.
+def check(config: Any) -> None:
+    """Hold each setting of a dataclass to its type and to the rules beside it; None keeps these.
 
-    Raises ValueError with the flag, its value and what it must be.
+    What stands for a value becomes it: a list a tuple, NumPy's number Python's, 12.0 the whole number, a path
+    its text. Raises ValueError with the flag, its value and what it must be.
     """
-    for name, hint in get_type_hints(type(config), include_extras=True).items():
-        value = getattr(config, name)
-        if value is None:
-            continue
-        rules = [rule for rule in get_args(hint) if isinstance(rule, Rule)]
+    hints = get_type_hints(type(config), include_extras=True)
+    for name in (field.name for field in fields(config)):
+        kind, *beside = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
+        given, flag = getattr(config, name), f"--{name.replace('_', '-')}"
+        try:
+            value = as_kind(given, kind)
+        except TypeError as error:
+            raise ValueError(f"{flag} is {_shown(given)}; it must be {error}") from None
+        object.__setattr__(config, name, value)
+        rules = [rule for rule in beside if isinstance(rule, Rule)]
         if isinstance(value, str):
             rules.append(Rule("left out or not empty", lambda value: value != ""))
         for rule in rules:
-            if not _keeps(value, rule):
-                flag = f"--{name.replace('_', '-')}"
+            if value is not None and not _keeps(value, rule):
                 raise ValueError(f"{flag} is {_shown(value)}; it must be {rule.words}")
+
+
+def as_kind(value: Any, kind: Any) -> Any:
+    """Return a value as one of a type. Raises TypeError, whose message is what it must be."""
+    if getattr(value, "shape", None) == ():  # a number of NumPy or torch
+        value = value.item()
+    if get_origin(kind) in (Union, UnionType):  # with None, as all here are
+        return None if value is None else as_kind(value, get_args(kind)[0])
+    if get_origin(kind) is Literal:
+        if not isinstance(value, str | int) or value not in get_args(kind):
+            raise TypeError(f"one of {', '.join(map(str, get_args(kind)))}")
+        return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError("a list")
+        return tuple(as_kind(each, get_args(kind)[0]) for each in value)
+    if kind is str and isinstance(value, PathLike):
+        return fspath(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    numbers = (int, float) if kind is float else kind
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, numbers):
+        raise TypeError(KINDS[kind])
+    return value
 
 
 def _keeps(value: Any, rule: Rule) -> bool:
     try:
         return rule.holds(value)
-    except (TypeError, AttributeError, OverflowError):  # of another type, in a damaged sweep.json; infinity
+    except OverflowError:  # of infinity
         return False
 
 

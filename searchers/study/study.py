@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from searchers.study.config import UsageError
+
 
 @dataclass(frozen=True)
 class Study:
@@ -27,3 +29,9 @@ class Study:
     provenance: dict[str, Any] | None = None
     derived: Callable[[dict[str, Any]], dict[str, float]] = lambda config: {}
     """further columns that follow from a trial's configuration, as β_norm from β"""
+
+    def __post_init__(self) -> None:
+        """Raise UsageError where a mode is neither least nor greatest."""
+        for name, mode in {"mode": self.mode, **self.objectives}.items():
+            if mode not in ("min", "max"):
+                raise UsageError(f"The study's {name} is {mode!r}; it must be min or max")

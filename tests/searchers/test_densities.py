@@ -273,7 +273,7 @@ def test_a_tiny_comparison_ends_with_its_scores_and_figures(tmp_path):
 
 def test_a_config_survives_json_and_keeps_its_models():
     config = replace(PRESETS["quick"], models=("ppca",))
-    assert DensityConfig(**json.loads(json.dumps(config.__dict__))).models == ["ppca"]
+    assert DensityConfig(**json.loads(json.dumps(config.__dict__))).models == ("ppca",)
 
 
 @pytest.mark.parametrize("interrupted", [False, True])

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import ray
 from mlflow import MlflowClient
+from ray import tune
 
 from searchers.execution.prepare import Prepared
 from searchers.record.ledger import Ledger
+from searchers.study.config import UsageError
 from searchers.study.study import Study
-from searchers.tune import complete, main, trainable_of
+from searchers.tune import complete, main, ranges_of, sweep, trainable_of
 from tests.fixtures.waits import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -274,6 +276,7 @@ def test_it_is_tuned_over_its_own_settings_and_recorded(tuned):
             "'hiden' is no setting of Flow (did you mean hidden",
         ),
         (["mine:Flow", "--set", "hidden=4"], "Say what is searched"),
+        (["mine:Flow", "--points", "points.json"], "of which --points lists places"),
         (["mine:NoConfig", *SPACE], "NoConfig.Config must be a frozen dataclass of its hyperparameters"),
         (
             ["mine:OneOptimizer", *SPACE],
@@ -309,6 +312,7 @@ def test_it_is_tuned_over_its_own_settings_and_recorded(tuned):
 )
 def test_a_wrong_model_gets_a_sentence(folder, arguments, sentence, monkeypatch, capsys):
     (folder / "broken.py").write_text("1 / 0")
+    (folder / "points.json").write_text('[{"learning_rate": 0.001}]')
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
@@ -425,6 +429,7 @@ def test_a_model_s_own_settings_are_its_own(folder):
 
 FROM_PYTHON = """
 import signal
+from pathlib import Path
 
 import numpy as np
 from ray import tune
@@ -434,7 +439,7 @@ from searchers import Study, sweep
 from searchers.study.config import UsageError
 
 handlers = {sign: signal.getsignal(sign) for sign in signal.valid_signals()}
-study = Study(trainable=Flow, space={"learning_rate": tune.loguniform(1e-4, 1e-2)}, settings={"hidden": 16})
+study = Study(trainable=Flow, space={"learning_rate": tune.loguniform(1e-4, 1e-2), "hidden": 16})
 tiny = dict(dataset_limit=60, image_size=16, batch_size=16, evaluation_samples=20, features="random")
 tiny |= dict(epochs=2, evaluate_every=1, grace_epochs=2, num_samples=2)
 first = sweep(study, name="first", **tiny)
@@ -450,7 +455,7 @@ for outcome, name in ((first, "first"), (second, "second")):
     assert outcome.best.config["hidden"] == 16
 again = sweep(study, resume="first")
 assert again.frame.equals(first.frame)
-other = Study(trainable=Flow, space=study.space, settings={"hidden": 32})
+other = Study(trainable=Flow, space=study.space | {"hidden": 32})
 try:
     sweep(other, resume="first")
 except UsageError as error:
@@ -459,12 +464,56 @@ try:
     sweep(Study(trainable=Flow, space=study.space, settings={"image_size": 32}), name="shared", **tiny)
 except UsageError as error:
     print("REFUSED", error)
+assert not Path("results/shared").exists()  # the name is free
 for wrong in (dict(epoch=3), dict(metric="x"), dict(name="first"), dict(dataset="nowhere")):
     try:
         sweep(study, **wrong)
     except ValueError as error:
         print("REFUSED", error)
 """
+
+
+RATE = {"learning_rate": tune.loguniform(1e-4, 1e-2)}
+
+
+@pytest.mark.parametrize(
+    ("study", "settings", "sentence"),
+    [
+        ({}, {"searcher": "tpe"}, "--searcher is 'tpe'; it must be one of ours, "),
+        ({}, {"dataset_limit": 60.5}, "--dataset-limit is 60.5; it must be a whole number"),
+        ({}, {"points": [{"learning_rate": 1e-3}]}, "it must be a word"),
+        ({}, {"early_stopping": "no"}, "--early-stopping is 'no'; it must be True or False"),
+        ({"space": {}}, {"space": "hidden=choice(1,2)"}, "it must be a list"),
+        ({"space": {}, "points": (RATE,)}, {}, "say what is searched, of which the points are places"),
+        ({"space": {"a": RATE}}, {}, "The study's space has a dictionary, a: a model's"),
+        ({"space": {"hidden": 3}}, {}, "no dimension to search"),
+    ],
+)
+def test_what_python_can_not_ask_for_gets_a_sentence(folder, study, settings, sentence, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    asked = Study(**{"trainable": trainable_of("mine:Flow"), "space": RATE} | study)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        sweep(asked, name="wrong", **settings)
+    assert not (folder / "results/wrong").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"mode": "maximize"}, {"objectives": {"kid": "least"}}])
+def test_a_mode_is_least_or_greatest(wrong):
+    with pytest.raises(UsageError, match="it must be min or max"):
+        Study(trainable=None, **wrong)
+
+
+def test_constants_of_a_space_are_settings():
+    study = ranges_of(Study(trainable=None, space=RATE | {"hidden": 3, "a": [1]}, settings={"b": 2}))
+    assert study.space == RATE and study.settings == {"b": 2, "hidden": 3, "a": [1]}
+
+
+def test_a_studys_points_are_places_in_its_space(folder, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    study = Study(trainable=trainable_of("mine:Flow"), space=RATE, points=({"learning_rate": 1.0},))
+    with pytest.raises(UsageError, match="entry 1 of the study's points: learning_rate = 1"):
+        complete(study, Prepared({"seed": 0}, "fd_random", {}))
 
 
 def test_from_python_it_works_twice_and_leaves_the_process_as_it_was(folder):

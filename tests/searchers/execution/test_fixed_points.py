@@ -5,7 +5,7 @@ import json
 import pytest
 
 from searchers.bayesopt.space import Choice, Integer, Real, Space
-from searchers.execution.fixed_points import FixedPoints, read_points
+from searchers.execution.fixed_points import FixedPoints, check_points, read_points
 from searchers.record.trials import TrialRecord
 
 SPACE = Space([Real("beta", 1.0, 150.0), Integer("layers", 1, 4), Choice("model", ("VAE", "GAN"))])
@@ -63,6 +63,12 @@ def test_an_entry_without_a_place_in_the_space_is_named(tmp_path):
 def test_no_list_of_settings_is_told(tmp_path, content):
     with pytest.raises(ValueError, match=r"points.json (is no JSON|holds no list of settings)"):
         read(tmp_path, content)
+
+
+def test_entries_that_python_gives_are_checked_as_a_file_s_are():
+    check_points([WHOLE], "the study's points", SPACE, SETTINGS)
+    with pytest.raises(ValueError, match=r"entry 1 of the study's points: layers = 9 lies outside"):
+        check_points([{**WHOLE, "layers": 9}], "the study's points", SPACE, SETTINGS)
 
 
 def test_an_unknown_setting_is_told(tmp_path):

@@ -2,11 +2,13 @@
 
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
-from searchers import happy_people
-from searchers.study.config import UsageError, require
+from searchers import happy_people, sweeps
+from searchers.study.config import RunConfig, UsageError, require
+from searchers.study.given import listed_points
 
 
 def test_missing_packages_are_named_as_they_are_installed():
@@ -23,3 +25,15 @@ def test_happy_people_without_its_extra_says_what_to_install(tmp_path, monkeypat
     assert happy_people.main(["--preset", "quick"]) == 2
     assert capsys.readouterr().err.rstrip().endswith("pip install xgboost")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_home_folder_is_found_where_a_shell_leaves_its_sign(tmp_path, monkeypatch, capsys):
+    """As in --results=~/runs, and from Python."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert RunConfig(results="~/runs").results == str(tmp_path / "runs")
+    assert RunConfig(results="~/runs", on="ray_cluster.yaml").results == "~/runs"  # that machine's
+    (tmp_path / "points.json").write_text('[{"beta": 1}]')
+    assert listed_points(Path("~/points.json")) == [{"beta": 1}]
+    assert sweeps.main(["--results=~/runs"]) == 0
+    assert str(tmp_path / "runs") in capsys.readouterr().out.replace("\n", "")

@@ -1,9 +1,12 @@
 """Each setting of each sweep has a range, on the command line as in a resumed sweep's file."""
 
+import json
 import math
-from dataclasses import dataclass, fields, replace
-from typing import Annotated, get_args, get_type_hints
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Literal, get_args, get_type_hints
 
+import numpy as np
 import pytest
 
 from searchers import baselines, beta_vaegan, densities, happy_people, lego_vae
@@ -124,7 +127,64 @@ def test_values_of_another_type_are_refused_and_none_is_left_alone():
         limit: Annotated[int | None, COUNT] = None
 
     check(Config())
-    with pytest.raises(ValueError, match="--epochs is '3'; it must be from 1 to 1,000,000"):
+    with pytest.raises(ValueError, match="--epochs is '3'; it must be a whole number"):
         check(Config(epochs="3"))
     with pytest.raises(ValueError, match="--limit is 0"):
         check(Config(limit=0))
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """A setting of each type."""
+
+    kind: Literal["a", "b"] = "a"
+    count: int = 1
+    limit: Annotated[int | None, COUNT] = None
+    share: float = 0.5
+    on: bool = False
+    place: str | None = None
+    words: tuple[str, ...] = ()
+    numbers: Annotated[tuple[int, ...], SEVERAL] = (1,)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({"count": 1e4}, 10_000),
+        ({"count": np.int64(12)}, 12),
+        ({"limit": np.float32(3)}, 3),
+        ({"share": 1}, 1),
+        ({"on": np.bool_(True)}, True),
+        ({"place": Path("a/b")}, "a/b"),
+        ({"words": ["a", "b"]}, ("a", "b")),
+        ({"numbers": [1.0, np.int64(2)]}, (1, 2)),
+    ],
+)
+def test_what_stands_for_a_value_becomes_it(given, taken):
+    config = Kinds(**given)
+    check(config)
+    found = getattr(config, *given)
+    assert found == taken and type(found) is type(taken)
+    json.dumps(asdict(config))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"kind": "c"}, "--kind is 'c'; it must be one of a, b"),
+        ({"kind": ["a"]}, "--kind is a; it must be one of a, b"),
+        ({"count": 1.5}, "--count is 1.5; it must be a whole number"),
+        ({"count": True}, "--count is True; it must be a whole number"),
+        ({"count": None}, "--count is None; it must be a whole number"),
+        ({"limit": "3"}, "--limit is '3'; it must be a whole number"),
+        ({"share": "1"}, "--share is '1'; it must be a number"),
+        ({"on": "false"}, "--on is 'false'; it must be True or False"),
+        ({"place": 3}, "--place is 3; it must be a word"),
+        ({"words": "a=1"}, "--words is 'a=1'; it must be a list"),
+        ({"numbers": [1, "2"]}, "--numbers is 1 2; it must be a whole number"),
+    ],
+)
+def test_another_type_is_refused_in_a_sentence(wrong, said):
+    with pytest.raises(ValueError) as refused:
+        check(Kinds(**wrong))
+    assert str(refused.value) == said
