@@ -1,9 +1,10 @@
 "use strict";
 // Behind the report's own script, on a page that is served while its sweep runs: asks for news and shows them.
 const EVERY = 2000, HIDDEN = 15000;  // milliseconds
+const TRIES = 5;  // in a row that fail, before the sweep's process is taken for ended
 const strip = make("section", {id: "live", style: "margin-bottom: 1.5rem"});
 document.body.insertBefore(strip, $("page"));
-let seen = "", mine = [];  // what was shown side by side before anybody chose
+let missed = 0, seen = "", mine = [];  // what was shown side by side before anybody chose
 
 function now(moment) {
   if (!moment) return [];
@@ -33,8 +34,10 @@ async function news() {
       scrollTo(0, place);
     }
     strip.replaceChildren(...now(said.moment), ...(said.says ? [make("p", {class: "soft"}, said.says)] : []));
+    missed = 0;
     setTimeout(news, document.hidden ? HIDDEN : EVERY);
   } catch (error) {
+    if (++missed < TRIES) return setTimeout(news, EVERY);
     strip.prepend(make("p", {class: "answer", id: "over"}, "The sweep's process has ended: this is its last state that was read here."));
     document.title = document.title.replace("running", "ended");
   }

@@ -10,6 +10,7 @@ reading the page rests twenty times as long as that took: it never takes more th
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class LivePage:
         self.rests_until = 0.0
         self._client: MlflowClient | None = None
         self._run_id = ""
-        self._images: dict[tuple[str, str], str] = {}  # by run and path
+        self._images: dict[tuple[str, str], str] = {}  # those that are shown, by run and path
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[str, bytes] | None:
         """Return the page, or what is new on it; None for anything else."""
@@ -134,10 +135,9 @@ class LivePage:
             self.seen, self.says = far, ""
         except AnalysisError as error:
             self.says = str(error)
-        except Exception as error:
-            if not is_of_mlflow(error):
-                raise
-            self.says = f"MLflow does not answer now: {reason_of(error)}."
+        except Exception as error:  # asked again in a moment: the page outlives it
+            who = "MLflow does not answer" if is_of_mlflow(error) else "The record cannot be read"
+            self.says = f"{who} now: {reason_of(error)}."
 
     def images(
         self, client: "MlflowClient", tables: "Tables", best_first: list[int]
@@ -148,13 +148,16 @@ class LivePage:
         trials = tables.trials.set_index("number")
         running = [int(n) for n in trials.index[trials["status"] == RUNNING]]
         found: dict[int, dict[str, dict[int, str]]] = {}
-        for n in dict.fromkeys([*best_first[:BEST], *running]):
-            run_id = str(trials.loc[n, "run_id"])
-            for key, (epoch, path) in last_images(client, run_id).items():
-                if (run_id, path) not in self._images:
-                    local = Path(client.download_artifacts(run_id, path))
-                    self._images[run_id, path] = data_uri(local.read_bytes(), "png")
-                found.setdefault(n, {})[key] = {epoch: self._images[run_id, path]}
+        known, self._images = self._images, {}
+        with tempfile.TemporaryDirectory() as folder:
+            for n in dict.fromkeys([*best_first[:BEST], *running]):
+                run_id = str(trials.loc[n, "run_id"])
+                for key, (epoch, path) in last_images(client, run_id).items():
+                    if (uri := known.get((run_id, path))) is None:
+                        local = Path(client.download_artifacts(run_id, path, folder))
+                        uri = data_uri(local.read_bytes(), "png")
+                    self._images[run_id, path] = uri
+                    found.setdefault(n, {})[key] = {epoch: uri}
         return found
 
 

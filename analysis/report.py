@@ -118,7 +118,7 @@ def content(
         "caveats": list(caveats(tables, len(groups), seeds is not None)),
         "seeds": over_seeds(tables, seeds),
         "story": story(tables),
-        "space": tables.space,
+        "space": {name: shown_domain(domain) for name, domain in tables.space.items()},
         "rungs": [int(e) for e in sorted(set(tables.trials["epoch"][tables.trials["status"] == STOPPED]))],
         "status_colors": {status: color for status, (color, _, _) in STATUS.items()},
         "winner": int(ranked.iloc[0]["number"] if seeds is None else seeds.index[0]),
@@ -134,6 +134,12 @@ def content(
 def shown(name: str) -> str:
     """Return a label of a chart as a page shows it: Matplotlib alone needs its dollars escaped."""
     return name.replace(r"\$", "$")
+
+
+def shown_domain(domain: dict[str, Any]) -> dict[str, Any]:
+    """Return a dimension whose choices are what a trial's parameters are: numbers, or Python's text."""
+    choices = [plain(c) if type(c) in (int, float) else str(c) for c in domain.get("choices", ())]
+    return domain | ({"choices": choices} if choices else {})
 
 
 def question(tables: Tables) -> str:

@@ -3,8 +3,8 @@
     python -m analysis.tables [--only vaegan-beta] [--sweep NAME …] [--form markdown] [--output FILE]
 
 Our numbers stand in as many columns as there are conditions under which they were measured: what another
-extractor, number of images, likelihood, data set, width or number of epochs has scored is never in the same
-column, nor ranked with it.
+extractor, number of images, likelihood, data set, width, recipe or number of epochs has scored is never
+in the same column, nor ranked with it.
 """
 
 import io
@@ -27,13 +27,23 @@ from analysis.papers import TABLES, Column, PaperTable, Row
 from analysis.record.store import AnalysisError, connect
 from analysis.record.sweeps import find, sweeps
 from analysis.record.trials import load_trials
-from searchers.record.schema import FINISHED, MODEL_TAG, REFERENCE_PARAM, REFERENCES, reference_param
+from searchers.record.schema import (
+    FINISHED,
+    MODEL_TAG,
+    OF_THIS_RUN,
+    REFERENCE_PARAM,
+    REFERENCES,
+    reference_param,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROGRAM = "python -m analysis.tables"
-BUDGET = {"epoch": "epochs", "params.width": "width"}  # not what a score means, but what it was given
+# Not what a score means, but what was trained and what it was given.
+GIVEN = {"epoch": "epochs", "params.width": "width", "recipe": "recipe"}
+# Besides those of a run: what a row or a column of a table says itself, and what follows from other settings.
+NO_SETTINGS = OF_THIS_RUN | {"model", "dataset", "features", "feature_identity", "beta_norm"}
 LATEX = {
     "\\": "\\textbackslash ",
     "_": "\\_",
@@ -112,7 +122,10 @@ def tables(config: TablesConfig, console: Console) -> int:
 
 
 def all_trials(client: "MlflowClient", names: tuple[str, ...]) -> pd.DataFrame:
-    """Return the finished trials of sweeps in one table, with `model`, `sweep` and the references' scores."""
+    """Return the finished trials of sweeps in one table.
+
+    Beside their columns: `model`, `recipe`, `sweep` and the references' scores.
+    """
     chosen = [find(client, name) for name in names] or sweeps(client)
     parts = []
     for sweep in chosen:
@@ -123,6 +136,9 @@ def all_trials(client: "MlflowClient", names: tuple[str, ...]) -> pd.DataFrame:
     if not parts:
         raise AnalysisError(f"The record has no trial{' of ' * bool(names)}{', '.join(names)}.")
     trials = pd.concat(parts, ignore_index=True)
+    recipe = trials.get("params.recipe", pd.Series(index=trials.index, dtype=object))
+    modern = trials["model"].str.contains(".modern:", regex=False)
+    trials["recipe"] = recipe.fillna(modern.map({True: "modern", False: "report"}))
     return trials[trials["status"] == FINISHED]
 
 
@@ -143,7 +159,7 @@ def fill(table: PaperTable, trials: pd.DataFrame) -> Filled:
         for metric in _metrics(column, trials):
             scored = matching(trials, table.match)
             scored = scored[np.isfinite(scored[f"metrics.{metric}"].astype(float))]
-            for depends, group in comparable.groups(scored, metric, BUDGET) if len(scored) else ():
+            for depends, group in comparable.groups(scored, metric, GIVEN) if len(scored) else ():
                 cells = [cell(row, group, metric, column.sign) for row in table.rows]
                 if all(value is None for value, _ in cells):
                     continue
@@ -179,7 +195,7 @@ def matching(trials: pd.DataFrame, match: dict[str, object]) -> pd.DataFrame:
             return trials.iloc[:0]
         if column == "model":
             # A sweep that compares models names each trial's itself.
-            of_sweep = trials["model"].str.endswith(str(wanted))
+            of_sweep = trials["model"].str.endswith(wanted)
             trials = trials[of_sweep & trials.get("params.model", pd.Series(index=trials.index)).isna()]
         elif isinstance(wanted, int | float):
             found = pd.to_numeric(trials[column], errors="coerce")
@@ -192,8 +208,8 @@ def matching(trials: pd.DataFrame, match: dict[str, object]) -> pd.DataFrame:
 def cell(row: Row, group: pd.DataFrame, metric: str, sign: int) -> tuple[float | None, str]:
     """Return a row's value in a group of comparable trials, and how it is written.
 
-    Several trials of one setting: mean ± standard deviation and their number. The best one of a search: its
-    value ± the recorded deviation and its place.
+    Several trials that differ in the seed alone: mean ± standard deviation and their number; of several
+    settings the best one's. The best one of a search: its value ± the recorded deviation and its place.
     """
     found = matching(group, row.match)
     if row.or_match is not None:
@@ -207,10 +223,20 @@ def cell(row: Row, group: pd.DataFrame, metric: str, sign: int) -> tuple[float |
         return float(values[best.name]), f"{_with_std(best, metric)} ({', '.join(places)})"
     # The same training as two sweeps recorded it, as the first β of one and a baseline of the other.
     found = found.assign(seed=found.get("params.seed")).drop_duplicates(["seed", f"metrics.{metric}"])
-    values = values[found.index]
-    if len(found) == 1:
-        return float(values.iloc[0]), _with_std(found.iloc[0], metric)
-    return float(values.mean()), f"{with_deviation(values.mean(), values.std(ddof=1))} (n = {len(found)})"
+    settings = pd.Series(found[_settings(found)].to_numpy().tolist(), found.index).map(str)
+    means = sign * values[found.index].groupby(settings).mean()
+    same = found[settings == means.idxmin()]
+    remarks = [f"n = {len(same)}"] * (len(same) > 1) + [f"best of {len(means)} settings"] * (len(means) > 1)
+    values = values[same.index]
+    mean = float(values.mean())
+    text = with_deviation(mean, values.std(ddof=1)) if len(same) > 1 else _with_std(same.iloc[0], metric)
+    return mean, text + f" ({', '.join(remarks)})" * bool(remarks)
+
+
+def _settings(trials: pd.DataFrame) -> list[str]:
+    """Return the columns of what was set of a training; `Tables.settings` is of one sweep, this of any."""
+    settings = (column for column in trials if column.startswith("params."))
+    return [column for column in settings if column.removeprefix("params.") not in NO_SETTINGS]
 
 
 def _with_std(trial: pd.Series, metric: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -53,15 +54,24 @@ RESERVED = {
 }
 
 
+# Names of scores that are computed here: whoever reads a record knows by them what a score depends on.
+OURS = re.compile(
+    r"(fid|fd|kid|elbo|log_likelihood|bits_per_dim|nats_per_image|validation_loss|reconstruction_mse)(_.+)?|top\d+"
+)
+
+
 def numbers_of(path: str, found: Any, taken: Collection[str] = ()) -> dict[str, float]:
     """Return an own function's scores as floats.
 
-    Raises OwnCodeError where they are no numbers by name, and where a name is reserved or `taken`.
+    Raises OwnCodeError where they are no numbers by name, and where a name is reserved, `taken`, or like
+    those of the scores that are computed here.
     """
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise OwnCodeError(f"{path} returns {type(found).__name__}; it must return numbers by name")
-    if wrong := sorted(RESERVED.union(taken) & found.keys()):
-        raise OwnCodeError(f"{path} returns {wrong[0]}, which the trial reports itself: give it another name")
+    if wrong := sorted(name for name in found if name in {*RESERVED, *taken} or OURS.fullmatch(name)):
+        raise OwnCodeError(
+            f"{path} returns {wrong[0]}, named like what a trial reports itself: give it another name"
+        )
     try:
         return {name: float(value) for name, value in found.items()}
     except (TypeError, ValueError) as error:

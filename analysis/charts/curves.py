@@ -37,9 +37,11 @@ def learning_curves(tables: Tables) -> Figure:
 
 
 def rungs(tables: Tables) -> list[int]:
-    """Return the epochs at which ASHA decides; none where the sweep had no early stopping."""
+    """Return the epochs at which ASHA decides; none without early stopping, as with several objectives."""
     params = tables.sweep.params
-    if params.get("early_stopping") != "True" or params.get("grace_epochs", "None") == "None":
+    if len(tables.sweep.signs) > 1 or params.get("early_stopping") != "True":
+        return []
+    if params.get("grace_epochs", "None") == "None":
         return []
     epochs, every = tables.sweep.epochs or 0, int(params.get("evaluate_every", 1))
     rung = -(-int(params["grace_epochs"]) // every) * every  # trials are halted where they are evaluated

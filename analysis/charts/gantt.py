@@ -1,26 +1,32 @@
 """Which trial ran where and when."""
 
+from itertools import pairwise
+
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.charts.curves import rungs
 from analysis.charts.style import STATUS, canvas, ink_on, legend_above, plain
 from analysis.record.store import AnalysisError
 from analysis.record.tables import Tables
+from searchers.record.schema import INTERRUPTED, STOPPED
 
+PAUSED = 2  # times as long as the trial's epochs take: such a gap behind a rung was not all training
 TIME_UNITS = ((1, "seconds", 180), (60, "minutes", 3 * 3600), (3600, "hours", float("inf")))
 
 
 def gantt(tables: Tables) -> Figure:
-    """Which trial ran where and when; a row a worker's slot."""
+    """Which trial ran where and when; a row a worker's slot, no bar where a trial waited at a rung."""
     trials, sweep = tables.trials, tables.sweep
     if trials.empty:
         raise AnalysisError(f"Sweep {sweep.name!r} has no trial.")
     begin = trials["start"].min()
     seconds = (trials["end"].max() - begin).total_seconds()
     scale, unit_name = next((s, u) for s, u, most in TIME_UNITS if seconds < most)
-    rows, names = lanes(trials)
+    worked = stretches(tables)
+    rows, names = lanes(worked)
     figure, axes = canvas(8, 1.2 + 0.4 * len(names))
-    for row, lane in zip(trials.itertuples(), rows, strict=True):
+    for row, lane in zip(worked.itertuples(), rows, strict=True):
         left = (row.start - begin).total_seconds() / scale
         width = (row.end - row.start).total_seconds() / scale
         color = STATUS[row.status][0]
@@ -33,6 +39,35 @@ def gantt(tables: Tables) -> Figure:
     axes.set_xlabel(f"{unit_name} since the first trial began")
     legend_above(axes)
     return figure
+
+
+def stretches(tables: Tables) -> pd.DataFrame:
+    """Return when trials were trained, a row a stretch: `number`, `status`, `node`, `start`, `end`.
+
+    The record has the times of results, not those of pauses. A trial that waited at a rung is taken to have
+    gone on as long before its next result as its epochs take elsewhere.
+    """
+    halts, rows = set(rungs(tables)), []
+    times = tables.history.groupby(["number", "epoch"])["time"].max()
+    for trial in tables.trials.itertuples():
+        results = times[trial.number] if trial.number in times.index.levels[0] else times.iloc[:0]
+        known = pairwise([(0, trial.start), *results.items()])
+        steps = [(before in halts, last, time) for (before, last), (_, time) in known]
+        straight = [time - last for halted, last, time in steps if not halted]
+        usual = pd.Series(straight, dtype="timedelta64[ns]").median()
+        begin = trial.start
+        for halted, last, time in steps:
+            if halted and time - last > PAUSED * usual:
+                rows.append((trial, begin, last))
+                begin = time - usual
+        over = trial.status in (STOPPED, INTERRUPTED) and len(results)
+        rows.append((trial, begin, results.iloc[-1] if over else trial.end))
+    return pd.DataFrame(
+        [
+            {"number": t.number, "status": t.status, "node": t.node, "start": start, "end": end}
+            for t, start, end in rows
+        ]
+    )
 
 
 def lanes(trials: pd.DataFrame) -> tuple[list[int], list[str]]:

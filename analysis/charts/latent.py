@@ -202,9 +202,10 @@ def decoded_grid(subject: Subject) -> Image.Image:
     if getattr(subject.model.network.config, "latent_dim", None) != 2:
         raise AnalysisError("A grid of decoded latents needs a model of two latent dimensions.")
     places = torch.as_tensor(stats.norm.ppf(np.linspace(0.02, 0.98, 15)), dtype=torch.float32)
-    z = torch.cartesian_prod(places.flip(0), places).flip(1)
+    network = subject.model.network.eval()
+    z = torch.cartesian_prod(places.flip(0), places).flip(1).to(network.device)
     with torch.no_grad():
-        decoded = subject.model.network.eval().decode(z.to(subject.model.network.device))
+        decoded = network.decode(network.from_noise(z))
     return labelled(grid(decoded, 15), f"{subject.title}: the latent plane, at quantiles of the prior")
 
 

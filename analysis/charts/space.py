@@ -113,7 +113,8 @@ def pairs(tables: Tables) -> Figure:
     n = len(names) - 1
     figure, axes = canvas(1.6 + 2.9 * n, 0.8 + 2.6 * n, n, n, sharex="col", sharey="row", squeeze=False)
     values = scored["score"].to_numpy(float)
-    levels = MaxNLocator(10).tick_values(*np.quantile(values, [0, 0.95]))
+    seen = [0, 0.95] if sweep.sign == 1 else [0.05, 1]  # of the quantiles: the best are told apart
+    levels = MaxNLocator(10).tick_values(*np.quantile(values, seen))
     for row in range(n):
         for column in range(n):
             ax, x_name, y_name = axes[row, column], names[column], names[row + 1]

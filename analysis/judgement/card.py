@@ -13,7 +13,7 @@ from searchers.record import schema
 
 # What is known of the terms of named data sets; of others nothing is.
 LICENSES = {
-    "faces": "drawn by latentune, Apache-2.0",
+    **dict.fromkeys(("faces", "minifigures", "drawn-digits"), "drawn by latentune, Apache-2.0"),
     "celeba": "non-commercial research alone, by CelebA's own agreement",
     "mnist": "CC BY-SA 3.0",
     "fashion-mnist": "MIT",

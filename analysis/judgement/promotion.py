@@ -24,12 +24,12 @@ from analysis.record.images import latest_samples
 from analysis.record.store import AnalysisError
 from analysis.record.tables import Tables
 from analysis.record.weights import download_weights
+from trainables.data.addresses import SQLITE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ALIAS = "champion"
-SQLITE = "sqlite:///"
 PYFUNC_FOLDER = "pyfunc"  # of the winner's artifacts
 ASKED = [{"operation": "sample", "n": 1}]
 CHECK = """

@@ -36,24 +36,28 @@ def ranking_of(tables: Tables, trials: pd.DataFrame) -> pd.DataFrame:
     Scores at different epochs are different numbers, so those that were trained to the end are ranked; where
     there are none yet, those that have reached the latest epoch that half of them have, by the scores there.
     All others follow, the longer trained first, each with its `place` among the `peers` that have a score at
-    its own last epoch.
+    its own last epoch. The column of every objective holds what it is at the epoch of the ranking.
     """
     sweep, complete = tables.sweep, tables.complete[trials.index]
+    scores = [*sweep.signs, f"{sweep.metric}_std"]
     numbers = trials["number"]
     curves = tables.curves(sweep.metric).reindex(columns=numbers).replace([np.inf, -np.inf], np.nan)
     if complete.any():
-        values = tables.metric(sweep.metric)[trials.index][complete]
-        stds = tables.metric(f"{sweep.metric}_std")[trials.index][complete]
         epochs = trials["epoch"][complete]
+        found = {name: tables.metric(name)[epochs.index] for name in scores}
     else:
         counts = curves.notna().sum(axis=1)
         epoch = counts.index[counts >= (len(trials) + 1) // 2].max()
         there = numbers[numbers.map(curves.loc[epoch]).notna()]
-        deviations = tables.curves(f"{sweep.metric}_std").reindex(index=[epoch], columns=numbers).loc[epoch]
-        values, stds = there.map(curves.loc[epoch]), there.map(deviations)
         epochs = pd.Series(epoch, there.index)
+        found = {
+            name: there.map(tables.curves(name).reindex(index=[epoch], columns=numbers).loc[epoch])
+            for name in scores
+        }
+    values, stds = found[sweep.metric], found[f"{sweep.metric}_std"]
     degrees = pd.Series(degrees_of(sweep.metric), values.index)
-    ranked = rank(values, stds, sign=sweep.sign, degrees=degrees).join(trials)
+    ranked = rank(values, stds, sign=sweep.sign, degrees=degrees)
+    ranked = ranked.join(trials.assign(**{f"metrics.{name}": found[name] for name in sweep.signs}))
     ranked["epoch"] = epochs[ranked.index]
     others = _standing(tables, trials.drop(ranked.index), curves)
     table = pd.concat([ranked.assign(ranked=True), others]) if len(others) else ranked.assign(ranked=True)
@@ -92,10 +96,17 @@ def objections(tables: Tables, trial: pd.Series, value: float | None = None) -> 
         found.append(f"it is {trial['status']} at epoch {int(trial['epoch'])}{of}")
     if schema.COLLAPSED in str(trial.get("flags", "")).split(","):
         found.append("it has collapsed: its images are all but one picture")
-    mean_image = sweep.references().get(MEAN_IMAGE)
-    score = trial[f"metrics.{sweep.metric}"] if value is None else value
-    if mean_image is not None and not sweep.sign * score < sweep.sign * mean_image:
-        found.append(f"it does not beat the mean training image, which scores {number(mean_image)}")
+    scored = dict(trial) | ({} if value is None else {f"metrics.{sweep.metric}": value})
+    beats = "it does not beat the mean training image, which scores"
+    for metric in dict.fromkeys([sweep.metric, *sweep.referred]):
+        mean_image = sweep.references(metric).get(MEAN_IMAGE)
+        score, sign = scored.get(f"metrics.{metric}", np.nan), sweep.signs.get(metric, 1)
+        if mean_image is None or sign * score < sign * mean_image:
+            continue
+        if metric == sweep.metric:
+            found.append(f"{beats} {number(mean_image)}")
+        elif np.isfinite(score):
+            found.append(f"{beats} {number(mean_image)} by {metric}")
     return found
 
 
@@ -212,12 +223,12 @@ def _heard(sweep: Sweep) -> list[str]:
 def front(tables: Tables, trials: pd.DataFrame) -> list[int]:
     """Return the numbers of the trials on the Pareto front of the objectives; none where there is but one.
 
-    trials: those whose scores may be compared.
+    trials: those of a ranking.
     """
     signs = tables.sweep.signs
     if len(signs) < 2:
         return []
-    scores = np.stack([sign * tables.metric(name)[trials.index] for name, sign in signs.items()], axis=1)
+    scores = np.stack([sign * trials[f"metrics.{name}"] for name, sign in signs.items()], axis=1)
     known = np.isfinite(scores).all(1)
     return [int(n) for n in trials["number"][known].iloc[pareto_front(scores[known])]]
 

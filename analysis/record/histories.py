@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,15 +39,17 @@ FORMAT = 1  # of the cached files; raise it where their meaning changes
 
 
 def load_histories(client: "MlflowClient", runs: list["Run"], path: Path) -> pa.Table:
-    """Return the histories of runs, as COLUMNS, from a Parquet file; fetch and add what that lacks."""
+    """Return the histories of runs, as COLUMNS, from a Parquet file; fetch and add what that lacks.
+
+    Where the file cannot be read or written, all of them are fetched, each time.
+    """
     states = {run.info.run_id: _state(run) for run in runs}
     kept, table = {}, None
-    if path.is_file():
-        try:
-            table = pq.read_table(path)
-            kept = json.loads(table.schema.metadata[b"states"])
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowInvalid):
-            table, kept = None, {}  # damaged, or of another format: read anew
+    try:
+        table = pq.read_table(path)
+        kept = json.loads(table.schema.metadata[b"states"])
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowInvalid):
+        table, kept = None, {}  # none yet, damaged, or of another format: read anew
     stale = [run for run in runs if kept.get(run.info.run_id) != states[run.info.run_id]]
     if table is not None and not stale and kept.keys() == states.keys():
         return table
@@ -57,10 +60,14 @@ def load_histories(client: "MlflowClient", runs: list["Run"], path: Path) -> pa.
         old = table.filter(mask).replace_schema_metadata(None).cast(COLUMNS)
         fresh = pa.concat_tables([old, fresh])
     table = fresh.replace_schema_metadata({"states": json.dumps(states)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            pq.write_table(table, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)  # half of one, where the disk is full
     return table
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 IMAGE_BYTES = 9_000_000  # of all trials' images together; base64 adds a third
+REFUSALS = 5  # images in a row that have no room: none of the rest is fetched
 # MLflow's own name of an image: key, "step", epoch, "timestamp", …; its separator depends on the version.
 IMAGE_NAME = re.compile(r"(?P<key>.+?)[+%]step[+%](?P<epoch>\d+)[+%].*\.png")
 
@@ -39,15 +40,19 @@ def images_of(
             other = match["key"] != "samples"  # what a person looks for first
             wanted.append((earlier, rank, -int(match["epoch"]), other, match["key"], path))
     images: dict[int, dict[str, dict[int, str]]] = {}
-    left = IMAGE_BYTES
+    left, refused = IMAGE_BYTES, 0
     with tempfile.TemporaryDirectory() as folder:
         for earlier, rank, epoch, _, key, path in sorted(wanted):
             local = Path(client.download_artifacts(run_ids[order[rank]], path, folder))
             small = earlier or local.stat().st_size > IMAGE_BYTES // 20
             uri, size = encoded(local, "WEBP" if small else "PNG")
+            local.unlink()
             if size > left:
+                refused += 1
+                if earlier and refused >= REFUSALS:
+                    break
                 continue
-            left -= size
+            left, refused = left - size, 0
             images.setdefault(order[rank], {}).setdefault(key, {})[-epoch] = uri
     return images
 

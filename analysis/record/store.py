@@ -3,10 +3,9 @@
 import os
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.data.addresses import secret_in
+from trainables.data.addresses import database_path, secret_in
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,13 +36,12 @@ def connect(tracking_uri: str | None = None) -> "MlflowClient":
             f"MLflow's address holds a secret, {what}, which reports would show: leave it out, and set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or PGPASSWORD for PostgreSQL."
         )
-    if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///"))
-        if not path.is_file():
-            raise AnalysisError(
-                f"There is no MLflow database at {path.absolute()}; go to the folder where the sweep ran, or "
-                "name its record with --tracking-uri."
-            )
+    path = database_path(uri)
+    if path is not None and not path.is_file():
+        raise AnalysisError(
+            f"There is no MLflow database at {path.absolute()}; go to the folder where the sweep ran, or "
+            "name its record with --tracking-uri."
+        )
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient  # seconds to import: wrong flags are answered at once

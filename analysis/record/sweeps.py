@@ -82,6 +82,12 @@ class Sweep:
                 found[name] = float(text)
         return found
 
+    @property
+    def referred(self) -> list[str]:
+        """The scores that images of no model have on record: Fréchet distances, of which lower is better."""
+        known = (key.split("/", 2)[2] for key in self.params if key.startswith(schema.REFERENCE_PARAM))
+        return list(dict.fromkeys(known))
+
     @cached_property
     def space(self) -> dict[str, dict[str, Any]]:
         """The search space by dimension: `type`, then `lower`, `upper` (inclusive), `log`, or `choices`.

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,22 +55,25 @@ class TrainedModel:
     @torch.no_grad()
     def sample(self, n: int = 16, seed: int = 0) -> Tensor:
         """Return n images, (n, C, H, W) in [−1, 1]."""
-        noise, shape = self.generator(seed), self.preprocessing
-        parts = torch.ones(n).split(at_once((shape.image_size, shape.image_size)))
-        return torch.cat([self.network.sample(len(part), noise) for part in parts])
+        noise = self.generator(seed)
+        return self._in_parts(lambda part: self.network.sample(len(part), noise), torch.ones(n))
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Return posterior means (B, M), or codes (B, grid²). Raises ValueError without encoder."""
         self.require_encoder("encode")
-        encoded = self.network.eval().encode(x)
-        return encoded[0] if isinstance(encoded, tuple) else encoded
+
+        def codes(part: Tensor) -> Tensor:
+            encoded = self.network.eval().encode(part)
+            return encoded[0] if isinstance(encoded, tuple) else encoded
+
+        return self._in_parts(codes, x)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return the reconstructions of images (B, C, H, W). Raises ValueError without encoder."""
         self.require_encoder("reconstruct")
-        return self.network.reconstruct(x)
+        return self._in_parts(self.network.reconstruct, x)
 
     @torch.no_grad()
     def interpolate(self, n: int = 16, *, ends: Tensor | None = None, seed: int = 0) -> Tensor:
@@ -84,7 +88,7 @@ class TrainedModel:
         share = torch.linspace(0, 1, n, device=self.network.device)[:, None]
         if ends is not None:
             first, last = self.encode(ends)
-            return self.network.decode(torch.lerp(first[None], last[None], share))
+            return self._in_parts(self.network.decode, torch.lerp(first[None], last[None], share))
         if not self.network.decodes_noise():
             raise ValueError(
                 f"{type(self.network).__name__} draws in more steps than decoding Gaussian noise: give two "
@@ -94,7 +98,12 @@ class TrainedModel:
         first, last = torch.randn(shape, generator=self.generator(seed), device=self.network.device)
         angle = torch.arccos(torch.nn.functional.cosine_similarity(first, last, dim=0))
         z = (torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * last) / torch.sin(angle)
-        return self.network.decode(self.network.from_noise(z))
+        return self._in_parts(self.network.decode, self.network.from_noise(z))
+
+    def _in_parts(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Apply a function to as many rows of x at a time as the networks take."""
+        size = self.preprocessing.image_size
+        return torch.cat([function(part) for part in x.split(at_once((size, size)))])
 
     def require_encoder(self, purpose: str) -> None:
         """Raise ValueError where the model has no encoder."""

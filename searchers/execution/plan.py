@@ -17,10 +17,11 @@ from cluster.connect import Cluster
 from searchers.bayesopt.space import Choice, Dimension
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.driver import KEPT
-from searchers.record.mlflow_store import StoreError, client_of, database_path, passes, sentence
+from searchers.record.mlflow_store import StoreError, client_of, passes, sentence
 from searchers.scheduling.rule import PauseRule
 from searchers.study.config import RunConfig, SweepConfig, UsageError
 from searchers.study.study import Study
+from trainables.data.addresses import database_path
 from trainables.data.store import DataError
 from trainables.metrics.errors import MetricError
 from trainables.tune.trainable import GenerativeTrainable

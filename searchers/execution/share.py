@@ -19,23 +19,10 @@ from analysis.charts.text import number
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.execution.post import Event, Heard, Place, Post
 from searchers.record.ledger import Ledger
-from searchers.record.schema import FINISHED, HEARD, HEARD_TAG, NOTE
+from searchers.record.schema import FINISHED, HEARD, HEARD_TAG, NOTE, OF_THIS_RUN
 from searchers.record.trials import TrialRecord, best_record
 from searchers.study.study import Study
 from trainables.evaluation.inputs import split_config
-
-# Settings that say where a training runs and which one of several it is, not what its scores are of.
-OF_THIS_RUN = {
-    "seed",
-    "data_root",
-    "cache_dir",
-    "feature_weights",
-    "images",
-    "processes",
-    "compile",
-    "precision",
-    "channels_last",
-}
 
 
 def described(study: Study, first: dict[str, Any]) -> Event:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from trainables.data.addresses import SQLITE, database_path
+
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
@@ -29,7 +31,6 @@ CLIENT_SETTINGS = {
 PASSING = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "ABORTED", "CANCELLED"}
 UNKNOWN = "INTERNAL_ERROR"
 LASTING = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
-SQLITE = "sqlite:///"
 
 
 class StoreError(ValueError):
@@ -51,13 +52,6 @@ def sentence(error: Exception) -> str:
     """Return the first line of an error's text, or its name where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def database_path(tracking_uri: str) -> Path | None:
-    """Return the file of a SQLite URI, without its query (?timeout=60); None for other stores."""
-    if not tracking_uri.startswith(SQLITE):
-        return None
-    return Path(tracking_uri.removeprefix(SQLITE).partition("?")[0])
 
 
 def import_early() -> None:

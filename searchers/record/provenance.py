@@ -65,8 +65,8 @@ def about(study: Study, space: Space, config: SweepConfig, program: str) -> Abou
     tags[ARGUMENTS_TAG] = json.dumps(recorded_arguments(config))
     if study.objectives:
         tags[OBJECTIVES_TAG] = json.dumps({study.metric: study.mode, **study.objectives})
-    model = getattr(study.trainable, "model_class", None)
-    if model is not None:
+    if hasattr(study.trainable, "model_class"):  # else each trial names its own
+        model, _ = study.trainable.model_of(study.settings)
         tags[MODEL_TAG] = f"{model.__module__}:{model.__qualname__}"
     if config.points and (retrained := json.loads(Path(config.points).read_text())) and "of" in retrained:
         tags[RETRAINS_TAG] = retrained["of"]

@@ -1,8 +1,9 @@
 """An earlier sweep read again from MLflow: its settings as text, and its trials with one metric."""
 
-from searchers.record.mlflow_store import StoreError, client_of, database_path, runs_of, sentence
+from searchers.record.mlflow_store import StoreError, client_of, runs_of, sentence
 from searchers.record.schema import NUMBER_TAG, STATUS_TAG, SWEEP_TAG, TRIAL_TAG
 from searchers.record.trials import TrialRecord
+from trainables.data.addresses import database_path
 
 
 def recorded_sweep(tracking_uri: str, name: str, metric: str) -> tuple[dict[str, str], list[TrialRecord]]:

@@ -43,6 +43,19 @@ def reference_param(reference: str, score: str) -> str:
     return f"{REFERENCE_PARAM}{reference}/{score}"
 
 
+# Settings that say where a training runs and which one of several it is, not what its scores are of.
+OF_THIS_RUN = {
+    "seed",
+    "data_root",
+    "cache_dir",
+    "feature_weights",
+    "images",
+    "processes",
+    "compile",
+    "precision",
+    "channels_last",
+}
+
 # Artifacts: of the parent run, and of trials' runs.
 POSTERIOR_FILE = (
     "posterior.json"  # what the searcher believed at the end: final scores; a curve over one dimension

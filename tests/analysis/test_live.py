@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from unittest.mock import Mock
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -94,8 +95,10 @@ def test_a_sweep_is_sent_once_and_again_when_it_has_changed(running, monkeypatch
     assert first["moment"] == MOMENT and first["says"] == "" and len(first["sweep"]["trials"]) == 2
     assert all(trial["images"]["samples"] for trial in first["sweep"]["trials"])
     assert page.news(first["seen"])["sweep"] is None
+    page._images["a run", "an image of an epoch that has gone by"] = "data:"
     record(replace(GOING_ON, begun=4), folder / "sweep", uri)
     again = page.news(first["seen"])
+    assert len(page._images) == sum(len(trial["images"]) for trial in again["sweep"]["trials"]) > 0
     assert len(again["sweep"]["trials"]) == 4 and again["seen"] != first["seen"]
 
 
@@ -117,6 +120,16 @@ def test_the_page_rests_between_readings(running):
 def test_what_keeps_the_record_from_being_read_is_said(running, uri, sweep, said):
     page = LivePage(uri.format(running[1]), sweep, None)
     assert said in page.news("")["says"] and page.content is None
+
+
+def test_whatever_is_wrong_with_a_reading_the_next_one_is_tried(running, monkeypatch):
+    monkeypatch.setattr(live, "SHORTEST_REST", 0.0)
+    monkeypatch.setattr(live, "RESTS", 0)
+    page = LivePage(running[0], "now", None)
+    with monkeypatch.context() as broken:
+        broken.setattr("analysis.record.tables.load", Mock(side_effect=OSError("the disk is full. Or so")))
+        assert page.news("")["says"] == "The record cannot be read now: the disk is full."
+    assert page.news("")["says"] == "" and page.content
 
 
 def test_who_has_no_token_is_told_nothing(served):
@@ -143,10 +156,16 @@ def test_the_page_redraws_as_results_arrive(served, running, browser, artifacts)
     cards = browser.execute_script("return [...document.querySelectorAll('.card')].map(e => +e.dataset.card)")
     assert cards == list(dict.fromkeys([best, 2])) and found(".card img") >= len(cards)  # 2 is running
     browser.execute_script("choose(1); for (const n of [...chosen]) if (n !== 1) choose(n)")
+    browser.execute_script("""
+        const real = window.fetch;
+        let fails = 2;
+        window.fetch = (...asked) => fails-- > 0 ? Promise.reject(new Error("away")) : real(...asked);
+    """)
     record(replace(GOING_ON, begun=4), folder / "sweep", uri)
     (folder / "moment.json").write_text(json.dumps(MOMENT | {"head": "3 of 40 trials ended"}))
     wait_until(lambda: found("#curves g.trial") == 4)
     assert "3 of 40 trials ended" in browser.find_element("id", "live").text
+    assert not found("#over")
     assert found(".card") == found("[data-card='1']") == 1  # what a person has chosen stays
     browser.save_screenshot(str(artifacts / "live.png"))
     assert not browser.get_log("browser")

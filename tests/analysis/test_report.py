@@ -108,6 +108,38 @@ def test_an_image_that_has_no_room_leaves_room_for_others(client, monkeypatch):
     assert shown[0] == "samples" and len(found) > 1
 
 
+def test_nothing_is_fetched_that_has_no_room(client, monkeypatch):
+    """Of the twelve trials two last images each are tried; the first earlier one ends it."""
+    fetched = []
+    fetch = client.download_artifacts
+    monkeypatch.setattr(images, "encoded", lambda path, form: ("", images.IMAGE_BYTES + 1))
+    monkeypatch.setattr(client, "download_artifacts", lambda *a: (fetched.append(a), fetch(*a))[1])
+    assert images.images_of(client, load(client, "one"), [3, 1]) == {}
+    named = [len(images.last_images(client, run_id)) for run_id in load(client, "one").trials["run_id"]]
+    assert len(fetched) == sum(named) + 1
+
+
+def test_a_choice_stands_over_its_name(browser, client, tmp_path):
+    """Also one that JSON and MLflow write in another way, and where some choices were not tried."""
+    data = report.content(client, load(client, "one"), None, ())
+    data["space"]["beta"] = report.shown_domain({"type": "categorical", "choices": [False, None, True, 1.0]})
+    assert data["space"]["beta"]["choices"] == ["False", "None", "True", 1.0]
+    for trial in data["trials"]:
+        trial["params"]["beta"] = ("None", "True", "1.0")[trial["number"] % 4 % 3]
+    (tmp_path / "x.html").write_text(report.render([data]))
+    browser.get((tmp_path / "x.html").as_uri())
+    names = browser.execute_script(
+        "return [...document.querySelectorAll('#scatter text')]"
+        ".map(e => [e.textContent, +e.getAttribute('x')])"
+    )
+    places = {name: x for name, x in names if name in ("False", "None", "True", "1")}
+    assert len(set(places.values())) == 4
+    drawn = browser.execute_script(
+        "return [...document.querySelectorAll('#scatter circle')].map(e => +e.getAttribute('cx'))"
+    )
+    assert {round(x) for x in drawn} == {round(places[name]) for name in ("None", "True", "1")}
+
+
 def test_a_sweep_without_images_or_scores(client, tmp_path, capsys):
     assert report.main(["--sweep", "empty", "--tracking-uri", client.tracking_uri]) == 2
     assert "Sweep 'empty' has no trial." in capsys.readouterr().err

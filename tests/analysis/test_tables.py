@@ -65,6 +65,7 @@ def test_a_setting_finds_its_row_and_seeds_are_averaged():
         ("params.image_size", [32, 64]),
         ("epoch", [9, 10]),
         ("params.width", [0.25, 1.0]),
+        ("recipe", ["larsen", "modern"]),
     ],
 )
 def test_other_conditions_are_another_column(column, values):
@@ -74,6 +75,32 @@ def test_other_conditions_are_another_column(column, values):
     filled = tables.fill(BY_KEY["vaegan-beta"], found)
     assert sorted(ours(filled, "β-VAE-GAN, β = 75")) == ["10", "14"]
     assert len(filled.notes) == 2
+
+
+def test_trials_that_differ_in_more_than_the_seed_are_not_averaged():
+    """A learning rate that one sweep sets and another leaves alone makes two settings of one β."""
+    found = trials(
+        **{
+            "params.beta": [75.0] * 4,
+            "params.seed": [0, 1, 0, 1],
+            "params.learning_rate": [None, None, 1e-3, 1e-3],
+            "params.cache_dir": ["a", "b", "c", "d"],
+            f"metrics.{METRIC}": [20.0, 24.0, 10.0, 14.0],
+        }
+    )
+    filled = tables.fill(BY_KEY["vaegan-beta"], found)
+    assert ours(filled, "β-VAE-GAN, β = 75") == ["12 ± 2.8 (n = 2, best of 2 settings)"]
+    alone = tables.fill(BY_KEY["vaegan-beta"], found.iloc[[0, 2]])
+    assert ours(alone, "β-VAE-GAN, β = 75") == ["10 (best of 2 settings)"]
+
+
+def test_a_trials_recipe_is_told_by_its_settings_or_by_its_model(client):
+    """Sweeps of the recipe `modern` have been recorded under the class of the paper's model, too."""
+    recorded = tables.all_trials(client, ("one",))
+    assert set(recorded["recipe"]) == {"report"}
+    modern = trials(model=["trainables.models.modern:ModernVAEGAN"], **{"params.beta": [75.0]})
+    filled = tables.fill(BY_KEY["vaegan-beta"], modern.assign(**{f"metrics.{METRIC}": 10.0}))
+    assert ours(filled, "β-VAE-GAN, β = 75") == ["10"]
 
 
 def test_a_training_that_two_sweeps_recorded_counts_once():
@@ -113,7 +140,7 @@ def test_two_extractors_are_two_columns():
 
 def test_no_likelihood_stands_beside_another_family():
     for table in TABLES:
-        families = {row.match.get("model", "").rpartition(":")[2] for row in table.rows}
+        families = {str(row.match.get("model", "")).rpartition(":")[2] for row in table.rows}
         assert not (families & {"BernoulliVAE"} and families & {"PPCA", "GaussianMixture"})
 
 

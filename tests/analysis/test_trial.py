@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -16,9 +17,13 @@ from PIL import Image
 
 from analysis import trial
 from analysis.judgement import portable, retraining
+from analysis.judgement.card import data
 from analysis.record.store import AnalysisError
 from analysis.record.tables import load
 from tests.fixtures.recorded import METRIC, Imagined, record
+from trainables.data.synthetic.digits import DRAWN_DIGITS
+from trainables.data.synthetic.faces import FACES
+from trainables.data.synthetic.minifigures import MINIFIGURES
 from trainables.models.fitted_prior import fit
 from trainables.models.modern import ModernVAE
 from trainables.models.storage import save_model
@@ -139,3 +144,9 @@ def test_what_cannot_be_done_is_said(client, recorded, tmp_path, capsys):
     codes = VQVAE(VQVAE.configure({"image_size": 16, "width": 0.1}))
     with pytest.raises(AnalysisError, match="in more steps than decoding Gaussian noise"):
         portable.export(codes, tmp_path / "model.pt2")
+
+
+def test_the_terms_of_images_that_are_drawn_here_are_known():
+    for drawn in (FACES, MINIFIGURES, DRAWN_DIGITS):
+        assert "license: drawn by latentune" in data(pd.Series({"params.dataset": drawn.name}))
+    assert "license: not known" in data(pd.Series({"params.dataset": "/home/me/faces"}))

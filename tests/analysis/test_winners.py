@@ -11,9 +11,9 @@ import pytest
 from analysis import winners
 from analysis.judgement.ranking import rank
 from analysis.judgement.seeds import seeds_of
-from analysis.judgement.verdict import ranking_of, verdict_of, verdict_of_repeats
+from analysis.judgement.verdict import front, objections, ranking_of, verdict_of, verdict_of_repeats
 from analysis.record.tables import Tables, load
-from searchers.record.schema import HEARD_TAG
+from searchers.record.schema import HEARD_TAG, METRIC_TAG, MODE_TAG, REFERENCES, reference_param
 from tests.fixtures.recorded import METRIC, Imagined, record
 
 
@@ -85,6 +85,21 @@ def test_a_winner_that_loses_to_the_mean_image_is_called_that_first(folder, clie
     assert order[0] == "real images" and order[1] == "best" and order[-2:] == ["mean image", "grey"]
 
 
+def test_a_score_of_which_a_references_is_known_counts_whatever_was_searched(client):
+    """A trial of the sharpest images that are no better than the mean image is no winner."""
+    tables = load(client, "one")
+    trial = tables.best_first().iloc[0]
+    for mean_image, against in ((1.0, [1.0]), (1e6, [])):
+        params = tables.sweep.params | {reference_param(REFERENCES["mean image"], METRIC): str(mean_image)}
+        tags = tables.sweep.tags | {METRIC_TAG: "elbo", MODE_TAG: "max"}
+        of_elbo = replace(tables, sweep=replace(tables.sweep, params=params, tags=tags))
+        assert objections(of_elbo, trial, -10.0) == [
+            f"it does not beat the mean training image, which scores {value:g} by {METRIC}"
+            for value in against
+        ]
+        assert not objections(of_elbo, trial.drop(f"metrics.{METRIC}"))
+
+
 def test_a_running_sweep_is_ranked_at_an_epoch_that_half_of_its_trials_have_reached():
     trials = pd.DataFrame(
         {
@@ -103,11 +118,27 @@ def test_a_running_sweep_is_ranked_at_an_epoch_that_half_of_its_trials_have_reac
         for epoch, value in curve.items()
         for key in (METRIC, f"{METRIC}_std")
     ]
+    # A second objective, which would turn the front at the last epochs: trial 1 is better in both there.
+    second = {1: {3: 9.0, 5: 1.0}, 2: {3: 8.0}}
+    rows += [
+        {"number": n, "metric": "mig", "epoch": epoch, "value": value}
+        for n, curve in second.items()
+        for epoch, value in curve.items()
+    ]
     sweep = SimpleNamespace(metric=METRIC, sign=1, epochs=9, signs={METRIC: 1}, references=dict)
     ranked = ranking_of(Tables(sweep, trials, pd.DataFrame(rows)), trials)
     assert list(ranked["number"]) == [2, 1, 3] and list(ranked["ranked"]) == [True, True, False]
     assert list(ranked["value"]) == [40.0, 50.0, 5.0] and list(ranked["epoch"]) == [3, 3, 1]
     assert ranked.iloc[2][["place", "peers"]].tolist() == [1, 3]
+    for known, on_front in ((["mig"], [2]), (["mig", "not reported yet"], [])):
+        sweep.signs = {METRIC: 1} | dict.fromkeys(known, 1)
+        tables = Tables(sweep, trials.assign(**{"metrics.mig": [1.0, 8.0, None]}), pd.DataFrame(rows))
+        ranked = ranking_of(tables, tables.trials)
+        assert front(tables, ranked[ranked["ranked"]]) == on_front
+        assert list(ranked["metrics.mig"][:2]) == [8.0, 9.0]
+    sweep.name, sweep.mode = "x", "min"
+    tables.__dict__["space"] = {}
+    assert winners.ranking_table(tables, ranked, 3).row_count == 3
 
 
 def test_of_several_objectives_the_front_is_named(client, capsys):

@@ -299,7 +299,7 @@ def test_it_is_tuned_over_its_own_settings_and_recorded(tuned):
         (["mine:Flow", *SPACE, "--set", "accumulate=12"], "accumulate is 12: a part of a batch has two"),
         (
             ["mine:Flow", *SPACE, "--set", "scores=mine:done"],
-            "mine:done returns done, which the trial reports",
+            "mine:done returns done, named like what a trial reports",
         ),
         (["mine:Flow", *SPACE, "--metric", "kll"], "no trial reports kll (did you mean kl?)"),
         (["mine:Flow", *SPACE, "--objectives", "fd_random=min"], "both the metric and a further objective"),

@@ -1,6 +1,7 @@
-"""Finds secrets in addresses of storage, databases and servers: process lists and records would show them."""
+"""Reads addresses of storage, databases and servers: the file behind one, and secrets, which records show."""
 
 import re
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 # Names of query parameters that hold secrets: password, secret_key, access_token, sig, …
@@ -12,6 +13,14 @@ SECRET = re.compile(
 LOCAL = ("file", "sqlite")
 # Some drivers take parameters behind semicolons, and servers hand tokens out behind a #.
 SEPARATORS = re.compile("[&;#]")
+SQLITE = "sqlite:///"
+
+
+def database_path(address: str) -> Path | None:
+    """Return the file of a SQLite address, without its query (?timeout=60); None for other databases."""
+    if not address.startswith(SQLITE):
+        return None
+    return Path(address.removeprefix(SQLITE).partition("?")[0])
 
 
 def secret_in(address: str) -> str | None:

@@ -31,6 +31,12 @@ def test_curves_are_the_recorded_histories(three):
     assert curves.rungs(replace(three, sweep=replace(three.sweep, params=params))) == [2, 6]
 
 
+def test_a_search_for_a_front_has_no_rungs(client):
+    """It pauses nothing, whatever its settings say of early stopping."""
+    tables = load(client, "two-objectives")
+    assert tables.sweep.params["early_stopping"] == "True" and curves.rungs(tables) == []
+
+
 def test_seed_bands_are_mean_and_deviation(three):
     """Trials of one setting differ by their seed; here two settings are made one."""
     tables = load_as_one_setting(three)

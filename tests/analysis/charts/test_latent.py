@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from analysis.charts import latent
@@ -47,3 +48,23 @@ def test_a_title_and_names_change_no_pixel_of_the_images():
     page = np.asarray(latent.labelled(sheet, "β = 3", ("image", "rebuilt")))
     found = [x for x in range(page.shape[1] - 59) if (page[-40:, x : x + 60] == np.asarray(sheet)).all()]
     assert len(found) == 1 and (page[:-40] < 128).any() and (page[-40:, : found[0]] < 128).any()
+
+
+def test_a_grid_of_latents_is_of_the_models_own_prior():
+    seen = []
+
+    def decode(z):
+        seen.append(z)
+        return torch.zeros(len(z), 3, 8, 8)
+
+    network = SimpleNamespace(
+        config=SimpleNamespace(latent_dim=2),
+        device="cpu",
+        from_noise=lambda noise: 3 + 2 * noise,
+        decode=decode,
+        eval=lambda: network,
+    )
+    latent.decoded_grid(SimpleNamespace(model=SimpleNamespace(network=network), title="made up"))
+    (z,) = seen
+    assert z.shape == (225, 2) and torch.allclose(z.mean(0), torch.tensor(3.0))
+    assert z.max().item() == pytest.approx(3 + 2 * 2.0537, abs=1e-3)  # the 98 % quantile

@@ -33,6 +33,17 @@ def test_importance_is_refused_where_most_were_stopped(three):
     assert space.pairs(stopped).axes  # in the space's own order
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_best_of_pairs_are_told_apart(three, mode):
+    """Colors end behind the best value, however far it is from the others."""
+    sweep = replace(three.sweep, tags=three.sweep.tags | {"mode": mode})
+    far = (three.history["value"].clip(0) / 200) ** 20 * -sweep.sign
+    tables = replace(three, sweep=sweep, history=three.history.assign(value=far))
+    _, scored = tables.common(space.most_of(tables, space.PAIRED_LEAST))
+    low, high = space.pairs(tables).axes[0].collections[-1].get_clim()
+    assert low <= (scored["score"].min() if mode == "min" else scored["score"].max()) <= high
+
+
 def test_one_dimension_has_no_parallel_coordinates(client):
     with pytest.raises(AnalysisError, match="Parallel coordinates need two dimensions; 'one' has 1"):
         space.parallel_coordinates(load(client, "one"))

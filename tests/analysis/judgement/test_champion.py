@@ -101,6 +101,26 @@ def test_reconstructions_and_latents_are_the_networks(network, weights, faces):
     np.testing.assert_allclose(ask(model, operation="encode", images=files)["latents"], means, atol=1e-4)
 
 
+def test_no_request_is_one_pass(weights, faces, monkeypatch):
+    """Memory is that of a part of the images, however many were sent."""
+    whole, model = TrainedModel.load(weights), TrainedModel.load(weights)
+    ways = {
+        "encode": lambda m: m.encode(faces),
+        "reconstruct": lambda m: m.reconstruct(faces),
+        "between": lambda m: m.interpolate(5, ends=faces[:2]),
+        "walk": lambda m: m.interpolate(5),
+    }
+    expected = {name: way(whole) for name, way in ways.items()}
+    monkeypatch.setattr("analysis.record.trained_model.at_once", lambda shape: 2)
+    sizes = []
+    for name in ("encode", "decode"):
+        inner = getattr(model.network, name)
+        monkeypatch.setattr(model.network, name, lambda x, f=inner: (sizes.append(len(x)), f(x))[1])
+    for name, way in ways.items():
+        torch.testing.assert_close(way(model), expected[name], atol=1e-4, rtol=1e-4)
+    assert max(sizes) == 2
+
+
 def test_on_a_gpu_each_request_is_answered(weights, faces, gpu):
     model, files = PyfuncModel(weights), png_base64(faces)
     assert model.model.network.device.type == "cuda"

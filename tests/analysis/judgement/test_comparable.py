@@ -1,5 +1,7 @@
 """Which scores may be ranked together."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -7,6 +9,7 @@ import trainables.torchvision_shim  # noqa: F401  before torchvision
 from analysis.judgement import comparable
 from trainables.metrics.extractors.features import NAMES
 from trainables.metrics.statistics import Identity
+from trainables.own import OwnCodeError, numbers_of
 
 
 def test_scores_of_two_scorers_are_two_rankings():
@@ -55,3 +58,14 @@ def test_a_reconstruction_is_compared_whatever_the_extractor():
 def test_data_without_a_hash_are_told_apart_by_their_names():
     trials = pd.DataFrame({"params.dataset": ["faces", "digits", "faces"]})
     assert [list(group.index) for _, group in comparable.groups(trials, "fid")] == [[0, 2], [1]]
+
+
+def test_no_score_of_a_persons_own_takes_the_rules_of_a_known_one():
+    """What such a score depends on is its own code, which `fd_…` and the like do not."""
+    names = ["fd_mine", "fid", "kid_mine_std", "elbo_small", "reconstruction_mse_l1", "top5"]
+    for pattern, _ in comparable.DEPENDS_ON:
+        assert any(re.fullmatch(pattern, name) for name in names)
+    for name in names:
+        with pytest.raises(OwnCodeError, match=f"m:f returns {name}, named like what a trial reports itself"):
+            numbers_of("m:f", {name: 1.0})
+    assert numbers_of("m:f", {"topology": 1, "fdr": 2, "my_kid": 3}) == {"topology": 1, "fdr": 2, "my_kid": 3}

@@ -23,7 +23,7 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.execution.cli import parse
 from searchers.execution.prepare import Prepared
 from searchers.record.provenance import about
-from searchers.record.schema import ARGUMENTS_TAG, RETRAINS_TAG
+from searchers.record.schema import ARGUMENTS_TAG, MODEL_TAG, RETRAINS_TAG
 from tests.fixtures.recorded import METRIC, Imagined, record
 
 RECORDED = {"features": "efficientnet_lite0-579344248a93-antialias64", "data_hash": "01ab"}
@@ -229,6 +229,14 @@ def test_flags_give_the_recorded_settings_on_any_machine(program, study, own, pr
     decided = {name: getattr(program.PRESETS[preset], name) for name in (*search, "name")}
     features = "efficientnet_lite0" if ran.features == "auto" else ran.features
     assert parsed == replace(ran, **decided, features=features)
+
+
+@pytest.mark.parametrize(("preset", "model"), [("quick", "modern:ModernVAEGAN"), ("report", "vaegan:VAEGAN")])
+def test_a_sweep_is_recorded_under_the_class_that_it_trains(preset, model):
+    config = beta_vaegan.PRESETS[preset]
+    known = beta_vaegan.study(config, Prepared({}, METRIC, RECORDED))
+    tags = about(known, read_space(known.space), config, beta_vaegan.PROGRAM).tags
+    assert tags[MODEL_TAG] == f"trainables.models.{model}"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,12 @@ def test_no_database_is_made_where_there_is_none(tmp_path):
     assert not (tmp_path / "absent.db").exists()
 
 
+def test_a_databases_options_are_no_part_of_its_name(tracking_uri, tmp_path):
+    assert connect(f"{tracking_uri}?timeout=60").search_experiments()
+    with pytest.raises(AnalysisError, match=r"no MLflow database at \S+absent.db;"):
+        connect(f"sqlite:///{tmp_path}/absent.db?timeout=60")
+
+
 def test_a_secret_stays_out_of_reports():
     with pytest.raises(AnalysisError, match="the parameter password, which reports would show") as error:
         connect("postgresql://host/db?password=hunter2")

@@ -97,6 +97,13 @@ def test_the_cache_is_read_again_only_where_a_trial_has_grown(folder, client, mo
     assert load(client, "growing").history.equals(after.history)
 
 
+def test_without_a_cache_that_can_be_written_the_record_is_read_each_time(client, tmp_path):
+    (tmp_path / "a file").write_text("")
+    for _ in range(2):
+        found = load(client, "three", cache=tmp_path / "a file" / "folder")
+        assert found.history.equals(load(client, "three", cache=tmp_path / "cache").history)
+
+
 def test_an_extractor_comes_with_its_weights_whoever_names_it(client):
     sweep, trials = find(client, "one"), load(client, "one").trials
     assert set(trials["params.features"]) == {IDENTITY}
