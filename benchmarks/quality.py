@@ -48,17 +48,18 @@ TIMED = 40  # steps
 TUNING = 3.0  # trainings of each model that its search may spend, stopped ones by their part
 SEARCH_SEED = 100
 RATE = ("learning_rate", (5e-4, 2e-3, 8e-3))
+VAES_RATE = ("learning_rate", (1e-3, 8e-3, 3e-2))
 # Each model's two hyperparameters: the least value, the first that is tried, the greatest; or a choice.
 SPACES: dict[str, dict[str, tuple]] = {
     "GAN": dict([RATE, ("penalty", (0.01, 0.05, 1.0))]),
     "WGAN-GP": {"learning_rate": (5e-5, 1e-4, 2e-3), "gradient_penalty": (1.0, 10.0, 30.0)},
-    "VAE": dict([RATE, ("beta", (1.0, 10.0, 50.0))]),
+    "VAE": dict([VAES_RATE, ("beta", (0.3, 1.0, 50.0))]),
     "FactorVAE": {"learning_rate": (1e-4, 1e-3, 5e-3), "gamma": (1.0, 10.0, 50.0)},
-    "VAE-GAN": dict([RATE, ("gamma", (0.3, 3.0, 30.0))]),
-    "beta-VAE-GAN": dict([RATE, ("beta", (1.0, 12.0, 150.0))]),
+    "VAE-GAN": dict([VAES_RATE, ("gamma", (0.3, 3.0, 30.0))]),
+    "beta-VAE-GAN": dict([VAES_RATE, ("beta", (1.0, 5.0, 150.0))]),
     "flow": dict([RATE, ("times", ("logit_normal", "uniform"))]),
     "EDM": dict([RATE, ("noise_deviation", (0.6, 1.2, 2.0))]),
-    "latent-flow": dict([RATE, ("beta", (1.0, 5.0, 50.0))]),
+    "latent-flow": {"learning_rate": (5e-4, 2e-3, 3e-2), "beta": (0.3, 5.0, 50.0)},
 }
 
 

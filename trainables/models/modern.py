@@ -65,7 +65,7 @@ class ModernVAEConfig:
     channels: int = 3
     width: float = 1.0
     latent_dim: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 8e-3
     adam_beta1: float = 0.5
     adam_beta2: float = 0.99
     ema_width: float = 0.08
@@ -77,7 +77,7 @@ class ModernVAEConfig:
 class ModernVAEGANConfig(ModernVAEConfig):
     """Hyperparameters of `ModernVAEGAN`: the VAE's, and what the discriminator brings."""
 
-    discriminator_learning_rate: float | None = None  # None means the same; Heusel et al. (2017) use two
+    discriminator_learning_rate: float | None = 2e-3  # None: the same for both. Two: Heusel et al. (2017)
     penalty: float = 0.05
     gamma: float = 3.0  # Larsen's: the weight of L_rec against L_G
     vae_share: float = 0.15  # of training, without a discriminator

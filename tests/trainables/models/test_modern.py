@@ -374,7 +374,7 @@ def test_rates_are_the_configurations_whatever_the_checkpoint_says():
     """PBT changes them while it goes on from another trial's state."""
     before = build(learning_rate=1e-3)
     train(before, range(2), 0.3)
-    after = build(learning_rate=4e-3)
+    after = build(learning_rate=4e-3, discriminator_learning_rate=None)
     after.load_training_state(before.training_state())
     train(after, [2], 0.3)
     rates = {group["lr"] for optimizer in after.optimizers.values() for group in optimizer.param_groups}

@@ -117,7 +117,8 @@ def test_after_loading_the_configurations_options_stand(name):
         train(donor, [2])
         for key, optimizer in mutated.optimizers.items():
             option = "discriminator_learning_rate" if key == "discriminator" else "learning_rate"
-            share = MUTATED[option] / donor.config.learning_rate
+            own = getattr(donor.config, option, None) or donor.config.learning_rate
+            share = MUTATED[option] / own
             theirs = [share * group["lr"] for group in donor.optimizers[key].param_groups]
             assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(theirs)
     elif "decay_steps" not in names:  # a schedule goes on from the mutated rate
@@ -221,4 +222,4 @@ def test_compiled_kernels_train_as_eager_ones():
 
     counters.clear()
     assert_compiled_is_eager("VAE-GAN, report", tolerance=0.01)
-    assert counters["stats"]["unique_graphs"] >= 4
+    assert counters["aot_autograd"]["total"] >= 4  # graphs, from a cache or not
