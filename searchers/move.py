@@ -9,6 +9,7 @@ then renamed, and only after that is the old one deleted: whenever a move is int
 whole. Where the new one is not there yet, the same command does it again.
 """
 
+import json
 import os
 import shutil
 import sqlite3
@@ -25,7 +26,8 @@ import tyro
 from rich.console import Console
 
 from analysis.charts.text import megabytes
-from searchers.record.folders import LEDGER, is_running, size
+from searchers.record.files import flush, write_whole
+from searchers.record.folders import LEDGER, STORED, is_running, size
 from searchers.study.command import run_command
 from searchers.study.config import UsageError
 
@@ -78,7 +80,7 @@ def move(config: MoveConfig, console: Console) -> int:
         except UsageError:
             discard(partial)
             raise
-        flush(partial)
+        flush(partial)  # before what it replaces is deleted
         partial.rename(target)
         filled = megabytes(target.stat().st_size)
         console.print(f"Archived to {target}, {filled}; {source} can be deleted.", highlight=False)
@@ -171,8 +173,9 @@ def rewrite(database: Path, source: Path | None, filled: Path, target: Path) -> 
     """Let a database's paths name `target`, whose files lie in `filled` yet; return how many have changed.
 
     A path follows where it lies in `source`, or where `filled` holds what it names: its longest end that is
-    there. Those of other places, such as buckets, stay.
+    there. Those of other places, such as buckets, stay. Checkpoints' places in sweeps' settings follow alike.
     """
+    follow_storage(source, filled, target)
     changed = 0
     with closing(sqlite3.connect(database)) as connection, connection:
         for table, column in PLACES:
@@ -185,6 +188,19 @@ def rewrite(database: Path, source: Path | None, filled: Path, target: Path) -> 
                     statement = f"UPDATE {table} SET {column} = ? WHERE {column} = ?"
                     changed += connection.execute(statement, (now, uri)).rowcount
     return changed
+
+
+def follow_storage(source: Path | None, filled: Path, target: Path) -> None:
+    """Let the settings of sweeps whose checkpoints lie in the record name where they lie after the move."""
+    for path in (filled / RESULTS).glob(f"*/{STORED}"):
+        try:
+            stored = json.loads(path.read_text())
+            place = f"{stored['config']['storage']}/{path.parent.name}"
+        except (ValueError, TypeError, KeyError):  # damaged: it is moved as it is
+            continue
+        if now := followed(place, source, filled, target):
+            stored["config"]["storage"] = str(Path(now).parent)
+            write_whole(path, json.dumps(stored, indent=2))
 
 
 def followed(uri: str | None, source: Path | None, filled: Path, target: Path) -> str | None:
@@ -206,17 +222,6 @@ def discard(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    """Bring a file, or all files under a folder, to the disk before what they replace is deleted."""
-    for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        if not file.is_symlink():
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,11 +8,12 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from analysis.charts.text import number
+from latentune import line_of, words_of
 from searchers.display.commands import analysis_command, ui_command
 from searchers.display.layout import table_lines
 from searchers.display.snapshot import Told, rows_of
 from searchers.record.provenance import references_of
-from searchers.record.schema import COLLAPSED, FAILED, STOPPED
+from searchers.record.schema import COLLAPSED, FAILED, FINISHED, STOPPED
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import PauseRule
 from searchers.study.config import RunConfig, SweepConfig
@@ -95,6 +96,9 @@ def best_words(
             f"after epoch {best.epoch}{whole} ({number(first)} at first)."
         )
         lines += _beside_references(study, best)
+        if best.status == FINISHED and not (config.folder / "models" / best.trial).exists():
+            again = line_of(words_of("analysis.trial", config.title, str(best.number), "--reproduce"))
+            lines.append(f"Its last checkpoint is gone, and its weights with it. Train it again: {again}")
         if COLLAPSED in best.flags.get(best.epoch, "").split(","):
             lines.append("But it has collapsed: its images are all but one picture.")
         lines += beside

@@ -9,6 +9,7 @@ from analysis.charts.text import number
 from searchers.bayesopt.fidelity import CurveModel
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.execution.rebuild import latest_checkpoint
+from searchers.record.files import flush
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FINISHED, MODEL
 from searchers.record.trials import TrialRecord, best_record, ranked
@@ -34,6 +35,7 @@ def export_best(
             path = Path("models") / record.trial
             with found.checkpoint.as_directory() as directory:
                 export_model(study.trainable, record.config, Path(directory), folder / path)
+            flush(folder / path)
             ledger.append(MODEL, trial=record.trial, path=str(path))
 
 

@@ -6,6 +6,7 @@ their ids, their settings and their latest checkpoints, and searchers are told a
 """
 
 import json
+import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -107,16 +108,28 @@ class Saved:
 
 
 def latest_checkpoint(record: TrialRecord, storage: str) -> Saved | None:
-    """Return a trial's latest checkpoint that is still there; None without any.
+    """Return a trial's latest checkpoint that is still there, and whole; None without any.
 
     `storage`: where the sweep's checkpoints lie, a path or a URI.
     """
     file_system, root = pyarrow.fs.FileSystem.from_uri(storage)
     for name, epoch in reversed(record.checkpoints.items()):
         path = f"{root}/tune/{record.trial}/{name}"
-        if file_system.get_file_info(path).type == pyarrow.fs.FileType.Directory:
+        if _whole(file_system, path):
             return Saved(int(name.rpartition("_")[2]), epoch, tune.Checkpoint(path, file_system))
     return None
+
+
+def _whole(file_system: pyarrow.fs.FileSystem, folder: str) -> bool:
+    """Whether a checkpoint is there, and no power cut has left its states empty or cut."""
+    if file_system.get_file_info(folder).type != pyarrow.fs.FileType.Directory:
+        return False
+    for info in file_system.get_file_info(pyarrow.fs.FileSelector(folder)):
+        if info.extension == "pt":
+            with file_system.open_input_file(info.path) as file:
+                if not (info.size and zipfile.is_zipfile(file)):
+                    return False
+    return True
 
 
 def what_goes_on(records: Sequence[TrialRecord], storage: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
+from searchers.record.files import flush, write_whole
 from searchers.record.ledger import Ledger
 from searchers.record.schema import CHECKPOINT, DIVERGED, END, FAILED, FINISHED, STOPPED
 from searchers.record.trials import TrialRecord
@@ -65,22 +66,29 @@ class LedgerCallback(tune.Callback):
         paths = {key: folder / f"{key}_{epoch:04d}.png" for key in images}
         for key, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(images[key])
+            write_whole(path, images[key])
         return {key: str(path.relative_to(self.folder)) for key, path in paths.items()}
 
     def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Record a checkpoint that is whole, with the epoch that it is of."""
+        """Record a checkpoint that is whole, also after a power cut, with the epoch that it is of."""
         record, saved = self.records[trial.trial_id], trial.latest_checkpoint_result
         if saved is not None and saved.checkpoint is not None:
+            files = saved.checkpoint.filesystem
+            if files is not None and files.type_name == "local":
+                flush(Path(saved.checkpoint.path))
             name, epoch = Path(saved.checkpoint.path).name, saved.metrics["training_iteration"]
             self.ledger.append(CHECKPOINT, trial=record.trial, name=name, epoch=epoch)
             record.checkpoints[name] = epoch
 
     def end_what_is_complete(self) -> None:
-        """End the trials that have reported all: the driver died before it recorded their end."""
+        """End the trials that have reported and saved all: the driver died before it recorded their end.
+
+        One whose last checkpoint is not on record comes to its end again: its weights would be lost.
+        """
         for record in self.records.values():
             diverged = record.metrics.get(record.epoch, {}).get("diverged")
-            if record.status is None and (diverged or record.epoch >= self.epochs):
+            saved = record.epoch in record.checkpoints.values()
+            if record.status is None and (diverged or (record.epoch >= self.epochs and saved)):
                 self._end(record, DIVERGED if diverged else FINISHED)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

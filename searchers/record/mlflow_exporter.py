@@ -11,6 +11,7 @@ again.
 
 import json
 import logging
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -29,11 +30,22 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]
 PARAMS_A_REQUEST = 100  # MLflow's own limit
+MEASURED_ALIKE = (
+    0.01  # of a number that is measured again when a sweep is resumed, such as a reference's score
+)
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 # MLflow's own name for an image: key, "step", epoch, …; the thumbnail, .webp, is written last.
 SENT_IMAGE = re.compile(r"(.+)[+%]step[+%](\d+)[+%].*\.webp")
 
 logger = logging.getLogger(__name__)
+
+
+def same_measure(recorded: str | None, value: Any) -> bool:
+    """Whether a number was recorded, but for what other hardware makes of it: MLflow keeps the first."""
+    try:
+        return isinstance(value, float) and math.isclose(float(recorded or ""), value, rel_tol=MEASURED_ALIKE)
+    except ValueError:
+        return False
 
 
 class MlflowExporter(threading.Thread):
@@ -139,8 +151,9 @@ class MlflowExporter(threading.Thread):
         client = client_of(self.tracking_uri)
         try:
             parent = self._find_runs(client)
-            params = self.sweep.parent_params
-            self._log_params(client, parent, params)
+            params, known = self.sweep.parent_params, client.get_run(parent).data.params
+            news = {key: value for key, value in params.items() if not same_measure(known.get(key), value)}
+            self._log_params(client, parent, news)
             # The settings as one file; that it arrives shows that artifacts can be written, too.
             client.log_text(parent, json.dumps(params, indent=2, default=str), "settings.json")
             for tag, value in self.sweep.experiment_tags.items():
@@ -261,10 +274,18 @@ class MlflowExporter(threading.Thread):
         if not drawn:
             return
         there = self._images_there(run_id) if self.offset < self._sent_before else set()
+        unreadable = ""
         for step, key, path in drawn:
             if (key, step) not in there:
-                with Image.open(self.folder / path) as image:
-                    self._mlflow.log_image(run_id, image.copy(), key=key, step=step, timestamp=event["time"])
+                try:
+                    with Image.open(self.folder / path) as file:
+                        image = file.copy()
+                except OSError as error:  # MLflow's own may pass, the disk's do not
+                    unreadable = f"{path} can't be read: {sentence(error)}"
+                    continue
+                self._mlflow.log_image(run_id, image, key=key, step=step, timestamp=event["time"])
+        if unreadable:
+            raise StoreError(unreadable)
 
     def _images_there(self, run_id: str) -> set[tuple[str, int]]:
         """Return key and step of each image that a run has; it is asked once after each connection."""

@@ -325,6 +325,8 @@ class PauseRule:
     ) -> None:
         """Take in what a ledger holds. A trial without an end is paused at a rung, and runs between two.
 
+        One that has reported its last epoch comes to it again: its last checkpoint is not on record.
+
         `sign`: 1 for a metric that is minimized, −1 for one that is maximized.
         """
         whole = set(replicates)
@@ -335,6 +337,9 @@ class PauseRule:
                     self.report(record.trial, epoch, sign * metrics[metric], record.flags.get(epoch, ""))
             progress = self.trials[record.trial]
             *_, before, progress.epoch = [0, 0, *sorted(record.metrics)]
+            if record.status is None and progress.epoch >= self.max_epochs:
+                self.rewind(record.trial, before)
+                continue
             at_rung = any(before < rung <= progress.epoch for rung in self.rungs)
             going_on: State = "paused" if at_rung and not progress.whole else "running"
             progress.state = going_on if record.status is None else "ended"

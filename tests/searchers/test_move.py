@@ -1,5 +1,6 @@
 """A record in another place: MLflow finds every artifact, and an interruption loses nothing."""
 
+import itertools
 import shutil
 import tarfile
 from hashlib import sha256
@@ -9,7 +10,9 @@ import pytest
 from mlflow import MlflowClient
 
 from searchers import move
+from searchers.execution.resume import store, stored
 from searchers.record.ledger import Ledger
+from searchers.study.config import SweepConfig
 from tests.fixtures.recorded import Imagined, record
 
 
@@ -60,6 +63,23 @@ def test_an_archive_is_unpacked_anywhere(source, tmp_path):
     shutil.rmtree(source)
     assert move.main([str(tmp_path / "kept.tar.gz"), str(tmp_path / "target")]) == 0
     assert artifacts(tmp_path / "target") == before
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_sweep_finds_its_checkpoints_in_a_moved_record(source, tmp_path, archived):
+    folder, elsewhere = source / "results/mine", source / "results/other"
+    for path, storage in ((folder, source / "kept"), (elsewhere, "s3://bucket/kept")):
+        store(path, "x", "id", SweepConfig(name=path.name, storage=str(storage)))
+    (source / "results/damaged").mkdir()
+    (source / "results/damaged/sweep.json").write_text("{")
+    (source / "kept/mine").mkdir(parents=True)
+    places = (
+        [source, tmp_path / "kept.tar", tmp_path / "target"] if archived else [source, tmp_path / "target"]
+    )
+    for here, there in itertools.pairwise(places):
+        assert move.main([str(here), str(there)]) == 0
+    settings = [stored(tmp_path / "target/results" / name).config["storage"] for name in ("mine", "other")]
+    assert settings == [str(tmp_path / "target/kept"), "s3://bucket/kept"]
 
 
 def test_no_archive_holds_what_cannot_be_unpacked(source, tmp_path, capsys):

@@ -102,6 +102,16 @@ def test_a_score_of_the_last_epoch_alone_can_be_searched_by():
     assert f"{METRIC} 30 after epoch 18 (30 at first)" in best_words(tuned, config, [best], best)[0]
 
 
+def test_the_best_without_weights_is_called_that(tmp_path):
+    best = TrialRecord("t1", 3, {"beta": 1.0}, {18: {METRIC: 30.0}}, "finished")
+    config, tuned = SweepConfig(results=str(tmp_path), name="front", epochs=18), study()
+    tuned.provenance = None
+    _, said = best_words(tuned, config, [best], best)
+    assert said.startswith("Its last checkpoint is gone") and said.endswith("front 3 --reproduce")
+    (tmp_path / "front/models/t1").mkdir(parents=True)
+    assert len(best_words(tuned, config, [best], best)) == 1
+
+
 def test_what_was_not_fully_trained_is_called_that_and_the_models_word_follows():
     best = TrialRecord("1", 1, {"beta": 1.0}, {9: {METRIC: 30.0}})
     config = SweepConfig(results="results", name="front", epochs=18)

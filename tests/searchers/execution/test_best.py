@@ -29,6 +29,7 @@ def test_weights_that_were_not_scored_are_not_exported(tmp_path, monkeypatch, ch
     (tmp_path / "tune/a/checkpoint_000000").mkdir(parents=True)
     written = []
     monkeypatch.setattr(best, "export_model", lambda *arguments: written.append(arguments))
+    monkeypatch.setattr(best, "flush", lambda path: None)
     ledger = Ledger(tmp_path / "ledger.jsonl")
     best.export_best(study(trainable=None), None, [record], str(tmp_path), tmp_path, ledger)
     assert len(written) == exported
@@ -99,6 +100,7 @@ def test_the_recommended_trials_weights_are_kept_beside_those_of_the_best_scores
         record.checkpoints = {"checkpoint_000000": 4}
         (tmp_path / f"tune/{record.trial}/checkpoint_000000").mkdir(parents=True)
     monkeypatch.setattr(best, "export_model", lambda *arguments: None)
+    monkeypatch.setattr(best, "flush", lambda path: None)
     for chosen, kept in ((records[1], "012"), (records[4], "4012")):
         ledger = Ledger(tmp_path / f"{kept}.jsonl")
         best.export_best(study(trainable=None), chosen, records, str(tmp_path), tmp_path, ledger)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from ray import tune
 from ray.tune.search import SearchGenerator
 from rich.console import Console
@@ -170,6 +171,43 @@ def test_a_checkpoint_that_is_gone_is_passed_over(tmp_path):
     found = latest_checkpoint(record, str(tmp_path))
     assert (found.number, found.epoch) == (0, 1)
     assert what_goes_on([record], str(tmp_path)).endswith("On from a checkpoint: trial 1 after epoch 1.")
+
+
+@pytest.mark.parametrize("left", [0, 0.5])
+def test_a_checkpoint_that_a_power_cut_left_cut_or_empty_is_passed_over(tmp_path, left):
+    record = TrialRecord("t", 1, {}, checkpoints={"checkpoint_000000": 1, "checkpoint_000001": 2})
+    paths = [tmp_path / "tune/t" / name / "state.pt" for name in record.checkpoints]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        torch.save({"epoch": 1, "weights": torch.zeros(100)}, path)
+    assert latest_checkpoint(record, str(tmp_path)).epoch == 2
+    content = paths[1].read_bytes()
+    paths[1].write_bytes(content[: int(left * len(content))])
+    assert latest_checkpoint(record, str(tmp_path)).epoch == 1
+
+
+@pytest.mark.parametrize("pausing", [False, True])
+def test_a_trial_that_died_before_its_last_checkpoint_comes_to_its_end_again(drive, pausing):
+    """Else it would have finished without weights."""
+    points = [{"x": 0.1}, {"x": 0.2}]
+
+    def scheduler(records=()):
+        made = PauseScheduler(PauseRule(EPOCHS, EPOCHS, max_trials=len(points)))
+        made.replay(records, "score", "max")
+        return made if pausing else None
+
+    drive(2, FixedPoints(points, "score", "max"), scheduler())
+    ledger = Ledger(drive.folder / "ledger.jsonl")
+    *_, last = records = ledger.trials()
+    name = next(name for name, epoch in records[last].checkpoints.items() if epoch == EPOCHS)
+    cut(ledger, lambda e: e.get("trial") != last or (e["event"] != "end" and e.get("name") != name))
+    shutil.rmtree(drive.folder / "tune" / last / name)
+    forget_snapshots(drive.folder)
+    said = drive(2, FixedPoints(points, "score", "max"), scheduler(list(ledger.trials().values())))
+    assert f"On from a checkpoint: trial 2 after epoch {EPOCHS - 1}." in said
+    records = ledger.trials()
+    assert len(records) == 2 and latest_checkpoint(records[last], str(drive.folder)).epoch == EPOCHS
+    assert_each_epoch_is_right(records)
 
 
 def test_settings_are_what_they_were_before_json():

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+from ray import tune
 
 from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
@@ -384,13 +386,14 @@ def test_an_epoch_repeated_after_a_fault_is_recorded_once(ledger, tmp_path):
 
 
 def test_a_trial_whose_end_was_not_recorded_is_ended_and_no_other(ledger, tmp_path):
-    """The driver died between a last result and the end of its trial."""
+    """The driver died between a last checkpoint and the end of its trial."""
     recorder = LedgerCallback(ledger, tmp_path, EPOCHS)
-    for name, epochs in (("whole", EPOCHS), ("open", EPOCHS - 1)):
+    for name, epochs, saved in (("whole", EPOCHS, EPOCHS), ("unsaved", EPOCHS, 1), ("open", EPOCHS - 1, 1)):
         trial = SimpleNamespace(trial_id=name, config={"beta": 1.0})
         recorder.on_trial_start(0, [], trial)
         for epoch in range(1, epochs + 1):
             recorder.on_trial_result(0, [], trial, result(epoch, fid=3.0))
+        recorder.on_trial_save(0, [], saved_at(trial, saved, tmp_path))
     diverged = SimpleNamespace(trial_id="diverged", config={"beta": 1.0})
     recorder.on_trial_start(0, [], diverged)
     recorder.on_trial_result(0, [], diverged, result(1, fid=math.nan) | {"diverged": True})
@@ -398,8 +401,78 @@ def test_a_trial_whose_end_was_not_recorded_is_ended_and_no_other(ledger, tmp_pa
     resumed = LedgerCallback(Ledger(ledger.path), tmp_path, EPOCHS)
     resumed.end_what_is_complete()
     statuses = {name: record.status for name, record in Ledger(ledger.path).trials().items()}
-    assert statuses == {"whole": "finished", "open": None, "diverged": "diverged"}
+    assert statuses == {"whole": "finished", "unsaved": None, "open": None, "diverged": "diverged"}
     assert {name: record.status for name, record in resumed.records.items()} == statuses
+
+
+def saved_at(trial, epoch, folder):
+    """Return the trial with a checkpoint of this epoch."""
+    path = folder / f"{trial.trial_id}/checkpoint_000000"
+    path.mkdir(parents=True)
+    (path / "state.pt").touch()
+    trial.latest_checkpoint_result = SimpleNamespace(
+        checkpoint=tune.Checkpoint(str(path)), metrics={"training_iteration": epoch}
+    )
+    return trial
+
+
+def test_images_and_checkpoints_are_on_disk_before_the_ledger_tells_of_them(ledger, tmp_path, monkeypatch):
+    """A power cut leaves of what was not brought there an empty file."""
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")) or fsync(file)
+    )
+    recorder = LedgerCallback(ledger, tmp_path, EPOCHS)
+    trial = SimpleNamespace(trial_id="a", config={"beta": 1.0})
+    recorder.on_trial_start(0, [], trial)
+    recorder.on_trial_result(0, [], trial, result(2, fid=3.0))
+    recorder.on_trial_save(0, [], saved_at(trial, 2, tmp_path))
+    order = [Path(file).name.partition(".")[0] for file in synced]
+    assert order == [
+        "ledger",
+        "samples_0002",
+        "reconstructions_0002",
+        "ledger",
+        "checkpoint_000000",
+        "state",
+        "ledger",
+    ]
+
+
+@pytest.mark.parametrize("left", [0, 40])
+def test_an_image_that_was_cut_holds_up_nothing(ledger, tmp_path, tracking_uri, left):
+    play(LedgerCallback(ledger, tmp_path, EPOCHS))
+    path = tmp_path / "images/a/samples_0002.png"
+    path.write_bytes(path.read_bytes()[:left])
+    delivery = MlflowExporter(ledger, tmp_path, tracking_uri, sweep_of("cut"))
+    delivery.start()
+    assert delivery.close(timeout=PATIENCE) == 1
+    assert [refused.partition(":")[0] for refused in delivery.refused] == [
+        "images/a/samples_0002.png can't be read"
+    ]
+    _, parent, trials = runs_of(tracking_uri, "cut")
+    assert parent.info.status == "FINISHED"
+    files = MlflowClient(tracking_uri).list_artifacts(trials["a"].info.run_id, "images")
+    names = filter(None, (SENT_IMAGE.fullmatch(Path(file.path).name) for file in files))
+    sent = Counter((match.group(1), int(match.group(2))) for match in names)
+    assert sent == Counter(
+        [("samples", step) for step in (0, 1, 3)] + [("reconstructions", step) for step in (1, 2, 3)]
+    )
+
+
+def test_a_number_that_other_hardware_measures_is_no_other_setting(ledger, tmp_path, tracking_uri):
+    for grey in (251.234567, 251.234568, 300.0):
+        sweep = replace(sweep_of("hardware"), params={"reference/grey/fid": grey, "epochs": EPOCHS})
+        delivery = MlflowExporter(ledger, tmp_path, tracking_uri, sweep)
+        delivery.start()
+        delivery.close(timeout=PATIENCE)
+        if grey < 300:
+            delivery.check(0.0)
+            _, parent, _ = runs_of(tracking_uri, "hardware", "")
+            assert parent.data.params["reference/grey/fid"] == "251.234567"
+    with pytest.raises(StoreError, match="Changing param values is not allowed"):
+        delivery.check(0.0)
 
 
 def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):

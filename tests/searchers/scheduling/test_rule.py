@@ -316,6 +316,13 @@ def test_replayed_from_records_it_is_what_it_was():
     assert turned.reached == rule.reached
 
 
+def test_a_replayed_trial_whose_last_checkpoint_was_not_saved_comes_to_its_end_again():
+    rule = PauseRule(9, 3, budget=20)
+    rule.replay([TrialRecord("a", 1, {}, {e: {"fid": 1.0} for e in range(1, 10)})], "fid")
+    assert (rule.running, rule.spent, rule.left) == (["a"], 8, 11)
+    assert rule.report("a", 9, 1.0) == "stop" and rule.spent == 9
+
+
 def test_replayed_trials_without_an_end_run_between_rungs_and_are_paused_at_one():
     rule = PauseRule(9, 3)
     records = [
