@@ -6,13 +6,14 @@ project is not installed, as on a cluster's machines.
 """
 
 import importlib
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, make_dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Union
+from typing import Annotated, Any, NamedTuple, Union, get_origin, get_type_hints
 
 NAME = "latentune"
 SHELLS = ("bash", "zsh", "fish")
@@ -136,6 +137,33 @@ def on_cluster(path: str, program: str, words: Sequence[str], console: Any) -> i
     """Run `program`, as `python -m MODULE`, on the cluster of a YAML file; return its exit code."""
     laptop = importlib.import_module("cluster.laptop")
     return laptop.command_on(path, program, laptop.without(words, "--on"), console)
+
+
+def gathered(words: Sequence[str], options: type) -> list[str]:
+    """Return a command's words with a flag of several values once, before all that it was given.
+
+    Of `--set a=1 --set b=2` tyro would take b alone.
+    """
+    hints = get_type_hints(options).items()
+    several = {f"--{name}".replace("_", "-") for name, hint in hints if get_origin(hint) is tuple}
+    kept: list[str] = []
+    values: dict[str, list[str]] = {}
+    into = kept
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if (flag := flag.replace("_", "-")) in several:
+            into = values.setdefault(flag, [])
+            into += [value] if equals else []
+        else:
+            into = kept if re.match("--?[a-zA-Z]", word) else into
+            into.append(word)
+    return kept + [word for flag, found in values.items() for word in (flag, *found)]
+
+
+def typed(words: Sequence[str]) -> set[str]:
+    """Return the settings whose flags stand among a command's words."""
+    flags = (word.partition("=")[0].replace("-", "_") for word in words if word.startswith("--"))
+    return {flag.removeprefix("__").removeprefix("no_") for flag in flags}
 
 
 def words_of(program: str, *words: str) -> list[str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from analysis.charts.text import accept_any_text, console
 from analysis.record.store import AnalysisError, is_of_mlflow, reason_of
-from latentune import at_home, called, on_cluster
+from latentune import at_home, called, gathered, on_cluster
 from trainables.data.store import DataError
 from trainables.metrics.errors import MetricError
 from trainables.own import look_here
@@ -68,10 +68,12 @@ def run_command(
     accept_any_text()
     typed, program = program, called(program)
     description = (body.__doc__ or "").split("\n\n")[0]
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        config = tyro.cli(config_class, prog=program, args=arguments, description=description)
+        args = gathered(words, config_class)
+        config = tyro.cli(config_class, prog=program, args=args, description=description)
         if on := getattr(config, "on", None):
-            return on_cluster(on, typed, sys.argv[1:] if arguments is None else arguments, console())
+            return on_cluster(on, typed, words, console())
         if isinstance(config, Record) and config.trust:
             allow(config.trust)
         return body(at_home(config), console())

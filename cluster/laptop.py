@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -40,8 +40,8 @@ class Job:
     """A command to run on a cluster: its module, its words, and the files among them that are here."""
 
     run: Run
-    files: tuple[str, ...] = ()
-    """words that are files or folders of this machine"""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """files and folders of this machine, by the flags that name them"""
     shared: str = str(HOME)
     """folder there, which all machines see, for the files"""
     code: tuple[Path, ...] = ()
@@ -55,8 +55,9 @@ def run_on(path: str, job: Job, console: Console) -> int:
     Raises ClusterError with one sentence.
     """
     head = Head(path)
-    places = {here: place_of(here, job.shared) for here in job.files}
-    run = replace(job.run, words=tuple(replaced(word, places) for word in job.run.words))
+    places = {here: place_of(here, job.shared) for here in job.files.values()}
+    flags = {flag: places[here] for flag, here in job.files.items()}
+    run = replace(job.run, words=tuple(replaced(job.run.words, flags)))
     if job.dry_run:
         for line in plan(head, run, places):
             say(console, line)
@@ -106,10 +107,14 @@ def say(console: Console, words: str) -> None:
     console.print(words, highlight=False, markup=False, soft_wrap=True)
 
 
-def replaced(word: str, places: Mapping[str, str]) -> str:
-    """Return a word of a command, or --flag=WORD, with a file's place there for its name here."""
-    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    return f"{flag}{equals}{places.get(value, value)}"
+def replaced(words: Sequence[str], places: Mapping[str, str]) -> Iterator[str]:
+    """Yield a command's words, and for what stands behind some flags its place there."""
+    before = ""
+    for word in words:
+        name, equals, _ = word.partition("=")
+        flag = name.replace("_", "-")
+        yield f"{name}={places[flag]}" if equals and flag in places else places.get(before, word)
+        before = "" if equals else flag
 
 
 def plan(head: Head, run: Run, places: Mapping[str, str]) -> Iterator[str]:

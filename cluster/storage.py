@@ -9,6 +9,7 @@ import pyarrow.fs
 
 from cluster.connect import Cluster, ask_nodes
 from cluster.errors import ClusterError
+from trainables.data.catalogue import NAMES
 
 ADVICE = "name a folder that all nodes share (NFS), s3://bucket/folder or gs://bucket/folder with --storage"
 DATA_ADVICE = (
@@ -69,9 +70,12 @@ def full_disk_told(resume: str) -> Iterator[None]:
 
 
 def refuse_unseen(dataset: str, cluster: Cluster) -> None:
-    """Raise ClusterError where a data set is a path on this machine that some node does not see."""
+    """Raise ClusterError where a data set is a path on this machine that some node does not see.
+
+    A known name is none, also where a folder is called so.
+    """
     path = Path(dataset).expanduser()
-    if path.exists():
+    if dataset not in NAMES and path.exists():
         _refuse_unshared(path.resolve(), path, cluster, DATA_ADVICE)
 
 

@@ -52,8 +52,8 @@ class TuneConfig(SweepConfig):
     """the model's class and the module that it is in"""
     metric: str | None = None
     """reported key that is searched by; the Fréchet distance, if not given"""
-    mode: Literal["min", "max"] = "min"
-    """whether that key's least or greatest value is the best"""
+    mode: Literal["min", "max"] | None = None
+    """whether that key's least or greatest value is the best; what the key has, or min, if not given"""
     objectives: tuple[str, ...] = ()
     """further reported keys, as sharpness=max: the search is for the Pareto front of all"""
     channels: Literal[1, 3] = 3
@@ -136,11 +136,15 @@ def complete(study: Study, prepared: "Prepared") -> Study:
     """Return the study with what it leaves open: training settings, score, experiment, provenance."""
     from searchers.bayesopt.tune_space import read_space
     from searchers.execution.fixed_points import check_points
-    from searchers.execution.overlay import SHARED
+    from searchers.execution.overlay import NOT_SEARCHED, SHARED
     from trainables.evaluation.inputs import OFFERED
 
     if wrong := sorted(SHARED & (study.settings.keys() | study.space.keys())):
         raise UsageError(f"The study names {wrong[0]}, which all trials share: sweep({wrong[0]}=…) sets it")
+    if wrong := sorted(NOT_SEARCHED & study.space.keys()):
+        raise UsageError(
+            f"The study searches {wrong[0]}: all trials of a sweep share it, or their scores differ by it"
+        )
     if twice := [name for name in study.objectives if name == (study.metric or prepared.distance)]:
         raise UsageError(f"{twice[0]} is both the metric and a further objective")
     model_class, _ = study.trainable.model_of({**prepared.settings, **study.settings})
@@ -151,6 +155,8 @@ def complete(study: Study, prepared: "Prepared") -> Study:
         width = settings.pop("width")
         if width != SIZE.width:
             settings["width"] = int(width) if float(width).is_integer() else width
+    if "width" not in kinds and (width := prepared.settings.get("width", SIZE.width)) != SIZE.width:
+        raise UsageError(f"width is {width:g}, and {model_class.__name__} has no such setting: leave it out")
     settings |= study.settings
     if study.points:
         try:
@@ -181,7 +187,7 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
     trial has begun.
     """
     from searchers.execution.prepare import prepare
-    from searchers.execution.resume import resolve
+    from searchers.execution.resume import refuse_search, resolve
     from searchers.execution.run import run
 
     study = replace(study, trainable=trainable_for(study.trainable))
@@ -201,8 +207,10 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
         study = ranges_of(study)
     if "dataset" in settings and not isinstance(settings["dataset"], str | Path):
         settings["dataset"] = in_file(settings["dataset"], default_cache() / "memory")
+    if study.points:
+        refuse_search(settings)
     with signals_kept():
-        config, sweep_id = resolve(replace(defaults, **settings), defaults, FROM_PYTHON)
+        config, sweep_id = resolve(replace(defaults, **settings), defaults, FROM_PYTHON, settings.keys())
         name = name_of(study)
         config = replace(config, model=name)  # what is recorded, and trusted by its module
         console = console or Console()
@@ -275,6 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Ray takes seconds to import: wrong flags are answered at once.
         from searchers.execution.prepare import prepare
         from searchers.execution.run import run
+        from trainables.metrics.scores import better
 
         trainable = trainable_of(config.model)  # before the data is converted
         if not config.space:
@@ -282,9 +291,9 @@ def main(arguments: list[str] | None = None) -> int:
             example = "learning_rate=loguniform(1e-4,3e-3)"
             raise UsageError(f"Say what is searched, such as --space '{example}'{where}")
         prepared = prepare(config, console, channels=config.channels)
-        study = Study(
-            trainable=trainable, metric=config.metric or "", mode=config.mode, objectives=config.modes
-        )
+        metric = config.metric or ""
+        mode = config.mode or better(metric) or "min"
+        study = Study(trainable=trainable, metric=metric, mode=mode, objectives=config.modes)
         return run(complete(study, prepared), config, sweep_id, PROGRAM, console).exit_code
 
     return main_of(PROGRAM, PRESETS, work, arguments)

@@ -5,12 +5,14 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import make_dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
 import latentune
-from latentune import COMMANDS, called, line_of, main, words_of
+from latentune import COMMANDS, called, gathered, line_of, main, typed, words_of
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "ray", "mlflow", "numpy", "pandas", "tyro", "rich", "matplotlib")
@@ -133,3 +135,36 @@ def test_completion_knows_every_command_and_its_flags(capsys):
 def test_the_script_is_declared():
     assert '[project.scripts]\nlatentune = "latentune:main"\n' in (ROOT / "pyproject.toml").read_text()
     assert callable(latentune.main)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--set a=1 --epochs 3 --set b=2 c=3", "--epochs 3 --set a=1 b=2 c=3"),
+        (
+            "--set=a=1 own:Model --two_words x --set b=2 --two-words -1 y",
+            "--set a=1 own:Model b=2 --two-words x -1 y",
+        ),
+        ("--set a -s name --set b", "-s name --set a b"),
+        ("--epochs 1 --epochs 2 --on", "--epochs 1 --epochs 2 --on"),
+    ],
+)
+def test_a_flag_that_is_given_twice_has_all_that_it_was_given(words, expected):
+    options = make_dataclass(
+        "Options", [("set", tuple[str, ...]), ("two_words", Annotated[tuple[int, ...], ""]), ("epochs", int)]
+    )
+    assert gathered(words.split(), options) == expected.split()
+
+
+def test_the_settings_that_are_typed_are_known_by_their_flags():
+    words = [
+        "own:Model",
+        "--epochs=3",
+        "--no-early-stopping",
+        "--num_samples",
+        "3",
+        "--set",
+        "no=1",
+        "--dry-run",
+    ]
+    assert typed(words) == {"epochs", "early_stopping", "num_samples", "set", "dry_run"}

@@ -49,14 +49,15 @@ def imported(path: str) -> Any:
 
 # What a result says of a trial itself, and what Tune adds to it.
 RESERVED = {
-    *("config", "date", "diverged", "done", "epoch", "flags", "hostname", "images", "node_ip", "pid"),
-    *("should_checkpoint", "timestamp", "training_iteration", "trial_id"),
+    *("config", "date", "diverged", "done", "epoch", "evaluation_seconds", "first_images", "flags"),
+    *("hostname", "images", "images_per_second", "node_ip", "pid", "should_checkpoint", "timestamp"),
+    *("training_iteration", "trial_id"),
 }
-
 
 # Names of scores that are computed here: whoever reads a record knows by them what a score depends on.
 OURS = re.compile(
-    r"(fid|fd|kid|elbo|log_likelihood|bits_per_dim|nats_per_image|validation_loss|reconstruction_mse)(_.+)?|top\d+"
+    r"(fid|fd|kid|elbo|log_likelihood|bits_per_dim|nats_per_image|validation_loss|reconstruction_mse)(_.+)?|top\d+|"
+    r"(class|disentanglement|ex_post|ex_post_mixture|gradient_norm|loss|loss_scale)/.+"
 )
 
 

@@ -29,9 +29,13 @@ NOT_PASSED_ON = {
     "num_samples",
     "points",
     "seed",
+    "searcher",
     "warm_start",
     "share",
     "surrogate",
+    "trainings",
+    "grace_epochs",
+    "replicates",
     "final_epochs",
     "models",
 }

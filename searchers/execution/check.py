@@ -8,6 +8,7 @@ import torch
 from analysis.charts.text import number
 from searchers.bayesopt.space import Choice
 from searchers.bayesopt.tune_space import read_space
+from searchers.record.schema import REFERENCE_PARAM
 from searchers.study.config import UsageError
 from searchers.study.study import Study
 from trainables.data.batches import Batches, to_uint8
@@ -16,17 +17,14 @@ from trainables.evaluation.classes import with_classes
 from trainables.evaluation.generation import require_images
 from trainables.evaluation.held_out import held_out_scores
 from trainables.evaluation.inputs import load_store, require_fit, split_config
+from trainables.metrics.scores import better, keys_of
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
-from trainables.models.settings import nearest
+from trainables.models.settings import nearest, some_of
 from trainables.own import OwnCodeError, imported, module_of, numbers_of, source_hash
 from trainables.tune.trainable import GenerativeTrainable
 
-# Beside distances of images and keys with a "/", which depend on settings.
-REPORTED = {
-    *("elbo", "kl", "reconstruction_mse", "sample_diversity", "active_units", "kl_per_unit"),
-    "images_per_second",
-}
+OF_ENCODER = {"elbo", "kl", "reconstruction_mse", "active_units"}
 MOST_BUILT = 32  # choices of a dimension, before the first trial
 
 
@@ -58,8 +56,9 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
                     require_images(model, model.sample(2), 2, shape)
                 if not model_class.__module__.startswith("trainables."):
                     try_step(model, shape, training.channels_last)
-                reported = try_scores(training.scores, model) if training.scores else set()
-                require_reported(study, reported)
+                known = reported(study, model)
+                own = try_scores(training.scores, model, known) if training.scores else set()
+                require_reported(study, known, own)
             if store is not None and "batch_size" in point:
                 Batches(store, "train", training.batch_size)
         except Exception as error:  # a person's own model raises anything
@@ -96,8 +95,11 @@ def try_step(model: GenerativeModel, shape: tuple[int, int, int], channels_last:
             raise TypeError(f"{type(model).__name__}.encode, decode or elbo: {error}") from error
 
 
-def try_scores(path: str, model: Any) -> set[str]:
-    """Ask a person's own function for the scores of two samples; return their names. Raises OwnCodeError."""
+def try_scores(path: str, model: Any, taken: set[str]) -> set[str]:
+    """Ask a person's own function for the scores of two samples; return their names. Raises OwnCodeError.
+
+    `taken`: the names that the trial reports itself.
+    """
     function = imported(path)
     try:
         with torch.no_grad():
@@ -105,20 +107,40 @@ def try_scores(path: str, model: Any) -> set[str]:
     except Exception as error:  # whatever a stranger's code raises
         raise OwnCodeError(f"{path} raised {type(error).__name__} on two samples: {error}") from error
     source_hash(module_of(path))  # it goes into the record
-    return set(numbers_of(path, found))
+    return set(numbers_of(path, found, taken | {"kl_per_unit"}))
 
 
-def require_reported(study: Study, own: set[str]) -> None:
-    """Raise ValueError where the study searches by a key that no trial reports; `own`: an own function's.
+def reported(study: Study, model: GenerativeModel) -> set[str]:
+    """Return the numbers that a trial reports of a model, but for those of single losses and classes."""
+    known = {"images_per_second", "evaluation_seconds", "sample_diversity"}
+    known |= OF_ENCODER if model.has_encoder else set()
+    references = [key for key in study.provenance or {} if key.startswith(REFERENCE_PARAM)]
+    for metric in {key.rpartition("/")[2] for key in references}:  # none without an extractor
+        known |= keys_of(metric)
+        known |= {f"ex_post/{metric}", f"ex_post_mixture/{metric}"} if model.has_encoder else set()
+        known |= {f"intra_{metric}"} if isinstance(model, ConditionalModel) else set()
+    return known
 
-    A trainable that evaluates by itself may report anything.
+
+def require_reported(study: Study, known: set[str], own: set[str]) -> None:
+    """Raise UsageError where the study searches by a key that no trial reports, or for the worst of one.
+
+    `known`: what a trial reports; `own`: what an own function does. A trainable that evaluates by itself may
+    report anything.
     """
     base = GenerativeTrainable
     if study.trainable.evaluate is not base.evaluate or study.trainable.step is not base.step:
         return
-    for name in (study.metric, *study.objectives):
-        if "/" not in name and not name.startswith(("fid", "fd_", "kid")) and name not in own | REPORTED:
-            raise ValueError(f"no trial reports {name}{nearest(name, own | REPORTED)}")
+    families = {"loss", "gradient_norm", "loss_scale"} | ({"class"} if "evaluated_images" in known else set())
+    families |= {"disentanglement"} if study.settings.get("disentanglement") else set()
+    for name, mode in {study.metric: study.mode, **study.objectives}.items():
+        family, slash, _ = name.partition("/")
+        if name not in known | own and not (slash and family in families):
+            there = some_of(name, known | own)
+            raise UsageError(f"no trial reports {name}{nearest(name, known | own)}; it reports {there}")
+        if name not in own and (best := better(name)) not in (None, mode):
+            word = "lower" if best == "min" else "higher"
+            raise UsageError(f"{name} is the better the {word} it is: its mode is {best}, not {mode}")
 
 
 def ends_of(study: Study) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from cluster.errors import ClusterError
 from cluster.head import cluster_up_here
 from cluster.laptop import say
-from latentune import called, line_of, words_of
+from latentune import called, gathered, line_of, typed, words_of
 from searchers.bayesopt.space import SpaceError
 from searchers.execution.elsewhere import elsewhere
 from searchers.execution.resume import resolve
@@ -47,7 +47,7 @@ def main_of(
     try:
         if config.on or config.attach:
             return elsewhere(program, config, presets[config.preset], given, console)
-        config, sweep_id = resolve(config, presets[config.preset], program)
+        config, sweep_id = resolve(config, presets[config.preset], program, typed(given))
         refuse_at_once(config)
         told_where = config.dry_run or config.address or os.environ.get("RAY_ADDRESS")
         if not told_where and (up := cluster_up_here()):
@@ -75,9 +75,9 @@ def refuse_at_once(config: RunConfig) -> None:
     """
     with suppress(OSError, RuntimeError):  # what can't be looked at, reading it tells
         refuse_unknown(config.dataset)
-    if isinstance(config, SweepConfig) and config.points:
+    if isinstance(config, SweepConfig) and config.points_file:
         try:
-            listed_points(Path(config.points))
+            listed_points(config.points_file)
         except ValueError as error:
             raise UsageError(f"--points: {error}") from error
 
@@ -118,5 +118,5 @@ def parse(program: str, presets: Mapping[str, Config], arguments: list[str]) -> 
     if {"-h", "--help"} & set(arguments):
         show_help(program, default, Console())
         sys.exit(0)
-    config = (tyro.conf.SuppressFixed,)
-    return tyro.cli(type(default), prog=program, args=arguments, default=default, config=config)
+    config, words = (tyro.conf.SuppressFixed,), gathered(arguments, type(default))
+    return tyro.cli(type(default), prog=program, args=words, default=default, config=config)

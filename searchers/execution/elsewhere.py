@@ -11,8 +11,10 @@ from cluster.kuberay import NAME as KUBERAY
 from cluster.kuberay import manifest
 from cluster.laptop import Job, run_on, watch, without
 from cluster.runs import HOME, Run
+from latentune import typed
 from searchers.execution.resume import resolve
 from searchers.study.config import RunConfig, UsageError
+from trainables.data.catalogue import NAMES
 
 Config = TypeVar("Config", bound=RunConfig)
 FILES = ("dataset", "points", "inception_weights")  # settings that may name what is on this machine
@@ -32,9 +34,8 @@ def elsewhere(program: str, config: Config, preset: Config, given: Sequence[str]
         return watch(head, config.attach, console)
     words = without(given, "--on", "--dry-run")
     if config.resume is None:
-        named = config.name is not None
-        config, _ = resolve(config, preset, program)
-        words += [] if named else ["--name", config.title]
+        config, _ = resolve(config, preset, program, typed(given))
+        words += [] if "name" in typed(given) else ["--name", config.title]
     name = config.resume or config.title
     words = ["python", "-m", program.removeprefix("python -m "), *words]
     if path == KUBERAY:
@@ -47,12 +48,16 @@ def elsewhere(program: str, config: Config, preset: Config, given: Sequence[str]
         fetch=f"{config.results.rstrip('/')}/{name}",
         sweep=True,
     )
-    files = [value for field in FILES if (value := getattr(config, field, None))]
+    named = {name: value for name in FILES if (value := getattr(config, name, None)) and value not in NAMES}
     # All machines see the folder of results, or the sweep is refused there.
     shared = Path(config.results) if config.results != RunConfig.results else HOME
     job = Job(
         run,
-        files=tuple(file for file in files if Path(file).expanduser().exists()),
+        files={
+            f"--{name.replace('_', '-')}": file
+            for name, file in named.items()
+            if Path(file).expanduser().exists()
+        },
         shared=str(HOME / shared) if not str(shared).startswith("~") else str(shared),
         code=tuple(own_code(config)),
         dry_run=config.dry_run,

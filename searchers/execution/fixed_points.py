@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 
 from searchers.bayesopt.history import not_begun
 from searchers.bayesopt.space import Space
-from searchers.execution.overlay import SHARED
+from searchers.execution.overlay import NOT_SEARCHED
 from searchers.record.trials import TrialRecord
 from searchers.study.given import listed_points
 from trainables.models.settings import check_kind, some_of
@@ -65,7 +65,7 @@ def check_points(
     but for those that all trials share.
     """
     dimensions = {dimension.name: dimension for dimension in space.dimensions}
-    known = sorted({*dimensions, *(settings.keys() - SHARED | {"seed"})})
+    known = sorted({*dimensions, *(settings.keys() - NOT_SEARCHED | {"seed"})})
     for number, point in enumerate(points, 1):
         for name, value in point.items():
             if name not in known:

@@ -38,6 +38,8 @@ SHARED = frozenset(
     )
 )
 
+NOT_SEARCHED = SHARED | {"epoch_steps", "scores"}
+
 
 def overlay(study: Study, config: SweepConfig) -> Study:
     """Return the study with the dimensions of `--space` and the settings of `--set`.
@@ -56,7 +58,7 @@ def overlay(study: Study, config: SweepConfig) -> Study:
             raise UsageError(f"--set {name}: what a score is of, the sweep's flags say")
     space = {name: domain for name, domain in study.space.items() if name not in settings}
     for name, call in given.read_space(config.space).items():
-        if name in SHARED:
+        if name in NOT_SEARCHED:
             raise UsageError(f"--space {name}: all trials of a sweep share it, or their scores differ by it")
         if name in settings:
             raise UsageError(f"{name} is both searched (--space) and held (--set)")

@@ -93,7 +93,8 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
     Raises DataError and MetricError with one sentence each.
     """
     weights = absolute(config.inception_weights)
-    extractor = None if config.features == "none" else extractor_of(config, channels, console)
+    none = config.features == "none" and weights is None  # a file for nothing is refused
+    extractor = None if none else extractor_of(config, channels, console)
     training = TrainingConfig(
         dataset=located(config.dataset),
         dataset_limit=config.dataset_limit,

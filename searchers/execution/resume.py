@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,19 +16,27 @@ from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, UsageError
 from trainables.data.addresses import secret_in
 
 OF_THIS_RUN = ("dry_run", "dashboard", "on", "attach")  # a resumed sweep has them as they are now
-UNKNOWN_TO_RESUME = ("preset", "resume", "name", *OF_THIS_RUN)
 PLACES = ("storage", "share")  # folders or buckets, found again from whichever folder it is resumed in
+OF_SEARCH = (
+    *("searcher", "surrogate", "warm_start", "share"),
+    *("num_samples", "trainings", "grace_epochs", "replicates"),
+)
 
 
 Config = TypeVar("Config", bound=RunConfig)
 
 
-def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str]:
+def resolve(
+    config: Config, defaults: Config, program: str, given: Collection[str] = ()
+) -> tuple[Config, str]:
     """Return the configuration of a new or of a resumed sweep, and the sweep's id.
+
+    `given`: the settings that a person gave, also where they are the defaults'.
 
     Raises UsageError where the name is taken, where there is nothing to resume or it can't be read, where a
     resumed sweep is given other settings than it began with, is another program's or a part of another or has
-    another name than it began with, and where a password would get into the record.
+    another name than it began with, where given trials are given a search, and where a password would get
+    into the record.
     """
     _refuse_secrets(config)
     places: dict[str, Any] = {
@@ -35,6 +44,8 @@ def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str
     }
     config = replace(config, **places)
     if config.resume is None:
+        if getattr(config, "points", None):
+            refuse_search(given)
         sweep_id = secrets.token_hex(8)  # a part of it: several may begin in one second
         name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{sweep_id[:4]}"
         if (Path(config.results) / name / STORED).exists():
@@ -53,20 +64,11 @@ def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str
         whole = config.resume.removesuffix(f"-{part}")
         again = resume_command(before.program, config, whole)
         raise UsageError(f"Sweep {config.resume!r} is a part of {whole!r}, which goes on as a whole: {again}")
-    changed = [
-        f.name
-        for f in fields(config)
-        if f.name not in UNKNOWN_TO_RESUME and getattr(config, f.name) != getattr(defaults, f.name)
-    ]
-    refused = [name for name in changed if name not in MAY_CHANGE_ON_RESUME]
-    if refused:
-        flag = "--" + refused[0].replace("_", "-")
-        raise UsageError(f"A resumed sweep keeps the settings it began with: leave out {flag}")
     if before.program != program:
         again = resume_command(before.program, config, config.resume)
         raise UsageError(f"Sweep {config.resume!r} is one of {before.program}: {again}")
     try:
-        kept = type(config)(**before.config | {name: getattr(config, name) for name in changed})
+        kept = type(config)(**before.config)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"The settings of sweep {config.resume!r} are another version's, or damaged: {error}"
@@ -76,8 +78,25 @@ def resolve(config: Config, defaults: Config, program: str) -> tuple[Config, str
             f"Sweep {config.resume!r} began as {kept.name!r}, the name that its record, its checkpoints and "
             f"its parts have: give its folder that name back, then --resume {kept.name}"
         )
-    now = {name: getattr(config, name) for name in OF_THIS_RUN}
-    return replace(kept, resume=kept.name, results=config.results, **now), before.sweep_id
+    now = {
+        field.name: value
+        for field in fields(config)
+        if (value := getattr(config, field.name)) != getattr(defaults, field.name) or field.name in given
+    }
+    for name, value in now.items():
+        may_change = name in ("resume", *OF_THIS_RUN, *MAY_CHANGE_ON_RESUME)
+        if not may_change and value != getattr(kept, name):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"A resumed sweep keeps the settings it began with: leave out {flag}")
+    now |= {name: getattr(config, name) for name in ("resume", "results", *OF_THIS_RUN)}
+    return replace(kept, **now), before.sweep_id
+
+
+def refuse_search(given: Collection[str]) -> None:
+    """Raise UsageError where a setting of a search is given beside trials that are given themselves."""
+    if asked := [name for name in OF_SEARCH if name in given]:
+        flag = "--" + asked[0].replace("_", "-")
+        raise UsageError(f"{flag} is for a search, and --points leaves nothing to search: leave one out")
 
 
 def _absolute(place: str) -> str:

@@ -31,6 +31,7 @@ from searchers.execution.plan import plan
 from searchers.execution.prepare import Prepared, prepare
 from searchers.execution.search import given_points, make_scheduler, make_search
 from searchers.execution.share import sharing
+from searchers.record.files import write_whole
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.provenance import about, references_of
@@ -139,6 +140,8 @@ def run(
         code=code,
         study=described,
     ) as driver:
+        if file := config.points_file:
+            write_whole(config.kept_points, file.read_text())
         if points:
             count = "1 given trial runs" if len(points) == 1 else f"{len(points)} given trials run"
             console.print(f"Nothing is searched: {count} to the last epoch.", highlight=False)

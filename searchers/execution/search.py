@@ -1,7 +1,6 @@
 """Which searcher proposes a sweep's trials, and which scheduler pauses them."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from random import Random
 from typing import Any
 from zlib import crc32
@@ -116,12 +115,12 @@ def given_points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | No
 
     Raises UsageError where the file can't be used.
     """
-    if not config.points:
+    if not (path := config.points_file):
         return list(study.points) if study.points else None
     if config.share:
         raise UsageError("--share is for a search, and --points leaves nothing to search: leave one out")
     try:
-        return read_points(Path(config.points), read_space(study.space), study.settings)
+        return read_points(path, read_space(study.space), study.settings)
     except ValueError as error:
         raise UsageError(f"--points: {error}") from error
 

@@ -68,8 +68,8 @@ def about(study: Study, space: Space, config: SweepConfig, program: str) -> Abou
     if hasattr(study.trainable, "model_class"):  # else each trial names its own
         model, _ = study.trainable.model_of(study.settings)
         tags[MODEL_TAG] = f"{model.__module__}:{model.__qualname__}"
-    if config.points and (retrained := json.loads(Path(config.points).read_text())) and "of" in retrained:
-        tags[RETRAINS_TAG] = retrained["of"]
+    if config.points_file and "of" in (points := json.loads(config.points_file.read_text())):
+        tags[RETRAINS_TAG] = points["of"]
     return About(description, params, tags)
 
 

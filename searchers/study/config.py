@@ -187,3 +187,16 @@ class SweepConfig(RunConfig):
         super().__post_init__()
         given.read_space(self.space)  # wrong words are answered before data is converted
         given.read_settings(self.set)
+
+    @property
+    def kept_points(self) -> Path:
+        """Where a sweep keeps its file of `--points` as it was at the start."""
+        return self.folder / "points.json"
+
+    @property
+    def points_file(self) -> Path | None:
+        """The file of `--points`; of a resumed sweep the one that it keeps."""
+        if not self.points:
+            return None
+        kept = self.kept_points
+        return kept if self.resume and kept.exists() else Path(self.points).expanduser()

@@ -230,9 +230,31 @@ def test_words_without_a_flag_and_with_another_place():
     words = ["--on", "--dry-run", "--on=x", "--name", "--on", "x", "--dry-run", "y"]
     assert without(words[3:], "--on", "--dry-run") == ["--name", "y"]
     assert without(["a", "--on", "x", "b", "--on=x"], "--on") == ["a", "b"]
-    assert replaced("photos", {"photos": "/p"}) == "/p"
-    assert replaced("--dataset=photos", {"photos": "/p"}) == "--dataset=/p"
-    assert replaced("--name=other", {"photos": "/p"}) == "--name=other"
+    words = [
+        "photos",
+        "--dataset",
+        "photos",
+        "--name",
+        "photos",
+        "--inception_weights=w",
+        "--set",
+        "a=photos",
+    ]
+    places = {"--dataset": "/p", "--inception-weights": "/w"}
+    there = "photos --dataset /p --name photos --inception_weights=/w --set a=photos"
+    assert list(replaced(words, places)) == there.split()
+    assert list(replaced(["--dataset=photos", "--name=photos"], places)) == ["--dataset=/p", "--name=photos"]
+
+
+def test_a_known_data_set_is_none_of_this_machine(tmp_path, monkeypatch, capsys):
+    """Also where a folder has that name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()
+    for typed in ([], ["--dataset", "faces"]):
+        assert flow.main([*typed, "--on", YAML, "--dry-run", "--name", "faces", "--preset", "quick"]) == 0
+        said = capsys.readouterr().out
+        assert f"searchers.flow {' '.join([*typed, '--name faces'])} --preset quick" in said
+        assert "where it is not there yet" not in said
 
 
 def test_a_folder_s_hash_is_that_of_its_names_and_bytes(tmp_path):

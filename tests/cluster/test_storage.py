@@ -47,6 +47,9 @@ def test_images_that_a_node_does_not_see_are_refused(tmp_path, monkeypatch):
     refuse_unseen(str(pictures), GROWING)  # no path of this machine: a name, or an address
     pictures.mkdir()
     refuse_unseen(str(pictures), ALONE)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()
+    refuse_unseen("faces", GROWING)  # a known name
     with pytest.raises(ClusterError, match=r"join later will not see .*pictures.*convert --output s3:"):
         refuse_unseen(str(pictures), GROWING)
     two = Cluster("10.0.0.1:6379", (Node(4, 0), Node(4, 0)))

@@ -260,6 +260,10 @@ def test_given_points_are_trained_and_a_search_starts_from_what_is_known(finishe
     assert given.returncode == 0, given.stdout + given.stderr
     records = Ledger(folder / "results/given/ledger.jsonl").trials().values()
     assert sorted((r.config["beta"], r.config["seed"]) for r in records) == [(7.0, 3), (7.0, 4)]
+    assert json.loads((folder / "results/given/points.json").read_text())[1] == {"beta": 7.0, "seed": 4}
+    (folder / "points.json").unlink()
+    again = run(folder, cache, "--resume", "given")
+    assert again.returncode == 0, again.stdout + again.stderr
     arguments += ["--num-samples", "1", "--warm-start", "tiny"]
     other = run(folder, cache, *arguments, "--name", "other")
     assert other.returncode == 2, other.stdout + other.stderr

@@ -301,7 +301,13 @@ def test_it_is_tuned_over_its_own_settings_and_recorded(tuned):
             ["mine:Flow", *SPACE, "--set", "scores=mine:done"],
             "mine:done returns done, named like what a trial reports",
         ),
-        (["mine:Flow", *SPACE, "--metric", "kll"], "no trial reports kll (did you mean kl?)"),
+        (
+            ["mine:Flow", *SPACE, "--metric", "kid_rando"],
+            "no trial reports kid_rando (did you mean kid_random",
+        ),
+        (["mine:Flow", *SPACE, "--metric", "elbo"], "no trial reports elbo; it reports "),
+        (["mine:Flow", *SPACE, "--mode", "max"], "fd_random is the better the lower it is: its mode is min"),
+        (["mine:Flow", *SPACE, "--width", "2"], "width is 2, and Flow has no such setting: leave it out"),
         (["mine:Flow", *SPACE, "--objectives", "fd_random=min"], "both the metric and a further objective"),
         (["mine:Viewed", *SPACE], "view size is not compatible"),
         (["mine:NoOptions", *SPACE], "__init__() got an unexpected keyword argument 'device'"),
@@ -385,6 +391,12 @@ def test_its_own_extractor_and_scores_are_searched_by_and_judged(folder):
         (["--features", "mine:embde"], r"mine has no embde \(did you mean embed\?\)"),
         (["--features", "mine:Flow"], "no network and no function of images"),
         (["--features", "theirs:embed"], "theirs can't be imported"),
+        (["--inception-weights", "mine.py"], "random takes no file of weights; inception and dinov2 do"),
+        (
+            ["--features", "mine:embed", "--inception-weights", "mine.py"],
+            "mine:embed takes no file of weights",
+        ),
+        (["--features", "none", "--inception-weights", "mine.py"], "none takes no file of weights"),
         (["--features", "mine:too_large"], r"does not take images of 16×16 pixels: RuntimeError"),
         (["--set", "scores=mine:sharp"], r"mine has no sharp \(did you mean sharpness"),
         (["--set", "scores=mine:wrong_scores"], "mine:wrong_scores returns list; it must return numbers"),
@@ -416,6 +428,13 @@ def test_a_whole_width_is_the_models_own_unless_it_is_given(folder, width, passe
     prepared = Prepared({"width": width}, "fd_random", {})
     study = complete(Study(trainable=trainable_of("mine:Whole"), space={}), prepared)
     assert study.settings == passed and all(type(value) is int for value in study.settings.values())
+
+
+def test_what_trials_would_differ_by_is_not_searched(folder, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    study = Study(trainable=trainable_of("mine:Flow"), space={"epoch_steps": tune.choice([100, 400])})
+    with pytest.raises(UsageError, match="The study searches epoch_steps: all trials of a sweep share it"):
+        complete(study, Prepared({}, "fd_random", {}))
 
 
 def test_a_model_s_own_settings_are_its_own(folder):

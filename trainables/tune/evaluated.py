@@ -85,10 +85,6 @@ class Evaluated(tune.Trainable):
         if isinstance(self.model, ConditionalModel) and self.extractor and last:
             count, cache = self.training.evaluation_samples, self.training.cache_dir
             result |= class_scores(self.model, count, self.store, self.extractor, cache)
-        if self.own_scores:
-            with torch.no_grad():
-                found = self.own_scores(self.model, samples.cpu())
-            result |= numbers_of(str(self.training.scores), found, result)
         if self.model.has_encoder:
             result |= held_out_scores(self.model, self.held_out_images, noise)
             if self.extractor and self.reference and codes is not None and last:
@@ -103,6 +99,10 @@ class Evaluated(tune.Trainable):
                 asked = self.training.disentanglement
                 scores = latent_units.SCORES if isinstance(asked, bool) else tuple(asked)
                 result |= latent_units.encoder_scores(self.model, self.store, scores)
+        if self.own_scores:
+            with torch.no_grad():
+                found = self.own_scores(self.model, samples.cpu())
+            result |= numbers_of(str(self.training.scores), found, result)
         if self.training.images:
             result["images"] = self.grids(samples[:GRID_IMAGES])
         return result

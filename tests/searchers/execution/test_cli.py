@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from searchers import flow
 from searchers.execution import cli
 
 REFUSED = """
@@ -40,3 +41,29 @@ def test_a_gpu_s_device_has_torch_asked_whether_it_can_be_used(tmp_path, monkeyp
     assert cli.default_preset() == "quick" and not asked
     (tmp_path / "nvidia0").touch()
     assert cli.default_preset() == "report" and asked
+
+
+def test_a_flag_that_is_typed_twice_loses_nothing():
+    words = [
+        "--space",
+        "a=choice(1,2)",
+        "--epochs",
+        "3",
+        "--set",
+        "b=1",
+        "--space",
+        "c=choice(1,2)",
+        "d=uniform(1,2)",
+    ]
+    config = cli.parse("x", flow.PRESETS, [*words, "--set=e=2"])
+    assert config.space == ("a=choice(1,2)", "c=choice(1,2)", "d=uniform(1,2)")
+    assert config.set == ("b=1", "e=2") and config.epochs == 3
+
+
+def test_given_trials_are_given_no_search(tmp_path, capsys):
+    points = tmp_path / "points.json"
+    points.write_text('[{"learning_rate": 1e-3}]')
+    for flag in ("--searcher=ours", "--trainings=3", "--replicates=2", "--warm-start=x", "--num_samples=3"):
+        assert flow.main(["--points", str(points), flag, "--preset", "quick"]) == 2
+        name = flag.partition("=")[0].replace("_", "-")
+        assert f"{name} is for a search, and --points leaves nothing to search" in capsys.readouterr().err

@@ -9,7 +9,14 @@ from searchers.execution.fixed_points import FixedPoints, check_points, read_poi
 from searchers.record.trials import TrialRecord
 
 SPACE = Space([Real("beta", 1.0, 150.0), Integer("layers", 1, 4), Choice("model", ("VAE", "GAN"))])
-SETTINGS = {"seed": 0, "image_size": 16, "learning_rate": 1e-3, "compile": False, "weights": None}
+SETTINGS = {
+    "seed": 0,
+    "image_size": 16,
+    "learning_rate": 1e-3,
+    "compile": False,
+    "weights": None,
+    "epoch_steps": None,
+}
 
 
 WHOLE = {"beta": 2.0, "layers": 2, "model": "VAE"}
@@ -76,9 +83,10 @@ def test_an_unknown_setting_is_told(tmp_path):
         read(tmp_path, [{**WHOLE, "bta": 2.0}])
 
 
-def test_what_all_trials_share_is_no_setting_of_one(tmp_path):
-    with pytest.raises(ValueError, match=r"sets 'image_size'; it can set .*beta"):
-        read(tmp_path, [{**WHOLE, "image_size": 30}])
+@pytest.mark.parametrize("name", ["image_size", "epoch_steps"])
+def test_what_all_trials_share_is_no_setting_of_one(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"sets '{name}'; it can set .*beta"):
+        read(tmp_path, [{**WHOLE, name: 30}])
 
 
 def test_settings_that_were_begun_in_any_order_are_not_begun_again():

@@ -1,5 +1,6 @@
 """`--space` and `--set` laid over a study."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,10 +12,12 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.execution import check
 from searchers.execution.check import check_settings, ends_of
 from searchers.execution.overlay import from_anywhere, overlay
+from searchers.record.schema import reference_param
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 from trainables import BetaVAEGAN
 from trainables.evaluation.inputs import load_store
+from trainables.tune.builtin import GAN
 
 STUDY = Study(
     experiment="e",
@@ -22,6 +25,7 @@ STUDY = Study(
     space={"beta": tune.uniform(1, 150)},
     settings={"recipe": "modern", "latent_dim": 64, "image_size": 16, "width": 0.1, "epochs": 1},
     metric="fd_random",
+    provenance={reference_param("grey", "fd_random"): 1.0},
     points_to_evaluate=({"beta": 1.0}, {"beta": 50.0}, {"beta": 150.0}),
 )
 
@@ -63,6 +67,8 @@ def test_a_dimension_that_is_set_is_searched_no_longer():
         ([], ["epochs=3"], UsageError, "it has a flag of its own, --epochs"),
         ([], ["channels=1"], UsageError, "the sweep's flags say"),
         (["epochs=randint(1,9)"], [], UsageError, "all trials of a sweep share it"),
+        (["epoch_steps=choice(100,400)"], [], UsageError, "all trials of a sweep share it"),
+        (["scores=choice('a:b','a:c')"], [], UsageError, "all trials of a sweep share it"),
         (["gamma=uniform(1,2)"], ["gamma=1"], UsageError, "both searched .* and held"),
         (["gamma=uniform(2,1)"], [], (UsageError, SpaceError), "gamma"),
         (["gamma=uniform(1)"], [], UsageError, r"--space gamma=uniform\(1\): .*missing"),
@@ -102,6 +108,63 @@ def test_what_cannot_be_searched_or_set_gets_a_sentence(space, settings, error, 
 def test_what_a_trial_would_refuse_is_refused_before_it_begins(space, settings, sentence):
     with pytest.raises(UsageError, match=sentence):
         check_settings(laid(space, settings), None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "sentence"),
+    [
+        ("fid", "min", r"no trial reports fid(?! \()"),
+        ("fd_efficientnet", "min", "no trial reports fd_efficientnet"),
+        ("fd_randon", "min", r"no trial reports fd_randon \(did you mean fd_random\?\); it reports "),
+        ("ex_post/fid", "min", "no trial reports ex_post/fid"),
+        ("kl_per_unit", "min", "no trial reports kl_per_unit"),
+        ("disentanglement/mig", "max", "no trial reports disentanglement/mig"),
+        ("intra_fd_random", "min", "no trial reports intra_fd_random"),
+        ("fd_random", "max", "fd_random is the better the lower it is: its mode is min, not max"),
+        ("elbo", "min", "elbo is the better the higher it is: its mode is max, not min"),
+        ("elbo", "max", None),
+        ("kid_random", "min", None),
+        ("ex_post_mixture/fd_random", "min", None),
+        ("loss/kl", "max", None),
+        ("kl", "max", None),
+    ],
+)
+def test_a_search_is_by_what_trials_report_and_for_its_best(metric, mode, sentence):
+    for study in (
+        replace(STUDY, metric=metric, mode=mode),
+        replace(STUDY, metric="active_units", objectives={metric: mode}),
+    ):
+        if sentence is None:
+            check_settings(study, None)
+        else:
+            with pytest.raises(UsageError, match=sentence):
+                check_settings(study, None)
+
+
+def test_without_an_encoder_its_scores_are_not_reported():
+    study = Study(GAN, {"learning_rate": tune.uniform(1e-4, 1e-3)}, {"image_size": 16, "width": 0.1})
+    check_settings(replace(study, metric="sample_diversity"), None)
+    for metric in ("elbo", "kl", "fd_random"):
+        with pytest.raises(UsageError, match=f"no trial reports {metric}; it reports evaluation_seconds, "):
+            check_settings(replace(study, metric=metric, mode="max"), None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("elbo", "active_units", "kl_per_unit", "sample_diversity", "evaluated_images", "images_per_second"),
+        *("evaluation_seconds", "fd_random", "kid_random_std", "ex_post/fd_random", "loss/kl", "class/2"),
+    ],
+)
+def test_an_own_score_has_a_name_of_its_own(name, tmp_path, monkeypatch):
+    (tmp_path / "owned.py").write_text(f"def scores(model, samples):\n    return {{{name!r}: 1.0}}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "owned", raising=False)
+    with pytest.raises(
+        UsageError, match=f"owned:scores returns {name}, named like what a trial reports itself"
+    ):
+        check_settings(laid([], ["scores=owned:scores"]), None)
 
 
 def test_a_batch_beyond_the_set_is_refused(tmp_path):

@@ -21,8 +21,8 @@ def folder(tmp_path):
     return tmp_path / "one"
 
 
-def resume(folder, program=PROGRAM, kind=SweepConfig):
-    return resolve(kind(resume="one", results=str(folder.parent)), kind(), program)
+def resume(folder, program=PROGRAM, kind=SweepConfig, **given):
+    return resolve(kind(resume="one", results=str(folder.parent), **given), kind(), program, given.keys())
 
 
 def test_a_resumed_sweep_has_the_settings_it_began_with(folder):
@@ -63,6 +63,46 @@ def test_places_are_found_again_from_any_folder(tmp_path, monkeypatch):
 def test_sweeps_without_a_name_that_begin_at_once_have_different_ones(tmp_path):
     names = {resolve(SweepConfig(results=str(tmp_path)), SweepConfig(), PROGRAM)[0].name for _ in range(9)}
     assert len(names) == 9 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"epochs": SweepConfig.epochs}, "epochs"),
+        ({"epochs": 9}, "epochs"),
+        ({"name": "two"}, "name"),
+        ({"preset": "report"}, "preset"),
+        ({"early_stopping": True}, None),
+        ({"epochs": 7, "name": "one", "preset": "quick"}, None),
+    ],
+)
+def test_what_is_given_is_refused_where_it_began_with_another(folder, given, refused):
+    """Also where it is the default's, which can't be told from one that nobody gave."""
+    if refused is None:
+        assert resume(folder, **given)[0] == resume(folder)[0]
+    else:
+        with pytest.raises(UsageError, match=f"keeps the settings it began with: leave out --{refused}"):
+            resume(folder, **given)
+
+
+def test_what_may_change_may_become_the_default_s(folder):
+    usual = SweepConfig()
+    began = SweepConfig(name="one", results=str(folder.parent), max_concurrent=1, tracking_uri="http://x")
+    store(folder, PROGRAM, "id", began)
+    assert (kept := resume(folder)[0]).max_concurrent == 1 and kept.tracking_uri == "http://x"
+    now = resume(folder, max_concurrent=None, tracking_uri=usual.tracking_uri)[0]
+    assert now.max_concurrent is None and now.tracking_uri == usual.tracking_uri
+
+
+def test_given_trials_are_resumed_from_the_file_that_the_sweep_keeps(folder):
+    points = folder.parent / "mine.json"
+    began = SweepConfig(name="one", results=str(folder.parent), points=str(points))
+    assert began.points_file == points
+    store(folder, PROGRAM, "id", began)
+    assert resume(folder)[0].points_file == points  # none was kept
+    began.kept_points.write_text("[]")
+    assert began.points_file == points  # left by another
+    assert resume(folder)[0].points_file == began.kept_points
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class Extractor:
         self.name = name
         network_name = network_name or name
         self.metric = metric or f"fd_{network_name}"
-        self.kid_metric = "kid" if self.metric == "fid" else f"kid_{self.metric.removeprefix('fd_')}"
+        self.kid_metric = kid_key(self.metric)
         self.identity = Identity(network_name, weights, str(resize))
         self.reason = reason
         try:
@@ -110,6 +110,11 @@ class Extractor:
         if not np.isfinite(features).all():
             raise MetricError(f"{self.identity} gives features that are not finite for these images")
         return features
+
+
+def kid_key(metric: str) -> str:
+    """Return the key of the kernel distance beside a Fréchet distance's."""
+    return "kid" if metric == "fid" else f"kid_{metric.removeprefix('fd_')}"
 
 
 def as_uint8_images(images: NDArray[np.uint8] | Tensor) -> NDArray[np.uint8] | Tensor:

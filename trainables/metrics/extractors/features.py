@@ -92,14 +92,14 @@ def load_extractor(
     if weights is not None and not Path(weights).is_file():
         raise WeightsError(f"no file of weights at {weights}")
     options: Options = {"device": device, "threads": threads}
+    if weights is not None and (path or name in ("none", "efficientnet_lite0", "random")):
+        raise MetricError(f"{name} takes no file of weights; inception and dinov2 do")
     if kind == "classifier" and path:
         return _classifier(Path(path).expanduser().resolve(), options)
     if path:
         return _own(name, options)
     if name not in NAMES[:-2]:
         raise MetricError(f"no feature extractor {name!r}; there are: {', '.join(NAMES)}")
-    if weights is not None and name in ("efficientnet_lite0", "random"):
-        raise MetricError(f"{name} takes no file of weights; inception and dinov2 do")
     if name == "inception":
         return _inception(weights, options)
     if name == "dinov2":

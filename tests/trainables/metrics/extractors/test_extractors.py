@@ -1,6 +1,8 @@
 import hashlib
 import math
+import re
 import urllib.error
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from trainables.metrics.extractors.extractor import Resize
 from trainables.metrics.extractors.features import load_extractor
 from trainables.metrics.frechet import frechet_distance, real_floor
 from trainables.metrics.reference import reference_statistics
-from trainables.metrics.scores import score
+from trainables.metrics.scores import better, keys_of, score
 
 
 @pytest.fixture(autouse=True)
@@ -325,8 +327,17 @@ def test_scores_have_the_names_of_their_extractor():
     reference = reference_statistics(noise(100, 8, 8), extractor, cache_dir=None, key="x")
     scores = score(noise(40, 8, 8, seed=1), extractor, reference)
     keys = ["fd_random", "fd_random_std", "kid_random", "kid_random_std", "evaluated_images"]
-    assert list(scores) == [*keys, "real_fd_random"]
+    assert list(scores) == [*keys, "real_fd_random"] and scores.keys() == keys_of("fd_random")
     assert scores["evaluated_images"] == 40
     assert scores["real_fd_random"] == real_floor(reference, 40)
     assert list(score(noise(60, 8, 8), extractor, reference)) == keys  # 60 of 100 leave fewer than 60
     assert all(math.isfinite(value) for value in scores.values())
+
+
+def test_the_better_end_of_a_score_is_that_of_the_table():
+    page = (Path(__file__).parents[4] / "docs/concepts/scores.md").read_text()
+    ends = {"lower": "min", "near 0": "min", "higher": "max", "": None, "near 1": None}
+    rows = re.findall(r"^\| (`.+?) \| .+? \| (.*?) ?\|$", page, re.M)
+    told = {key: ends[end] for keys, end in rows for key in re.findall("`(.+?)`", keys)}
+    of_others = {"ex_post/KEY", "ex_post_mixture/KEY", "class/NAME", "intra_KEY"}  # Fréchet distances
+    assert len(told) > 20 and {key: better(key) for key in told} == told | dict.fromkeys(of_others, "min")
