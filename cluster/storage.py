@@ -16,6 +16,7 @@ DATA_ADVICE = (
     "put it where all nodes see it (NFS), or into a bucket, and name that: "
     "python -m trainables.data convert --output s3://bucket/folder …"
 )
+FULL = ("No space left on device", "Disk quota exceeded")  # an error's text is all that libraries keep of it
 NETWORK_FILE_SYSTEMS = (
     "nfs",
     "cifs",
@@ -58,11 +59,11 @@ def resolve(storage: str | None, folder: Path, cluster: Cluster) -> str:
 
 @contextlib.contextmanager
 def full_disk_told(resume: str) -> Iterator[None]:
-    """Raise ClusterError for whatever a library raises on a full disk; `resume` is the command to go on."""
+    """Raise ClusterError for what libraries raise on a full disk or quota; `resume`: the command to go on."""
     try:
         yield
     except Exception as error:
-        if "No space left on device" not in str(error):
+        if not any(full in str(error) for full in FULL):
             raise
         raise ClusterError(
             f"The disk is full, the sweep has ended, and what it recorded is kept. Free space, then: {resume}"

@@ -17,7 +17,7 @@ from cluster.connect import Cluster
 from searchers.bayesopt.space import Choice, Dimension
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.driver import KEPT
-from searchers.record.mlflow_store import StoreError, client_of, passes, sentence
+from searchers.record.mlflow_store import StoreError, client_of, is_remote, passes, sentence
 from searchers.scheduling.rule import PauseRule
 from searchers.study.config import RunConfig, SweepConfig, UsageError
 from searchers.study.study import Study
@@ -75,14 +75,17 @@ def plan(
         except Exception as error:  # a person's own model raises anything
             said = str(error).partition("\n")[0]
             raise UsageError(f"The first trial fails: {type(error).__name__}: {said}") from error
-        for name, said in costs(config, cost, trainings, at_once):
+        trials = config.num_samples + rule.replicates
+        for name, said in costs(config, cost, trials, trainings, at_once):
             table.add_row(name, said)
         said = f"{short(so_far)} of CPU time until here, as the sweep will; {short(cost.start)} a trial's"
         table.add_row("Start-up", f"{said} process after its imports")
     console.print(table, highlight=False, markup=False)
 
 
-def costs(config: SweepConfig, cost: Cost, trainings: float, at_once: int) -> Iterator[tuple[str, str]]:
+def costs(
+    config: SweepConfig, cost: Cost, trials: int, trainings: float, at_once: int
+) -> Iterator[tuple[str, str]]:
     """Say how long the sweep takes and what it fills, by what one trial was measured to cost."""
     evaluations = -(-config.epochs // config.evaluate_every)
     training = config.epochs * cost.epoch + evaluations * cost.evaluation
@@ -91,8 +94,9 @@ def costs(config: SweepConfig, cost: Cost, trainings: float, at_once: int) -> It
     parts += f", {evaluations} evaluations of {short(cost.evaluation)}"
     yield "Time", f"about {duration(trainings * training / at_once)} of training in all"
     yield "", f"a whole training takes {duration(training)} on {on} here: {parts}"
-    kept = min(KEPT, evaluations) * config.num_samples
-    pictures = (evaluations + 1) * config.num_samples * cost.images  # the first ones are of before training
+    kept = min(KEPT, evaluations) * trials
+    pictures = (evaluations + 1) * trials * cost.images  # the first ones are of before training
+    pictures *= 1 if is_remote(config.tracking_uri) else 2  # MLflow has them in a folder of its own, too
     filled, each = megabytes(kept * cost.checkpoint + pictures), megabytes(cost.checkpoint)
     yield "Disk", f"{filled} at most: {kept} checkpoints of {each}, pictures {megabytes(pictures)}"
 

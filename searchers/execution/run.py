@@ -38,7 +38,7 @@ from searchers.record.provenance import about, references_of
 from searchers.record.schema import REFERENCE_PARAM, STOPPED, WHY_TAG
 from searchers.record.sweep_record import SweepRecord, flat
 from searchers.record.trials import TrialRecord
-from searchers.study.config import SweepConfig
+from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 from trainables.models.conditional import ConditionalModel
 from trainables.models.gan import GAN
@@ -191,6 +191,8 @@ def checked(study: Study, config: SweepConfig) -> tuple[Study, list[dict[str, An
     """Return the study with `--space` and `--set`, and its given points. Raises as `run` does."""
     study = from_anywhere(overlay(study, config))
     points = given_points(study, config)
+    if any("processes" in place for place in (study.space, *(points or ()))):
+        raise UsageError("processes: all trials of a sweep have as many; --set processes=… says how many")
     check_settings(study, points)
     return study, points
 

@@ -135,6 +135,6 @@ def _earlier(study: Study, config: SweepConfig) -> list | None:
     if study.objectives:
         raise UsageError("--warm-start knows one score of a trial, and this search weighs several")
     try:
-        return earlier_results(config, study.metric, read_space(study.space), study.provenance or {})
+        return earlier_results(study, config)
     except ValueError as error:
         raise UsageError(f"--warm-start: {error}") from error

@@ -3,37 +3,44 @@
 Values are comparable only where metric, data and training budget are the same.
 """
 
+import logging
 import math
+from ast import literal_eval
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from searchers.bayesopt.space import Choice, Dimension, Space
+from searchers.bayesopt.space import Choice, Dimension
+from searchers.bayesopt.tune_space import read_space
 from searchers.execution.resume import stored
+from searchers.execution.share import OF_THIS_RUN, described, difference
 from searchers.record.ledger import Ledger
 from searchers.record.recorded_sweep import recorded_sweep
 from searchers.record.schema import DIVERGED, FINISHED, STOPPED
 from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig
+from searchers.study.study import Study
 
-# Of a sweep's settings, those that decide its scores beside what is searched.
+# Of a sweep's settings, those that decide what its scores are of. Its trials' own are compared one by one.
 COMPARED = ("dataset", "dataset_limit", "crop", "image_size", "epochs", "evaluation_samples", "features")
+
+logger = logging.getLogger(__name__)
 
 Known = tuple[dict[str, Any], list[float], list[float]] | tuple[dict[str, Any], float]
 
 
-def earlier_results(
-    config: SweepConfig, metric: str, space: Space, provenance: Mapping[str, Any]
-) -> list[Known]:
+def earlier_results(study: Study, config: SweepConfig) -> list[Known]:
     """Return each ended trial of the sweep that `config.warm_start` names, as the searcher takes it.
 
     That is its configuration, its values epoch by epoch, nan where it was not evaluated, and their standard
     deviations; of one that diverged its configuration and nan. They are read from the sweep's folder among
-    the results or, where there is none, from MLflow. Raises ValueError where there is no such sweep, where no
-    trial reported the metric, or where the scores are not those of a sweep with this configuration, of the
-    images that `provenance` tells and, where MLflow's record is read, by its extractor.
+    the results or, where there is none, from MLflow. Trials that this sweep would train with other settings
+    are left out. Raises ValueError where there is no such sweep, where no trial reported the metric, or where
+    the scores are not those of a sweep with this configuration, of the images that the study's provenance
+    tells and, where MLflow's record is read, by its extractor, or of no trial with its settings.
     """
-    name = config.warm_start or ""
+    name, metric, provenance = config.warm_start or "", study.metric, study.provenance or {}
     folder, new = Path(config.results) / name, vars(config)
     ledger = folder / "ledger.jsonl"
     if ledger.exists():
@@ -45,13 +52,44 @@ def earlier_results(
         except ValueError as error:
             raise ValueError(f"{folder} holds no sweep, and {error}") from error
         new = {**new, **provenance}
+        dimensions = {dimension.name: dimension for dimension in read_space(study.space).dimensions}
         for trial in trials:
-            read = [(d, trial.config[d.name]) for d in space.dimensions if d.name in trial.config]
-            trial.config = {dimension.name: _parse(text, dimension) for dimension, text in read}
+            told = {**settings, **trial.config}
+            trial.config = {
+                key: text if isinstance(study.settings.get(key), str) else _parse(text, dimensions.get(key))
+                for key, text in told.items()
+            }
     _check(name, settings, new)
     if not any(metric in row for trial in trials for row in trial.metrics.values()):
         raise ValueError(f"no trial of {name!r} reported {metric!r}")
-    return [known for trial in trials if (known := _known(trial, metric)) is not None]
+    differ = {trial.trial: said for trial in trials if (said := unlike(study, trial.config))}
+    if differ:
+        said = f"{len(differ)} of {len(trials)} trials of {name!r} were trained otherwise"
+        said += f": {next(iter(differ.values()))}"
+        if len(differ) == len(trials):
+            raise ValueError(f"{said}: no comparable scores")
+        logger.warning("%s; they are left out", said)
+    like = [trial for trial in trials if trial.trial not in differ]
+    return [known for trial in like if (known := _known(trial, metric)) is not None]
+
+
+def unlike(study: Study, told: Mapping[str, Any]) -> str | None:
+    """Say in what a trial differs from this study's with its place in the space; None where in nothing.
+
+    `told`: the settings that it was given. Names that this study does not know are passed over.
+    """
+    place = {name: told[name] for name in study.space if name in told}
+    try:
+        ours = described(study, place)
+    except ValueError:  # it has no place in the space, and the searcher leaves it out
+        return None
+    apart = {*OF_THIS_RUN, *COMPARED}
+    given = {key: value for key, value in study.settings.items() if key in apart}
+    given |= {key: told[key] for key in {"recipe", *ours["settings"]} & told.keys() - apart}
+    try:
+        return difference(described(replace(study, settings=given), place), ours)
+    except ValueError as error:
+        return str(error)
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -64,7 +102,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _check(name: str, settings: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raise ValueError where these settings, or their texts, give scores that are not the new sweep's."""
-    for key, of in (("model", "another model"), ("data_hash", "other images")):
+    for key, of in (("model", "another model"), ("kind", "another model"), ("data_hash", "other images")):
         if settings.get(key) and new.get(key) and str(settings[key]) != str(new[key]):
             raise ValueError(f"{name!r} is of {of}: no comparable scores")
     its, ours = ({key: str(found.get(key)) for key in COMPARED} for found in (settings, new))
@@ -83,11 +121,11 @@ def _known(record: TrialRecord, metric: str) -> Known | None:
     return record.config, values, errors
 
 
-def _parse(text: str, dimension: Dimension) -> Any:
+def _parse(text: str, dimension: Dimension | None) -> Any:
     """Return the setting that this text was; the text itself, which the space refuses, where it was none."""
     if isinstance(dimension, Choice):
         return {str(choice): choice for choice in dimension.choices}.get(text, text)
     try:
-        return float(text)
-    except ValueError:
+        return literal_eval(text) if dimension is None else float(text)
+    except (ValueError, SyntaxError):
         return text

@@ -15,6 +15,13 @@ from searchers.record.trials import TrialRecord
 NOT_SCORES = {"timestamp", "pid", "training_iteration", "epoch", "done", "iterations_since_restore"}
 
 
+def number_of(value: Any) -> float | None:
+    """Return a number, NumPy's or a tensor's too, as a float; None for anything else."""
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    return float(value) if isinstance(value, int | float) else None
+
+
 class LedgerCallback(tune.Callback):
     """Writes what Tune reports into the ledger: each trial once, each of its epochs once."""
 
@@ -43,11 +50,8 @@ class LedgerCallback(tune.Callback):
         record, epoch = self.records[trial.trial_id], result["training_iteration"]
         if epoch in record.metrics:
             return
-        metrics = {
-            key: float(value)
-            for key, value in result.items()
-            if isinstance(value, int | float) and key not in NOT_SCORES
-        }
+        numbers = {key: number_of(value) for key, value in result.items() if key not in NOT_SCORES}
+        metrics = {key: number for key, number in numbers.items() if number is not None}
         self.ledger.append(
             "result",
             trial=trial.trial_id,

@@ -69,6 +69,7 @@ class MlflowExporter(threading.Thread):
         )
         self._images: dict[str, set[tuple[str, int]]] = {}
         self._refusal: StoreError | None = None
+        self._refused_before = False  # whether the store's tag says so
         self._asked, self._wake, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._senders: dict[str, Callable[[Event], None]] = {
             schema.TRIAL: self._send_trial,
@@ -167,6 +168,7 @@ class MlflowExporter(threading.Thread):
         sent, refused = (int(tags.get(tag, 0)) for tag in (schema.DELIVERED_TAG, schema.REFUSED_TAG))
         self.offset = sent if sent <= size and not refused else 0
         self.refused, self._images, self._sent_before = [], {}, size
+        self._refused_before = refused > 0
         self.parent_run_id, self._client = parent, client
 
     def _find_runs(self, client: "MlflowClient") -> str:
@@ -204,6 +206,9 @@ class MlflowExporter(threading.Thread):
         finally:
             if self.offset != before:
                 self._tag_parent(schema.DELIVERED_TAG, str(self.offset))
+        if self._refused_before and not self.refused:  # all was taken now: the next start sends what is new
+            self._tag_parent(schema.REFUSED_TAG, "0")
+            self._refused_before = False
 
     def _send(self, event: Event) -> None:
         """Send an event, or pass it over where MLflow refuses it for good. Raises what may pass."""

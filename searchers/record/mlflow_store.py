@@ -108,6 +108,7 @@ def create_database(tracking_uri: str) -> None:
         if path.exists():
             return
         new = path.with_name(f"{path.name}.{os.getpid()}.new")
+        new.unlink(missing_ok=True)  # of a killed process with this one's number, as containers have
         with _unconfirmed(new):
             MlflowClient(f"{SQLITE}{new}").search_experiments()
         with open(new, "rb") as file:

@@ -78,9 +78,10 @@ def _parse(flag: str, name: str, text: str) -> Any:
     try:
         node = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        if "(" not in text:
-            return text
-        raise ValueError(f"{flag} {name}={text}: that is no range, such as choice(32,64)") from None
+        kind, bracket, _ = text.removeprefix("tune.").partition("(")
+        if bracket and (flag == "--space" or kind in (*DOMAINS, *REFUSED)):
+            raise ValueError(f"{flag} {name}={text}: that is no range, such as choice(32,64)") from None
+        return text
     return _value(node, f"{flag} {name}={text}", text)
 
 

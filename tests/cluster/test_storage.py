@@ -93,6 +93,7 @@ def test_a_folder_written_as_an_address_is_a_folder(tmp_path):
     [
         OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "ledger.jsonl"),
         RuntimeError("Traceback …\n[Errno 28] Error writing. Detail: [errno 28] No space left on device"),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "sweep.json"),
     ],
 )
 def test_a_full_disk_is_told_with_what_to_type_later(error):

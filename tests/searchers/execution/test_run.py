@@ -11,9 +11,10 @@ from ray import tune
 from rich.console import Console
 
 from searchers.execution import run
+from searchers.execution.plan import Cost, costs
 from searchers.execution.search import make_scheduler
 from searchers.record.trials import TrialRecord, ranked
-from searchers.study.config import SweepConfig
+from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 
 CONFIG = SweepConfig(epochs=4, grace_epochs=2, num_samples=9)
@@ -132,3 +133,25 @@ def test_a_space_of_few_settings_has_no_more_trials(monkeypatch, searcher, sampl
     assert config.num_samples == rule.max_trials == begun
     said = "The space has 2 settings: so many trials at most, not 12.\n" if samples > 2 else ""
     assert console.file.getvalue() == said
+
+
+def test_a_plans_disk_holds_the_trials_that_are_trained_again_and_the_pictures_twice_where_mlflow_is_here():
+    cost = Cost(start=1, step=1, epoch=1, evaluation=1, checkpoint=1_000_000, images=100_000)
+    uris = {"sqlite:///mlflow.db": "30.0 MB at most: 20 checkpoints of 1.0 MB, pictures 10.0 MB"}
+    uris["http://head:5000"] = "25.0 MB at most: 20 checkpoints of 1.0 MB, pictures 5.0 MB"
+    for uri, said in uris.items():
+        config = replace(CONFIG, tracking_uri=uri)
+        assert dict(costs(config, cost, trials=10, trainings=3, at_once=2))["Disk"] == said
+
+
+@pytest.mark.parametrize("place", ["space", "points"])
+def test_trials_of_a_sweep_have_as_many_processes(monkeypatch, place):
+    """Tune reserves what all of them take before the first."""
+    of = Study(None, {"processes": tune.choice([1, 2])}, {"seed": 0}, "fid")
+    if place == "points":
+        of = Study(None, {}, {"seed": 0}, "fid", points=({"beta": 1.0}, {"beta": 1.0, "processes": 2}))
+    with pytest.raises(UsageError, match="processes: all trials of a sweep have as many; --set processes="):
+        run.checked(of, CONFIG)
+    monkeypatch.setattr(run, "check_settings", lambda *arguments: None)
+    held = replace(of, settings={"processes": 2}, space={"beta": tune.uniform(1, 2)}, points=None)
+    assert run.checked(held, CONFIG)[0].settings["processes"] == 2

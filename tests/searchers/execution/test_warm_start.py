@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -11,7 +10,8 @@ from ray import tune
 
 from searchers.bayesopt.history import FAILED
 from searchers.bayesopt.searcher import BayesOptSearch
-from searchers.bayesopt.tune_space import read_space
+from searchers.execution.resume import store
+from searchers.execution.run import sweep_record
 from searchers.execution.search import _earlier
 from searchers.execution.warm_start import earlier_results
 from searchers.record.ledger import Ledger
@@ -21,8 +21,10 @@ from searchers.record.schema import DIVERGED, FINISHED, STOPPED
 from searchers.record.schema import FAILED as BROKEN
 from searchers.record.sweep_record import SweepRecord
 from searchers.study.config import SweepConfig, UsageError
+from searchers.study.study import Study
 from searchers.tune import TuneConfig
 from tests.fixtures.waits import PATIENCE
+from trainables import BetaVAEGAN
 
 SPACE = {
     "beta": tune.uniform(1, 150),
@@ -41,6 +43,7 @@ PROVENANCE = {
     "features": "inception-weights-and-resize",
     "data_hash": "1",
 }  # what MLflow is told in place of the flag
+STUDY = Study(trainable=BetaVAEGAN, space=SPACE, metric="fid", provenance=PROVENANCE)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +91,7 @@ def later(request, place, tmp_path):
 
 
 def test_what_a_sweep_found(later):
-    known = earlier_results(later, "fid", read_space(SPACE), PROVENANCE)
+    known = earlier_results(STUDY, later)
     search = BayesOptSearch(SPACE, "fid", "min", warm_start=known)
     found = [(o.config, o.value, o.epoch) for o in search.observations()]
     assert found[:2] == [
@@ -104,19 +107,18 @@ def test_what_a_sweep_found(later):
 
 def test_a_metric_nobody_reported(later):
     with pytest.raises(ValueError, match="no trial of 'earlier' reported 'kid'"):
-        earlier_results(later, "kid", read_space(SPACE), PROVENANCE)
+        earlier_results(replace(STUDY, metric="kid"), later)
 
 
 def test_settings_of_another_space_are_left_out(later, caplog):
     space = {"beta": tune.uniform(1, 15), "kind": tune.choice(["a", "b"])}
-    known = earlier_results(later, "fid", read_space(space), PROVENANCE)
+    known = earlier_results(replace(STUDY, space=space), later)
     search = BayesOptSearch(space, "fid", "min", warm_start=known)
     assert [o.config["beta"] for o in search.observations()] == [10.1]
     assert "left out" in caplog.text
     numbers = {"kind": tune.uniform(0, 1)}
-    search = BayesOptSearch(
-        numbers, "fid", "min", warm_start=earlier_results(later, "fid", read_space(numbers), PROVENANCE)
-    )
+    known = earlier_results(replace(STUDY, space=numbers), later)
+    search = BayesOptSearch(numbers, "fid", "min", warm_start=known)
     assert search.observations() == []
 
 
@@ -131,16 +133,13 @@ def test_settings_of_another_space_are_left_out(later, caplog):
     ],
 )
 def test_scores_of_other_data_or_of_another_budget_are_refused(later, changes, said):
-    study = SimpleNamespace(metric="fid", objectives={}, space=SPACE, provenance=PROVENANCE)
     with pytest.raises(UsageError, match=f"^--warm-start: 'earlier' was scored with {said}"):
-        _earlier(study, replace(later, **changes))
-    assert len(_earlier(study, replace(later, seed=3))) == 3
+        _earlier(STUDY, replace(later, **changes))
+    assert len(_earlier(STUDY, replace(later, seed=3))) == 3
 
 
 def test_scores_of_other_images_under_the_same_name_are_refused(later):
-    study = SimpleNamespace(
-        metric="fid", objectives={}, space=SPACE, provenance=PROVENANCE | {"data_hash": "2"}
-    )
+    study = replace(STUDY, provenance=PROVENANCE | {"data_hash": "2"})
     with pytest.raises(UsageError, match=r"^--warm-start: 'earlier' is of other images"):
         _earlier(study, later)
 
@@ -148,35 +147,79 @@ def test_scores_of_other_images_under_the_same_name_are_refused(later):
 def test_scores_of_another_model_are_refused(place):
     config = TuneConfig(**{**vars(place), "model": "mine:Other"})
     with pytest.raises(ValueError, match="'earlier' is of another model"):
-        earlier_results(config, "fid", read_space(SPACE), PROVENANCE)
+        earlier_results(STUDY, config)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A study, and a sweep of it on record: four trials, two of them with other settings than the study's."""
+    folder = tmp_path_factory.mktemp("trained")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    settings = {"latent_dim": 8, "image_size": 16, "width": 0.25, "batch_size": 16, "data_hash": "12"}
+    space = {"beta": tune.uniform(1, 150)}
+    provenance = {"features": "by-itself", "data_hash": "12"}
+    study = Study(BetaVAEGAN, space, settings, "fid", "tests", provenance=provenance)
+    config = SweepConfig(name="mine", results=str(folder), tracking_uri=uri, image_size=16)
+    store(folder / "mine", "python -m searchers.x", "id", config, "12")
+    ledger = Ledger(folder / "mine" / "ledger.jsonl")
+    for number, own in enumerate(({}, {"gamma": 3.5}, {"seed": 5}, {"recipe": "larsen"}), start=1):
+        ledger.append("trial", trial=f"{number}", number=number, config=settings | {"beta": 9.5} | own)
+        ledger.append("result", trial=f"{number}", epoch=1, metrics={"fid": float(number)}, images={})
+        ledger.append("end", trial=f"{number}", status=STOPPED)
+    with MlflowExporter(ledger, folder, uri, sweep_record(study, config, "id", "python -m searchers.x")):
+        pass
+    ledger.close()
+    return study, replace(config, name="later", warm_start="mine")
+
+
+@pytest.mark.parametrize("mlflow", [False, True])
+def test_only_trials_that_this_sweep_would_train_alike_teach_it(trained, tmp_path, caplog, mlflow):
+    study, config = trained
+    config = replace(config, results=str(tmp_path)) if mlflow else config
+
+    def values(**changes):
+        changed = replace(study, settings=study.settings | changes)
+        return [value for _, (value,), _ in earlier_results(changed, config)]
+
+    assert values() == [1.0, 3.0]
+    assert "2 of 4 trials of 'mine' were trained otherwise: its gamma is 3.5" in caplog.text
+    assert values(gamma=3.5) == [2.0]
+    assert values(recipe="larsen") == [4.0]
+    for changes, said in (
+        ({"width": 0.5}, r"4 of 4 trials .*: its width is 0\.25, this sweep's 0\.5"),
+        ({"flip": True}, "its flip is False, this sweep's True"),
+        ({"batch_size": 32}, "its batch_size is 16, this sweep's 32"),
+        ({"evaluate_every": 2}, "its evaluate_every is 1, this sweep's 2"),
+        ({"latent_dim": 4}, "its latent_dim is 8, this sweep's 4"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            values(**changes)
 
 
 def test_scores_by_other_features_are_refused(later, place):
     """In the folder there is the flag; in MLflow what it came to, with the hash of weights and the resize."""
-    dinov2 = {"features": "dinov2-of-other-weights"}
+    dinov2 = replace(STUDY, provenance={"features": "dinov2-of-other-weights"})
     with pytest.raises(ValueError, match="--features inception"):
-        earlier_results(replace(later, features="dinov2"), "fid", read_space(SPACE), dinov2)
+        earlier_results(dinov2, replace(later, features="dinov2"))
     if later is not place:
-        earlier_results(replace(later, features="auto"), "fid", read_space(SPACE), PROVENANCE)
+        earlier_results(STUDY, replace(later, features="auto"))
 
 
 def test_where_there_is_no_such_sweep(place, tmp_path):
     """Neither a folder nor a record, no record at all, and two of the name."""
-    space, uri = read_space(SPACE), place.tracking_uri
+    uri = place.tracking_uri
     with pytest.raises(ValueError, match=r"/nothing holds no sweep, and MLflow at .* has none of that name"):
-        earlier_results(replace(place, warm_start="nothing"), "fid", space, PROVENANCE)
+        earlier_results(STUDY, replace(place, warm_start="nothing"))
     away = f"sqlite:///{tmp_path}/none.db"
     with pytest.raises(ValueError, match=r"holds no sweep, and there is no MLflow database at .*none\.db"):
-        earlier_results(replace(place, warm_start="nothing", tracking_uri=away), "fid", space, PROVENANCE)
+        earlier_results(STUDY, replace(place, warm_start="nothing", tracking_uri=away))
     assert not (tmp_path / "none.db").exists()
     with pytest.raises(ValueError, match="does not answer"):
-        earlier_results(
-            replace(place, warm_start="nothing", tracking_uri="http://127.0.0.1:9"), "fid", space, PROVENANCE
-        )
+        earlier_results(STUDY, replace(place, warm_start="nothing", tracking_uri="http://127.0.0.1:9"))
     for sweep in ("one", "two"):
         ledger = Ledger(tmp_path / f"{sweep}.jsonl")
         delivery = MlflowExporter(ledger, tmp_path, uri, SweepRecord(sweep, "twice", "tests", "A sweep."))
         delivery.start()
         assert delivery.close(timeout=PATIENCE) == 0, delivery.error
     with pytest.raises(ValueError, match="has 2 of that name"):
-        earlier_results(replace(place, warm_start="twice"), "fid", space, PROVENANCE)
+        earlier_results(STUDY, replace(place, warm_start="twice"))

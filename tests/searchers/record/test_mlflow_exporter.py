@@ -13,7 +13,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
+import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from PIL import Image
 from ray import tune
@@ -26,6 +28,7 @@ from searchers.record.schema import (
     DELIVERED_TAG,
     FAILED,
     FLAGS_TAG,
+    REFUSED_TAG,
     STATUS_TAG,
     SWEEP_TAG,
     TRIAL_TAG,
@@ -174,6 +177,16 @@ def test_a_flag_lasts_as_long_as_what_it_names(ledger, tmp_path, tracking_uri, l
     assert trials["a"].data.tags[FLAGS_TAG] == expected
 
 
+def test_numbers_of_numpy_and_torch_are_scores(ledger, tmp_path):
+    recorder, trial = LedgerCallback(ledger, tmp_path, EPOCHS), SimpleNamespace(trial_id="a", config={})
+    recorder.on_trial_start(0, [], trial)
+    kinds = {"whole": np.int64(2), "single": np.float32(0.5), "tensor": torch.tensor(0.25), "flag": np.True_}
+    others = {"text": "0.5", "many": np.ones(2), "none": None}
+    recorder.on_trial_result(0, [], trial, {"training_iteration": 1, "fid": 1.5, **kinds, **others})
+    expected = {"fid": 1.5, "whole": 2.0, "single": 0.5, "tensor": 0.25, "flag": 1.0}
+    assert ledger.trials()["a"].metrics == recorder.records["a"].metrics == {1: expected}
+
+
 def test_delivering_everything_again_changes_nothing(ledger, tmp_path, tracking_uri):
     play(LedgerCallback(ledger, tmp_path, EPOCHS))
     deliver(ledger, tmp_path, tracking_uri, "twice")
@@ -228,6 +241,10 @@ def test_a_run_in_the_trash_holds_up_no_other_and_comes_back(ledger, tmp_path, t
     deliver(ledger, tmp_path, tracking_uri, "trash")
     assert client.get_run(run_id).data.metrics["fid"] == 20.0
     assert client.get_run(run_id).data.tags[STATUS_TAG] == "stopped"
+    assert client.get_run(delivery.parent_run_id).data.tags[REFUSED_TAG] == "0"
+    again = MlflowExporter(ledger, tmp_path, tracking_uri, sweep_of("trash"))
+    again._connect()
+    assert again.offset == ledger.size()  # nothing is sent once more
 
 
 def test_an_event_that_cannot_be_told_holds_up_no_other(ledger, tmp_path, tracking_uri):
@@ -487,6 +504,7 @@ def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             create_database(uri)
     assert not (tmp_path / "new/mlflow.db").exists()
+    (tmp_path / f"new/mlflow.db.{os.getpid()}.new").write_text("what a process of this number left")
     create_database(uri)
     before = (tmp_path / "new/mlflow.db").stat().st_mtime_ns
     create_database(uri)

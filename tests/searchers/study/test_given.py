@@ -34,6 +34,7 @@ def test_domains_are_read_by_tunes_names():
         ("None", None),
         ("2026-01-02", "2026-01-02"),
         ("/data/a b", "/data/a b"),
+        ("results/my sweep (2)/models/ab12", "results/my sweep (2)/models/ab12"),
         ("'7'", "7"),
         ("[1, 2]", [1, 2]),
     ],
@@ -67,6 +68,8 @@ def test_a_name_given_twice_and_a_range_to_be_set_get_a_sentence():
         read_settings(["x=1", "x=2"])
     with pytest.raises(ValueError, match=r"a range is searched; --space x=uniform\(1,2\) does that"):
         read_settings(["x=uniform(1,2)"])
+    with pytest.raises(ValueError, match=r"--set x=uniform\(1,2: that is no range"):
+        read_settings(["x=uniform(1,2"])
 
 
 @given(st.text(max_size=30), st.booleans())
