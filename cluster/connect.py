@@ -153,14 +153,12 @@ def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
     A node that leaves meanwhile, or is too busy to start a process in time, is left out. Raises ClusterError
     where a node cannot run the code, and where no node answers.
     """
-    ask = ray.remote(num_cpus=0, max_retries=0)(question)
     asked = {}
     for node in sorted(ray.nodes(), key=lambda node: (node["NodeManagerHostname"], node["NodeID"])):
         if node["Alive"]:
-            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             name = node["NodeManagerHostname"]
             name = f"{name} ({node['NodeManagerAddress']})" if name in asked else name
-            asked[name] = ask.options(scheduling_strategy=here).remote(*arguments)
+            asked[name] = asked_on(node["NodeID"], question, *arguments)
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=PROBE_SECONDS)
     answers = {}
     for name, answer in asked.items():
@@ -177,6 +175,13 @@ def ask_nodes(question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
     if asked and not answers:
         raise ClusterError(f"None of {', '.join(asked)} started a process within {PROBE_SECONDS} s")
     return answers
+
+
+def asked_on(node_id: str, question: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
+    """Have a node run `question(*arguments)`, whatever runs there; return where the answer will be."""
+    here = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    ask = ray.remote(num_cpus=0, max_retries=0)(question)
+    return ask.options(scheduling_strategy=here).remote(*arguments)
 
 
 def _gather(packages: list[ModuleType], folder: Path) -> str:
@@ -213,24 +218,38 @@ def _refuse_silent(address: str) -> None:
         ) from error
 
 
+def versions() -> dict[str, str]:
+    """Return this machine's versions of Python and of the packages that trials compute with."""
+
+    def of(name: str) -> str:
+        try:
+            # torch 2.13.0+cpu and 2.13.0+cu130 are builds of the same code for different machines.
+            return importlib.metadata.version(name).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            return "none"
+
+    return {"Python": platform.python_version()} | {name: of(name) for name in COMPARED}
+
+
+def differences(theirs: dict[str, str]) -> str:
+    """Return which of a node's versions are others than this machine's, and those; "" where none is."""
+    mine = versions()
+    return ", ".join(
+        f"{name} {theirs[name]} (here {mine[name]})" for name in mine if theirs[name] != mine[name]
+    )
+
+
 def _refuse_other_versions() -> None:
-    def versions(names: tuple[str, ...]) -> dict[str, str]:
-        def of(name: str) -> str:
-            try:
-                # torch 2.13.0+cpu and 2.13.0+cu130 are builds of the same code for different machines.
-                return importlib.metadata.version(name).partition("+")[0]
-            except importlib.metadata.PackageNotFoundError:
-                return "none"
-
-        return {"Python": platform.python_version()} | {name: of(name) for name in names}
-
-    mine = versions(COMPARED)
-    for node, theirs in ask_nodes(versions, COMPARED).items():
-        other = [name for name in mine if theirs[name] != mine[name]]
-        if other:
-            differences = ", ".join(f"{name} {theirs[name]} (here {mine[name]})" for name in other)
+    for node, theirs in ask_nodes(versions).items():
+        other = differences(theirs)
+        if other.startswith("Python"):
             raise ClusterError(
-                f"{node} has {differences}: `ray up ray_cluster.yaml` again sets each node up from "
+                f"{node} has {other}: install that Python there, remove ~/latentune/.venv, and "
+                "`ray up ray_cluster.yaml` again makes it anew"
+            )
+        if other:
+            raise ClusterError(
+                f"{node} has {other}: `ray up ray_cluster.yaml` again sets each node up from "
                 "requirements.lock"
             )
 

@@ -28,6 +28,7 @@ RUNS = "runs"  # in it
 LEDGER = "ledger.jsonl"  # in the folder of a sweep
 TABLE_VARIABLE = "LATENTUNE_TABLE"  # names the file that a sweep's live table is kept in
 MARK = "<<latentune>> "  # begins a line of JSON for the laptop, between Ray's and the shell's own words
+STORED = "sweep.json"  # what a sweep keeps of itself in its folder
 LOOKS = 0.5  # seconds between two looks at a run
 
 
@@ -54,12 +55,24 @@ class Run:
 
     @property
     def folders(self) -> list[Path]:
-        """Its folders of results: a sweep's own and those of its parts, each named after it."""
+        """Its folders of results: a sweep's own and those of its parts, as their ids tell."""
         whole = Path(self.folder).expanduser() / Path(self.fetch).expanduser()
         if not self.sweep:
             return [whole] if any(whole.iterdir()) else []
-        found = [whole, *whole.parent.glob(f"{whole.name}-*")]
-        return [path for path in found if path.is_dir() and path.stat().st_mtime >= self.began]
+        mine = _sweep_id(whole)
+        others = (path.parent for path in sorted(whole.parent.glob(f"*/{STORED}")))
+        parts = [
+            path for path in others if mine and _sweep_id(path) == mine + path.name.removeprefix(whole.name)
+        ]
+        return [path for path in dict.fromkeys([whole, *parts]) if path.is_dir()]
+
+
+def _sweep_id(folder: Path) -> str:
+    """Return the id of the sweep in a folder, of a part "id-part"; "" where there is none."""
+    try:
+        return str(json.loads((folder / STORED).read_text())["sweep_id"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 REPORT = ("python", "-m", "analysis.report")

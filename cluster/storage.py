@@ -1,6 +1,7 @@
 """Decides where checkpoints and Tune's snapshots go, and refuses places that not every node can reach."""
 
 import contextlib
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,12 @@ import pyarrow.fs
 
 from cluster.connect import Cluster, ask_nodes
 from cluster.errors import ClusterError
+from trainables.data.addresses import below
 from trainables.data.catalogue import NAMES
 
 ADVICE = "name a folder that all nodes share (NFS), s3://bucket/folder or gs://bucket/folder with --storage"
-DATA_ADVICE = (
-    "put it where all nodes see it (NFS), or into a bucket, and name that: "
+READ_ADVICE = (
+    "put it where all nodes see it (NFS); images may lie in a bucket, too: "
     "python -m trainables.data convert --output s3://bucket/folder …"
 )
 FULL = ("No space left on device", "Disk quota exceeded")  # an error's text is all that libraries keep of it
@@ -40,7 +42,7 @@ def resolve(storage: str | None, folder: Path, cluster: Cluster) -> str:
     """
     storage = storage and storage.removeprefix("file://")
     if storage and "://" in storage:
-        uri = f"{storage.rstrip('/')}/{folder.name}"
+        uri = below(storage, folder.name)
         opened(uri)
         return uri
     path = (Path(storage).expanduser() / folder.name if storage else folder).resolve()
@@ -70,14 +72,14 @@ def full_disk_told(resume: str) -> Iterator[None]:
         ) from error
 
 
-def refuse_unseen(dataset: str, cluster: Cluster) -> None:
-    """Raise ClusterError where a data set is a path on this machine that some node does not see.
+def refuse_unseen(place: str, cluster: Cluster) -> None:
+    """Raise ClusterError where what trials read is a path on this machine that some node does not see.
 
-    A known name is none, also where a folder is called so.
+    A data set's known name is none, also where a folder is called so.
     """
-    path = Path(dataset).expanduser()
-    if dataset not in NAMES and path.exists():
-        _refuse_unshared(path.resolve(), path, cluster, DATA_ADVICE)
+    path = Path(place).expanduser()
+    if place not in NAMES and os.path.exists(path):  # Path's method raises for what can be no file's name
+        _refuse_unshared(path.resolve(), path, cluster, READ_ADVICE)
 
 
 def _refuse_unshared(path: Path, called: Path, cluster: Cluster, advice: str) -> None:

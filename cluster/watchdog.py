@@ -1,8 +1,9 @@
-"""Callbacks for what Ray Tune does not notice: trials that wait or hang, full disks, machines that are to go.
+"""Callbacks for what Ray Tune does not notice: trials that wait or hang, full disks, nodes that go or differ.
 
-`watchdogs` makes the five callbacks of a sweep.
+`watchdogs` makes the seven callbacks of a sweep.
 """
 
+import contextlib
 import math
 import os
 import shutil
@@ -14,10 +15,11 @@ from pathlib import Path
 import ray
 from ray import tune
 
-from cluster.connect import counted, present_nodes
+from cluster.connect import asked_on, counted, differences, present_nodes, versions
 from cluster.ray_patches import draining_nodes, node_of
 
 RETRIES = 3
+LOOK_SECONDS = 5.0  # between two looks for nodes that have joined
 MARGIN = 1.1  # of the sweep's longest epoch, in which another one is expected to end
 Say = Callable[[str], object]
 
@@ -28,7 +30,8 @@ def watchdogs(
     """Return the callbacks for a sweep that writes to `places`, each a folder or the address of a bucket."""
     folders = [Path(place) for place in places if "://" not in place]
     waiting = WaitingWatch(cpus_per_trial, gpus_per_trial, say)
-    return [waiting, HangWatch(say), DrainWatch(say), FailureCount(), DiskWatch(folders, say)]
+    of_nodes = [waiting, DrainWatch(say), VersionWatch(say), DiskWatch(folders, say)]
+    return [*of_nodes, HangWatch(say), PrecisionWatch(say), FailureCount()]
 
 
 class WaitingWatch(tune.Callback):
@@ -176,6 +179,56 @@ class DrainWatch(tune.Callback):
         if end is not None and end - self.clock() < MARGIN * self._longest:
             trial.max_failures += 1  # it is no failure of the trial's
             self.end(actor)
+
+
+class VersionWatch(tune.Callback):
+    """Says of each node that joins later whether its versions are others than this machine's.
+
+    `connect` refuses those that are there at the beginning.
+    """
+
+    def __init__(self, say: Say, clock: Callable[[], float] = time.monotonic):
+        self.say, self.clock = say, clock
+        self._looked = -math.inf
+        self._known: set[str] | None = None  # ids of the nodes that were asked, or compared before
+        self._asked: dict[ray.ObjectRef, str] = {}
+
+    def on_step_begin(self, iteration, trials, **info) -> None:
+        """Look, every few seconds, for new nodes, and for the answers of those that were asked."""
+        now = self.clock()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+        if self._known is not None:
+            for new in nodes.keys() - self._known:
+                self._asked[asked_on(new, versions)] = nodes[new]
+        self._known = nodes.keys() | (self._known or set())
+        asked = list(self._asked)
+        for answer in ray.wait(asked, num_returns=len(asked), timeout=0)[0] if asked else []:
+            node = self._asked.pop(answer)
+            with contextlib.suppress(ray.exceptions.RayError):  # it has left again
+                if other := differences(ray.get(answer)):
+                    self.say(f"{node} has joined with {other}: its trials may give other numbers.")
+
+
+class PrecisionWatch(tune.Callback):
+    """Says once that trials compute in different formats, as machines choose them."""
+
+    def __init__(self, say: Say):
+        self.say = say
+        self._seen: set[str] = set()
+
+    def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+        """Look at the format of a trial."""
+        if (precision := result.get("precision")) is None or precision in self._seen:
+            return
+        self._seen.add(precision)
+        if len(self._seen) == 2:
+            self.say(
+                f"Trials train in {' and in '.join(sorted(self._seen))}, as their machines choose: their "
+                "scores may differ by it; --precision float32 has all train alike."
+            )
 
 
 class FailureCount(tune.Callback):

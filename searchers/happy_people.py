@@ -20,7 +20,7 @@ from searchers.record.provenance import PACKAGES, lasting_settings, origin
 from searchers.record.schema import METRIC_TAG, MODE_TAG
 from searchers.record.sweep_record import SweepRecord
 from searchers.study.config import RunConfig, require
-from searchers.study.ranges import SEVERAL, between, each, multiple_of, one_of
+from searchers.study.ranges import ONE_GPU, SEVERAL, between, each, multiple_of, one_of
 
 PROGRAM = "python -m searchers.happy_people"
 METRIC = "top10"
@@ -48,6 +48,8 @@ class HappyPeopleConfig(RunConfig):
     """images a run asks the score of"""
     image_size: Annotated[int, one_of(16, 32, 64, 128, 256)] = 64
     """images are resized to this many pixels"""
+    gpus_per_trial: Annotated[float, ONE_GPU] = 0.0
+    """share of a GPU a trial gets; a run is one process, and uses one at most"""
 
     @property
     def rounds(self) -> int:
@@ -133,6 +135,7 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
         epochs=config.rounds,
         num_samples=len(grid),
         data_hash=provenance["data_hash"],
+        needs=settings,
     ) as driver:
         driver.deliver(sweep_record(config, sweep_id, provenance))
         driver.run(

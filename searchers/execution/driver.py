@@ -7,7 +7,7 @@ A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl`
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Self
 
 from ray import tune
@@ -17,7 +17,8 @@ import cluster
 import latentune
 import searchers
 import trainables
-from cluster.connect import Cluster, connect
+from cluster.connect import Cluster, ask_nodes, connect
+from cluster.errors import ClusterError
 from cluster.interrupts import end_in_order
 from cluster.limiter import ClusterLimiter
 from cluster.ray_patches import silent_progress
@@ -29,6 +30,7 @@ from searchers.display.commands import resume_command
 from searchers.display.live_page import LivePage
 from searchers.display.live_table import LiveTable
 from searchers.display.snapshot import Told
+from searchers.execution.overlay import FIRST_STAGE
 from searchers.execution.rebuild import RebuiltTrials, Replays, what_goes_on
 from searchers.execution.resume import refuse_another, store, stored
 from searchers.record.ledger import Ledger, LedgerBusyError
@@ -41,9 +43,12 @@ from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import PauseRule
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import RunConfig, UsageError
+from trainables.evaluation.inputs import lacking
 
 KEPT = 2  # checkpoints of each trial
 FIRST_ANSWER = 60.0  # seconds that the first trial waits for MLflow's first answer
+# Settings of trials that may be paths, or names of what each machine has for itself.
+PLACES = ("dataset", "data_root", "features", "feature_weights", "scorer_weights", FIRST_STAGE)
 UNSENT_PATIENCE = 60.0  # seconds that the end of a sweep waits for MLflow
 
 
@@ -51,10 +56,10 @@ class Driver:
     """A sweep's cluster, folder and record. `config` is a resolved one.
 
     `program` is what is typed, `resume_as` the sweep to name where this one is a part of it, `code` what
-    trials need beside this project, and `study` what `sweep.json` keeps of one from Python. Raises, before
-    anything has begun, ClusterError where the cluster can't be joined or its nodes don't see what trials
-    need, and UsageError where not one trial fits, where another process runs this sweep, where its folder
-    holds another's trials, and where its data has changed.
+    trials need beside this project, `study` what `sweep.json` keeps of one from Python, and `needs` the
+    settings that name what trials read. Raises, before anything has begun, ClusterError where the cluster
+    can't be joined or its nodes don't have what trials need, and UsageError where not one trial fits, where
+    another process runs this sweep, where its folder holds another's trials, and where its data has changed.
 
     As a context manager it releases the ledger at its end, also after an error.
     """
@@ -72,6 +77,7 @@ class Driver:
         resume_as: str | None = None,
         code: Sequence[ModuleType] = (),
         study: dict[str, Any] | None = None,
+        needs: Mapping[str, Any] = MappingProxyType({}),
     ):
         self.config, self.console, self.epochs, self.num_samples = config, console, epochs, num_samples
         self.resume = resume_command(program, config, resume_as)
@@ -79,7 +85,7 @@ class Driver:
         self._refuse_others(sweep_id, data_hash)
         import_early()
         self.cluster = join(config, code)
-        refuse_unseen(config.dataset, self.cluster)
+        refuse_lacking(needs, self.cluster)
         self.checkpoints = resolve(config.storage, self.folder, self.cluster)
         self.ledger = Ledger(self.folder / "ledger.jsonl")
         with full_disk_told(self.resume):
@@ -294,6 +300,20 @@ def join(config: RunConfig, code: Sequence[ModuleType] = ()) -> Cluster:
             f"and the cluster has {joined.cpus:g} CPUs and {joined.gpus:g} GPUs in all"
         )
     return joined
+
+
+def refuse_lacking(needs: Mapping[str, Any], cluster: Cluster) -> None:
+    """Raise ClusterError where a node can't have the images, features and weights that trials' settings name.
+
+    All must see a path, those that join later, too; what has a name, each finds or downloads.
+    """
+    for value in map(needs.get, PLACES):
+        if value:
+            refuse_unseen(str(value).removeprefix("classifier:"), cluster)
+    if cluster.nodes > 1:
+        for node, why in ask_nodes(lacking, {name: needs.get(name) for name in PLACES}).items():
+            if why:
+                raise ClusterError(f"Trials run on {cluster.nodes} nodes, and {node} would fail: {why}")
 
 
 def tune_settings(config: RunConfig, processes: int = 1) -> dict[str, Any]:

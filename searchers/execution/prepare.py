@@ -1,5 +1,7 @@
 """What must be there before the first trial: the images, converted, and the statistics they are scored by."""
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ from trainables.evaluation.references import real_images, reference_scores
 from trainables.metrics.errors import MetricError
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.extractors.features import load_extractor
+
+LONG = 1 / 6  # hours of measuring the reference that are told beforehand
+QUICKEST = "efficientnet_lite0"  # extractor on a CPU
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,27 @@ def extractor_of(config: RunConfig, channels: int, console: Console) -> Extracto
     return extractor
 
 
+def expecting(
+    images: int, extractor: str, console: Console, clock: Callable[[], float] = time.monotonic
+) -> Callable[[int], None]:
+    """Return what is told each number of images that was measured: it says once if that will take long."""
+    begun, told = clock(), False
+
+    def measured(count: int) -> None:
+        nonlocal told
+        hours = (clock() - begun) / count * images / 3600
+        if hours > LONG and not told:
+            other = "" if extractor == QUICKEST else f"; --features {QUICKEST}, another score, takes less"
+            console.print(
+                f"Measuring {images} images by {extractor} takes about {hours:.1f} h on this machine, once, "
+                f"before the first trial{other}",
+                highlight=False,
+            )
+        told = True
+
+    return measured
+
+
 def say_notes(store: ImageStore, console: Console) -> None:
     """Print what was left out of a data set, or changed."""
     for note in store.notes:
@@ -134,8 +160,14 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
     }
     if extractor:
         title = f"Measuring {len(store.split('train'))} images"
+        expected = expecting(len(store.split("train")), extractor.name, console)
         with image_bar(title, len(store.split("train")), 0, None) as advance:
-            reference = load_reference(store, extractor, advance=advance)
+
+            def done(count: int) -> None:
+                advance(count)
+                expected(count)
+
+            reference = load_reference(store, extractor, advance=done)
         provenance |= {"features": str(extractor.identity), "reference_images": reference.n}
         costless = reference_scores(store, extractor, reference, config.evaluation_samples)
         provenance |= {reference_param(name, extractor.metric): v for name, v in costless.items()}

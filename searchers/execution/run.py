@@ -139,6 +139,7 @@ def run(
         resume_as=resume_as,
         code=code,
         study=described,
+        needs=study.settings,
     ) as driver:
         if file := config.points_file:
             write_whole(config.kept_points, file.read_text())

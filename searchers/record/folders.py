@@ -13,6 +13,7 @@ from searchers.record.ledger import Ledger
 from searchers.record.schema import COMPLETE, FINISHED, MODEL, NOTE
 from searchers.record.trials import TrialRecord
 from searchers.study.config import UsageError
+from trainables.data.addresses import below
 
 STORED = "sweep.json"  # what `searchers.execution.resume` keeps of a sweep's configuration
 LEDGER = "ledger.jsonl"
@@ -63,7 +64,7 @@ class SweepFolder:
         """Where the checkpoints lie, a path or a URI: as `cluster.storage.resolve` chose it."""
         storage = (self.config.get("storage") or "").removeprefix("file://")
         if "://" in storage:
-            return f"{storage.rstrip('/')}/{self.path.name}"
+            return below(storage, self.path.name)
         return str((Path(storage).expanduser() / self.path.name if storage else self.path).resolve())
 
     @property

@@ -61,6 +61,7 @@ class LedgerCallback(tune.Callback):
             first_images=self._written(trial, first_images, 0),
             node=result.get("node_ip"),
             flags=result.get("flags"),
+            precision=result.get("precision"),
         )
         record.metrics[epoch], record.flags[epoch] = metrics, result.get("flags") or ""
 

@@ -61,6 +61,7 @@ COUNT = between(1, 1_000_000)
 SEED = between(0, 2**32 - 1)  # NumPy's and scikit-learn's seeds
 CPUS = between(0.0001, 1024)  # Ray counts resources in steps of 0.0001
 GPUS = Rule("0, a share from 0.0001 to 1, or a whole number to 1,024", _is_share)  # as Ray counts them
+ONE_GPU = Rule("0, a share from 0.0001 to 1", lambda value: value <= 1 and _is_share(value))
 WIDTH = between(0.01, 100)
 PLAIN_NAME = Rule(f"a plain name without slashes, of {LONGEST_NAME} bytes at most", _is_plain)
 

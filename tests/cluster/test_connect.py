@@ -89,6 +89,28 @@ def test_the_autoscaler_s_nodes_are_promised(tmp_path, monkeypatch):
     assert connect_module._promised() == ()
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            {"torch": "2.1"},
+            r"n1 has torch 2.1 \(here .*\): `ray up ray_cluster.yaml` again sets each node up",
+        ),
+        (
+            {"Python": "3.11.99"},
+            r"n1 has Python 3.11.99 \(here .*\): install that Python there, remove ~/lat",
+        ),
+    ],
+)
+def test_a_node_of_other_versions_is_refused_with_what_helps(other, said, monkeypatch):
+    def ask(question):
+        return {"n0": question(), "n1": question() | other}
+
+    monkeypatch.setattr(connect_module, "ask_nodes", ask)
+    with pytest.raises(ClusterError, match=said):
+        connect_module._refuse_other_versions()
+
+
 JOIN = textwrap.dedent("""
     import cluster, sys
     from pathlib import Path

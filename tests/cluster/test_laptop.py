@@ -337,6 +337,20 @@ def test_a_run_goes_on_by_itself_and_is_shown_by_as_many_as_look(here, capsys):
     assert [row[0] for row in told["runs"]] == ["one"]
 
 
+def test_a_sweep_s_parts_are_told_by_their_ids(tmp_path):
+    """However old their folders are; a sweep of a name that begins alike is another one."""
+    run = Run("a[b]", ("python",), str(tmp_path), "results/a[b]", sweep=True, began=1e12)
+    assert run.folders == []
+    sweeps = {"a[b]": "f00", "a[b]-final": "f00-final", "a[b]-2": "ba7", "a[b]-old": "f00", "a": "f00-"}
+    for name, sweep_id in sweeps.items():
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        (folder / "sweep.json").write_text(json.dumps({"sweep_id": sweep_id}))
+    assert [path.name for path in run.folders] == ["a[b]", "a[b]-final"]
+    (tmp_path / "results/a[b]/sweep.json").write_text("{")
+    assert [path.name for path in run.folders] == ["a[b]"]
+
+
 def test_a_run_is_stopped_once_and_not_begun_twice(here, capsys):
     assert begin(here, "import time; print('ready', flush=True); time.sleep(600)") == ""
     wait_until(lambda: "ready" in (here / "runs/one/log").read_text())

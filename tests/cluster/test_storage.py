@@ -81,6 +81,7 @@ def test_a_bucket_is_written_to_before_anything_begins(tmp_path):
 
 def test_a_bucket_serves_nodes_that_join_later(tmp_path):
     assert resolve("mock://bucket", tmp_path / "mine", GROWING) == "mock://bucket/mine"
+    assert resolve("mock://bucket/x/?a=b", tmp_path / "mine", GROWING) == "mock://bucket/x/mine?a=b"
 
 
 def test_a_folder_written_as_an_address_is_a_folder(tmp_path):

@@ -5,10 +5,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import RayError
 
 from cluster import watchdog
-from cluster.connect import Node
-from cluster.watchdog import RETRIES, DiskWatch, DrainWatch, FailureCount, HangWatch, WaitingWatch
+from cluster.connect import Node, versions
+from cluster.watchdog import (
+    RETRIES,
+    DiskWatch,
+    DrainWatch,
+    FailureCount,
+    HangWatch,
+    PrecisionWatch,
+    VersionWatch,
+    WaitingWatch,
+)
 
 PENDING, RUNNING, DONE = (SimpleNamespace(status=status) for status in ("PENDING", "RUNNING", "TERMINATED"))
 
@@ -244,3 +254,48 @@ def test_a_bucket_is_no_disk():
     places = ["/tmp", "s3://bucket/latentune"]
     (disk,) = [w for w in watchdog.watchdogs(1, 0, places, print) if isinstance(w, DiskWatch)]
     assert disk.folders == [Path("/tmp")]
+
+
+def test_trials_that_train_in_different_formats_are_told_once():
+    said = []
+    watch = PrecisionWatch(said.append)
+    for precision in ("float32", None, "float32", "bfloat16", "float32", "bfloat16"):
+        watch.on_trial_result(0, [], DONE, {"precision": precision})
+    (told,) = said
+    assert told.startswith("Trials train in bfloat16 and in float32, as their machines choose:")
+
+
+def test_a_node_that_joins_later_is_compared(monkeypatch):
+    """Without waiting for its answer; those that were there at the beginning are not asked again."""
+    nodes, answers, said, now = ["a"], {}, [], 0.0
+
+    def wait(asked, num_returns, timeout):
+        assert timeout == 0 and num_returns == len(asked)
+        return [node for node in asked if node in answers], []
+
+    def get(node):
+        if isinstance(answers[node], Exception):
+            raise answers[node]
+        return answers[node]
+
+    def listed():
+        return [{"NodeID": node, "NodeManagerHostname": f"machine {node}", "Alive": True} for node in nodes]
+
+    monkeypatch.setattr(watchdog, "asked_on", lambda node, question: node)
+    for name, replaced in {"nodes": listed, "wait": wait, "get": get}.items():
+        monkeypatch.setattr(watchdog.ray, name, replaced)
+    watch = VersionWatch(said.append, clock=lambda: now)
+    for new, come in [
+        ("", {}),
+        ("bcd", {}),
+        ("", {"b": {"torch": "2.1"}, "c": {}}),
+        ("", {"d": None}),
+        ("", {}),
+    ]:
+        nodes += new
+        answers |= {node: versions() | other for node, other in come.items() if other is not None}
+        answers |= {node: RayError() for node, other in come.items() if other is None}
+        watch.on_step_begin(0, [])
+        now += 6
+    (told,) = said
+    assert told.startswith("machine b has joined with torch 2.1 (here ")

@@ -243,6 +243,8 @@ def test_wrong_flags_are_answered_in_a_sentence(tmp_path, monkeypatch, capsys):
         HappyPeopleConfig(free=(4, 4))  # the same runs twice are no two runs
     with pytest.raises(ValueError, match="--free is 0; it must be one number or more, each from 1 to 64"):
         HappyPeopleConfig(free=(0,))
+    with pytest.raises(ValueError, match=r"--gpus-per-trial is 2; it must be 0, a share from 0.0001 to 1"):
+        HappyPeopleConfig(gpus_per_trial=2)  # a run is one process, and the second GPU would be idle
 
 
 def test_two_classes_of_which_one_is_seen_are_learned_from_by_their_scores(tmp_path, monkeypatch):

@@ -23,6 +23,12 @@ def database_path(address: str) -> Path | None:
     return Path(address.removeprefix(SQLITE).partition("?")[0])
 
 
+def below(address: str, name: str) -> str:
+    """Return the address of what has a name in a bucket's folder; the address's options stay at its end."""
+    place, mark, options = address.partition("?")
+    return f"{place.rstrip('/')}/{name}{mark}{options}"
+
+
 def secret_in(address: str) -> str | None:
     """Return what in an address is secret, as "a password before the @", without the secret; None if nothing.
 

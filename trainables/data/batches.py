@@ -23,6 +23,7 @@ class Batches:
     `limit` takes that many images of the split, chosen by the seed. An epoch is one pass over the images, or
     `steps` batches: the next begins where it ended, in the same pass or a later one. `part`
     (k, n): of each batch only every n-th image from the k-th on, so that n processes share its work.
+    `before`: those of an earlier trial, whose images in device memory are taken over where they are the same.
 
     Raises DataError where the split is smaller than one batch and `drop_last` leaves nothing.
     """
@@ -40,6 +41,7 @@ class Batches:
         limit: int | None = None,
         steps: int | None = None,
         part: tuple[int, int] = (0, 1),
+        before: "Batches | None" = None,
     ):
         self.store, self.batch_size, self.seed = store, batch_size, seed
         self.flip, self.drop_last, self.device = flip, drop_last, torch.device(device)
@@ -54,7 +56,9 @@ class Batches:
                 f"of {batch_size}; choose a batch size of {max(1, len(self.selected))} or less"
             )
         self._buffers = _Buffers()
-        self._resident = self._to_device_memory()
+        self._resident = self._taken_over(before)
+        if self._resident is None:
+            self._resident = self._to_device_memory()
 
     def __len__(self) -> int:
         return self.steps or self._batches_of_a_pass()
@@ -109,11 +113,18 @@ class Batches:
             return to_float(images, self.device)
         return to_float(images, out=torch.from_numpy(self._buffers.take(tuple(images.shape), np.float32)))
 
+    def _taken_over(self, before: "Batches | None") -> Tensor | None:
+        if before is None or before.store is not self.store or before.device != self.device:
+            return None
+        return before._resident if np.array_equal(before.selected, self.selected) else None
+
     def _to_device_memory(self) -> Tensor | None:
         if self.device.type != "cuda":
             return None
         shape = (len(self.selected), *self.store.images.shape[1:])
         free, _ = torch.cuda.mem_get_info(self.device)
+        # What torch keeps for tensors to come, as after another trial in this process, is free, too.
+        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         if np.prod(shape) > free // 2:
             return None
         resident = torch.empty(shape, dtype=torch.uint8, device=self.device)

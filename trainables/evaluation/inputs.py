@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.data.catalogue import NAMES, find
+from trainables.data.hub import PREFIX
 from trainables.data.sources import cache_of, load
 from trainables.data.store import DataError, ImageStore
+from trainables.metrics.errors import MetricError
 from trainables.metrics.extractors.extractor import Extractor
+from trainables.metrics.extractors.features import load_extractor
 from trainables.metrics.reference import BATCH, ReferenceStatistics, reference_statistics
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
 from trainables.models.schedule import WIDEST_MEAN
 from trainables.models.settings import check_kind, nearest, some_of
+from trainables.own import OwnCodeError
 
 if TYPE_CHECKING:  # with it comes scikit-learn
     from trainables.models.densities import FittedDensity
@@ -177,6 +182,23 @@ def load_store(training: TrainingConfig, image_size: int, channels: int) -> Imag
                 "different images at least, since equal ones share a split"
             )
     return store
+
+
+def lacking(settings: dict[str, Any]) -> str:
+    """Return why this machine can't have the images and the features that trials of these settings need.
+
+    "" where it can, or may: what lies in a bucket is not asked for. What is downloaded is, here and now.
+    """
+    dataset, features, weights = (settings.get(key) for key in ("dataset", "features", "feature_weights"))
+    try:
+        if dataset and (dataset in NAMES or dataset.startswith(PREFIX)):
+            root = settings.get("data_root")
+            find(dataset, data_root=Path(root) if root else None, limit=1)
+        if features and features != "none":
+            load_extractor(features, weights=Path(weights) if weights else None)
+    except (DataError, MetricError, OwnCodeError) as error:
+        return str(error)
+    return ""
 
 
 def load_reference(

@@ -25,6 +25,11 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[precision]
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """Return the precision of a type, as settings and results call it."""
+    return str(dtype).removeprefix("torch.")
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Tell whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
     if device.type == "cuda":

@@ -3,14 +3,17 @@
 All processes begin with the same weights and take the same steps, so that their weights stay equal. Each
 draws its own noise. Batch norm takes the statistics of a process's part of the batch; running means are
 averaged after each epoch. The first process is the trainable that Tune knows: it evaluates and saves. Where
-another one is lost, the trial fails and goes on from its last checkpoint. They share a machine, which is how
-Tune places them here; Ray Train's own trainers run to an end of their own, and know no trial that pauses or
-becomes another one.
+another one fails, the trial fails for its reason, and goes on from its last checkpoint. They share a
+machine, which is how Tune places them here; Ray Train's own trainers run to an end of their own, and know no
+trial that pauses or becomes another one.
 """
 
 import os
 import socket
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,6 +29,7 @@ from trainables.models.base import GenerativeModel
 
 PLACE = "_place"  # the key under which a replica's configuration has its `Place`
 PATIENCE = timedelta(minutes=10)  # that one process waits for another in an epoch
+GRACE = 30.0  # seconds in which a process comes out of a message that another one has left
 LOOPBACK = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
@@ -91,22 +95,54 @@ class Peers:
         self.replicas = [
             Replica.options(**_resources(place.rank)).remote(kind, config, place) for place in others
         ]
-        self.training: list[ray.ObjectRef] = []
         first.meet(device)
 
     def each(self, method: str, *args: Any) -> list[Any]:
-        """Call a method of each replica, and return the results."""
+        """Call a method of each replica, and return the results. Raises what one of them raises."""
         return ray.get([getattr(replica, method).remote(*args) for replica in self.replicas])
 
-    def begin(self, epoch: int) -> None:
-        """Have them train for an epoch, as the caller does at the same time."""
-        self.training = [replica.train.remote(epoch) for replica in self.replicas]
+    @contextmanager
+    def training(self, epoch: int, losses: dict[str, list[Tensor]]) -> Iterator[None]:
+        """Have them train for an epoch, as the body does at the same time; then append their losses.
 
-    def finish(self, losses: dict[str, list[Tensor]]) -> None:
-        """Append their losses of the epoch that was begun."""
-        for theirs in ray.get(self.training):
-            for name, values in theirs.items():
-                losses.setdefault(name, []).extend(values)
+        Raises the first one's error at once. It takes part in no message, for which the body would wait.
+        """
+        begun = [replica.train.remote(epoch) for replica in self.replicas]
+        failed: list[Exception] = []
+        over = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(begun, failed, over), daemon=True)
+        watch.start()
+        try:
+            yield
+            for theirs in ray.get(begun):
+                for name, values in theirs.items():
+                    losses.setdefault(name, []).extend(values)
+        except (RuntimeError, ray.exceptions.RayError) as error:
+            over.set()
+            watch.join(GRACE)  # a connection may break before it is known why
+            if failed:
+                raise failed[0] from error
+            raise
+        finally:
+            over.set()
+
+    def _watch(self, begun: list[ray.ObjectRef], failed: list[Exception], over: threading.Event) -> None:
+        """Wait for the first of their errors, and get the body of `training` out of its message with them."""
+        while begun and not failed:
+            done, begun = ray.wait(begun)
+            try:
+                ray.get(done)
+            except Exception as error:
+                failed.append(error)
+        if not failed or over.is_set():
+            return
+        for replica in self.replicas:
+            ray.kill(replica)  # which ends gloo's connections
+        if dist.get_backend() == "nccl":
+            dist.distributed_c10d._get_default_group().abort()
+        if not over.wait(GRACE):
+            print(f"Another process of the trial failed: {failed[0]}", file=sys.stderr, flush=True)
+            os._exit(1)
 
     def load(self, checkpoint_dir: str, states: list[dict[str, Tensor]]) -> None:
         """Have each restore a checkpoint; `states` are those that `random_state` returned for it."""

@@ -26,7 +26,7 @@ from trainables.evaluation.inputs import (
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
 from trainables.models.schedule import MeanWeights, rate_share
-from trainables.tune.device import dtype_of, set_torch_threads
+from trainables.tune.device import PRECISIONS, dtype_of, name_of, set_torch_threads
 from trainables.tune.evaluated import Evaluated
 from trainables.tune.parallel import (
     PLACE,
@@ -52,7 +52,7 @@ class GenerativeTrainable(Evaluated):
     `diverged`. A loss, a sample or a score that is not finite ends the trial: `diverged`, `flags` with the
     reason, and the Fréchet distance (`elbo` without features) NaN, which Tune accepts for another metric only
     where TUNE_DISABLE_STRICT_METRIC_CHECKING is 1. Samples of the wrong size or range are a mistake in the
-    model, and end the trial by an error that says what they are. Of how training goes it reports
+    model, and end the trial by an error that says what they are. Of how training goes it reports `precision`,
     `gradient_norm/<optimizer>`, `loss_scale/<optimizer>` in float16, `sample_diversity`, `active_units`,
     `kl_per_unit` and `flags` (`trainables.evaluation.diagnostics`), and where asked for,
     `disentanglement/<score>`, any of which may be an objective. After the last of `epochs` it reports
@@ -89,6 +89,8 @@ class GenerativeTrainable(Evaluated):
         elif (size := config.get("processes", 1)) > 1:
             self.peers = Peers(type(self), config, size, self.device)
         self.reset_config(config)
+        if self.peers:
+            self.peers.each("__ray_ready__")  # else their failures show as silence in the first epoch
 
     def cleanup(self) -> None:
         """End the trial's other processes."""
@@ -141,6 +143,7 @@ class GenerativeTrainable(Evaluated):
             flip=training.flip,
             steps=training.epoch_steps,
             part=(self.place.rank, training.processes),
+            before=getattr(self, "batches", None),
         )
         if training.processes > 1:
             share_gradients(self.model)
@@ -158,11 +161,8 @@ class GenerativeTrainable(Evaluated):
         left = (self.training.epochs or math.inf) - self.epoch
         epochs = int(min(self.training.evaluate_every, left)) if left >= 1 else 1
         for _ in range(epochs):
-            if self.peers:
-                self.peers.begin(self.epoch)
-            self.train_epoch(losses, norms)
-            if self.peers:
-                self.peers.finish(losses)
+            with self.peers.training(self.epoch, losses) if self.peers else nullcontext():
+                self.train_epoch(losses, norms)
             self.epoch += 1
         steps = len(self.batches) * epochs
         # A loss of one phase of training is averaged over the steps that had it.
@@ -176,6 +176,7 @@ class GenerativeTrainable(Evaluated):
             **{f"gradient_norm/{name}": float(v.mean()) for name, v in taken.items() if len(v)},
             "epoch": self.epoch,
             "training_iteration": self.epoch,  # Tune, and all that reads its results, counts epochs
+            "precision": name_of(self.dtype),
             "images_per_second": steps * self.training.batch_size / seconds,
             "diverged": not all(math.isfinite(value) for value in means.values()),
         }
@@ -252,7 +253,7 @@ class GenerativeTrainable(Evaluated):
         """Write all that the next epoch depends on."""
         state = {"model": self.model.training_state(), "epoch": self.epoch}
         state["hyperparameters"] = self.model.hyperparameters()
-        state["random"] = random_state(self.model)
+        state["random"], state["precision"] = random_state(self.model), name_of(self.dtype)
         if self.peers:
             state["peers"] = self.peers.each("random_state")
         if self.mean:
@@ -264,6 +265,8 @@ class GenerativeTrainable(Evaluated):
         state = torch.load(Path(checkpoint_dir) / CHECKPOINT, map_location=self.device, weights_only=True)
         self.model.load_training_state(state["model"])
         self.epoch = state["epoch"]
+        if self.training.precision == "auto":  # as it began, on whatever machine it goes on
+            self.dtype = PRECISIONS[state.get("precision", name_of(self.dtype))]
         # Under PBT, Tune may count from an earlier result than the checkpoint's: an epoch too many.
         self._iteration = self.epoch
         restore_random_state(self.model, state["random"])

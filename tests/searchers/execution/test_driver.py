@@ -26,9 +26,10 @@ def config(tmp_path, monkeypatch):
 PROGRAM = "python -m searchers.x"
 
 
-def drive(config, data_hash="a", console=None, sweep_id="id"):
+def drive(config, data_hash="a", console=None, sweep_id="id", needs=()):
     console = console or Console(file=io.StringIO())
-    return Driver(config, sweep_id, PROGRAM, console, epochs=3, num_samples=2, data_hash=data_hash)
+    counts = {"epochs": 3, "num_samples": 2}
+    return Driver(config, sweep_id, PROGRAM, console, **counts, data_hash=data_hash, needs=dict(needs))
 
 
 def ended(driver):
@@ -37,6 +38,42 @@ def ended(driver):
     driver.ledger.append("end", trial="t1", status=FINISHED)
     driver.ledger.close()
     return driver.ledger.path.read_bytes()
+
+
+ON_TWO = Cluster("10.0.0.1:6379", (Node(2.0, 0.0),) * 2)
+TO_GROW = Cluster("10.0.0.1:6379", (Node(2.0, 0.0),), (Node(2.0, 0.0),) * 2)
+
+
+@pytest.mark.parametrize("need", ["dataset", "data_root", "features", "feature_weights", "first_stage"])
+def test_what_trials_read_must_be_where_nodes_that_join_later_see_it(config, need, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "join", lambda config, code: TO_GROW)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()  # beside a known name it is not meant
+    (tmp_path / "here").mkdir()
+    named = {"dataset": "faces", "features": "random", "first_stage": "{" + "x" * 5000}
+    place = ("classifier:" if need == "features" else "") + str(tmp_path / "here")
+    with pytest.raises(ClusterError, match=r"join later will not see .*here, which is this machine's"):
+        drive(config, needs=named | {need: place})
+    with pytest.raises(ClusterError, match=r"join later will not see .*results/one"):
+        drive(config, needs=named)
+
+
+def test_each_node_is_asked_for_images_and_features(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "join", lambda config, code: ON_TWO)
+    asked = []
+
+    def ask(question, settings):
+        asked.append(settings)
+        return {"here": "", "there": question(settings)}
+
+    monkeypatch.setattr(module, "ask_nodes", ask)
+    needs = {"dataset": "lego", "data_root": str(tmp_path / "none"), "features": "random", "beta": 3.0}
+    with pytest.raises(ClusterError, match="on 2 nodes, and there would fail: there are no LEGO heads in"):
+        drive(config, needs=needs)
+    assert {name: value for name, value in asked[0].items() if value} == {
+        name: needs[name] for name in ("dataset", "data_root", "features")
+    }
+    assert not (tmp_path / "results").exists()
 
 
 def test_two_drivers_of_one_sweep_are_one_too_many(config):

@@ -1,8 +1,8 @@
-"""Secrets in addresses are found, whatever parsers make of them, and never repeated."""
+"""Secrets in addresses are found, whatever parsers make of them, and never repeated; options stay last."""
 
 import pytest
 
-from trainables.data.addresses import secret_in
+from trainables.data.addresses import below, secret_in
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,9 @@ def test_secrets_are_found_and_not_repeated(address, what):
 )
 def test_addresses_without_a_secret_pass(address):
     assert secret_in(address) is None
+
+
+def test_a_bucket_s_options_stay_behind_what_is_below_it():
+    minio = "s3://bucket/x/?endpoint_override=minio:9000&scheme=http"
+    assert below(minio, "mine") == "s3://bucket/x/mine?endpoint_override=minio:9000&scheme=http"
+    assert below("gs://bucket", "mine") == "gs://bucket/mine"

@@ -147,3 +147,17 @@ def test_a_gpu_gives_the_same_batches(store, gpu, free, resident, monkeypatch):
     given = list(batches.epoch(2))
     assert all(batch.is_cuda for batch in given)
     assert torch.equal(cpu, torch.cat(given).cpu())
+
+
+def test_the_next_trial_in_a_process_finds_the_images_in_the_gpus_memory(store, gpu, monkeypatch):
+    """Which is full by then: of them, and of what torch keeps of the last trial."""
+    sizes = {"mem_get_info": (10_000_000, 10_000_000), "memory_reserved": 0, "memory_allocated": 0}
+    for name in sizes:
+        monkeypatch.setattr(torch.cuda, name, lambda device, name=name: sizes[name])
+    first = Batches(store, "train", 5, device="cuda")
+    sizes["mem_get_info"] = (1_000, 10_000_000)
+    second = Batches(store, "train", 8, seed=1, device="cuda", before=first)
+    assert second._resident is first._resident is not None
+    assert Batches(store, "train", 5, device="cuda", limit=20, before=first)._resident is None
+    sizes |= {"memory_reserved": 9_000_000, "memory_allocated": 100_000}
+    assert Batches(store, "train", 5, device="cuda", limit=20, before=first)._resident is not None

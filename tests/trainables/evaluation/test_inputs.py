@@ -6,7 +6,7 @@ from PIL import Image
 
 from tests.fixtures.files import encoded, picture, write
 from trainables.data.store import DataError
-from trainables.evaluation.inputs import TrainingConfig, load_store
+from trainables.evaluation.inputs import TrainingConfig, lacking, load_store
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,16 @@ def test_the_middle_of_wide_pictures_is_taken_or_that_they_are_squashed_is_said(
     assert squashed.images.mean() < 90 < 150 < square.images.mean()
     with pytest.raises(DataError, match="there is no crop 'middle'"):
         load_store(TrainingConfig(**settings, crop="middle"), 8, 3)
+
+
+def test_what_a_machine_lacks_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    there = {"dataset": "faces", "data_root": None, "features": "random", "feature_weights": None}
+    assert (
+        lacking(there) == lacking({}) == lacking({"dataset": "s3://bucket/x.arrow", "features": "none"}) == ""
+    )
+    assert "no LEGO heads in" in lacking({**there, "dataset": "lego"})
+    missing = str(tmp_path / "w.pth")
+    assert lacking({**there, "features": "inception", "feature_weights": missing}).endswith(missing)
+    assert "no network at" in lacking({**there, "features": f"classifier:{missing}"})
+    assert "No module" in lacking({**there, "features": "nowhere_to_be_found:Net"})

@@ -1,6 +1,7 @@
 """A trial in two processes: losses and weights as in one, resumed exactly, and a lost process is told."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from unittest.mock import Mock
 
 import numpy as np
@@ -63,6 +64,25 @@ class Ahead(VAEGAN):
         return super()._gan_loss(x, graph)._replace(costs=tuple(map(torch.tensor, costs)))
 
 
+class Full(Auto):
+    """Its other process finds no memory: as it is built, or as it trains."""
+
+    class Config(Auto.Config):
+        """Hyperparameters."""
+
+    def build(self):
+        super().build()
+        self.refuse("setup")
+
+    def training_step(self, x):
+        self.refuse("training")
+        return super().training_step(x)
+
+    def refuse(self, when):
+        if dist.get_rank() and (when == "setup") != self.config.own_steps:
+            raise MemoryError(f"no memory in {when}")
+
+
 class Any(GenerativeTrainable):
     """Trains an `Auto` or, by `kind`, a β-VAE-GAN of the modern recipe or of Larsen's."""
 
@@ -72,6 +92,8 @@ class Any(GenerativeTrainable):
     def model_of(cls, config):
         config = dict(config)
         kind = config.pop("kind", None)
+        if kind == "full":
+            return Full, config
         if kind == "modern":
             return BetaVAEGAN.model_of({**config, "recipe": "modern"})
         return (Ahead, {**config, "recipe": "larsen"}) if kind == "larsen" else (Auto, config)
@@ -206,6 +228,14 @@ def test_a_lost_process_fails_the_trial(two, settings):
     ray.kill(two.peers.replicas[0])
     with pytest.raises((RuntimeError, ray.exceptions.RayActorError)):
         two.train()
+
+
+@pytest.mark.parametrize(("own_steps", "when"), [(False, "setup"), (True, "training")])
+def test_the_reason_of_another_process_is_told_at_once(two, settings, monkeypatch, own_steps, when):
+    """While the first one waits for its message."""
+    monkeypatch.setattr(parallel, "PATIENCE", timedelta(seconds=60))
+    with pytest.raises(Exception, match=f"MemoryError: no memory in {when}$"):
+        Any({**settings, "processes": 2, "kind": "full", "own_steps": own_steps}).train()
 
 
 @pytest.mark.gpu

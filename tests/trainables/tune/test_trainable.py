@@ -33,6 +33,7 @@ from trainables import (
 from trainables.models.base import GenerativeModel
 from trainables.models.schedule import power_exponent, rate_share
 from trainables.models.storage import load_model, save_model
+from trainables.tune import device
 from trainables.tune.baselines import Baseline
 from trainables.tune.evaluated import grid
 from trainables.tune.export import export_model
@@ -140,6 +141,24 @@ def test_half_precision_trains_as_float32_does(trainable, precision, cache_dir):
     assert {name.partition("/")[0] for name in half.keys() - full.keys()} == (
         {"loss_scale"} if precision == "float16" else set()
     )
+
+
+def test_a_trial_that_moves_keeps_the_format_it_began_in(cache_dir, tmp_path, monkeypatch):
+    """Machines choose it; one that was chosen by name holds on all."""
+    monkeypatch.setattr(device, "has_bfloat16", lambda _: True)
+    begun = build(VAE, cache_dir, precision="auto")
+    begun.save_checkpoint(str(tmp_path))
+    expected = begun.step()
+    assert expected["precision"] == "bfloat16"
+    monkeypatch.setattr(device, "has_bfloat16", lambda _: False)
+    moved = build(VAE, cache_dir, precision="auto")
+    assert moved.step()["precision"] == "float32"
+    moved.load_checkpoint(str(tmp_path))
+    again = moved.step()
+    assert again["precision"] == "bfloat16" and scores(again) == scores(expected)
+    named = build(VAE, cache_dir, precision="float32")
+    named.load_checkpoint(str(tmp_path))
+    assert named.step()["precision"] == "float32"
 
 
 def test_seeds_differ(cache_dir):
