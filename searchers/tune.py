@@ -209,8 +209,12 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
         settings["dataset"] = in_file(settings["dataset"], default_cache() / "memory")
     if study.points:
         refuse_search(settings)
+    try:
+        asked = replace(defaults, **settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     with signals_kept():
-        config, sweep_id = resolve(replace(defaults, **settings), defaults, FROM_PYTHON, settings.keys())
+        config, sweep_id = resolve(asked, defaults, FROM_PYTHON, settings.keys())
         name = name_of(study)
         config = replace(config, model=name)  # what is recorded, and trusted by its module
         console = console or Console()

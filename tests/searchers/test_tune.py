@@ -12,6 +12,7 @@ import ray
 from mlflow import MlflowClient
 from ray import tune
 
+from searchers.bayesopt.space import SpaceError
 from searchers.execution.prepare import Prepared
 from searchers.record.ledger import Ledger
 from searchers.study.config import UsageError
@@ -512,7 +513,7 @@ def test_what_python_can_not_ask_for_gets_a_sentence(folder, study, settings, se
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     asked = Study(**{"trainable": trainable_of("mine:Flow"), "space": RATE} | study)
-    with pytest.raises(ValueError, match=re.escape(sentence)):
+    with pytest.raises((UsageError, SpaceError), match=re.escape(sentence)):
         sweep(asked, name="wrong", **settings)
     assert not (folder / "results/wrong").exists()
 
