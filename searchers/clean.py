@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 
 from analysis.charts.text import megabytes
+from searchers.execution.rebuild import latest_checkpoint
 from searchers.record.folders import LEDGER, TUNE, SweepFolder
 from searchers.record.ledger import Ledger, LedgerBusyError
 from searchers.study.command import run_command
@@ -72,11 +73,8 @@ def unneeded_checkpoints(sweep: SweepFolder) -> tuple[pyarrow.fs.FileSystem, lis
     selector = pyarrow.fs.FileSelector(f"{root}/{TUNE}", recursive=True, allow_not_found=True)
     found = [info for info in file_system.get_file_info(selector) if info.base_name.startswith(CHECKPOINT)]
     there = {info.path for info in found if info.type == pyarrow.fs.FileType.Directory}
-    kept = set()
-    for trial in sweep.needed:
-        paths = (f"{root}/{TUNE}/{trial.trial}/{name}" for name in reversed(trial.checkpoints))
-        kept |= set(next(([path] for path in paths if path in there), []))
-    return file_system, sorted(there - kept)
+    latest = (latest_checkpoint(trial, sweep.storage) for trial in sweep.needed)
+    return file_system, sorted(there - {saved.checkpoint.path for saved in latest if saved})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 
 import pytest
 
@@ -24,7 +25,8 @@ def ledger(tmp_path):
         for k in range(2):
             path = folder / "tune" / trial / f"checkpoint_00000{k}"
             path.mkdir(parents=True)
-            (path / "state.pt").write_bytes(b"x" * 500_000)
+            with zipfile.ZipFile(path / "state.pt", "w") as state:
+                state.writestr("data", b"x" * 500_000)
             ledger.append(RESULT, trial=trial, epoch=k + 1, metrics={"fid": 1.0})
             ledger.append(CHECKPOINT, trial=trial, name=path.name, epoch=k + 1)
         if status:
@@ -58,10 +60,14 @@ def test_what_a_resumption_goes_on_from_stays(ledger, capsys):
     assert "7 checkpoints deleted, 3.5 MB" in said
 
 
-def test_a_checkpoint_that_is_gone_is_replaced_by_the_one_before(ledger):
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_checkpoint_that_is_gone_or_cut_is_replaced_by_the_one_before(ledger, cut):
     path = ledger.path.parent / "tune" / "b" / "checkpoint_000001"
     (path / "state.pt").unlink()
-    path.rmdir()
+    if cut:
+        (path / "state.pt").touch()
+    else:
+        path.rmdir()
     assert run(ledger) == 0
     assert "b/checkpoint_000000" in kept(ledger)
 
