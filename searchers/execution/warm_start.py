@@ -126,6 +126,6 @@ def _parse(text: str, dimension: Dimension | None) -> Any:
     if isinstance(dimension, Choice):
         return {str(choice): choice for choice in dimension.choices}.get(text, text)
     try:
-        return literal_eval(text) if dimension is None else float(text)
+        return literal_eval(text)
     except (ValueError, SyntaxError):
         return text

@@ -14,6 +14,7 @@ from searchers.execution.resume import store
 from searchers.execution.run import sweep_record
 from searchers.execution.search import _earlier
 from searchers.execution.warm_start import earlier_results
+from searchers.flow import FlowConfig
 from searchers.record.ledger import Ledger
 from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.provenance import lasting_settings
@@ -63,7 +64,7 @@ def place(tmp_path_factory):
                 "program": "x",
                 "sweep_id": "id",
                 "data_hash": "1",
-                "config": asdict(config) | {"model": "mine:One"},
+                "config": asdict(config) | {"model": "mine:One", "kind": "flow"},
             }
         )
     )
@@ -145,9 +146,10 @@ def test_scores_of_other_images_under_the_same_name_are_refused(later):
 
 
 def test_scores_of_another_model_are_refused(place):
-    config = TuneConfig(**{**vars(place), "model": "mine:Other"})
-    with pytest.raises(ValueError, match="'earlier' is of another model"):
-        earlier_results(STUDY, config)
+    for config in (TuneConfig(**vars(place), model="mine:Other"), FlowConfig(**vars(place), kind="EDM")):
+        with pytest.raises(ValueError, match="'earlier' is of another model"):
+            earlier_results(STUDY, config)
+    assert earlier_results(STUDY, FlowConfig(**vars(place)))
 
 
 @pytest.fixture(scope="module")
@@ -156,14 +158,16 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     uri = f"sqlite:///{folder}/mlflow.db"
     settings = {"latent_dim": 8, "image_size": 16, "width": 0.25, "batch_size": 16, "data_hash": "12"}
-    space = {"beta": tune.uniform(1, 150)}
+    space = {"beta": tune.uniform(1, 150), "accumulate": tune.randint(1, 9)}
     provenance = {"features": "by-itself", "data_hash": "12"}
     study = Study(BetaVAEGAN, space, settings, "fid", "tests", provenance=provenance)
     config = SweepConfig(name="mine", results=str(folder), tracking_uri=uri, image_size=16)
     store(folder / "mine", "python -m searchers.x", "id", config, "12")
     ledger = Ledger(folder / "mine" / "ledger.jsonl")
     for number, own in enumerate(({}, {"gamma": 3.5}, {"seed": 5}, {"recipe": "larsen"}), start=1):
-        ledger.append("trial", trial=f"{number}", number=number, config=settings | {"beta": 9.5} | own)
+        ledger.append(
+            "trial", trial=f"{number}", number=number, config=settings | {"beta": 9.5, "accumulate": 2} | own
+        )
         ledger.append("result", trial=f"{number}", epoch=1, metrics={"fid": float(number)}, images={})
         ledger.append("end", trial=f"{number}", status=STOPPED)
     with MlflowExporter(ledger, folder, uri, sweep_record(study, config, "id", "python -m searchers.x")):
