@@ -33,12 +33,14 @@ class Owner:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[Owner]:
-    """Own the folder while the block runs. Raises BackgroundError where another process owns it."""
+def only_one(folder: Path, wait: bool = False) -> Iterator[Owner]:
+    """Own the folder while the block runs. Raises BackgroundError where another owns it, unless to `wait`."""
     _make(folder)
     with open(folder / "lock", "a+") as lock:
-        if not _try_lock(lock):
-            raise BackgroundError(f"Process {_named(lock)[0]} serves {folder} already")
+        while not _try_lock(lock):
+            if not wait:
+                raise BackgroundError(f"Process {_named(lock)[0]} serves {folder} already")
+            time.sleep(1)
         _end_orphans(lock)
         yield Owner(lock)
 

@@ -26,6 +26,7 @@ from pathlib import Path
 import tyro
 
 from cluster.background import BackgroundError, Owner, only_one, run_detached
+from cluster.interrupts import take_sigterm_as_ctrl_c
 from latentune import called
 from trainables.data.addresses import secret_in
 
@@ -59,6 +60,8 @@ class TrackingConfig:
     """more host names by which clients reach this server"""
     detach: bool = False
     """return once the server is healthy, and replace one that already serves the folder"""
+    wait: bool = False
+    """wait while another process serves the folder, also on another machine, and then serve it"""
     follow: str | None = None
     """end when nothing listens at this host:port any longer"""
 
@@ -270,7 +273,9 @@ def main(arguments: list[str] | None = None) -> int:
         if config.detach:
             print(run_detached(folder, server.log, partial(serve, server)))
         else:
-            with only_one(folder) as owner:
+            if config.wait:
+                take_sigterm_as_ctrl_c()
+            with only_one(folder, config.wait) as owner:
                 serve(server, owner, partial(print, flush=True))
     except (TrackingError, BackgroundError) as error:
         print(f"{called(PROGRAM)}: {error}", file=sys.stderr)

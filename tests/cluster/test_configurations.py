@@ -16,12 +16,14 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import tyro
 import yaml
 
 from cluster import connect
 from cluster.connect import Cluster, Node
 from cluster.errors import ClusterError
 from cluster.kuberay import ray_job
+from cluster.tracking import TrackingConfig
 from searchers import beta_vaegan
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FINISHED, STOPPED
@@ -198,6 +200,10 @@ def test_kubernetes_gets_what_ray_cluster_asks_for(kuberay):
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
             assert "memory" in container["resources"]["limits"]
     assert claim["metadata"]["name"] in str(groups(spec))
+    (tracking,) = (c for c in groups(spec)[0]["template"]["spec"]["containers"] if c["name"] == "tracking")
+    assert TrackingConfig(Path("/data/tracking"), wait=True) == tyro.cli(
+        TrackingConfig, args=tracking["command"][3:]
+    )  # a RayJob's cluster beside this one has the same claim
     worker = spec["workerGroupSpecs"][0]
     assert worker["minReplicas"] <= worker["replicas"] <= worker["maxReplicas"]
 
@@ -274,10 +280,12 @@ def test_kubernetes_workers_are_promised_to_a_sweep_that_begins_before_them(kube
 def test_what_is_typed_to_end_kubernetes_leaves_the_results(kuberay):
     claim = kuberay[0]["metadata"]["name"]
     for path in ("cluster/kuberay.yaml", "docs/howto/cluster.md"):
-        typed = re.findall(r"(?m)^#? *(kubectl .*)$", (REPOSITORY / path).read_text())
+        text = re.sub(r"\\\n# *", "", (REPOSITORY / path).read_text())  # lines that go on
+        typed = re.findall(r"(?m)^#? *(kubectl .*)$", text)
         assert "kubectl delete raycluster latentune" in typed
         assert not [line for line in typed if "delete -f" in line or f"delete pvc {claim}" in line]
-        assert all("--results /data/results" in line for line in typed if "searchers." in line)
+        (sweep,) = (line for line in typed if "searchers." in line)
+        assert "--results /data/results" in sweep
 
 
 # SkyPilot 0.14's fields, after its schema; the package itself is not among those that the tests install.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import stat
@@ -47,6 +48,12 @@ def group_lives(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def caught(pid: int) -> set[int]:
+    """Return the signals that a process handles."""
+    (mask,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
 
 
 @pytest.fixture
@@ -181,6 +188,30 @@ def test_a_folder_has_one_server(tmp_path, capsys):
     with only_one(tmp_path):
         assert main(["--folder", str(tmp_path)]) == 2
     assert f"Process {os.getpid()} serves {tmp_path} already" in capsys.readouterr().err
+
+
+def test_a_server_may_wait_for_its_folder(tmp_path):
+    from cluster.background import only_one
+
+    begun = threading.Event()
+
+    def second() -> None:
+        with only_one(tmp_path, wait=True):
+            begun.set()
+
+    thread = threading.Thread(target=second, daemon=True)
+    with only_one(tmp_path):
+        thread.start()
+        process = subprocess.Popen(command(tmp_path, free_port(), "--wait"), cwd=REPOSITORY)
+        try:
+            # A container's first process is ended by no signal that it does not catch.
+            wait_until(lambda: process.poll() is not None or signal.SIGTERM in caught(process.pid))
+            assert not begun.wait(2) and process.poll() is None
+            process.terminate()
+            assert process.wait(timeout=PATIENCE) == 130
+        finally:
+            process.kill()
+    assert begun.wait(PATIENCE)
 
 
 @pytest.mark.parametrize(
