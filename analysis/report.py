@@ -102,7 +102,7 @@ def content(
     known = seeds_of(client, tables)
     seeds = None if known is None else ranking_over_seeds(tables, known)
     order = [int(n) for n in ranked["number"]]
-    verdict = verdict_of(tables, ranked) if seeds is None else verdict_over_seeds(tables, seeds)
+    verdict = verdict_of(tables, ranked) if known is None else verdict_over_seeds(tables, known)
     return {
         "name": sweep.name,
         "metric": metric,
@@ -164,6 +164,7 @@ def over_seeds(tables: Tables, seeds: pd.DataFrame | None) -> list[dict[str, Any
             "trial": n,
             **{name: plain(row[f"params.{name}"]) for name in tables.settings},
             "training seeds": int(row["seeds"]),
+            **({"diverged or failed": int(row["lost"])} if seeds["lost"].any() else {}),
             f"mean {tables.sweep.metric}": plain(row["value"]),
             "± of the mean": plain(row["std"]),
         }

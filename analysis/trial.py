@@ -30,6 +30,7 @@ from analysis.command import Record, run_command
 from analysis.figures import subject_of
 from analysis.judgement.card import card
 from analysis.judgement.retraining import flags_of, program_of, train_points
+from analysis.judgement.seeds import setting_of
 from analysis.record.store import AnalysisError, connect
 from analysis.record.tables import SEED, Tables, load
 from analysis.record.weights import download_weights
@@ -82,7 +83,7 @@ def trial(config: TrialConfig, console: Console) -> int:
         console.print(compared(tables, n, again), soft_wrap=True)
         tables, n = again, int(again.trials["number"].iloc[0])
     elif not (config.samples or config.export or config.explore):
-        parts = training_of(tables, settings_of(client, tables, n), Path("points.json"))
+        parts = training_of(client, tables, n, Path("points.json"))
         about = card(tables, row_of(tables, n), *parts)
         console.print(about, soft_wrap=True, highlight=False, markup=False)
     if config.samples:
@@ -107,9 +108,9 @@ def settings_of(client: "MlflowClient", tables: Tables, n: int) -> dict[str, Any
     return {name: value_of(text) for name, text in (tables.sweep.shared | texts).items()}
 
 
-def point_of(tables: Tables, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what tells a trial from the others of its sweep: its place in the space, and its seed."""
-    return {name: settings[name] for name in (*tables.space, SEED) if name in settings}
+def point_of(tables: Tables, n: int) -> dict[str, Any]:
+    """Return what tells a trial from the others of its sweep: its setting and its seed."""
+    return setting_of(row_of(tables, n), tables, (*tables.settings, SEED))
 
 
 def train_again(client: "MlflowClient", tables: Tables, n: int, epochs: int | None) -> Tables:
@@ -119,17 +120,22 @@ def train_again(client: "MlflowClient", tables: Tables, n: int, epochs: int | No
     """
     suffix = f"trial{n}" + (f"-{epochs}" if epochs else "")
     changed = {"epochs": epochs} if epochs else {}
-    points = {"points": [point_of(tables, settings_of(client, tables, n))]}
+    points = {"points": [point_of(tables, n)]}
     return load(client, train_points(client, tables.sweep, points, suffix, **changed))
 
 
 def compared(tables: Tables, n: int, again: Tables) -> str:
     """Say how far a second training of a trial scores what the first one did."""
     metric, name = tables.sweep.metric, again.sweep.name
-    first = tables.curves(metric)[n].dropna()
-    second = again.curves(metric).iloc[:, 0].dropna()
+    first = tables.curves(metric).reindex(columns=[n])[n].dropna()
+    trial = again.trials.iloc[0]
+    second = again.curves(metric).reindex(columns=again.trials["number"]).iloc[:, 0].dropna()
+    if second.empty:
+        return f"Trained again as {name}: {trial['status']} before its first {metric}."
     epoch = second.index.max()
     words = f"Trained again as {name}: {metric} {number(float(second[epoch]))} at epoch {epoch}"
+    if first.empty:
+        return f"{words}; the recorded training has reported none."
     both = first.index.intersection(second.index)
     if both.empty:
         return f"{words}."
@@ -144,14 +150,14 @@ def compared(tables: Tables, n: int, again: Tables) -> str:
     )
 
 
-def training_of(tables: Tables, settings: dict[str, Any], points: Path) -> tuple[str, ...]:
+def training_of(client: "MlflowClient", tables: Tables, n: int, points: Path) -> tuple[str, ...]:
     """Return the card's part on training: the settings, and the command, which reads the file `points`."""
-    parts = ("## Configuration", f"```yaml\n{as_yaml(settings)}```")
+    parts = ("## Configuration", f"```yaml\n{as_yaml(settings_of(client, tables, n))}```")
     try:
         command = command_of(tables, points)
     except AnalysisError:
         return parts
-    point = json.dumps([point_of(tables, settings)])
+    point = json.dumps([point_of(tables, n)])
     return (*parts, "## To train it again", f"```\necho {shlex.quote(point)} > {points.name}\n{command}\n```")
 
 
@@ -183,14 +189,13 @@ def export(client: "MlflowClient", tables: Tables, n: int, config: TrialConfig, 
     """Write what another person needs of a trial into a folder."""
     folder = config.export or Path()
     folder.mkdir(parents=True, exist_ok=True)
-    settings = settings_of(client, tables, n)
-    (folder / "trial.yaml").write_text(as_yaml(settings), encoding="utf-8")
-    (folder / "points.json").write_text(json.dumps([point_of(tables, settings)]), encoding="utf-8")
-    parts = training_of(tables, settings, Path("points.json"))
+    (folder / "trial.yaml").write_text(as_yaml(settings_of(client, tables, n)), encoding="utf-8")
+    (folder / "points.json").write_text(json.dumps([point_of(tables, n)]), encoding="utf-8")
+    parts = training_of(client, tables, n, Path("points.json"))
     try:
         parts = (*model_files(client, tables, n, folder, config.form), *parts)
     except AnalysisError as error:
-        console.print(f"Without its model: {error}", soft_wrap=True)
+        console.print(f"Without its program: {error}", soft_wrap=True)
     (folder / "README.md").write_text(card(tables, row_of(tables, n), *parts), encoding="utf-8")
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     console.print(f"Wrote {folder}: {names}", soft_wrap=True)
@@ -202,13 +207,13 @@ def model_files(client: "MlflowClient", tables: Tables, n: int, folder: Path, fo
     Raises AnalysisError where the record has no weights of it, or they cannot be exported.
     """
     from analysis.judgement import portable  # imports PyTorch
-    from analysis.record.trained_model import TrainedModel
+    from analysis.record.trained_model import read_trained
 
     with tempfile.TemporaryDirectory() as temporary:
         weights = download_weights(client, tables, n, Path(temporary))
         for path in weights.iterdir():
             shutil.copy(path, folder)
-    network = TrainedModel.load(folder).network
+    network = read_trained(folder, n).network
     path = folder / f"model.{form}"
     portable.export(network, path)
     lines = portable.how_to_draw(path, network.config.latent_dim)

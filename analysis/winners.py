@@ -4,6 +4,7 @@ python -m analysis.winners --sweep NAME [--repeats 5] [--retrain-seeds 3] [--pro
 """
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from analysis.charts.text import number, percent, with_deviation
 from analysis.command import Record, run_command
 from analysis.judgement import comparable
 from analysis.judgement.ranking import rank
-from analysis.judgement.retraining import retrain
-from analysis.judgement.seeds import Seeds, key_of, ranking_over_seeds, seeds_of
+from analysis.judgement.retraining import require_retrainable, retrain
+from analysis.judgement.seeds import Seeds, ranking_over_seeds, seeds_of
 from analysis.judgement.verdict import (
     Verdict,
     direction,
@@ -78,7 +79,7 @@ def winners(config: WinnersConfig, console: Console) -> int:
     rankings = [ranking_of(tables, trials) for _, trials in groups]
     verdicts = [verdict_of(tables, ranked) for ranked in rankings]
     seeds = seeds_of(client, tables)
-    first = verdicts[0] if seeds is None else verdict_over_seeds(tables, ranking_over_seeds(tables, seeds))
+    first = verdicts[0] if seeds is None else verdict_over_seeds(tables, seeds)
     console.print(first.headline, style="bold")
     for (depends, trials), ranked, verdict in zip(groups, rankings, verdicts, strict=True):
         console.print(ranking_table(tables, ranked, config.top))
@@ -100,10 +101,12 @@ def winners(config: WinnersConfig, console: Console) -> int:
     if config.repeats:
         winner = show_repeats(client, tables, contenders, config.repeats, console)
     if config.retrain_seeds:
-        keys = pd.Series([key_of(row, tables.settings) for _, row in whole.iterrows()], whole.index)
+        keys = pd.Series([tables.key_of(row) for _, row in whole.iterrows()], whole.index)
         contenders = [int(n) for n in whole["number"][~keys.duplicated()].head(config.contenders)]
         retrain(client, tables, contenders, config.retrain_seeds)
         seeds = seeds_of(client, tables)
+        if seeds is None:
+            console.print("No setting was trained to the end on two seeds: nothing is said of settings.")
     chosen = tables, winner
     if seeds is not None:
         winner = show_seeds(tables, seeds, console)
@@ -130,7 +133,11 @@ def suggest(
     """Say what to do next. contenders: whose settings could be trained again; None where that was done."""
     if not with_weights(client, tables):
         return
-    surer = f"--retrain-seeds 3 trains the best {contenders} on other seeds" if contenders else ""
+    surer = ""
+    if contenders:
+        with suppress(AnalysisError):
+            require_retrainable(client, tables)
+            surer = f"--retrain-seeds 3 trains the best {contenders} on other seeds"
     trial = tables.trials.set_index("number", drop=False).loc[winner]
     if against := objections(tables, trial):
         words = f"trial {winner} is not promoted without --anyway: {', and '.join(against)}"
@@ -163,7 +170,7 @@ def best_training(client: "MlflowClient", tables: Tables, seeds: Seeds, setting:
 def ranking_table(tables: Tables, ranked: pd.DataFrame, top: int) -> Table:
     """Return a ranking with the references in their places, and then what cannot be ranked."""
     sweep = tables.sweep
-    names, further = list(tables.space), list(sweep.signs)[1:]
+    names, further = tables.columns, list(sweep.signs)[1:]
     known = ranked["p_best"].notna().any()
     table = Table(title=f"{sweep.name}: {sweep.metric}, {direction(sweep)}", title_justify="left")
     shown = [name.rpartition("/")[2] for name in further]
@@ -247,16 +254,19 @@ def show_repeats(
 def show_seeds(tables: Tables, seeds: Seeds, console: Console) -> int:
     """Print the ranking of settings over training seeds; return the best."""
     ranked, names = ranking_over_seeds(tables, seeds), tables.settings
+    lost = bool(ranked["lost"].any())
     table = Table(title="Over training seeds, to the last epoch", title_justify="left")
-    columns = ("trial", *names, "seeds", f"{tables.sweep.metric}, mean", "± (mean)", "± (one training)")
+    counts = ("seeds", "diverged or failed")[: 1 + lost]
+    columns = ("trial", *names, *counts, f"{tables.sweep.metric}, mean", "± (mean)", "± (one training)")
     for name in columns:
         table.add_column(name, justify="right")
     for n, row in ranked.iterrows():
         setting = [row[f"params.{name}"] for name in names]
         deviations = [f"{row['std'] * scale:.2g}" for scale in (1, row["seeds"] ** 0.5)]
-        table.add_row(*map(number, [n, *setting, int(row["seeds"]), row["value"], *deviations]))
+        counted = [int(row["seeds"]), int(row["lost"])][: 1 + lost]
+        table.add_row(*map(number, [n, *setting, *counted, row["value"], *deviations]))
     console.print(table)
-    say(verdict_over_seeds(tables, ranked), console, whole=True)
+    say(verdict_over_seeds(tables, seeds), console, whole=True)
     return int(ranked.index[0])
 
 

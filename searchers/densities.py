@@ -135,7 +135,7 @@ def part_of(config: DensityConfig, model: Model) -> DensityConfig:
 
 def refuse_settings(config: DensityConfig) -> None:
     """Raise UsageError for what a final fit, or one of the models, has no use for."""
-    from searchers.execution.overlay import SHARED
+    from searchers.record.schema import SHARED
     from trainables.evaluation.inputs import TrainingConfig
 
     asked = given.read_settings(config.set).keys() | given.read_space(config.space).keys()

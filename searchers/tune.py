@@ -136,7 +136,8 @@ def complete(study: Study, prepared: "Prepared") -> Study:
     """Return the study with what it leaves open: training settings, score, experiment, provenance."""
     from searchers.bayesopt.tune_space import read_space
     from searchers.execution.fixed_points import check_points
-    from searchers.execution.overlay import NOT_SEARCHED, SHARED
+    from searchers.execution.overlay import NOT_SEARCHED
+    from searchers.record.schema import SHARED
     from trainables.evaluation.inputs import OFFERED
 
     if wrong := sorted(SHARED & (study.settings.keys() | study.space.keys())):

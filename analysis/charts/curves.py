@@ -4,6 +4,7 @@ Each function draws one figure of a sweep's tables, or raises AnalysisError with
 """
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.charts.bands import Band, draw_bands
@@ -65,14 +66,13 @@ def seed_bands(sets: list[tuple[str, Tables]]) -> Figure:
         curves = tables.curves(first.metric)
         scored = tables.scored()
         settings = tables.settings
-        keys = scored[[f"params.{s}" for s in settings]].apply(tuple, axis=1)
-        for key in keys.unique():
-            numbers = scored["number"][keys == key]
-            if len(numbers) < 2:
+        keys = pd.Series([tables.key_of(row) for _, row in scored.iterrows()], scored.index)
+        for _, same in scored.groupby(keys, sort=False):
+            if len(same) < 2:
                 continue
-            chosen = curves[numbers].dropna(how="all")
-            place = ", ".join(f"{label(s)} = {number(v)}" for s, v in zip(settings, key, strict=True))
-            bands.append(Band(f"{name}, {place}", list(chosen.index), chosen.to_numpy().T))
+            chosen = curves[same["number"]].dropna(how="all")
+            place = [f"{label(s)} = {number(same.iloc[0][f'params.{s}'])}" for s in settings]
+            bands.append(Band(", ".join([name, *place]), list(chosen.index), chosen.to_numpy().T))
     if not bands:
         raise AnalysisError(
             "No setting was trained with several seeds; latentune winners --retrain-seeds does so."

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.charts.text import number, with_deviation
-from analysis.judgement.retraining import setting_of
+from analysis.judgement.seeds import setting_of
 from analysis.judgement.verdict import direction, objections
 from analysis.record.tables import Tables
 from searchers.record import schema
@@ -28,10 +28,13 @@ def card(tables: Tables, trial: pd.Series, *further: str) -> str:
     """
     sweep = tables.sweep
     model = sweep.tags.get(schema.MODEL_TAG, "").rpartition(":")[2] or "a model"
-    place = ", ".join(f"{name} = {number(value)}" for name, value in setting_of(trial, sweep).items())
+    settings = setting_of(trial, tables, tables.columns)
+    place = ", ".join(f"{name} = {number(value)}" for name, value in settings.items())
     of = f" of {sweep.epochs}" if sweep.epochs else ""
     facts = f"{model}; {trial['status']} at epoch {int(trial['epoch'])}{of}; {place}."
     parts = [f"# {sweep.name}, trial {trial['number']}", facts]
+    if error := trial.get("error"):
+        parts.append(f"**Its error:** `{error}`")
     if against := objections(tables, trial):
         parts.append(f"**What speaks against it:** {', and '.join(against)}.")
     parts += ["## Scores", scores(tables, trial), "## Data", data(trial), *further]

@@ -40,8 +40,8 @@ class Generator(nn.Module):
 def export(network: GenerativeModel, path: Path) -> None:
     """Write the program of a model to a file, in the form that its suffix names: .pt2 or .onnx.
 
-    Raises AnalysisError where the model does not decode one draw of Gaussian noise, and where a package for
-    ONNX is missing.
+    Raises AnalysisError where the model does not decode one draw of Gaussian noise, where torch.export cannot
+    follow its `decode`, and where a package for ONNX is missing.
     """
     kind = type(network)
     if not kind.decodes_noise() or not hasattr(network.config, "latent_dim"):
@@ -49,13 +49,17 @@ def export(network: GenerativeModel, path: Path) -> None:
             f"{kind.__name__} draws images in more steps than decoding Gaussian noise: its program cannot be "
             "exported; its weights are in the record as safetensors."
         )
-    generator = Generator(network.eval())
-    noise = torch.randn(BATCH, network.config.latent_dim, device=network.device)
-    many = torch.export.Dim("n", min=1, max=2**20)
-    with torch.no_grad():
-        program = torch.export.export(generator, (noise,), dynamic_shapes={"noise": {0: many}})
     if path.suffix != ".pt2" and (missing := [name for name in NEEDED if find_spec(name) is None]):
         raise AnalysisError(f"ONNX needs what is not installed: pip install {' '.join(missing)}")
+    noise = torch.randn(BATCH, network.config.latent_dim, device=network.device)
+    many = torch.export.Dim("n", min=1, max=2**20)
+    try:
+        generator = Generator(network.eval())
+        with torch.no_grad():
+            program = torch.export.export(generator, (noise,), dynamic_shapes={"noise": {0: many}})
+    except Exception as error:  # a person's own `decode`, and torch.export of it, raise anything
+        said = (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".")
+        raise AnalysisError(f"torch.export cannot follow {kind.__name__}.decode: {said}.") from error
     with warnings.catch_warnings():
         # Of weights that share their memory, which are written whole, and of torch by torch.
         warnings.simplefilter("ignore")

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ALIAS = "champion"
-PYFUNC_FOLDER = "pyfunc"  # of the winner's artifacts
+PYFUNC_FOLDER = "pyfunc"  # of the winner's artifacts, with a folder for each version
 ASKED = [{"operation": "sample", "n": 1}]
 CHECK = """
 import sys, mlflow, pandas
@@ -62,12 +63,13 @@ def promote(
             f"Trial {winner} of {sweep.name!r} is not promoted: {', and '.join(against)}; --anyway does it."
         )
     about = description_of(tables, trial, against)
+    package = f"{PYFUNC_FOLDER}/{uuid4().hex}"  # its own: an earlier version's files are not written over
     with tempfile.TemporaryDirectory() as temporary:
         weights = download_weights(client, tables, winner, Path(temporary))
         save_pyfunc(weights, Path(temporary) / PYFUNC_FOLDER, about)
-        client.log_artifacts(run_id, str(Path(temporary) / PYFUNC_FOLDER), PYFUNC_FOLDER)
+        client.log_artifacts(run_id, str(Path(temporary) / PYFUNC_FOLDER), package)
     created = _create_model(client, model_name)
-    source = f"{client.get_run(run_id).info.artifact_uri}/{PYFUNC_FOLDER}"
+    source = f"{client.get_run(run_id).info.artifact_uri}/{package}"
     version = str(client.create_model_version(model_name, source, run_id, tags=about).version)
     if reason := why_not_loaded(client.tracking_uri, f"models:/{model_name}/{version}"):
         client.delete_model_version(model_name, version)

@@ -6,11 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from analysis.charts.text import file_name
 from analysis.judgement import comparable
-from analysis.judgement.seeds import retraining_sweeps
+from analysis.judgement.seeds import retraining_sweeps, setting_of
 from analysis.record.store import AnalysisError
 from analysis.record.sweeps import Sweep, sweeps
 from analysis.record.tables import SEED, Tables
@@ -28,7 +26,6 @@ RESULTS = "results"  # where sweeps are, if the record does not say
 NOT_PASSED_ON = {
     "num_samples",
     "points",
-    "seed",
     "searcher",
     "warm_start",
     "share",
@@ -37,16 +34,31 @@ NOT_PASSED_ON = {
     "grace_epochs",
     "replicates",
     "final_epochs",
-    "models",
 }
 
 
 def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: int) -> None:
     """Train the settings of trials again on fresh seeds, to the last epoch, as a sweep of its own.
 
-    Raises AnalysisError as `train_points`, and where the sweep has trained several seeds already;
-    KeyboardInterrupt where it was interrupted.
+    Raises AnalysisError as `require_retrainable` and `train_points`; KeyboardInterrupt where it was
+    interrupted.
     """
+    require_retrainable(client, tables)
+    sweep = tables.sweep
+    first = int((sweep.arguments or {}).get("seed") or 0) + SEED_STEP
+    for again in retraining_sweeps(client, sweep):
+        trials = load_trials(client, again)
+        if len(trials):
+            first = max(first, int(trials[f"params.{SEED}"].max()) + 1)
+    chosen = tables.trials.set_index("number").loc[numbers]
+    points = [
+        {**setting_of(trial, tables), SEED: first + k} for _, trial in chosen.iterrows() for k in range(seeds)
+    ]
+    train_points(client, sweep, {"of": sweep.sweep_id, "points": points}, "seeds")
+
+
+def require_retrainable(client: "MlflowClient", tables: Tables) -> None:
+    """Raise AnalysisError, with the reason, where a sweep's settings cannot be trained on other seeds."""
     sweep = tables.sweep
     if SEED in tables.space:
         raise AnalysisError(
@@ -57,16 +69,7 @@ def retrain(client: "MlflowClient", tables: Tables, numbers: list[int], seeds: i
         origin = sweep.tags[schema.RETRAINS_TAG]
         of = {s.sweep_id: s.name for s in sweeps(client)}.get(origin, origin)
         raise AnalysisError(f"{sweep.name!r} is a retraining of {of!r}; --sweep {of} trains further seeds.")
-    first = int((sweep.arguments or {}).get("seed") or 0) + SEED_STEP
-    for again in retraining_sweeps(client, sweep):
-        trials = load_trials(client, again)
-        if len(trials):
-            first = max(first, int(trials[f"params.{SEED}"].max()) + 1)
-    chosen = tables.trials.set_index("number").loc[numbers]
-    points = [
-        {**setting_of(trial, sweep), SEED: first + k} for _, trial in chosen.iterrows() for k in range(seeds)
-    ]
-    train_points(client, sweep, {"of": sweep.sweep_id, "points": points}, "seeds")
+    program_of(sweep)
 
 
 def train_points(
@@ -80,9 +83,9 @@ def train_points(
     Raises AnalysisError where the record does not say which program ran with which settings, and where the
     program fails; KeyboardInterrupt where it was interrupted.
     """
-    program = program_of(sweep)
+    program, part = program_of(sweep), f"-{model}" if (model := model_of(sweep)) else ""
     results = Path((sweep.arguments or {}).get("results") or RESULTS).absolute()
-    taken = {s.name for s in sweeps(client)}
+    taken = {s.name.removesuffix(part) for s in sweeps(client)}
     name = free_name(results, f"{file_name(sweep.name)}-{suffix}", taken)
     path = results / name / "points.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +97,13 @@ def train_points(
         raise KeyboardInterrupt
     if code:
         raise AnalysisError(f"Training again ended with exit code {code}: {shlex.join(command)}")
-    return name
+    return name + part
+
+
+def model_of(sweep: Sweep) -> str | None:
+    """Return the model that a sweep is of, where its program does one for each; they are named after it."""
+    of = (sweep.arguments or {}).get("models", ())
+    return next((model for model in of if sweep.sweep_id.endswith(f"-{model}")), None)
 
 
 def program_of(sweep: Sweep) -> str:
@@ -146,8 +155,8 @@ def flags_of(sweep: Sweep, **changed: Any) -> list[str]:
         settings["features"] = comparable.extractor_name(sweep.params["features"])
     if "final_epochs" in arguments:  # after its sweep the program trains the winner once more
         settings["final_epochs"] = 0
-    if "models" in arguments:  # one sweep for each, named after it
-        settings["models"] = [sweep.name.rpartition("-")[2]]
+    if model := model_of(sweep):
+        settings["models"] = [model]
     own = [settings.pop("model")] if "model" in settings else []  # MODULE:CLASS of a person's own, not a flag
     return [*own, *(word for name, value in settings.items() for word in flag(name, value))]
 
@@ -160,9 +169,3 @@ def flag(name: str, value: Any) -> list[str]:
     if isinstance(value, list):
         return [option, *map(str, value)]
     return [option, str(value)]
-
-
-def setting_of(trial: pd.Series, sweep: Sweep) -> dict[str, float | int | str]:
-    """Return a trial's place in the search space, as plain values."""
-    values = {name: trial[f"params.{name}"] for name in sweep.space}
-    return {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}

@@ -41,7 +41,7 @@ def rows_of(
                 "std": plain(row.get(f"metrics.{metric}_std")),
                 "p_best": plain(standing.get("p_best")),
                 "tied": bool(standing.get("tied")),
-                "standing": row["why"] or standing_of(standing),
+                "standing": row["why"] or row["error"] or standing_of(standing),
                 "expected": None if row["status"] == FINISHED else finals.get(str(n)),
                 "flags": row["flags"],
                 "curve": [[int(e), v] for e, value in curve.items() if (v := plain(value)) is not None],

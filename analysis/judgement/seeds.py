@@ -1,12 +1,13 @@
 """Settings that were trained on several seeds: the only scores that say something of a setting itself."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.charts.text import value_of
 from analysis.judgement import comparable
 from analysis.judgement.ranking import over_seeds, rank
 from analysis.record.sweeps import Sweep, sweeps
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 class Seeds:
     """`settings`: `over_seeds` by the number of each setting's trial in the sweep; `trainings`: a row each.
 
-    A training has the columns of `Tables.trials`, `setting` (that number) and `sweep_id`.
+    A training has the columns of `Tables.trials`, `setting` (that number) and `sweep_id`. `lost`: how many
+    trainings diverged or failed and are in no mean, by setting, also of those that have no mean.
     """
 
     settings: pd.DataFrame
     trainings: pd.DataFrame
+    lost: pd.Series
 
 
 def retraining_sweeps(client: "MlflowClient", sweep: Sweep) -> list[Sweep]:
@@ -45,25 +48,25 @@ def seeds_of(client: "MlflowClient", tables: Tables) -> Seeds | None:
     found = [load_trials(client, s).assign(sweep_id=s.sweep_id) for s in retraining_sweeps(client, sweep)]
     if SEED in tables.space or schema.RETRAINS_TAG in sweep.tags:
         found.append(tables.trials.assign(sweep_id=sweep.sweep_id))
-    found = [trials[trials["status"] == schema.FINISHED] for trials in found if metric in trials]
-    if not sum(map(len, found)):
+    found = [trials for trials in found if len(trials)]
+    if not found:
         return None
     trials = pd.concat(found, ignore_index=True)
-    trials = trials[np.isfinite(trials[metric])]
-    if trials.empty:
+    best_last = tables.trials.set_index("number").loc[tables.best_first()["number"][::-1]]
+    numbers = {tables.key_of(row): number for number, row in best_last.iterrows()}
+    trials["setting"] = [numbers.get(tables.key_of(row)) for _, row in trials.iterrows()]
+    trials = trials[trials["setting"].notna()].astype({"setting": int})
+    whole = trials[(trials["status"] == schema.FINISHED) & np.isfinite(trials.get(metric, np.nan))]
+    if whole.empty:
         return None
-    _, trials = comparable.groups(trials, sweep.metric)[0]
-    numbers = {key_of(row, tables.settings): row["number"] for _, row in tables.best_first()[::-1].iterrows()}
-    trials = trials.assign(
-        setting=[numbers.get(key_of(row, tables.settings)) for _, row in trials.iterrows()]
-    )
-    trials = trials[trials["setting"].notna()]
-    trials = trials[~trials.duplicated(["setting", f"params.{SEED}"])]
-    settings = over_seeds(trials[metric], trials["setting"])
+    _, whole = comparable.groups(whole, sweep.metric)[0]
+    apart = ["setting", f"params.{SEED}"]
+    whole = whole[~whole.duplicated(apart)]
+    broken = trials[trials["status"].isin((schema.DIVERGED, schema.FAILED))]
+    broken = broken[~pd.concat([whole, broken]).duplicated(apart)[broken.index]]  # another run may be whole
+    settings = over_seeds(whole[metric], whole["setting"])
     settings = settings[settings["seeds"] > 1]
-    if settings.empty:
-        return None
-    return Seeds(settings.set_axis(settings.index.astype(int)), trials)
+    return None if settings.empty else Seeds(settings, whole, broken["setting"].value_counts())
 
 
 def ranking_over_seeds(tables: Tables, seeds: Seeds) -> pd.DataFrame:
@@ -71,9 +74,20 @@ def ranking_over_seeds(tables: Tables, seeds: Seeds) -> pd.DataFrame:
     known = seeds.settings
     ranked = rank(known["value"], known["std"], sign=tables.sweep.sign, degrees=known["degrees"])
     settings = tables.trials.set_index("number").filter(like="params.")
-    return ranked.join(known["seeds"]).join(settings)
+    lost = seeds.lost.reindex(ranked.index, fill_value=0)
+    return ranked.join(known["seeds"]).assign(lost=lost).join(settings)
 
 
-def key_of(trial: pd.Series, settings: Iterable[str]) -> tuple[str, ...]:
-    """Name a setting; trials of one setting that differ by their seed have one name."""
-    return tuple(str(trial.get(f"params.{name}")) for name in settings)
+def setting_of(trial: pd.Series, tables: Tables, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """Return a trial's setting, or the parameters `names`, with the types that the sweep's command takes."""
+    names = tables.settings if names is None else names
+    values = {name: trial[f"params.{name}"] for name in names if f"params.{name}" in trial}
+    return {name: _typed(value, tables.sweep.space.get(name, {})) for name, value in values.items()}
+
+
+def _typed(value: Any, domain: Mapping[str, Any]) -> Any:
+    """Return a choice of its domain, or the number, truth value, None or text that the record's text says."""
+    for choice in domain.get("choices", ()):
+        if str(choice) == str(value):
+            return choice
+    return value_of(value) if isinstance(value, str) else getattr(value, "item", lambda: value)()

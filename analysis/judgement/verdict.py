@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.charts.pareto import pareto_front
 from analysis.charts.text import number, with_deviation
 from analysis.judgement.ranking import degrees_of, rank
-from analysis.judgement.seeds import key_of
+from analysis.judgement.seeds import Seeds, ranking_over_seeds
 from analysis.record.sweeps import Sweep
 from analysis.record.tables import Tables
 from searchers.record import schema
@@ -97,16 +97,15 @@ def objections(tables: Tables, trial: pd.Series, value: float | None = None) -> 
     if schema.COLLAPSED in str(trial.get("flags", "")).split(","):
         found.append("it has collapsed: its images are all but one picture")
     scored = dict(trial) | ({} if value is None else {f"metrics.{sweep.metric}": value})
-    beats = "it does not beat the mean training image, which scores"
+    if np.isnan(scored.get(f"metrics.{sweep.metric}", np.nan)):
+        found.append(f"it has no {sweep.metric}")
     for metric in dict.fromkeys([sweep.metric, *sweep.referred]):
         mean_image = sweep.references(metric).get(MEAN_IMAGE)
         score, sign = scored.get(f"metrics.{metric}", np.nan), sweep.signs.get(metric, 1)
-        if mean_image is None or sign * score < sign * mean_image:
+        if mean_image is None or np.isnan(score) or sign * score < sign * mean_image:
             continue
-        if metric == sweep.metric:
-            found.append(f"{beats} {number(mean_image)}")
-        elif np.isfinite(score):
-            found.append(f"{beats} {number(mean_image)} by {metric}")
+        by = "" if metric == sweep.metric else f" by {metric}"
+        found.append(f"it does not beat the mean training image, which scores {number(mean_image)}{by}")
     return found
 
 
@@ -114,7 +113,7 @@ def verdict_of(tables: Tables, ranked: pd.DataFrame) -> Verdict:
     """Say which single training is best. This judges its weights, not its settings."""
     sweep, best = tables.sweep, ranked.iloc[0]
     against = objections(tables, best, best["value"])
-    headline = _headline(best, sweep.metric, place(ranked, tables.space), best["number"], against)
+    headline = _headline(best, sweep.metric, place(ranked, tables.columns), best["number"], against)
     first = ranked[ranked["ranked"]]
     details = []
     if len(first) == 1:
@@ -134,11 +133,15 @@ def verdict_of(tables: Tables, ranked: pd.DataFrame) -> Verdict:
     return Verdict(headline, tuple(details))
 
 
-def verdict_over_seeds(tables: Tables, ranked: pd.DataFrame) -> Verdict:
+def verdict_over_seeds(tables: Tables, seeds: Seeds) -> Verdict:
     """Say which setting is best on average over training seeds."""
+    ranked = ranking_over_seeds(tables, seeds)
     sweep, best = tables.sweep, ranked.iloc[0]
     trial = tables.trials.set_index("number", drop=False).loc[ranked.index[0]]
     against = [words for words in objections(tables, trial, best["value"]) if "beat" in words]
+    if best["lost"]:
+        trainings = best["seeds"] + best["lost"]
+        against.append(f"{best['lost']} of its {trainings} trainings diverged or failed, and are in no mean")
     setting = place(ranked, tables.settings)
     headline = _headline(best, f"mean {sweep.metric}", setting, ranked.index[0], against)
     if len(ranked) == 1:
@@ -146,7 +149,14 @@ def verdict_over_seeds(tables: Tables, ranked: pd.DataFrame) -> Verdict:
     else:
         sure = _apart(ranked, list(ranked.index), "This setting", "")
     means = f"Means are over {ranked['seeds'].min()} training seeds or more, and ± is their standard error."
-    return Verdict(headline, (sure, means, *_references(sweep)))
+    return Verdict(headline, (sure, means, *_lost(seeds, ranked.index[0]), *_references(sweep)))
+
+
+def _lost(seeds: Seeds, best: int) -> list[str]:
+    """Say of which settings beside the best one trainings diverged or failed."""
+    whole, others = seeds.trainings["setting"].value_counts(), seeds.lost.drop(best, errors="ignore")
+    lost = [f"{k} of {k + whole.get(n, 0)} of trial {n}'s setting" for n, k in others.items()]
+    return [f"Trainings that diverged or failed are in no mean: {', '.join(lost)}."] if lost else []
 
 
 def verdict_of_repeats(tables: Tables, ranked: pd.DataFrame) -> Verdict:
@@ -181,7 +191,7 @@ def _apart(ranked: pd.DataFrame, names: list[int], subject: str, of: str) -> str
 
 def _replicates(tables: Tables, ranked: pd.DataFrame) -> list[str]:
     """Say what the other trainings of the best trial's settings score, which differ by their seed alone."""
-    keys = [key_of(row, tables.settings) for _, row in ranked.iterrows()]
+    keys = [tables.key_of(row) for _, row in ranked.iterrows()]
     same = ranked[[key == keys[0] for key in keys]] if keys else ranked
     if len(same) < 2:
         return []

@@ -21,7 +21,7 @@ import pandas as pd
 from analysis.record.histories import load_histories
 from analysis.record.store import AnalysisError
 from analysis.record.sweeps import Sweep, find
-from analysis.record.trials import table_of, trial_runs
+from analysis.record.trials import as_numbers, table_of, trial_runs
 from searchers.record import schema
 
 if TYPE_CHECKING:
@@ -50,10 +50,31 @@ class Tables:
             if column.startswith("params.") and self.trials[column].nunique() > 1
         }
 
-    @property
+    @cached_property
     def settings(self) -> list[str]:
-        """The names of the search space's dimensions, without the RNG's seed."""
-        return [name for name in self.space if name != SEED]
+        """The names of what a setting is: the space's dimensions, and what given points changed beside them.
+
+        Without the RNG's seed, in which trainings of one setting differ.
+        """
+        held = self.sweep.shared.keys() - {*self.space, *schema.SHARED}
+        changed = [name for name in sorted(held) if self._changed(f"params.{name}")]
+        return [*(name for name in self.space if name != SEED), *changed]
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of what tells a trial from others: `settings`, and a seed that the space has."""
+        return [*self.settings, *(name for name in self.space if name == SEED)]
+
+    def key_of(self, trial: pd.Series) -> tuple[str, ...]:
+        """Name a trial's setting, of this sweep or of a retraining: those of other seeds have one name."""
+        return tuple(str(trial.get(f"params.{name}")) for name in self.settings)
+
+    def _changed(self, column: str) -> bool:
+        """Whether a trial has another value of a parameter than the sweep."""
+        if column not in self.trials:
+            return False
+        of_sweep = as_numbers(pd.Series([self.sweep.shared[column.removeprefix("params.")]])).iloc[0]
+        return bool(self.trials[column].ne(of_sweep).any())
 
     @property
     def objective(self) -> pd.Series:
@@ -68,7 +89,11 @@ class Tables:
         """
         finished = self.trials["status"] == schema.FINISHED
         epochs = self.sweep.epochs
-        return finished if epochs is None else finished | (self.trials["epoch"] >= epochs)
+        if epochs is None:
+            return finished
+        # Of one that diverged in its last epoch the latest score may be an earlier epoch's.
+        broken = self.trials["status"].isin((schema.DIVERGED, schema.FAILED))
+        return finished | ((self.trials["epoch"] >= epochs) & ~broken)
 
     def metric(self, key: str) -> pd.Series:
         """A metric of each trial at its last epoch; NaN where it was not recorded."""

@@ -131,11 +131,16 @@ def load_trained(
 ) -> TrainedModel:
     """Return a trial's `TrainedModel` out of the record; files go to `folder`, if given.
 
-    Raises AnalysisError as `download_weights`, and where the weights cannot be read.
+    Raises AnalysisError as `download_weights` and `read_trained`.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        path = download_weights(client, tables, number, Path(folder or temporary))
-        try:
-            return TrainedModel.load(path)
-        except (ValueError, KeyError, AttributeError, ImportError) as error:
-            raise AnalysisError(f"The weights of trial {number} cannot be read: {error}.") from error
+        return read_trained(download_weights(client, tables, number, Path(folder or temporary)), number)
+
+
+def read_trained(folder: Path, number: int) -> TrainedModel:
+    """Return the `TrainedModel` of a trial's files. Raises AnalysisError where they cannot be read."""
+    try:
+        return TrainedModel.load(folder)
+    except Exception as error:  # a person's own model raises anything
+        said = str(error).rstrip(".") or type(error).__name__
+        raise AnalysisError(f"The weights of trial {number} cannot be read: {said}.") from error

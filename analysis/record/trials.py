@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-COLUMNS = ["number", "trial", "run_id", "name", "status", "why", "flags", "node", "start", "end", "epoch"]
+COLUMNS = ["number", "trial", "run_id", "name", "status", "why", "error", "flags", "node"]
+COLUMNS += ["start", "end", "epoch"]
 
 
 def load_trials(client: "MlflowClient", sweep: Sweep) -> pd.DataFrame:
@@ -43,7 +44,7 @@ def table_of(runs: Iterable["Run"], sweep: Sweep) -> pd.DataFrame:
         trials[column] = pd.to_datetime(trials[column], unit="ms")
     for column in trials.columns:
         if column.startswith("params."):
-            trials[column] = _numbers(trials[column])
+            trials[column] = as_numbers(trials[column])
         elif column.startswith("metrics."):
             trials[column] = _finite_or_infinite(trials[column].astype(float))
     return trials
@@ -61,6 +62,7 @@ def _row(run: "Run", sweep: Sweep) -> dict[str, Any]:
             schema.STATUS_TAG, schema.RUNNING if sweep.state == "running" else schema.INTERRUPTED
         ),
         "why": tags.get(schema.WHY_TAG, ""),
+        "error": tags.get(schema.ERROR_TAG, ""),
         "flags": tags.get(schema.FLAGS_TAG, ""),
         "node": tags.get(schema.NODE_TAG),
         "start": run.info.start_time,
@@ -71,7 +73,7 @@ def _row(run: "Run", sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _numbers(values: pd.Series) -> pd.Series:
+def as_numbers(values: pd.Series) -> pd.Series:
     """MLflow keeps parameters as text; where all are numbers, return numbers."""
     try:
         return pd.to_numeric(values)

@@ -9,34 +9,12 @@ from ray import tune
 from searchers.bayesopt.space import SpaceError
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.prepare import located
+from searchers.record.schema import SHARED
 from searchers.study import given
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 
 FIRST_STAGE = "first_stage"  # a saved model, of the latent flow
-# Trials that differ in these see other images, have other scores or another budget.
-SHARED = frozenset(
-    (
-        "dataset",
-        "dataset_limit",
-        "crop",
-        "data_root",
-        "cache_dir",
-        "image_size",
-        "channels",
-        "data_hash",
-        "features",
-        "feature_identity",
-        "feature_weights",
-        "evaluation_samples",
-        "evaluate_every",
-        "epochs",
-        "disentanglement",
-        "images",
-        "model",
-        "seed",
-    )
-)
 
 NOT_SEARCHED = SHARED | {"epoch_steps", "scores"}
 

@@ -55,6 +55,29 @@ OF_THIS_RUN = {
     "precision",
     "channels_last",
 }
+# Trials that differ in these see other images, have other scores or another budget.
+SHARED = frozenset(
+    (
+        "dataset",
+        "dataset_limit",
+        "crop",
+        "data_root",
+        "cache_dir",
+        "image_size",
+        "channels",
+        "data_hash",
+        "features",
+        "feature_identity",
+        "feature_weights",
+        "evaluation_samples",
+        "evaluate_every",
+        "epochs",
+        "disentanglement",
+        "images",
+        "model",
+        "seed",
+    )
+)
 
 # Artifacts: of the parent run, and of trials' runs.
 POSTERIOR_FILE = (

@@ -133,6 +133,78 @@ def test_the_program_as_onnx(network, tmp_path):
     np.testing.assert_allclose(images, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({"failing": (1,)}, {"failing": (1,)}, f"failed before its first {METRIC}."),
+        ({}, {"failing": (1,)}, f"failed before its first {METRIC}."),
+        ({"failing": (1,)}, {}, "at epoch 9; the recorded training has reported none."),
+    ],
+    ids=("neither", "the first", "the second"),
+)
+def test_a_training_without_a_score_is_compared(
+    client, folder, monkeypatch, tmp_path, capsys, request, first, second, said
+):
+    monkeypatch.chdir(tmp_path)
+    name = request.node.callspec.id.replace(" ", "-")
+    imagined = Imagined(name, trials=1, images=False, stopping=False, **first)
+    record(imagined, folder / name, client.tracking_uri)
+
+    def pretend(command):
+        again = Imagined(dict(pairwise(command))["--name"], trials=1, images=False, stopping=False, **second)
+        record(again, folder / name, client.tracking_uri)
+        return 0
+
+    monkeypatch.setattr(retraining, "wait_for", pretend)
+    assert run(client, name, 1, "--reproduce", "--export", tmp_path / "out") == 0
+    words = capsys.readouterr().out
+    assert f"Trained again as {name}-trial1: " in words and said in words
+    assert (tmp_path / "out" / "README.md").exists()
+
+
+def test_a_trial_that_failed_has_a_card_with_its_error(client, folder, tmp_path, capsys):
+    imagined = Imagined("broken", trials=2, images=False, references=(206.0, 100.3, 10.0), failing=(1, 2))
+    record(imagined, folder / "broken", client.tracking_uri)
+    assert run(client, "broken", 2) == 0
+    said = capsys.readouterr().out
+    assert f"**What speaks against it:** it is failed at epoch 0 of 9, and it has no {METRIC}." in said
+    assert "**Its error:** `MemoryError: no memory left`" in said
+    assert run(client, "broken", 2, "--export", tmp_path / "out") == 0
+    assert "MemoryError" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_points_beside_the_space_are_trained_again(client, folder, monkeypatch, tmp_path):
+    points = ({"beta": 60.0, "width": 0.5}, {"beta": 60.0})
+    imagined = Imagined("beside", trials=2, images=False, stopping=False, points=points)
+    record(imagined, folder / "beside", client.tracking_uri)
+    assert run(client, "beside", 1, "--export", tmp_path) == 0
+    assert json.loads((tmp_path / "points.json").read_text()) == [{"beta": 60.0, "width": 0.5, "seed": 0}]
+    assert '"width": 0.5' in (tmp_path / "README.md").read_text()
+
+
+def test_an_own_model_that_is_not_trusted_is_exported_without_its_program(client, folder, tmp_path, capsys):
+    record(Imagined("own", trials=1, images=False, stopping=False), folder / "own", client.tracking_uri)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.json").write_text('{"model": "mine_alone:Model", "config": {}}')
+    client.log_artifacts(load(client, "own").trials["run_id"][0], str(tmp_path / "weights"), "model")
+    assert run(client, "own", 1, "--export", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "Without its program: The weights of trial 1 cannot be read: the model is mine_alone" in said
+    assert "--trust mine_alone allows it" in said
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("README.md", "trial.yaml", "points.json", "model.json")
+    }
+
+
+def test_a_decoder_that_torch_cannot_follow_is_a_sentence(network, monkeypatch, tmp_path):
+    def decode(self, z):
+        return z if float(z.sum()) > 0 else -z
+
+    monkeypatch.setattr(ModernVAE, "decode", decode)
+    with pytest.raises(AnalysisError, match=r"^torch.export cannot follow ModernVAE.decode: .+\.$"):
+        portable.export(network, tmp_path / "model.pt2")
+
+
 def test_what_cannot_be_done_is_said(client, recorded, tmp_path, capsys):
     assert run(client, "original", 7) == 2
     assert "has no trial 7; it has 2." in capsys.readouterr().err

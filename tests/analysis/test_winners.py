@@ -13,7 +13,16 @@ from analysis.judgement.ranking import rank
 from analysis.judgement.seeds import seeds_of
 from analysis.judgement.verdict import front, objections, ranking_of, verdict_of, verdict_of_repeats
 from analysis.record.tables import Tables, load
-from searchers.record.schema import HEARD_TAG, METRIC_TAG, MODE_TAG, REFERENCES, reference_param
+from searchers.record.schema import (
+    FROM_PYTHON,
+    HEARD_TAG,
+    METRIC_TAG,
+    MODE_TAG,
+    PROGRAM_TAG,
+    REFERENCES,
+    WEIGHTS_FOLDER,
+    reference_param,
+)
 from tests.fixtures.recorded import METRIC, Imagined, record
 
 
@@ -136,7 +145,7 @@ def test_a_running_sweep_is_ranked_at_an_epoch_that_half_of_its_trials_have_reac
         ranked = ranking_of(tables, tables.trials)
         assert front(tables, ranked[ranked["ranked"]]) == on_front
         assert list(ranked["metrics.mig"][:2]) == [8.0, 9.0]
-    sweep.name, sweep.mode = "x", "min"
+    sweep.name, sweep.mode, sweep.shared = "x", "min", {}
     tables.__dict__["space"] = {}
     assert winners.ranking_table(tables, ranked, 3).row_count == 3
 
@@ -158,13 +167,13 @@ def test_a_winner_that_was_trained_again_stands_beside_its_replicates(folder, cl
     betas = (60.0, 140.0, 60.0, 140.0, 60.0, 20.0)
     points = tuple({"beta": beta, "seed": n // 2} for n, beta in enumerate(betas))
     record(
-        Imagined("repeated", trials=6, images=False, stopping=False, points=points),
+        Imagined("replicated", trials=6, images=False, stopping=False, points=points),
         folder,
         client.tracking_uri,
     )
-    assert run(client, "--sweep", "repeated") == 0
+    assert run(client, "--sweep", "replicated") == 0
     said = " ".join(capsys.readouterr().out.split())
-    trials = load(client, "repeated").best_first()
+    trials = load(client, "replicated").best_first()
     best, second, third = trials[trials["params.beta"] == 60.0].to_dict("records")
     assert said.startswith(f"Best: trial {best['number']} (beta = 60)")
     scores = [trial[f"metrics.{METRIC}"] for trial in (best, second, third)]
@@ -192,6 +201,22 @@ def test_settings_that_the_sweep_tried_with_several_seeds_are_ranked_over_them(f
     assert "Means are over 3 training seeds or more, and ± is their standard error." in said
     assert run(client, "--sweep", "seeded", "--retrain-seeds", "2") == 2
     assert "'seeded' has trained each setting on several seeds" in capsys.readouterr().err
+
+
+def test_what_the_next_call_refuses_is_not_suggested(folder, client, tmp_path, capsys):
+    """Beside retraining stands what is promoted, for which there are weights."""
+    (tmp_path / "model.json").write_text("{}")
+    for name, tag in (("typed-in", "searchers.beta_vaegan"), ("in-python", FROM_PYTHON)):
+        imagined = Imagined(name, trials=2, images=False, stopping=False, tags=((PROGRAM_TAG, tag),))
+        record(imagined, folder / name, client.tracking_uri)
+        tables = load(client, name)
+        client.log_artifacts(tables.best_first()["run_id"].iloc[0], str(tmp_path), WEIGHTS_FOLDER)
+        assert run(client, "--sweep", name) == 0
+        said = capsys.readouterr().out
+        suggested = "Next: --retrain-seeds 3 trains the best 2 on other seeds; --promote registers" in said
+        assert suggested == (tag != FROM_PYTHON)
+        assert suggested or "Next: --promote registers trial" in said
+    assert run(client, "--sweep", "in-python", "--retrain-seeds", "2") == 2
 
 
 def test_trials_of_two_extractors_are_two_rankings(folder, client, capsys):

@@ -8,7 +8,7 @@ import pytest
 from analysis.charts import curves
 from analysis.record.store import AnalysisError
 from analysis.record.tables import load
-from tests.fixtures.recorded import METRIC
+from tests.fixtures.recorded import METRIC, Imagined, record
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,24 @@ def test_seed_bands_are_mean_and_deviation(three):
     np.testing.assert_allclose(lines_of(axes)[0].get_ydata(), expected.mean(axis=1))
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert band.max() == pytest.approx((expected.mean(axis=1) + expected.std(axis=1, ddof=1)).max())
+
+
+def test_where_nothing_but_the_seed_varies_there_is_one_band(folder, client):
+    points = tuple({"beta": 60.0, "seed": seed} for seed in (0, 1, 2))
+    record(
+        Imagined("alike", trials=3, images=False, stopping=False, points=points, seeds=3),
+        folder,
+        client.tracking_uri,
+    )
+    tables = load(client, "alike")
+    space = {"space/seed": tables.sweep.params["space/seed"]}
+    params = {k: v for k, v in tables.sweep.params.items() if not k.startswith("space/")} | space
+    tables = replace(tables, sweep=replace(tables.sweep, params=params))
+    assert tables.settings == []
+    (axes,) = curves.seed_bands([("alike", tables)]).axes
+    expected = tables.curves(METRIC).mean(axis=1)
+    np.testing.assert_allclose(lines_of(axes)[0].get_ydata(), expected)
+    assert axes.get_legend().get_texts()[0].get_text() == "alike (n = 3)"
 
 
 def load_as_one_setting(tables):

@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -54,6 +55,13 @@ def champion(client, name):
     return client.get_model_version_by_alias(f"model-{name}", "champion")
 
 
+def packaged(client, name):
+    """Return the description of the model in the champion's package."""
+    source = client.get_model_version_download_uri(f"model-{name}", champion(client, name).version)
+    (description,) = Path(source).rglob("model.json")
+    return description.read_text()
+
+
 def nothing_registered(client, name):
     return not [m for m in client.search_registered_models() if m.name == f"model-{name}"]
 
@@ -64,12 +72,14 @@ def test_what_cannot_be_loaded_does_not_become_champion(client, sweep, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(promotion, "why_not_loaded", lambda *_: None)
         assert promote(client, name) == 0
+    before = packaged(client, name)
     (tmp_path / "model.json").write_text(json.dumps({"model": "trainables.models.none:None", "config": {}}))
     client.log_artifacts(run_id, str(tmp_path), WEIGHTS_FOLDER)
     assert promote(client, name) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert "is not promoted: its package cannot be loaded: " in error and "Traceback" not in error
     assert str(champion(client, name).version) == "1"
+    assert packaged(client, name) == before and "VAEGAN" in before  # what is served is not written over
     assert [str(v.version) for v in client.search_model_versions(f"name = 'model-{name}'")] == ["1"]
     client.delete_registered_model(f"model-{name}")
     monkeypatch.setattr(promotion, "why_not_loaded", lambda *_: "it is broken")

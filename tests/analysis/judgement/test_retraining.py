@@ -23,11 +23,12 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.execution.cli import parse
 from searchers.execution.prepare import Prepared
 from searchers.record.provenance import about
-from searchers.record.schema import ARGUMENTS_TAG, MODEL_TAG, RETRAINS_TAG
+from searchers.record.schema import ARGUMENTS_TAG, MODEL_TAG, PROGRAM_TAG, RETRAINS_TAG
 from tests.fixtures.recorded import METRIC, Imagined, record
 
 RECORDED = {"features": "efficientnet_lite0-579344248a93-antialias64", "data_hash": "01ab"}
 RECORDED |= {"reference_images": 900}
+TYPED = ((True, 0.25), (None, 0.25), (True, 0.5))  # a choice, and a setting beside the space
 
 
 def run(client, *arguments):
@@ -37,10 +38,10 @@ def run(client, *arguments):
 def sweep_of(**arguments):
     """A sweep's record as far as its retraining reads it."""
     params = {"features": RECORDED["features"]}
-    return SimpleNamespace(name="digits-conv_vae", arguments=arguments, params=params, tags={})
+    return SimpleNamespace(sweep_id="01ab-conv_vae", arguments=arguments, params=params, tags={})
 
 
-def retrained(folder, client, name, asked):
+def retrained(folder, client, name, asked, **imagined):
     """Record what the program would make of a file of points."""
     again = Imagined(
         name,
@@ -50,6 +51,7 @@ def retrained(folder, client, name, asked):
         points=tuple(asked["points"]),
         tags=((RETRAINS_TAG, asked["of"]),),
         std=0.5,
+        **imagined,
     )
     record(again, folder, client.tracking_uri)
 
@@ -131,6 +133,67 @@ def test_a_setting_that_the_sweep_repeated_is_retrained_once(folder, client, mon
     assert sorted((point["beta"], point["seed"]) for point in asked[0]["points"]) == [
         (beta, seed) for beta in (60.0, 70.0) for seed in (1000, 1001)
     ]
+
+
+def test_settings_are_trained_again_as_they_were_given(folder, client, monkeypatch, tmp_path):
+    """What MLflow keeps as text is a truth value or None again, and what points changed is no default."""
+    monkeypatch.chdir(tmp_path)
+    given = [{"beta": 60.0, "flip": flip, "width": width} for flip, width in TYPED]
+    imagined = Imagined(
+        "typed", trials=3, dimensions=2, images=False, stopping=False, points=tuple(given), std=0.01
+    )
+    record(imagined, folder / "typed", client.tracking_uri)
+    started = []
+    monkeypatch.setattr(retraining, "wait_for", lambda command: started.append(command) or 130)
+    assert run(client, "--sweep", "typed", "--retrain-seeds", "2") == 130
+    points = json.loads(Path(dict(pairwise(started[0]))["--points"]).read_text())["points"]
+    wanted = [{**point, "seed": seed} for point in given for seed in (1000, 1001)]
+    assert sorted(points, key=str) == sorted(wanted, key=str)
+
+
+def test_trainings_that_diverged_are_counted_and_speak_against_their_setting(folder, client, capsys):
+    record(Imagined("risky", trials=3, images=False, stopping=False), folder / "risky", client.tracking_uri)
+    tables = load(client, "risky")
+    first, second, third = (row for _, row in tables.best_first().iterrows())
+    points = [
+        {"beta": float(row["params.beta"]), "seed": seed} for row in (first, second) for seed in range(5)
+    ]
+    points += [{"beta": float(third["params.beta"]), "seed": seed} for seed in range(2)]
+    asked = {"of": tables.sweep.sweep_id, "points": points}
+    retrained(folder, client, "risky-seeds", asked, diverging=(1, 2), failing=(5, 10, 11))
+    # A seed that failed once and was trained to the end in another run is no lost one.
+    again = {"of": tables.sweep.sweep_id, "points": [points[4]]}
+    retrained(folder, client, "risky-seeds-2", again)
+    seeds = seeds_of(client, tables)
+    assert dict(seeds.lost) == {first["number"]: 2, second["number"]: 1, third["number"]: 1}
+    assert dict(seeds.settings["seeds"]) == {first["number"]: 3, second["number"]: 4}
+    assert run(client, "--sweep", "risky") == 0
+    out = capsys.readouterr().out
+    said = " ".join(out.split())
+    assert out.splitlines()[0].endswith("But 2 of its 5 trainings diverged or failed, and are in no mean.")
+    assert (
+        f"Trainings that diverged or failed are in no mean: 1 of 5 of trial {second['number']}'s setting, "
+        f"1 of 2 of trial {third['number']}'s setting."
+    ) in said
+    row = next(
+        line for line in out.split("Over training seeds")[1].splitlines() if f"│ {first['number']:>5}" in line
+    )
+    assert [cell.strip() for cell in row.split("│")[3:5]] == ["3", "2"]
+
+
+def test_a_part_of_a_comparison_is_trained_again_under_its_own_name(client, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    tags = {PROGRAM_TAG: "searchers.densities"}
+    sweep = SimpleNamespace(
+        name="digits-vae", sweep_id="01ab-vae", tags=tags, arguments={"models": ["vae", "ppca"]}, params={}
+    )
+    started = []
+    monkeypatch.setattr(retraining, "wait_for", lambda command: started.append(command) or 0)
+    name = retraining.train_points(client, sweep, {"points": [{"latent_dim": 2}]}, "trial3")
+    flags = dict(pairwise(started[0]))
+    assert flags["--name"] == "digits-vae-trial3" and flags["--models"] == "vae"
+    config = densities.DensityConfig(name=flags["--name"])
+    assert name == densities.part_of(config, "vae").name == "digits-vae-trial3-vae"
 
 
 def test_a_seed_that_was_trained_twice_counts_once(folder, client):
@@ -216,15 +279,17 @@ SWEEPS = [
 def test_flags_give_the_recorded_settings_on_any_machine(program, study, own, preset):
     """The program reads them back as it ran, whatever was typed, and whatever preset it would take here."""
     config = replace(program.PRESETS[preset], **CHANGED)
-    search = {"warm_start": "earlier", "surrogate": "matern", "seed": 5, "num_samples": 7}
-    ran = replace(config, **own, **search, name="x-vae", results="/nfs", max_concurrent=2, address="auto")
+    search = {"warm_start": "earlier", "surrogate": "matern", "num_samples": 7}
+    kept = {"results": "/nfs", "max_concurrent": 2, "address": "auto", "seed": 5}
+    ran = replace(config, **own, **search, name="x-vae", **kept)
     known = study(config)
     described = about(known, read_space(known.space), ran, program.PROGRAM)
     tags = described.tags
     arguments = json.loads(tags[ARGUMENTS_TAG])
     assert {"name", "tracking_uri"}.isdisjoint(arguments)
     params = {name: str(value) for name, value in described.params.items()}
-    flags = retraining.flags_of(SimpleNamespace(name="x-vae", tags=tags, params=params, arguments=arguments))
+    ran_as = SimpleNamespace(sweep_id="01ab-vae", tags=tags, params=params, arguments=arguments)
+    flags = retraining.flags_of(ran_as)
     parsed = parse(program.PROGRAM, program.PRESETS, flags)
     decided = {name: getattr(program.PRESETS[preset], name) for name in (*search, "name")}
     features = "efficientnet_lite0" if ran.features == "auto" else ran.features
@@ -261,6 +326,8 @@ def test_features_that_were_named_are_named_again(given):
 
 def test_a_program_of_several_sweeps_is_kept_to_the_one():
     assert retraining.flags_of(sweep_of(models=["vae", "conv_vae"])) == ["--models", "conv_vae"]
+    compared = sweep_of(models=["VAE", "beta-VAE-GAN"])  # one sweep of all of them
+    assert retraining.flags_of(compared) == ["--models", "VAE", "beta-VAE-GAN"]
     assert retraining.flags_of(sweep_of(final_epochs=40)) == ["--final-epochs", "0"]
 
 

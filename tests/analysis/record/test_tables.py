@@ -1,6 +1,7 @@
 """What was recorded comes back whole: compared with the ledger, which was written first."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,6 +130,35 @@ def test_a_running_sweep_is_said_to_run(client):
 def test_an_unknown_parameter_names_the_known_ones(client):
     with pytest.raises(AnalysisError, match=r"no 'gamma'; they have: \['beta'"):
         load(client, "one").param("gamma")
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+def test_a_trial_that_broke_in_its_last_epoch_is_not_complete(client, status):
+    """Its latest score by another metric than the Fréchet distance is an earlier epoch's."""
+    tables = load(client, "one")
+    best = tables.best_first()["number"].iloc[0]
+    ended = tables.trials["status"].mask(tables.trials["number"] == best, status)
+    broken = replace(tables, trials=tables.trials.assign(status=ended))
+    assert not broken.complete[broken.trials["number"] == best].any()
+    assert broken.complete.sum() == tables.complete.sum() - 1
+    assert broken.best_first()["number"].iloc[0] != best
+
+
+def test_a_setting_is_the_space_and_what_given_points_changed(folder, client):
+    """Paths, seeds and what follows from a setting are none."""
+    points = tuple({"beta": 5.0, "width": width, "seed": seed} for width in (0.25, 0.5) for seed in (0, 1))
+    points = tuple(point | {"data_root": f"/disk{n}"} for n, point in enumerate(points))
+    imagined = Imagined("pointed", trials=4, images=False, stopping=False, points=points)
+    record(imagined, folder / "pointed", client.tracking_uri)
+    tables = load(client, "pointed")
+    assert "params.beta_norm" in tables.trials
+    assert tables.settings == tables.columns == ["beta", "width"]
+    keys = [tables.key_of(row) for _, row in tables.trials.iterrows()]
+    assert keys == [("5.0", "0.25")] * 2 + [("5.0", "0.5")] * 2
+    same = replace(imagined, name="pointed-alike", points=tuple(point | {"width": 0.5} for point in points))
+    record(same, folder / "pointed", client.tracking_uri)
+    assert load(client, "pointed-alike").settings == ["beta", "width"]  # all differ from the sweep
+    assert load(client, "one").settings == ["beta"]
 
 
 @pytest.mark.slow
