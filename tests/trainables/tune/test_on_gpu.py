@@ -107,6 +107,13 @@ def test_a_trial_stays_on_its_device(name, cache, gpu, tmp_path):
     trial.train_epoch({}, {})
 
 
+def test_the_next_trial_in_a_process_takes_over_the_images_on_the_gpu(cache, gpu):
+    trial = AnyModel(TRIAL | {"name": "VAE", "cache_dir": cache})
+    images = trial.batches._resident
+    assert trial.reset_config(trial.config | {"seed": 1, "batch_size": 16})
+    assert trial.batches._resident is images is not None
+
+
 @pytest.mark.parametrize(
     ("name", "optimizer", "settings"),
     [
