@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from secrets import token_hex
 from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -107,8 +108,8 @@ def create_database(tracking_uri: str) -> None:
     with FileLock(f"{path}.lock"):
         if path.exists():
             return
-        new = path.with_name(f"{path.name}.{os.getpid()}.new")
-        new.unlink(missing_ok=True)  # of a killed process with this one's number, as containers have
+        # A new name: a killed process may have had this number, and MLflow makes a file's tables once a process.
+        new = path.with_name(f"{path.name}.{token_hex(4)}.new")
         with _unconfirmed(new):
             MlflowClient(f"{SQLITE}{new}").search_experiments()
         with open(new, "rb") as file:

@@ -495,6 +495,8 @@ def test_a_number_that_other_hardware_measures_is_no_other_setting(ledger, tmp_p
 def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     """MLflow, killed while it makes its tables, leaves a database that it never opens again."""
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    (tmp_path / "new").mkdir()
+    (tmp_path / f"new/mlflow.db.{os.getpid()}.new").write_text("what a process of this number left")
 
     def killed(self, *args, **kwargs):
         raise KeyboardInterrupt
@@ -504,7 +506,6 @@ def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             create_database(uri)
     assert not (tmp_path / "new/mlflow.db").exists()
-    (tmp_path / f"new/mlflow.db.{os.getpid()}.new").write_text("what a process of this number left")
     create_database(uri)
     before = (tmp_path / "new/mlflow.db").stat().st_mtime_ns
     create_database(uri)
