@@ -108,7 +108,7 @@ def create_database(tracking_uri: str) -> None:
     with FileLock(f"{path}.lock"):
         if path.exists():
             return
-        # A new name: a killed process may have had this number, and MLflow makes a file's tables once a process.
+        # A new name: one that a killed process left may be this one's number, and MLflow makes tables once.
         new = path.with_name(f"{path.name}.{token_hex(4)}.new")
         with _unconfirmed(new):
             MlflowClient(f"{SQLITE}{new}").search_experiments()
