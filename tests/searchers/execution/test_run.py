@@ -13,6 +13,7 @@ from rich.console import Console
 from searchers.execution import run
 from searchers.execution.plan import Cost, costs
 from searchers.execution.search import make_scheduler
+from searchers.record.schema import DIVERGED, FINISHED
 from searchers.record.trials import TrialRecord, ranked
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
@@ -32,6 +33,7 @@ def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged():
         "b": {2: {"mig": 0.4}, 4: {"fd": math.nan, "diverged": 1.0}},
     }
     records = [TrialRecord(name, n, {"seed": 0}, metrics) for n, (name, metrics) in enumerate(rows.items())]
+    records[0].status, records[1].status = FINISHED, DIVERGED
     again = TrialRecord("again", 3, {"seed": 1}, {2: {"mig": 0.5}})
     rule = make_scheduler(study(), replace(CONFIG, replicates=1), [*records, again]).rule
     assert rule.reached == {2: {"a": -0.5, "b": -0.4, "again": -0.5}} and rule.rungs == [2, 4]
