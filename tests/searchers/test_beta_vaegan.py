@@ -313,7 +313,7 @@ def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path, cache):
     )
     assert re.search(r" \(\d+ ms a step\), 7 evaluations of ", said)
     assert re.search(r"Start-up [\d.]+ \w+ of CPU time until here, as the sweep will; \d+", said)
-    assert re.search(r"Disk [\d.]+ MB at most: 28 checkpoints of [\d.]+ MB, pictures [\d.]+ MB", said)
+    assert re.search(r"Disk [\d.]+ MB at most: 26 checkpoints of [\d.]+ MB, pictures [\d.]+ MB", said)
     again = shlex.split(re.search(r"Start it: (.*)", done.stdout)[1])
     assert again[-len(TINY.split()) - 4 :] == [*TINY.split(), "--epochs", "7", "--trainings", "3"]
     assert list(tmp_path.iterdir()) == []
