@@ -59,19 +59,19 @@ class Run:
         whole = Path(self.folder).expanduser() / Path(self.fetch).expanduser()
         if not self.sweep:
             return [whole] if any(whole.iterdir()) else []
-        mine = _sweep_id(whole)
+        mine = sweep_id_of(whole)
         others = (path.parent for path in sorted(whole.parent.glob(f"*/{STORED}")))
         parts = [
-            path for path in others if mine and _sweep_id(path) == mine + path.name.removeprefix(whole.name)
+            path for path in others if mine and sweep_id_of(path) == mine + path.name.removeprefix(whole.name)
         ]
         return [path for path in dict.fromkeys([whole, *parts]) if path.is_dir()]
 
 
-def _sweep_id(folder: Path) -> str:
+def sweep_id_of(folder: Path) -> str:
     """Return the id of the sweep in a folder, of a part "id-part"; "" where there is none."""
     try:
         return str(json.loads((folder / STORED).read_text())["sweep_id"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return ""
 
 

@@ -16,8 +16,9 @@ import tyro
 from rich.console import Console
 
 from analysis.charts.text import megabytes
+from cluster.runs import LEDGER
 from searchers.execution.rebuild import latest_checkpoint
-from searchers.record.folders import LEDGER, TUNE, SweepFolder
+from searchers.record.folders import TUNE, SweepFolder
 from searchers.record.ledger import Ledger, LedgerBusyError
 from searchers.study.command import run_command
 from searchers.study.config import UsageError

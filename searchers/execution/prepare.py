@@ -113,6 +113,35 @@ def say_notes(store: ImageStore, console: Console) -> None:
         console.print(f"Data: {note}", highlight=False, markup=False)
 
 
+def measured(
+    store: ImageStore, extractor: Extractor, config: SweepConfig, console: Console
+) -> dict[str, Any]:
+    """Measure the reference, and say what costs nothing scores by it; return what is recorded of both."""
+    title = f"Measuring {len(store.split('train'))} images"
+    expected = expecting(len(store.split("train")), extractor.name, console)
+    with image_bar(title, len(store.split("train")), 0, None) as advance:
+
+        def done(count: int) -> None:
+            advance(count)
+            expected(count)
+
+        reference = load_reference(store, extractor, advance=done)
+    found: dict[str, Any] = {"features": str(extractor.identity), "reference_images": reference.n}
+    costless = reference_scores(store, extractor, reference, config.evaluation_samples)
+    found |= {reference_param(name, extractor.metric): v for name, v in costless.items()}
+    said = ", ".join(f"{name} {costless[key]:.4g}" for name, key in REFERENCES.items())
+    if (real := real_images(reference, config.evaluation_samples)) < config.evaluation_samples:
+        said += f" (of {real}: with {config.evaluation_samples}, as models have, it would be lower)"
+    console.print(f"What costs nothing scores ({extractor.metric}): {said}", highlight=False)
+    if (side := extractor.side) and side < config.image_size:
+        console.print(
+            f"{extractor.name} sees images at {side}×{side}: what shows only at "
+            f"{config.image_size}×{config.image_size} does not count",
+            highlight=False,
+        )
+    return found
+
+
 def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepared:
     """Convert the data and measure the reference once; return what the trials share.
 
@@ -159,28 +188,7 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
         "classes": len(store.manifest["class_names"]),
     }
     if extractor:
-        title = f"Measuring {len(store.split('train'))} images"
-        expected = expecting(len(store.split("train")), extractor.name, console)
-        with image_bar(title, len(store.split("train")), 0, None) as advance:
-
-            def done(count: int) -> None:
-                advance(count)
-                expected(count)
-
-            reference = load_reference(store, extractor, advance=done)
-        provenance |= {"features": str(extractor.identity), "reference_images": reference.n}
-        costless = reference_scores(store, extractor, reference, config.evaluation_samples)
-        provenance |= {reference_param(name, extractor.metric): v for name, v in costless.items()}
-        said = ", ".join(f"{name} {costless[key]:.4g}" for name, key in REFERENCES.items())
-        if (real := real_images(reference, config.evaluation_samples)) < config.evaluation_samples:
-            said += f" (of {real}: with {config.evaluation_samples}, as models have, it would be lower)"
-        console.print(f"What costs nothing scores ({extractor.metric}): {said}", highlight=False)
-        if (side := extractor.side) and side < config.image_size:
-            console.print(
-                f"{extractor.name} sees images at {side}×{side}: what shows only at "
-                f"{config.image_size}×{config.image_size} does not count",
-                highlight=False,
-            )
+        provenance |= measured(store, extractor, config, console)
     crop = store.manifest.get("settings", {}).get("crop")  # a store that is named has its own
     settings = {**asdict(training), "width": config.width, "data_hash": store.content_hash, "crop": crop}
     if extractor:

@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cluster.runs import LEDGER, STORED
 from searchers.display.commands import resume_command
 from searchers.record.files import write_whole
-from searchers.record.folders import LEDGER, STORED
 from searchers.record.ledger import Ledger
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, UsageError
 from trainables.data.addresses import secret_in
@@ -153,7 +153,8 @@ def stored(folder: Path) -> Stored | None:
 def refuse_another(folder: Path, sweep_id: str) -> None:
     """Raise UsageError where a folder holds another sweep's trials, which would be taken for this one's."""
     before = stored(folder)
-    if before.sweep_id != sweep_id if before else any(Ledger(folder / LEDGER).events()):
+    another = before.sweep_id != sweep_id if before else any(Ledger(folder / LEDGER).events())
+    if another:
         raise UsageError(
             f"{folder} holds another sweep's trials: move that folder away, or give this sweep another --name"
         )

@@ -12,6 +12,7 @@ from searchers.bayesopt.space import Choice, Space
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.fixed_points import FixedPoints, read_points
 from searchers.execution.peers import PEERS, PeerSearch, grid_of
+from searchers.execution.resume import refuse_search
 from searchers.execution.warm_start import earlier_results
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule, least_rung
@@ -118,7 +119,7 @@ def given_points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | No
     if not (path := config.points_file):
         return list(study.points) if study.points else None
     if config.share:
-        raise UsageError("--share is for a search, and --points leaves nothing to search: leave one out")
+        refuse_search(["share"])
     try:
         return read_points(path, read_space(study.space), study.settings)
     except ValueError as error:

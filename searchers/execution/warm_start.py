@@ -5,12 +5,12 @@ Values are comparable only where metric, data and training budget are the same.
 
 import logging
 import math
-from ast import literal_eval
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from analysis.charts.text import value_of
 from searchers.bayesopt.space import Choice, Dimension
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.resume import stored
@@ -125,7 +125,4 @@ def _parse(text: str, dimension: Dimension | None) -> Any:
     """Return the setting that this text was; the text itself, which the space refuses, where it was none."""
     if isinstance(dimension, Choice):
         return {str(choice): choice for choice in dimension.choices}.get(text, text)
-    try:
-        return literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return value_of(text)

@@ -3,20 +3,20 @@
 import fcntl
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cluster.runs import LEDGER, STORED, sweep_id_of
 from searchers.record.ledger import Ledger
 from searchers.record.schema import COMPLETE, FINISHED, MODEL, NOTE
 from searchers.record.trials import TrialRecord
 from searchers.study.config import UsageError
 from trainables.data.addresses import below
 
-STORED = "sweep.json"  # what `searchers.execution.resume` keeps of a sweep's configuration
-LEDGER = "ledger.jsonl"
 TUNE = "tune"  # Tune's snapshots and the checkpoints, a folder a trial
 
 
@@ -71,7 +71,8 @@ class SweepFolder:
     def parts(self) -> list["SweepFolder"]:
         """The sweeps that are parts of this one, as the models' are of a comparison."""
         begin = f"{self.sweep_id}-"
-        return [sweep for sweep in all_in(self.path.parent) if sweep.sweep_id.startswith(begin)]
+        found = all_in(self.path.parent, lambda folder: sweep_id_of(folder).startswith(begin))
+        return [sweep for sweep in found if not sweep.damaged]
 
     @property
     def state(self) -> str:
@@ -106,14 +107,14 @@ def is_running(folder: Path) -> bool:
     return False
 
 
-def all_in(results: Path) -> list[SweepFolder]:
-    """Return the sweeps in a folder of results, the latest last; damaged ones among them."""
+def all_in(results: Path, wanted: Callable[[Path], bool] = lambda folder: True) -> list[SweepFolder]:
+    """Return the sweeps in the `wanted` folders of results, the latest last; damaged ones among them."""
     found = []
-    for path in sorted(results.glob(f"*/{STORED}")):
+    for folder in filter(wanted, (path.parent for path in sorted(results.glob(f"*/{STORED}")))):
         try:
-            found.append(SweepFolder.read(path.parent))
+            found.append(SweepFolder.read(folder))
         except UsageError:
-            found.append(SweepFolder(path.parent, "", "–", {}, [], False, frozenset(), None, damaged=True))
+            found.append(SweepFolder(folder, "", "–", {}, [], False, frozenset(), None, damaged=True))
     return sorted(found, key=lambda sweep: sweep.begun or datetime.min)
 
 

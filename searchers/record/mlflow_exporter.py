@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]
 PARAMS_A_REQUEST = 100  # MLflow's own limit
-MEASURED_ALIKE = (
-    0.01  # of a number that is measured again when a sweep is resumed, such as a reference's score
-)
+# Of a number that is measured again when a sweep is resumed, such as a reference's score.
+MEASURED_ALIKE = 0.01
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 # MLflow's own name for an image: key, "step", epoch, …; the thumbnail, .webp, is written last.
 SENT_IMAGE = re.compile(r"(.+)[+%]step[+%](\d+)[+%].*\.webp")
