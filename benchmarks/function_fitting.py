@@ -163,7 +163,7 @@ def sweep() -> tuple[Points, Points]:
     trials = records.read("sweep_of_beta")  # what a default sweep's ledger says of its trials
     epochs = max(trial["epoch"] for trial in trials)
     known = [(trial["beta"], trial[METRIC]) for trial in trials if trial["epoch"] == epochs]
-    others = [(t["beta"], t["scores"][METRIC]) for t in records.read("betas") if t["dataset"] == "faces"]
+    others = [(t["beta"], t["scores"][METRIC]) for t in records.read("betas_45") if t["dataset"] == "faces"]
     searched = {beta for beta, _ in known}
     return known, [point for point in others if point[0] not in searched]
 
