@@ -4,8 +4,9 @@
     python -m benchmarks.sweeps table
     python -m benchmarks.sweeps pictures FOLDER/searchers.beta_vaegan-0 PICTURES
 
-Each sweep runs in a folder of its own, alone on the machine, with the preset quick; a row a sweep is kept in
-sweeps.jsonl, and what is there is not run again. `pictures` copies the winner's samples and the posterior.
+Each sweep runs in a folder of its own, alone on the machine, with the preset quick where the flags name no
+other; a row a sweep is kept in sweeps.jsonl (of the flags' paths their names), and what is there is not run
+again. `pictures` copies the winner's samples and the posterior.
 """
 
 import argparse
@@ -26,8 +27,9 @@ from searchers.record.trials import TrialRecord, best_record
 
 def run(module: str, folder: Path, seeds: int, flags: list[str]) -> None:
     """Run the sweeps that are not on record yet, one after the other."""
+    named = [Path(flag).name for flag in flags]
     known = {
-        row["seed"] for row in records.read("sweeps") if (row["module"], row["flags"]) == (module, flags)
+        row["seed"] for row in records.read("sweeps") if (row["module"], row["flags"]) == (module, named)
     }
     for seed in sorted(set(range(seeds)) - known):
         (work := folder / f"{module}-{seed}").mkdir(parents=True)
@@ -36,7 +38,7 @@ def run(module: str, folder: Path, seeds: int, flags: list[str]) -> None:
         subprocess.run([*command, *flags], cwd=work, check=True)
         minutes = (time.monotonic() - began) / 60
         trials = list(Ledger(work / "results" / "sweep" / "ledger.jsonl").trials().values())
-        records.add("sweeps", row_of(module, flags, seed, minutes, trials))
+        records.add("sweeps", row_of(module, named, seed, minutes, trials))
 
 
 def metric_of(trials: list[TrialRecord]) -> str:
@@ -72,11 +74,11 @@ def row_of(
 def table() -> None:
     """Print a table of the sweeps of each command, and what their winners have in common."""
     rows = records.read("sweeps")
-    for module in dict.fromkeys(row["module"] for row in rows):
-        sweeps = [row for row in rows if row["module"] == module]
+    for command in dict.fromkeys(" ".join([row["module"], *row["flags"]]) for row in rows):
+        sweeps = [row for row in rows if " ".join([row["module"], *row["flags"]]) == command]
         best = [next(t for t in row["trials"] if t["number"] == row["best"]) for row in sweeps]
         searched = [k for k in best[0] if k not in ("number", "seed", "status", "epoch", "score")]
-        header = [module, "minutes", "trials", "trained to the end", "FD of the best", *searched]
+        header = [command, "minutes", "trials", "trained to the end", "FD of the best", *searched]
         cells = [
             [
                 f"seed {row['seed']}",

@@ -48,8 +48,9 @@ class HappyPeopleConfig(RunConfig):
     """images a run asks the score of"""
     image_size: Annotated[int, one_of(16, 32, 64, 128, 256)] = 64
     """images are resized to this many pixels"""
-    gpus_per_trial: Annotated[float, ONE_GPU] = 0.0
-    """share of a GPU a trial gets; a run is one process, and uses one at most"""
+    gpus_per_trial: Annotated[float | None, ONE_GPU] = None
+    """share of a GPU a trial gets, half of one where the cluster has any, if not given; a run is one process,
+    and uses one at most"""
 
     @property
     def rounds(self) -> int:
@@ -124,7 +125,8 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
     grid = points(config)
     if config.dry_run:
         check_tracking(config, console)
-        at_once = join(config).slots(config.cpus_per_trial, config.gpus_per_trial)
+        joined, fitted = join(config)
+        at_once = joined.slots(fitted.cpus_per_trial, fitted.gpus_per_trial)
         console.print(planned(config, settings, len(grid), at_once), highlight=False)
         return 0
     with Driver(

@@ -14,6 +14,7 @@ from rich.console import Console
 from searchers.display.closing import next_words
 from searchers.execution.cli import main_of
 from searchers.execution.resume import refuse_another
+from searchers.record.folders import MODELS
 from searchers.study import given
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.ranges import COUNT, between, one_of
@@ -150,7 +151,7 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
     if final.exit_code:
         return final.exit_code
     (record,) = final.records
-    weights = final.folder / "models" / record.trial
+    weights = final.folder / MODELS / record.trial
     if not weights.exists():
         console.print("The final training has left no weights: there is nothing to draw.")
         return 1

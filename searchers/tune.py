@@ -24,7 +24,7 @@ import tyro
 from rich.console import Console
 
 from cluster.interrupts import signals_kept
-from searchers.execution.cli import default_preset, main_of
+from searchers.execution.cli import main_of
 from searchers.record.schema import FROM_PYTHON
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
@@ -192,7 +192,7 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
     from searchers.execution.run import run
 
     study = replace(study, trainable=trainable_for(study.trainable))
-    preset = settings.get("preset", default_preset())
+    preset = settings.get("preset", "quick")
     if preset not in PRESETS:
         raise UsageError(f"preset is {preset!r}; choose {', '.join(PRESETS)}")
     defaults = PRESETS[preset]

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.record.store import AnalysisError
+from searchers.record.schema import WEIGHTS_FOLDER
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from analysis.record.tables import Tables
 
-WEIGHTS_FOLDER = "model"  # of a trial's artifacts; as `searchers.record.schema` names it
 SEARCHED_FOR_WEIGHTS = 20  # trials; a request each
 
 

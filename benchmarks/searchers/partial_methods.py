@@ -28,7 +28,7 @@ class Method:
         self.points: list[np.ndarray] = []
         self.rows: list[dict[int, float]] = []
         self.taken: set[int] = set()
-        self.rungs = rungs(table.epochs, 1, REDUCTION)
+        self.rungs = rungs(table.epochs, 1)
         self.setup(**settings)
 
     def setup(self) -> None:

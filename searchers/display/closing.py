@@ -12,6 +12,7 @@ from latentune import line_of, words_of
 from searchers.display.commands import analysis_command, ui_command
 from searchers.display.layout import table_lines
 from searchers.display.snapshot import Told, rows_of
+from searchers.record.folders import MODELS, TUNE
 from searchers.record.provenance import references_of
 from searchers.record.schema import COLLAPSED, FAILED, FINISHED, STOPPED
 from searchers.record.trials import TrialRecord
@@ -96,7 +97,7 @@ def best_words(
             f"after epoch {best.epoch}{whole} ({number(first)} at first)."
         )
         lines += _beside_references(study, best)
-        if best.status == FINISHED and not (config.folder / "models" / best.trial).exists():
+        if best.status == FINISHED and not (config.folder / MODELS / best.trial).exists():
             again = line_of(words_of("analysis.trial", config.title, str(best.number), "--reproduce"))
             lines.append(f"Its last checkpoint is gone, and its weights with it. Train it again: {again}")
         if COLLAPSED in best.flags.get(best.epoch, "").split(","):
@@ -142,7 +143,7 @@ def trouble_words(ending: Ending) -> list[str]:
         numbers = ", ".join(str(record.number) for record in failed)
         lines.append(
             f"Failed: trial {numbers} ({failed[0].error}); the whole errors are in "
-            f"{ending.checkpoints}/tune/*/error.txt."
+            f"{ending.checkpoints}/{TUNE}/*/error.txt."
         )
     if ending.unsent:
         lines.append(

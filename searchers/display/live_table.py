@@ -26,7 +26,6 @@ from searchers.scheduling.rule import PauseRule
 
 SECONDS_BETWEEN, SECONDS_BETWEEN_PAGES = 0.5, 2.0  # two drawings, and two moments for the page
 RESTS = 20  # times as long as the last drawing took, in which Tune waits: half a second at 1000 trials
-FLAGGED = 2  # trials whose flags stand under a table without a column for them
 
 
 class LiveTable(tune.Callback):

@@ -11,7 +11,8 @@ from analysis.charts.text import number
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
-from searchers.record.schema import FRONT_TAG, RUNNING
+from searchers.record.schema import FIGURE as FIGURE_EVENT
+from searchers.record.schema import FRONT_TAG, NOTE, RUNNING
 from searchers.record.trials import TrialRecord
 from searchers.study.study import Study
 
@@ -40,9 +41,9 @@ class ParetoFigure(tune.Callback):
             return
         if len(on_front) > 1:
             draw(self.study, records, on_front).savefig(self.recorder.folder / FIGURE, dpi=120)
-            self.recorder.ledger.append("figure", path=FIGURE)
+            self.recorder.ledger.append(FIGURE_EVENT, path=FIGURE)
         tags = {FRONT_TAG: ", ".join(str(record.number) for record in on_front)}
-        self.recorder.ledger.append("note", tags=tags)
+        self.recorder.ledger.append(NOTE, tags=tags)
         self.delivery.wake()
 
 

@@ -10,6 +10,7 @@ from searchers.bayesopt.fidelity import CurveModel
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.execution.rebuild import latest_checkpoint
 from searchers.record.files import flush
+from searchers.record.folders import MODELS
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FINISHED, MODEL
 from searchers.record.trials import TrialRecord, best_record, ranked
@@ -32,7 +33,7 @@ def export_best(
     for record in by_score if best is None or best in by_score else [best, *by_score]:
         found = latest_checkpoint(record, storage)
         if found is not None and found.epoch == record.epoch:  # these weights were scored
-            path = Path("models") / record.trial
+            path = Path(MODELS) / record.trial
             with found.checkpoint.as_directory() as directory:
                 export_model(study.trainable, record.config, Path(directory), folder / path)
             flush(folder / path)

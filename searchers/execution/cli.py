@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -27,7 +26,6 @@ from trainables.data.store import DataError
 from trainables.metrics.errors import MetricError
 
 Config = TypeVar("Config", bound=RunConfig)
-GPU_DEVICES = ("nvidia*", "nvhost-gpu", "dxg", "kfd")  # NVIDIA's, Jetson's, Windows' for Linux, AMD's
 
 
 def main_of(
@@ -94,25 +92,13 @@ def _words(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def default_preset() -> str:
-    """Return the preset of this machine: `report` is for GPUs.
-
-    Where the system shows none, torch, which takes seconds to import, is not asked.
-    """
-    if not any(next(Path("/dev").glob(device), None) for device in GPU_DEVICES):
-        return "quick"
-    import torch
-
-    return "report" if torch.cuda.is_available() else "quick"
-
-
 def parse(program: str, presets: Mapping[str, Config], arguments: list[str]) -> Config:
     """Return the preset's configuration with the flags' changes.
 
     Exits with code 2 where a flag is wrong, and with 0 where help is asked for.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default=default_preset())
+    first.add_argument("--preset", default="quick")
     preset = first.parse_known_args(arguments)[0].preset
     default = presets.get(preset, presets["quick"])  # tyro itself refuses an unknown one
     if {"-h", "--help"} & set(arguments):

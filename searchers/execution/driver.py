@@ -7,6 +7,7 @@ A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl`
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import MappingProxyType, ModuleType
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from cluster.errors import ClusterError
 from cluster.interrupts import end_in_order
 from cluster.limiter import ClusterLimiter
 from cluster.ray_patches import silent_progress
-from cluster.runs import TABLE_VARIABLE
+from cluster.runs import LEDGER, TABLE_VARIABLE
 from cluster.storage import full_disk_told, refuse_unseen, resolve
 from cluster.watchdog import RETRIES, watchdogs
 from searchers.display.closing import Ending
@@ -33,6 +34,7 @@ from searchers.display.snapshot import Told
 from searchers.execution.overlay import FIRST_STAGE
 from searchers.execution.rebuild import RebuiltTrials, Replays, what_goes_on
 from searchers.execution.resume import refuse_another, store, stored
+from searchers.record.folders import TUNE
 from searchers.record.ledger import Ledger, LedgerBusyError
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
@@ -42,7 +44,7 @@ from searchers.record.sweep_record import SweepRecord
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import PauseRule
 from searchers.scheduling.tune_scheduler import PauseScheduler
-from searchers.study.config import RunConfig, UsageError
+from searchers.study.config import Config, RunConfig, UsageError
 from trainables.evaluation.inputs import lacking
 
 KEPT = 2  # checkpoints of each trial
@@ -79,19 +81,19 @@ class Driver:
         study: dict[str, Any] | None = None,
         needs: Mapping[str, Any] = MappingProxyType({}),
     ):
-        self.config, self.console, self.epochs, self.num_samples = config, console, epochs, num_samples
+        self.console, self.epochs, self.num_samples = console, epochs, num_samples
         self.resume = resume_command(program, config, resume_as)
         self.folder = config.folder.resolve()
-        self._refuse_others(sweep_id, data_hash)
+        self._refuse_others(config, sweep_id, data_hash)
         import_early()
-        self.cluster = join(config, code)
+        self.cluster, self.config = join(config, code)
         refuse_lacking(needs, self.cluster)
         self.checkpoints = resolve(config.storage, self.folder, self.cluster)
-        self.ledger = Ledger(self.folder / "ledger.jsonl")
+        self.ledger = Ledger(self.folder / LEDGER)
         with full_disk_told(self.resume):
             try:
                 self.ledger.claim()
-                self._refuse_others(sweep_id, data_hash)  # one may have begun and ended meanwhile
+                self._refuse_others(config, sweep_id, data_hash)  # one may have begun and ended meanwhile
             except LedgerBusyError:
                 raise UsageError(f"Sweep {config.title!r} is running already, in another process") from None
             except UsageError:
@@ -109,19 +111,19 @@ class Driver:
         self.page: LivePage | None = None
         self._closing = ExitStack()
         self._settled: Callable[[], bool] = lambda: False
-        joined = self.cluster.describe(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent)
-        console.print(joined, highlight=False)
+        each = self.config.cpus_per_trial, self.config.gpus_per_trial
+        console.print(self.cluster.describe(*each, config.max_concurrent), highlight=False)
         nodes = self.cluster.present + self.cluster.promised
-        if not config.gpus_per_trial and any(node.gpus for node in nodes):
-            console.print("Its GPUs stay unused: --preset report or --gpus-per-trial gives trials one.")
+        if not self.config.gpus_per_trial and any(node.gpus for node in nodes):
+            console.print("Its GPUs stay unused, as --gpus-per-trial 0 asks.")
 
-    def _refuse_others(self, sweep_id: str, data_hash: str | None) -> None:
+    def _refuse_others(self, config: RunConfig, sweep_id: str, data_hash: str | None) -> None:
         """Raise UsageError where the folder holds another sweep's trials, or trials of other images."""
         refuse_another(self.folder, sweep_id)
         before = stored(self.folder)
         if before and before.data_hash not in (None, data_hash):
             raise UsageError(
-                f"The images of {self.config.dataset} are not those that sweep {self.config.title!r} began "
+                f"The images of {config.dataset} are not those that sweep {config.title!r} began "
                 "with: bring those back to go on, or begin a new sweep"
             )
 
@@ -288,18 +290,23 @@ def rule_of(scheduler: tune.schedulers.TrialScheduler | None) -> PauseRule | Non
     return scheduler.rule if isinstance(scheduler, PauseScheduler) else None
 
 
-def join(config: RunConfig, code: Sequence[ModuleType] = ()) -> Cluster:
-    """Return the cluster that the configuration asks for; its machines are given this code, and `code`.
+def join(config: Config, code: Sequence[ModuleType] = ()) -> tuple[Cluster, Config]:
+    """Join the cluster that a configuration asks for; its machines are given this code, and `code`.
 
-    Raises ClusterError where it can't be joined, UsageError where not one trial fits.
+    Returns the cluster, and the configuration with a trial's share of a GPU: half of one where the cluster
+    has any and nothing else is asked. Raises ClusterError where it can't be joined, UsageError where not one
+    trial fits.
     """
     joined = connect(config.address, packages=[trainables, searchers, cluster, latentune, *code])
+    if config.gpus_per_trial is None:
+        has_gpus = any(node.gpus for node in joined.present + joined.promised)
+        config = replace(config, gpus_per_trial=0.5 if has_gpus else 0.0)
     if joined.slots(config.cpus_per_trial, config.gpus_per_trial) < 1:
         raise UsageError(
             f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "
             f"and the cluster has {joined.cpus:g} CPUs and {joined.gpus:g} GPUs in all"
         )
-    return joined
+    return joined, config
 
 
 def refuse_lacking(needs: Mapping[str, Any], cluster: Cluster) -> None:
@@ -321,7 +328,7 @@ def tune_settings(config: RunConfig, processes: int = 1) -> dict[str, Any]:
     asked = {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial}
     each = {name: amount / processes for name, amount in asked.items() if amount}
     return {
-        "name": "tune",
+        "name": TUNE,
         "resources_per_trial": tune.PlacementGroupFactory([each] * processes, strategy="STRICT_PACK"),
         "reuse_actors": True,
         "max_failures": RETRIES,

@@ -168,7 +168,7 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
         evaluation_samples=config.evaluation_samples,
         images=True,
         seed=config.seed,
-        processes=max(1, int(config.gpus_per_trial)),
+        processes=max(1, int(config.gpus_per_trial or 0)),
     )
     store = load_store(training, config.image_size, channels)
     Batches(store, "train", config.batch_size)  # too few images fail here once, not in every trial

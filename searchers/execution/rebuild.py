@@ -18,6 +18,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import SearchGenerator
 
 from cluster.limiter import ClusterLimiter
+from searchers.record.folders import TUNE
 from searchers.record.trials import TrialRecord
 
 
@@ -114,7 +115,7 @@ def latest_checkpoint(record: TrialRecord, storage: str) -> Saved | None:
     """
     file_system, root = pyarrow.fs.FileSystem.from_uri(storage)
     for name, epoch in reversed(record.checkpoints.items()):
-        path = f"{root}/tune/{record.trial}/{name}"
+        path = f"{root}/{TUNE}/{record.trial}/{name}"
         if _whole(file_system, path):
             return Saved(int(name.rpartition("_")[2]), epoch, tune.Checkpoint(path, file_system))
     return None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.charts.text import value_of
+from cluster.runs import LEDGER
 from searchers.bayesopt.space import Choice, Dimension
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.resume import stored
@@ -42,7 +43,7 @@ def earlier_results(study: Study, config: SweepConfig) -> list[Known]:
     """
     name, metric, provenance = config.warm_start or "", study.metric, study.provenance or {}
     folder, new = Path(config.results) / name, vars(config)
-    ledger = folder / "ledger.jsonl"
+    ledger = folder / LEDGER
     if ledger.exists():
         settings, trials = _settings(folder), list(Ledger(ledger).trials().values())
         new = {**new, "data_hash": provenance.get("data_hash")}

@@ -18,6 +18,7 @@ from searchers.study.config import UsageError
 from trainables.data.addresses import below
 
 TUNE = "tune"  # Tune's snapshots and the checkpoints, a folder a trial
+MODELS = "models"  # weights of the best trials, a folder each
 
 
 @dataclass(frozen=True)

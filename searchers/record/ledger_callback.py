@@ -8,7 +8,7 @@ from ray.tune.experiment import Trial
 
 from searchers.record.files import flush, write_whole
 from searchers.record.ledger import Ledger
-from searchers.record.schema import CHECKPOINT, DIVERGED, END, FAILED, FINISHED, STOPPED
+from searchers.record.schema import CHECKPOINT, DIVERGED, END, FAILED, FINISHED, RESULT, STOPPED, TRIAL
 from searchers.record.trials import TrialRecord
 
 # Tune adds these to every result; they are no scores.
@@ -38,7 +38,7 @@ class LedgerCallback(tune.Callback):
             taken = {record.number for record in self.records.values()}
             number = next(n for n in range(1, len(taken) + 2) if n not in taken)
             record = TrialRecord(trial.trial_id, number, trial.config)
-            self.ledger.append("trial", trial=record.trial, number=record.number, config=record.config)
+            self.ledger.append(TRIAL, trial=record.trial, number=record.number, config=record.config)
             self.records[record.trial] = record
 
     def on_trial_result(
@@ -53,7 +53,7 @@ class LedgerCallback(tune.Callback):
         numbers = {key: number_of(value) for key, value in result.items() if key not in NOT_SCORES}
         metrics = {key: number for key, number in numbers.items() if number is not None}
         self.ledger.append(
-            "result",
+            RESULT,
             trial=trial.trial_id,
             epoch=epoch,
             metrics=metrics,

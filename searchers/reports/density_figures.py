@@ -14,12 +14,12 @@ from analysis.charts.style import canvas
 from trainables.data.batches import to_uint8
 from trainables.data.pictures import save_grid
 from trainables.data.store import spread
+from trainables.evaluation.generation import EVALUATION_SEED
 from trainables.models.densities import PPCA, GaussianMixture
 
 if TYPE_CHECKING:
     from trainables.models.bernoulli_vae import BernoulliVAE
 
-SEED = 20_200
 SHOWN, PAIRS, CLUSTERED, PLANE = 64, 32, 5000, 20
 SIDE = 56  # pixels of each image of a grid
 
@@ -36,7 +36,7 @@ def draw_figures(
     folder.mkdir(parents=True, exist_ok=True)
     pairs, clustered = (spread(np.arange(len(x)), count) for count in (PAIRS, CLUSTERED))
     grids = {
-        "samples.png": (model.sample(SHOWN, torch.Generator().manual_seed(SEED)), 8),
+        "samples.png": (model.sample(SHOWN, torch.Generator().manual_seed(EVALUATION_SEED)), 8),
         "reconstructions.png": (torch.stack([x[pairs], model.reconstruct(x[pairs])], 1).flatten(0, 1), 8),
     }
     if isinstance(model, GaussianMixture):

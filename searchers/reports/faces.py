@@ -10,10 +10,10 @@ from analysis.charts.style import canvas
 from trainables.data.batches import to_float, to_uint8
 from trainables.data.pictures import save_film, save_grid
 from trainables.data.store import ImageStore
+from trainables.evaluation.generation import EVALUATION_SEED
 from trainables.models.base import GenerativeModel
 from trainables.models.lego_vae import morph
 
-SEED = 20_200
 SHOWN, PAIRS, COLUMNS, SIDE = 64, 16, 8, 128
 MORPHS = 4  # pairs of faces; the film goes round all of them
 FILM_STEPS, FILM_MILLISECONDS, PAUSE = (
@@ -34,7 +34,7 @@ def draw_faces(model: GenerativeModel, store: ImageStore, folder: Path) -> list[
         held_out = store.split("validation")
     x = to_float(store.images[held_out[:PAIRS]], model.device)
     faces = [x[i % len(x)] for i in range(MORPHS + 1)]
-    generated = model.sample(SHOWN, torch.Generator(model.device).manual_seed(SEED))
+    generated = model.sample(SHOWN, torch.Generator(model.device).manual_seed(EVALUATION_SEED))
     grids = {
         "generated.png": generated,
         "morph.png": torch.cat([morph(model, faces[i], faces[i + 1], COLUMNS) for i in range(MORPHS)]),

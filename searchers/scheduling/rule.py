@@ -55,12 +55,12 @@ class Record(Protocol):
         """How it ended; None where it did not."""
 
 
-def rungs(max_epochs: int, first: int, reduction_factor: int = REDUCTION_FACTOR) -> list[int]:
+def rungs(max_epochs: int, first: int) -> list[int]:
     """Return first, first·η, first·η², … below max_epochs, and max_epochs itself."""
     found, rung = [], first
     while rung < max_epochs:
         found.append(rung)
-        rung *= reduction_factor
+        rung *= REDUCTION_FACTOR
     return [*found, max_epochs]
 
 
@@ -95,16 +95,15 @@ class PauseRule:
         budget: float = math.inf,
         max_trials: float = math.inf,
         replicates: int = 0,
-        reduction_factor: int = REDUCTION_FACTOR,
     ):
         if max_epochs < 1 or (first_rung is not None and not 1 <= first_rung <= max_epochs):
             raise ValueError(f"first_rung is {first_rung}; it must lie in 1 … {max_epochs}, the last epoch")
-        if reduction_factor < 2 or budget <= 0:
-            raise ValueError(f"reduction_factor is {reduction_factor}, at least 2; budget {budget}, above 0")
-        self.max_epochs, self.reduction_factor = max_epochs, reduction_factor
+        if budget <= 0:
+            raise ValueError(f"budget is {budget}; it must be above 0")
+        self.max_epochs = max_epochs
         self.first_trials, self.budget, self.max_trials = first_trials, budget, max_trials
         self.learned = first_rung is None
-        self.rungs = rungs(max_epochs, first_rung or least_rung(max_epochs), reduction_factor)
+        self.rungs = rungs(max_epochs, first_rung or least_rung(max_epochs))
         # At least half of the budget is for the search itself.
         affordable = replicates if math.isinf(budget) else int(budget / (2 * max_epochs))
         self.replicates = min(replicates, affordable)
@@ -185,7 +184,7 @@ class PauseRule:
     def cut(self, rung: int, trial: str) -> float:
         """Return the value up to which a trial goes on at a rung, by the others there; inf before them."""
         others = [value for other, value in self.reached.get(rung, {}).items() if other != trial]
-        return float(np.percentile(others, 100 / self.reduction_factor)) if others else math.inf
+        return float(np.percentile(others, 100 / REDUCTION_FACTOR)) if others else math.inf
 
     def is_first(self, trial: str) -> bool:
         """Whether it is one of the first trials, which pause at the first rung whatever their values."""
@@ -313,7 +312,7 @@ class PauseRule:
         """Return a paused trial that is by now among the best 1/η of its rung; None where there is none."""
         for rung in reversed(self.rungs[:-1]):
             values = self.reached.get(rung, {})
-            best = sorted(values, key=lambda t: values[t])[: len(values) // self.reduction_factor]
+            best = sorted(values, key=lambda t: values[t])[: len(values) // REDUCTION_FACTOR]
             for trial in best:
                 progress = self.trials[trial]
                 if progress.state == "paused" and max(r for r in self.rungs if r <= progress.epoch) == rung:

@@ -88,8 +88,9 @@ class RunConfig:
     """file of pytorch-fid's Inception weights"""
     cpus_per_trial: Annotated[float, CPUS] = 1.0
     """CPU cores a trial gets"""
-    gpus_per_trial: Annotated[float, GPUS] = 0.0
-    """share of a GPU a trial gets; or 2 and more, each with a process that trains on its part of batches"""
+    gpus_per_trial: Annotated[float | None, GPUS] = None
+    """share of a GPU a trial gets, half of one where the cluster has any, if not given; or 2 and more, each
+    with a process that trains on its part of batches"""
     max_concurrent: Annotated[int | None, COUNT] = None
     """trials side by side; as many as fit, if not given"""
     name: Annotated[str | None, PLAIN_NAME] = None

@@ -34,15 +34,6 @@ def test_files_that_are_not_there_are_told_without_torch_and_ray(names, flags, s
     assert json.loads(done.stdout) == []
 
 
-def test_a_gpu_s_device_has_torch_asked_whether_it_can_be_used(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(cli, "Path", lambda _: tmp_path)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: asked.append(True) or True)
-    assert cli.default_preset() == "quick" and not asked
-    (tmp_path / "nvidia0").touch()
-    assert cli.default_preset() == "report" and asked
-
-
 def test_a_flag_that_is_typed_twice_loses_nothing():
     words = [
         "--space",

@@ -166,14 +166,24 @@ def test_a_full_disk_leaves_the_settings_whole(config, monkeypatch):
     assert resolve(SweepConfig(resume="one", results=config.results), SweepConfig(), PROGRAM)[1] == "id"
 
 
-def test_gpus_that_no_trial_asks_for_are_spoken_of(config, monkeypatch):
-    monkeypatch.setattr(
-        module, "join", lambda config, code: Cluster(None, (Node(2.0, 0.0),), (Node(4.0, 1.0),))
-    )
+@pytest.mark.parametrize(
+    ("gpus", "asked", "words"),
+    [
+        (1.0, None, "a trial gets 1 CPU and 0.5 GPU, 2 run side by side"),
+        (1.0, 1.0, "a trial gets 1 CPU and 1 GPU, 1 run side by side"),
+        (1.0, 0.0, "GPUs stay unused, as --gpus-per-trial 0 asks"),
+        (0.0, None, "a trial gets 1 CPU, 4 run side by side"),
+    ],
+)
+def test_a_trial_gets_half_of_a_gpu_where_there_are_any(gpus, asked, words, config, monkeypatch):
+    """Also of machines that come as trials wait; what is stored is what was asked, for other hardware."""
+    joined = Cluster(None, (Node(2.0, 0.0),), (Node(4.0, gpus),))
+    monkeypatch.setattr(module, "connect", lambda *_, **__: joined)
     monkeypatch.setattr("cluster.storage._refuse_unshared", lambda *_: None)
     console = Console(file=io.StringIO(), width=200)
-    drive(config, console=console)
-    assert "GPUs stay unused" in console.file.getvalue()
+    drive(replace(config, gpus_per_trial=asked), console=console)
+    assert words in console.file.getvalue()
+    assert stored(config.folder).config["gpus_per_trial"] == asked
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,6 @@ import numpy as np
 from trainables.data.synthetic.drawing import Drawing, Factor
 from trainables.data.synthetic.portrait import paint
 
-HAIR_STYLES = ("shaved", "short", "parted", "long", "curly", "bob")
-GLASSES = ("none", "round", "square", "sunglasses")
-BEARDS = ("none", "stubble", "moustache", "full")
-
 # Ramps (skin, hair, iris) run over a palette; angles are in radians.
 FACES = Drawing(
     "faces",

@@ -7,12 +7,6 @@ many pixels.
 from trainables.data.synthetic.drawing import Drawing, Factor
 from trainables.data.synthetic.minifigure import paint
 
-HEAD_COLORS = ("yellow", "light nougat", "nougat", "brown", "white", "green")
-HAIRS = ("none", "short", "swept", "bob", "long", "cap", "beanie")
-EYES = ("dots", "glasses", "goggles", "dark glasses")
-BEARDS = ("none", "stubble", "moustache", "goatee", "full")
-TORSOS = ("plain", "striped", "vest", "tie")
-
 MINIFIGURES = Drawing(
     "minifigures",
     {
