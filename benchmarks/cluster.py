@@ -230,7 +230,7 @@ def ray_tune(console: Console) -> None:
                 self.resident.append(resident_mb())
 
     os.environ["RAY_AUTH_MODE"] = "disabled"
-    memory, arguments = Memory(), tune_settings(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=1))
+    memory, arguments = Memory(), tune_settings(1, 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         each = gpus // nodes

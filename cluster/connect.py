@@ -63,6 +63,11 @@ class Cluster:
         """Return the GPUs of all present nodes."""
         return sum(node.gpus for node in self.present)
 
+    def trial_gets(self, cpus: float, gpus: float | None) -> tuple[float, float]:
+        """Return the CPUs and GPUs of a trial: half of a GPU where there are any, if `gpus` is None."""
+        has_any = any(node.gpus for node in self.present + self.promised)
+        return cpus, gpus if gpus is not None else 0.5 if has_any else 0.0
+
     def describe(self, cpus_per_trial: float, gpus_per_trial: float, at_most: int | None = None) -> str:
         """Return a line on the cluster, on a trial's share, and on how many (`at_most`) run side by side."""
         where = f"Ray cluster at {self.address}" if self.address else "Embedded Ray on this machine"

@@ -25,8 +25,6 @@ DEFAULTS = {
     # Where memory runs out, Ray ends the trial that began its epoch last, whatever it uses; the kernel ends
     # the one that uses most, and trials before the driver (oom_score_adj).
     "RAY_memory_monitor_refresh_ms": "0",
-    # A driver that is killed loses what Tune has not saved: by default, the last ten seconds.
-    "TUNE_GLOBAL_CHECKPOINT_S": "1",
 }
 NEEDED = {
     # Tune's own result files, which the ledger replaces, would slow each report down.

@@ -125,8 +125,8 @@ def work(config: HappyPeopleConfig, sweep_id: str, console: Console) -> int:
     grid = points(config)
     if config.dry_run:
         check_tracking(config, console)
-        joined, fitted = join(config)
-        at_once = joined.slots(fitted.cpus_per_trial, fitted.gpus_per_trial)
+        joined = join(config)
+        at_once = joined.slots(*joined.trial_gets(config.cpus_per_trial, config.gpus_per_trial))
         console.print(planned(config, settings, len(grid), at_once), highlight=False)
         return 0
     with Driver(

@@ -1,7 +1,6 @@
 """Two objectives against each other, with the trials that no other one beats in both."""
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from analysis.charts.style import (
     CYCLE,
-    INK,
     SCALE,
     STATUS,
     axis_label,
@@ -119,14 +117,7 @@ def draw_cost(
     for k, index in enumerate(front):
         place = {"xytext": (ABOVE, BELOW)[k % 2], "textcoords": "offset points", "fontsize": 8}
         axes.annotate(plain(names[index]), (x[k], y[k]), **place)
-    # What is far beyond all settings would press them into one line: it is told in words.
-    middle, reach = score.values.mean(), 2 * np.ptp(score.values) or math.inf
-    far = {name: value for name, value in references.items() if abs(value - middle) > reach}
-    draw_references(axes, {name: value for name, value in references.items() if name not in far})
-    if far:
-        told = ", ".join(f"{name} {number(value)}" for name, value in far.items())
-        place = {"ha": "right", "va": "top", "fontsize": 8, "color": INK}
-        axes.annotate(f"beyond: {told}", (1, 1), xycoords="axes fraction", **place)
+    draw_references(axes, references)
     axes.set(xscale="log", xlabel=axis_label(cost.name, cost.sign), ylabel=axis_label(score.name, score.sign))
     there: list[float] = []
     for value in np.unique(cost.values):

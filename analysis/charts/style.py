@@ -78,16 +78,27 @@ def axis_label(metric: str, sign: int) -> str:
 
 
 def draw_references(axes: Axes, references: Mapping[str, float]) -> None:
-    """Draw what images that no model made score, as horizontal lines with their names."""
-    for name, value in references.items():
+    """Draw what images that no model made score, as horizontal lines with their names, after all else.
+
+    What is farther from the drawn values than these from each other would press them together: it is told
+    in words.
+    """
+    low, high = axes.dataLim.intervaly
+    near = {
+        name: value
+        for name, value in references.items()
+        if low >= high or 2 * low - high <= value <= 2 * high - low
+    }
+    beyond = ", ".join(f"{name} {number(references[name])}" for name in references if name not in near)
+    style: dict[str, Any] = {"ha": "right", "fontsize": 8, "color": INK}
+    on_top = max((name for name in near if near[name] > high), key=lambda name: near[name], default=None)
+    if beyond and on_top is None:
+        axes.annotate(f"beyond: {beyond}", (1, 0.99), xycoords="axes fraction", va="top", **style)
+    for name, value in near.items():
         axes.axhline(value, color=GREY, linestyle=REFERENCES.get(name, ":"), linewidth=1, zorder=0)
-        place: dict[str, Any] = {
-            "xytext": (-2, 2),
-            "textcoords": "offset points",
-            "fontsize": 8,
-            "color": INK,
-        }
-        axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right", **place)
+        words = f"{name} (beyond: {beyond})" if beyond and name == on_top else name
+        place = {"xytext": (-2, 2), "textcoords": "offset points", **style}
+        axes.annotate(words, (1, value), xycoords=("axes fraction", "data"), **place)
 
 
 def ink_on(color: str) -> str:

@@ -7,7 +7,6 @@ A sweep lives in `<results>/<name>`: `sweep.json` (its settings), `ledger.jsonl`
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from types import MappingProxyType, ModuleType
 from typing import Any, Self
 
@@ -44,7 +43,7 @@ from searchers.record.sweep_record import SweepRecord
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import PauseRule
 from searchers.scheduling.tune_scheduler import PauseScheduler
-from searchers.study.config import Config, RunConfig, UsageError
+from searchers.study.config import RunConfig, UsageError
 from trainables.evaluation.inputs import lacking
 
 KEPT = 2  # checkpoints of each trial
@@ -81,19 +80,20 @@ class Driver:
         study: dict[str, Any] | None = None,
         needs: Mapping[str, Any] = MappingProxyType({}),
     ):
-        self.console, self.epochs, self.num_samples = console, epochs, num_samples
+        self.config, self.console, self.epochs, self.num_samples = config, console, epochs, num_samples
         self.resume = resume_command(program, config, resume_as)
         self.folder = config.folder.resolve()
-        self._refuse_others(config, sweep_id, data_hash)
+        self._refuse_others(sweep_id, data_hash)
         import_early()
-        self.cluster, self.config = join(config, code)
+        self.cluster = join(config, code)
+        self.trial_gets = self.cluster.trial_gets(config.cpus_per_trial, config.gpus_per_trial)
         refuse_lacking(needs, self.cluster)
         self.checkpoints = resolve(config.storage, self.folder, self.cluster)
         self.ledger = Ledger(self.folder / LEDGER)
         with full_disk_told(self.resume):
             try:
                 self.ledger.claim()
-                self._refuse_others(config, sweep_id, data_hash)  # one may have begun and ended meanwhile
+                self._refuse_others(sweep_id, data_hash)  # one may have begun and ended meanwhile
             except LedgerBusyError:
                 raise UsageError(f"Sweep {config.title!r} is running already, in another process") from None
             except UsageError:
@@ -111,19 +111,18 @@ class Driver:
         self.page: LivePage | None = None
         self._closing = ExitStack()
         self._settled: Callable[[], bool] = lambda: False
-        each = self.config.cpus_per_trial, self.config.gpus_per_trial
-        console.print(self.cluster.describe(*each, config.max_concurrent), highlight=False)
+        console.print(self.cluster.describe(*self.trial_gets, config.max_concurrent), highlight=False)
         nodes = self.cluster.present + self.cluster.promised
-        if not self.config.gpus_per_trial and any(node.gpus for node in nodes):
+        if config.gpus_per_trial == 0 and any(node.gpus for node in nodes):
             console.print("Its GPUs stay unused, as --gpus-per-trial 0 asks.")
 
-    def _refuse_others(self, config: RunConfig, sweep_id: str, data_hash: str | None) -> None:
+    def _refuse_others(self, sweep_id: str, data_hash: str | None) -> None:
         """Raise UsageError where the folder holds another sweep's trials, or trials of other images."""
         refuse_another(self.folder, sweep_id)
         before = stored(self.folder)
         if before and before.data_hash not in (None, data_hash):
             raise UsageError(
-                f"The images of {config.dataset} are not those that sweep {config.title!r} began "
+                f"The images of {self.config.dataset} are not those that sweep {self.config.title!r} began "
                 "with: bring those back to go on, or begin a new sweep"
             )
 
@@ -200,8 +199,7 @@ class Driver:
         `settings` are the trials' own, Tune's domains among them; `told` is what a person is shown of each.
         Raises ClusterError on a full disk.
         """
-        config = self.config
-        each = config.cpus_per_trial, config.gpus_per_trial
+        config, (cpus, gpus) = self.config, self.trial_gets
         stop = {"training_iteration": self.epochs}
         if self.records and isinstance(search, Replays):
             search.set_search_properties(told.metric, told.mode, settings, stop=stop)
@@ -221,18 +219,20 @@ class Driver:
             num_samples=shown,
             console=self.console,
             rule=rule,
-            resource="GPU" if config.gpus_per_trial else "CPU",
-            share=config.gpus_per_trial or config.cpus_per_trial,
+            resource="GPU" if gpus else "CPU",
+            share=gpus or cpus,
             page=self.page,
             books=self.books,
             kept=os.environ.get(TABLE_VARIABLE),
         )
-        limiter = ClusterLimiter(search, self.cluster, *each, config.max_concurrent, lambda: len(paused()))
-        watching = watchdogs(*each, [str(self.folder), self.checkpoints], self.console.print)
+        limiter = ClusterLimiter(
+            search, self.cluster, cpus, gpus, config.max_concurrent, lambda: len(paused())
+        )
+        watching = watchdogs(cpus, gpus, [str(self.folder), self.checkpoints], self.console.print)
         with full_disk_told(self.resume), table, end_in_order(self.console.print):
             tune.run(
                 trainable,
-                **tune_settings(config, settings.get("processes", 1)),
+                **tune_settings(cpus, gpus, settings.get("processes", 1)),
                 trial_dirname_creator=lambda trial: trial.trial_id,
                 metric=told.metric,
                 mode=told.mode,
@@ -290,23 +290,19 @@ def rule_of(scheduler: tune.schedulers.TrialScheduler | None) -> PauseRule | Non
     return scheduler.rule if isinstance(scheduler, PauseScheduler) else None
 
 
-def join(config: Config, code: Sequence[ModuleType] = ()) -> tuple[Cluster, Config]:
-    """Join the cluster that a configuration asks for; its machines are given this code, and `code`.
+def join(config: RunConfig, code: Sequence[ModuleType] = ()) -> Cluster:
+    """Return the cluster that the configuration asks for; its machines are given this code, and `code`.
 
-    Returns the cluster, and the configuration with a trial's share of a GPU: half of one where the cluster
-    has any and nothing else is asked. Raises ClusterError where it can't be joined, UsageError where not one
-    trial fits.
+    Raises ClusterError where it can't be joined, UsageError where not one trial fits.
     """
     joined = connect(config.address, packages=[trainables, searchers, cluster, latentune, *code])
-    if config.gpus_per_trial is None:
-        has_gpus = any(node.gpus for node in joined.present + joined.promised)
-        config = replace(config, gpus_per_trial=0.5 if has_gpus else 0.0)
-    if joined.slots(config.cpus_per_trial, config.gpus_per_trial) < 1:
+    cpus, gpus = joined.trial_gets(config.cpus_per_trial, config.gpus_per_trial)
+    if joined.slots(cpus, gpus) < 1:
         raise UsageError(
-            f"No trial fits: it asks for {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, "
+            f"No trial fits: it asks for {cpus:g} CPUs and {gpus:g} GPUs, "
             f"and the cluster has {joined.cpus:g} CPUs and {joined.gpus:g} GPUs in all"
         )
-    return joined, config
+    return joined
 
 
 def refuse_lacking(needs: Mapping[str, Any], cluster: Cluster) -> None:
@@ -323,9 +319,9 @@ def refuse_lacking(needs: Mapping[str, Any], cluster: Cluster) -> None:
                 raise ClusterError(f"Trials run on {cluster.nodes} nodes, and {node} would fail: {why}")
 
 
-def tune_settings(config: RunConfig, processes: int = 1) -> dict[str, Any]:
+def tune_settings(cpus: float, gpus: float, processes: int = 1) -> dict[str, Any]:
     """Return what every sweep asks of `tune.run`, of trials in so many processes on one machine."""
-    asked = {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial}
+    asked = {"CPU": cpus, "GPU": gpus}
     each = {name: amount / processes for name, amount in asked.items() if amount}
     return {
         "name": TUNE,

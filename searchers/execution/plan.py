@@ -56,7 +56,8 @@ def plan(
     """
     check_tracking(config, console)
     so_far = time.process_time()
-    slots = cluster.slots(config.cpus_per_trial, config.gpus_per_trial)
+    cpus, gpus = cluster.trial_gets(config.cpus_per_trial, config.gpus_per_trial)
+    slots = cluster.slots(cpus, gpus)
     at_once = min(slots, config.max_concurrent or slots, config.num_samples)
     table = Table.grid(padding=(0, 2))
     table.add_row("Space", "\n".join(extent(d) for d in read_space(study.space).dimensions))
@@ -76,7 +77,7 @@ def plan(
             said = str(error).partition("\n")[0]
             raise UsageError(f"The first trial fails: {type(error).__name__}: {said}") from error
         trials = config.num_samples + rule.replicates
-        for name, said in costs(config, cost, trials, trainings, at_once):
+        for name, said in costs(config, cost, trials, trainings, at_once, "its GPU" if gpus else "one core"):
             table.add_row(name, said)
         said = f"{short(so_far)} of CPU time until here, as the sweep will; {short(cost.start)} a trial's"
         table.add_row("Start-up", f"{said} process after its imports")
@@ -84,12 +85,11 @@ def plan(
 
 
 def costs(
-    config: SweepConfig, cost: Cost, trials: int, trainings: float, at_once: int
+    config: SweepConfig, cost: Cost, trials: int, trainings: float, at_once: int, on: str
 ) -> Iterator[tuple[str, str]]:
     """Say how long the sweep takes and what it fills, by what one trial was measured to cost."""
     evaluations = -(-config.epochs // config.evaluate_every)
     training = config.epochs * cost.epoch + evaluations * cost.evaluation
-    on = "its GPU" if config.gpus_per_trial else "one core"
     parts = f"{config.epochs} epochs of {short(cost.epoch)} ({short(cost.step)} a step)"
     parts += f", {evaluations} evaluations of {short(cost.evaluation)}"
     yield "Time", f"about {duration(trainings * training / at_once)} of training in all"

@@ -125,8 +125,7 @@ def run(
     search = make_search(study, config, points)
     trials = len(search.points) if isinstance(search, FixedPoints) else config.num_samples
     if config.dry_run:
-        joined, fitted = join(config, code)
-        plan(study, fitted, make_scheduler(study, config, ()).rule, first, joined, console)
+        plan(study, config, make_scheduler(study, config, ()).rule, first, join(config, code), console)
         return Outcome(study, config.folder, Ending.planned(config))
     place = opened(config.share) if config.share else None
     with Driver(

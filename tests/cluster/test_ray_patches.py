@@ -295,10 +295,10 @@ def test_tune_still_prints_at_verbosity_0(capsys):
 
 
 def test_a_user_s_options_stay_and_those_that_a_sweep_needs_are_set(monkeypatch):
-    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "30")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "30")
     monkeypatch.setenv("TUNE_DISABLE_STRICT_METRIC_CHECKING", "0")
     ray_patches.apply()
-    assert os.environ["TUNE_GLOBAL_CHECKPOINT_S"] == "30"
+    assert os.environ["RAY_memory_monitor_refresh_ms"] == "30"  # noqa: SIM112  Ray's name
     assert os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] == "1"
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -102,7 +101,7 @@ def sweep(tmp_path, monkeypatch):
         config = {"begun": str(tmp_path / "begun"), "fault": fault, "times": times}
         tune.run(
             Counting,
-            **tune_settings(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=0)),
+            **tune_settings(1, 0),
             storage_path=str(tmp_path),
             config=config | {"number": tune.choice([1]), "epoch": tune.choice([0])},
             search_alg=searcher,

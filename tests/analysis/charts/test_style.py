@@ -66,6 +66,22 @@ def test_a_reference_is_a_line_at_its_score_with_its_name():
 
 
 @pytest.mark.parametrize(
+    ("drawn", "lines", "words"),
+    [
+        ((26.0, 70.0), [100.3, 1.6], ["mean image (beyond: grey 206)", "real images"]),
+        ((26.0, 30.0), [], ["beyond: grey 206, mean image 100.3, real images 1.6"]),
+        ((20.0, 190.0), [206.0, 100.3, 1.6], ["grey", "mean image", "real images"]),
+    ],
+)
+def test_a_reference_far_from_all_scores_is_told_in_words(drawn, lines, words):
+    _, axes = canvas(3, 2)
+    (curve,) = axes.plot((0, 1), drawn)
+    draw_references(axes, {"grey": 206.0, "mean image": 100.3, "real images": 1.6})
+    assert [line.get_ydata()[0] for line in axes.get_lines() if line is not curve] == lines
+    assert [text.get_text() for text in axes.texts] == words
+
+
+@pytest.mark.parametrize(
     ("ends", "labels"),
     [((2e-4, 2.5e-3), ["0.0002", "0.0005", "0.001", "0.002"]), ((2e-4, 0.5), ["0.001", "0.01", "0.1"])],
 )

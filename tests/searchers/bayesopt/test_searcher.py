@@ -750,7 +750,7 @@ def test_a_sweep_by_another_score_than_the_trainables_outlives_a_trial_that_dive
     """As sweeps are started, where a missing metric would end all of them by Tune's TuneError."""
     monkeypatch.setenv("TUNE_DISABLE_STRICT_METRIC_CHECKING", "0")
     ray_patches.apply()
-    arguments = tune_settings(SimpleNamespace(cpus_per_trial=1, gpus_per_trial=0))
+    arguments = tune_settings(1, 0)
     objectives = {} if early_stopping else {"fd_random": "min"}
     search = BayesOptSearch(points_to_evaluate=[{"beta": 1.0}, {"beta": 3.0}], objectives=objectives)
     analysis = tune.run(

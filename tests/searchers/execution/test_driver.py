@@ -178,7 +178,7 @@ def test_a_full_disk_leaves_the_settings_whole(config, monkeypatch):
 def test_a_trial_gets_half_of_a_gpu_where_there_are_any(gpus, asked, words, config, monkeypatch):
     """Also of machines that come as trials wait; what is stored is what was asked, for other hardware."""
     joined = Cluster(None, (Node(2.0, 0.0),), (Node(4.0, gpus),))
-    monkeypatch.setattr(module, "connect", lambda *_, **__: joined)
+    monkeypatch.setattr(module, "join", lambda config, code: joined)
     monkeypatch.setattr("cluster.storage._refuse_unshared", lambda *_: None)
     console = Console(file=io.StringIO(), width=200)
     drive(replace(config, gpus_per_trial=asked), console=console)

@@ -143,7 +143,7 @@ def test_a_plans_disk_holds_the_trials_that_are_trained_again_and_the_pictures_t
     uris["http://head:5000"] = "25.0 MB at most: 20 checkpoints of 1.0 MB, pictures 5.0 MB"
     for uri, said in uris.items():
         config = replace(CONFIG, tracking_uri=uri)
-        assert dict(costs(config, cost, trials=10, trainings=3, at_once=2))["Disk"] == said
+        assert dict(costs(config, cost, trials=10, trainings=3, at_once=2, on="one core"))["Disk"] == said
 
 
 @pytest.mark.parametrize("place", ["space", "points"])

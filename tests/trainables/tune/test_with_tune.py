@@ -3,7 +3,6 @@
 import math
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import ray
@@ -179,7 +178,7 @@ def test_a_trial_of_two_gpus_trains_on_both_and_outlives_a_process(space, tmp_pa
     settings = {**space, "processes": 2, "cache_dir": str(tmp_path)}
     tuned = tune.run(
         LosesAProcess,
-        **tune_settings(SimpleNamespace(cpus_per_trial=2, gpus_per_trial=2), processes=2),
+        **tune_settings(2, 2, processes=2),
         config=settings,
         metric=METRIC,
         mode="min",
