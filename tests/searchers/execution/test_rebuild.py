@@ -62,10 +62,11 @@ def ray_here():
 
 @pytest.fixture
 def drive(tmp_path, monkeypatch, ray_here):
-    monkeypatch.setattr(module, "join", lambda config, code: Cluster(None, (Node(2.0, 0.0),)))
+    monkeypatch.setattr(module, "join", lambda config, code: (Cluster(None, (Node(2.0, 0.0),)), config))
 
     def run(trials, search, scheduler=None, root=1):
-        config = SweepConfig(name="one", results=str(tmp_path), epochs=EPOCHS, num_samples=trials)
+        size = {"epochs": EPOCHS, "num_samples": trials, "gpus_per_trial": 0.0}
+        config = SweepConfig(name="one", results=str(tmp_path), **size)
         console = Console(file=io.StringIO(), width=200)
         with Driver(config, "id", "python -m x", console, epochs=EPOCHS, num_samples=trials) as driver:
             driver.run(
