@@ -71,8 +71,7 @@ class Explorer:
 
     def draws(self, n: int, seed: int) -> torch.Tensor:
         """Return draws of the prior, (n, M)."""
-        noise = torch.randn(n, len(self.mean), generator=self.subject.model.generator(seed))
-        return self.network.from_noise(noise)
+        return self.network.prior_sample(n, self.subject.model.generator(seed))
 
     def start(self, query: dict[str, str]) -> dict[str, Any]:
         """Return the latent of a draw (seed=3), or of a held-out image (image=5)."""

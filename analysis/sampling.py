@@ -112,8 +112,11 @@ def measured(model: "TrainedModel", settings: dict[str, Any], evaluation: "Evalu
         network = with_settings(model.network, settings)
     except ValueError as error:
         raise AnalysisError(str(error)) from error
-    with counted(network) as cost:
-        scores = evaluation.scores(replace(model, network=network), FIRST_SEED)
+    try:
+        with counted(network) as cost:
+            scores = evaluation.scores(replace(model, network=network), FIRST_SEED)
+    except ArithmeticError as error:
+        raise AnalysisError(f"With {words(settings)} no images can be drawn: {error}.") from error
     metric = evaluation.extractor.metric
     each = cost.evaluations / cost.images, cost.seconds / cost.images
     return Row(settings, scores[metric], scores[f"{metric}_std"], *each)

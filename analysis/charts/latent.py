@@ -113,9 +113,11 @@ def reconstructions(subject: Subject) -> Image.Image:
         raise AnalysisError(f"{type(subject.model.network).__name__} has no encoder.")
     x = subject.images(24)
     rebuilt = subject.model.reconstruct(x)
-    blocks = [part for k in range(0, len(x), 8) for part in (x[k : k + 8], rebuilt[k : k + 8])]
+    columns = min(8, len(x))
+    starts = range(0, len(x) // columns * columns, columns)  # a shorter last row would end in the next one's
+    blocks = [part[k : k + columns] for k in starts for part in (x, rebuilt)]
     title = f"{subject.title}: held-out images and their reconstructions"
-    return labelled(grid(torch.cat(blocks), 8), title, ("image", "rebuilt") * (len(blocks) // 2))
+    return labelled(grid(torch.cat(blocks), columns), title, ("image", "rebuilt") * len(starts))
 
 
 def interpolations(subject: Subject) -> Image.Image:
@@ -240,8 +242,7 @@ def labelled(sheet: Image.Image, title: str, rows: Sequence[str] = ()) -> Image.
 
 def prior_moments(model: TrainedModel) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of the units of a model's prior, (M,) each, from draws of it."""
-    shape = (DRAWS, model.network.config.latent_dim)
-    draws = model.network.eval().from_noise(torch.randn(shape, generator=model.generator(SEED)))
+    draws = model.network.eval().prior_sample(DRAWS, model.generator(SEED))
     return draws.mean(0), draws.std(0)
 
 

@@ -19,6 +19,8 @@ from analysis.record.trained_model import TrainedModel
 from analysis.served import PageServer
 from tests.analysis.test_trial import network  # noqa: F401  a fixture
 from tests.fixtures.waits import wait_until
+from trainables.models.fitted_prior import fit
+from trainables.models.latent_flow import LatentFlow
 from trainables.models.vqvae import VQVAE
 
 
@@ -82,6 +84,19 @@ def test_a_start_is_a_draw_of_the_model_or_a_held_out_image(explorer):
         with pytest.raises(ValueError, match=r".+"):
             asked(explorer, path, **query)
     assert explorer.answer("other", {}) is None
+
+
+def test_sliders_and_starts_of_a_latent_flow_are_of_the_codes_that_it_draws():
+    """Not of the noise that its flow begins from."""
+    settings = {"image_size": 16, "width": 0.1, "latent_dim": 3, "hidden": 32}
+    model = LatentFlow(LatentFlow.configure(settings))  # its flow has learned nothing and draws a Gaussian
+    means = torch.randn(50, 3, generator=torch.Generator().manual_seed(2)) * torch.tensor([1.0, 2.0, 3.0]) + 4
+    model.moments.load_state_dict(fit(means, torch.full((50, 3), -9.0)).state_dict())
+    explorer = Explorer(Subject(TrainedModel(model, {}), None, "a sweep, trial 1", "no images"))
+    torch.testing.assert_close(explorer.mean, means.mean(0), atol=0.2, rtol=0)
+    torch.testing.assert_close(explorer.deviation, means.std(0, correction=0), atol=0, rtol=0.05)
+    drawn = drawn_of(explorer, asked(explorer, "start", seed=5)["z"])
+    assert (drawn == np.asarray(grid(explorer.subject.model.sample(1, 5), 1))).all()
 
 
 def test_a_model_of_codes_has_none():

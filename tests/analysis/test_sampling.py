@@ -5,11 +5,14 @@ import pytest
 
 from analysis import sampling
 from analysis.judgement.evaluation import Evaluation
+from analysis.record.store import AnalysisError
 from analysis.record.tables import load
+from analysis.record.trained_model import TrainedModel
 from searchers.record.schema import WEIGHTS_FOLDER
 from tests.fixtures.recorded import Imagined, record
 from trainables.data import sources
 from trainables.metrics.extractors.features import load_extractor
+from trainables.models.edm import EDM
 from trainables.models.flow import Flow
 from trainables.models.storage import save_model
 
@@ -59,6 +62,12 @@ def test_every_combination_is_scored_and_the_front_is_marked(run, name, tmp_path
     assert [cost for cost, *_ in found] == ["1", "2", "2", "4"]
     assert "front" in rows[0]  # nothing is cheaper
     assert (tmp_path / name / "sampling.png").stat().st_size > 10_000
+
+
+def test_numbers_that_sampling_leaves_are_one_sentence(evaluation):
+    model = TrainedModel(EDM(EDM.configure({"image_size": 16, "width": 0.25})).eval(), {})
+    with pytest.raises(AnalysisError, match=r"With rho = 0\.001 no images can be drawn: .+"):
+        sampling.measured(model, {"rho": 0.001}, evaluation)  # its levels of noise are beyond all floats
 
 
 @pytest.mark.parametrize(

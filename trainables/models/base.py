@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, get_origin
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 import trainables.late_compiler
 import trainables.torchvision_shim  # noqa: F401  before a person's model imports torchvision
 from trainables.models.losses import gaussian_log_likelihood, kl_divergence, reparameterize
-from trainables.models.settings import kinds_of
 
 
 @dataclass(frozen=True)
@@ -136,10 +135,6 @@ class GenerativeModel(nn.Module):
             raise ValueError(
                 f"{cls.__name__} has no hyperparameter {unknown[0]!r}; it has: {', '.join(names)}"
             )
-        kinds = kinds_of(cls.Config)
-        for name, value in values.items():
-            if isinstance(value, list) and tuple in (kinds[name], get_origin(kinds[name])):
-                values[name] = tuple(value)  # which JSON has no other word for
         return cls.Config(**{**cls.RECIPES.get(recipe, {}), **values})
 
     def build(self) -> None:
@@ -258,8 +253,9 @@ class GenerativeModel(nn.Module):
 
     @classmethod
     def decodes_noise(cls) -> bool:
-        """Whether a sample is a draw of the prior, decoded: not with a flow or a diffusion in between."""
-        return cls.sample is GenerativeModel.sample
+        """Whether a sample is `from_noise`, decoded: not with a flow or a diffusion in between."""
+        inherited = GenerativeModel
+        return cls.sample is inherited.sample and cls.prior_sample is inherited.prior_sample
 
     def from_noise(self, noise: Tensor) -> Tensor:
         """Return draws of the prior made of those of N(0, I), (n, M) -> (n, M): an affine map, here none."""

@@ -24,9 +24,11 @@ class DenoisingModel(ConditionalModel):
     network: UNet
 
     def build(self) -> None:
-        """Build the network. Raises ValueError where there is no such sampler, or no steps."""
+        """Build the network. Raises ValueError for an unknown sampler, no steps, and guidance to no class."""
         c = self.config
         check_solver(c.sampler, c.steps)
+        if c.guidance != 1 and c.classes < 2:
+            raise ValueError(f"guidance is {c.guidance:g}, and there are no classes: it would change nothing")
         self.network = UNet(c.image_size, c.channels, c.width, c.classes if c.classes > 1 else 0)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:

@@ -43,7 +43,18 @@ class EDM(DenoisingModel):
     """Its network is F."""
 
     Config = EDMConfig
+    config: EDMConfig
     sampling_settings = (*DenoisingModel.sampling_settings, "rho", "sigma_min", "sigma_max")
+
+    def build(self) -> None:
+        """Build the network. Raises ValueError as `DenoisingModel`'s, and where no levels of noise follow."""
+        c = self.config
+        if not (c.data_deviation > 0 and c.rho > 0 and 0 < c.sigma_min < c.sigma_max):
+            raise ValueError(
+                f"data_deviation is {c.data_deviation:g}, rho {c.rho:g}, sigma_min {c.sigma_min:g} and "
+                f"sigma_max {c.sigma_max:g}; all must be above 0, and sigma_max above sigma_min"
+            )
+        super().build()
 
     def loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the mean over images and pixels of λ(σ)·(D(x + σε; σ) − x)², ()."""

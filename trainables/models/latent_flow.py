@@ -154,8 +154,6 @@ class LatentFlow(GenerativeModel):
             return self.autoencoder.training_step(x)
         self.train()
         self.autoencoder.eval()
-        if not self.steps:  # the first stage's last gradients are nobody's any more
-            self.autoencoder.zero_grad()
         with torch.no_grad():
             mean, log_variance = (single(part) for part in self.autoencoder.encode(x))
             if self.moments.batches < WINDOW:
@@ -177,12 +175,12 @@ class LatentFlow(GenerativeModel):
         return self.moments.covariance().diagonal().clamp(min=1e-12).sqrt()
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Decode n codes that the flow leads to, (n, C, H, W); the autoencoder's own until it has begun."""
-        self.eval()
+    def prior_sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n codes that the flow leads to, (n, M); of the autoencoder's own prior until it has begun."""
         if not self.moments.batches:
-            return self.autoencoder.sample(n, generator or self.generator)
-        c, noise = self.config, self.prior_sample(n, generator or self.generator)
+            return self.autoencoder.prior_sample(n, generator)
+        c = self.config
+        noise = torch.randn(n, c.latent_dim, generator=generator, device=generator.device).to(self.device)
         times = [step / c.steps for step in range(c.steps + 1)]
         codes = solve(
             lambda z, t: single(self.averaged_network(z, torch.full_like(z[:, 0], t))),
@@ -190,7 +188,13 @@ class LatentFlow(GenerativeModel):
             times,
             c.sampler,
         )
-        return self.decode(self.moments.mean + self.scale() * codes)
+        return self.from_noise(codes)
+
+    def from_noise(self, noise: Tensor) -> Tensor:
+        """Return what is in units of the codes' own mean and deviation as codes, (n, M) -> (n, M)."""
+        if not self.moments.batches:
+            return self.autoencoder.from_noise(noise)
+        return self.moments.mean + self.scale() * noise
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor] | Tensor:
         """Return the autoencoder's mean and log-variance, each (B, M)."""
