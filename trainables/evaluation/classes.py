@@ -57,9 +57,10 @@ def class_scores(
 ) -> dict[str, float]:
     """Return the Fréchet distance of each class's samples to that class's images, and the classes' mean.
 
-    Keys: `class/<name>` and `intra_<metric>` (the intra-FID of Miyato & Koyama 2018). The samples are shared
-    out evenly over the classes of at least `FEWEST` training images, whose statistics are cached on disk;
-    nothing is returned where a class would get fewer samples than that.
+    Keys: `class/<name>`, with the label's number where names differ by signs alone, and `intra_<metric>` (the
+    intra-FID of Miyato & Koyama 2018). The samples are shared out evenly over the classes of at least
+    `FEWEST` training images, whose statistics are cached on disk; nothing is returned where a class would get
+    fewer samples than that.
     """
     rows, names = store.split("train"), store.manifest["class_names"]
     of_class = {label: rows[store.labels[rows] == label] for label in range(model.config.classes)}
@@ -67,15 +68,15 @@ def class_scores(
     each = samples // max(1, len(known))
     if each < FEWEST or len(known) < 2:
         return {}
+    keys = ["class/" + re.sub(r"[^\w.-]+", "-", str(name)) for name in names]
     scores, cache = {}, cache_of(store, cache_dir)
     for label, those in known.items():
-        key = f"{store.content_hash}-train-{label}"
-        reference = reference_statistics(batches_of(store, those), extractor, cache_dir=cache, key=key)
+        part = f"{store.content_hash}-train-{label}"
+        reference = reference_statistics(batches_of(store, those), extractor, cache_dir=cache, key=part)
         labels = torch.full((each,), label, device=model.device)
         features = extractor(drawn(model, labels, store.images.shape[1:]))
-        distance = frechet_distance(features, reference, identity=extractor.identity)
-        name = re.sub(r"[^\w.-]+", "-", str(names[label]))
-        scores[f"class/{name}"] = float(distance)
+        key = keys[label] if keys.count(keys[label]) == 1 else f"{keys[label]}-{label}"  # of "C++" and "C#"
+        scores[key] = frechet_distance(features, reference, identity=extractor.identity)
     return {f"intra_{extractor.metric}": float(np.mean(list(scores.values()))), **scores}
 
 

@@ -15,11 +15,12 @@ from trainables.data.store import DataError, ImageStore
 from trainables.metrics.errors import MetricError
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.extractors.features import load_extractor
+from trainables.metrics.frechet import FEWEST
 from trainables.metrics.reference import BATCH, ReferenceStatistics, reference_statistics
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
 from trainables.models.schedule import WIDEST_MEAN
-from trainables.models.settings import check_kind, kinds_of, nearest, some_of
+from trainables.models.settings import check_kind, nearest, some_of
 from trainables.own import OwnCodeError
 
 if TYPE_CHECKING:  # with it comes scikit-learn
@@ -80,17 +81,9 @@ class TrainingConfig:
                 raise DataError(f"{name} is {getattr(self, name)!r}; choose {', '.join(known)}")
         if not 0 <= self.ema < WIDEST_MEAN:
             raise DataError(f"ema is {self.ema}; choose 0, or a width up to {WIDEST_MEAN} of the training")
-        if not isinstance(self.disentanglement, bool):
-            from trainables.metrics.disentanglement import SCORES  # imports scikit-learn
-
-            if isinstance(self.disentanglement, str) or not set(SCORES) >= set(self.disentanglement):
-                raise DataError(
-                    f"disentanglement is {self.disentanglement!r}; choose true, or a list of some of "
-                    f"{', '.join(SCORES)}"
-                )
         ranges = {
             "batch_size": (2, 10**6, "batch norm has no variance of one image"),
-            "evaluation_samples": (2, 10**6, "a covariance needs two, and all are held in memory"),
+            "evaluation_samples": (2, 10**6, "all are held in memory"),
             "accumulate": (1, 10**6, "it is a number of parts"),
             "evaluate_every": (1, 10**9, "it is a number of epochs"),
             "processes": (1, 64, "they share a machine"),
@@ -132,7 +125,9 @@ def split_config(
             f"{wrong!r} is no setting of {model_class.__name__}{nearest(wrong, there)}; its settings: "
             f"{some_of(wrong, there)}"
         )
-    kinds = kinds_of(TrainingConfig) | kinds_of(model_class.Config)
+    kinds = {
+        field.name: field.type for kind in (TrainingConfig, model_class.Config) for field in fields(kind)
+    }
     for key, value in config.items():
         check_kind(key, value, kinds.get(key))
     training = TrainingConfig(**{key: value for key, value in config.items() if key in names})
@@ -162,6 +157,11 @@ def require_fit(model_class: type[GenerativeModel], training: TrainingConfig, co
         raise ValueError(
             f"batch_size is {training.batch_size}, and {training.processes} processes share each batch: "
             "choose a multiple"
+        )
+    if training.features != "none" and training.evaluation_samples < FEWEST:
+        raise ValueError(
+            f"evaluation_samples is {training.evaluation_samples}; a score with its deviation takes {FEWEST} "
+            "or more, and features=none leaves scores of samples out"
         )
     if 2 * training.accumulate * training.processes > training.batch_size:
         raise ValueError(f"accumulate is {training.accumulate}: a part of a batch has two images at least")

@@ -18,6 +18,7 @@ from trainables.metrics.errors import MetricError
 from trainables.metrics.extractors.extractor import Extractor
 from trainables.metrics.extractors.features import load_extractor
 from trainables.metrics.frechet import (
+    FEWEST,
     ReferenceStatistics,
     estimate_frechet_distance,
     frechet_distance,
@@ -29,10 +30,11 @@ from trainables.metrics.infinity import MINIMUM, frechet_distance_infinity
 from trainables.metrics.kid import kernel_inception_distance
 from trainables.metrics.manifold import manifold_scores
 from trainables.metrics.neighbors import near_copy_share
+from trainables.metrics.reference import KEPT_FEATURES
 from trainables.metrics.threads import thread_limit
 
 PROGRAM = "python -m trainables.metrics"
-GROUPS = 10  # of the jackknife
+OF_STATISTICS = "Statistics of generated images have a Fréchet distance alone: all else needs the images."
 
 
 @dataclass(frozen=True)
@@ -78,41 +80,56 @@ def scores(args: Arguments) -> Iterator[str]:
     for path in (args.generated, args.real):
         if not path.exists():
             raise FileNotFoundError(f"no such file or folder: {path}")
+    if args.generated.suffix == ".npz" and args.manifold:
+        raise MetricError(f"{args.generated} holds statistics; precision and recall need the images")
     if args.generated.suffix == ".npz" and args.real.suffix == ".npz":
         generated, real = ReferenceStatistics.load(args.generated), ReferenceStatistics.load(args.real)
+        if args.save_real is not None:
+            real.save(args.save_real)
         yield _line("fréchet distance", frechet_distance(generated, real), note=_identity(generated, real))
+        yield OF_STATISTICS
         return
     extractor = load_extractor(args.features, weights=args.weights, device=args.device, threads=args.threads)
     yield extractor.reason
     for folder in (path for path in (args.generated, args.real) if path.is_dir()):
         yield from (f"{folder}: {note}" for note in left_out(folder))
     real = _statistics(args.real, extractor)
+    if args.manifold and real.features is None:
+        raise MetricError(f"{args.real} holds no features; precision and recall need the images")
     if args.save_real is not None:
         real.save(args.save_real)
     if args.generated.suffix == ".npz":
         yield _line(extractor.metric, frechet_distance(_statistics(args.generated, extractor), real))
+        yield OF_STATISTICS
         return
     features = np.concatenate([extractor(batch) for batch in _images(args.generated)])
     # The deviations leave out blocks of rows, which must be alike also where the folder is sorted by class.
     features = np.random.default_rng(0).permutation(features)
     n, identity = len(features), extractor.identity
     of = f"{n} images against {real.n or 'an unknown number'}"
-    if n < 2 * GROUPS:
+    if n < FEWEST:
         yield _line(extractor.metric, frechet_distance(features, real, identity=identity), note=of)
-        return
-    yield _line(extractor.metric, *estimate_frechet_distance(features, real, identity=identity), note=of)
-    if has_real_floor(real, n):
-        yield _line("… of real images", real_floor(real, n), note=f"{n} real images against the others")
+        yield f"No deviation and no kernel distance: they need {FEWEST} images."
+    else:
+        yield _line(extractor.metric, *estimate_frechet_distance(features, real, identity=identity), note=of)
     if n >= MINIMUM:
         infinite = frechet_distance_infinity(features, real, identity=identity)
         yield _line("… of infinitely many", infinite, note="extrapolated")
-    if real.features is not None:
+    if real.features is None:
+        yield f"No kernel distance, near copies and distance of real images: {args.real} holds no features."
+        return
+    if has_real_floor(real, n):
+        yield _line("… of real images", real_floor(real, n), note=f"{n} real images against the others")
+    else:
+        yield (
+            f"No distance of {n} real images to others: it takes {2 * n} images, and features are kept of "
+            f"{KEPT_FEATURES} at most."
+        )
+    if n >= FEWEST:
         yield _line(extractor.kid_metric, *kernel_inception_distance(features, real, identity=identity))
-        copies = near_copy_share(features, real.features)
-        yield _line("near copies", copies, note=f"share of images, of {len(real.features)} real ones")
+    copies = near_copy_share(features, real.features)
+    yield _line("near copies", copies, note=f"share of images, of {len(real.features)} real ones")
     if args.manifold:
-        if real.features is None:
-            raise MetricError(f"{args.real} holds no features; precision and recall need the images")
         size = min(n, len(real.features))
         for name, value in vars(manifold_scores(features[:size], real.features[:size])).items():
             yield _line(name, value, note=f"{size} images each")

@@ -66,10 +66,7 @@ def disentanglement_scores(
     if unknown := [name for name in only if name not in SCORES]:
         raise MetricError(f"there is no disentanglement score {unknown[0]!r}; there are: {', '.join(SCORES)}")
     codes, factors = checked(codes, factors)
-    continuous = np.array([len(np.unique(column)) > BINS for column in factors.T])
-    classes = factors.copy()
-    if continuous.any():
-        classes[:, continuous] = discretize(factors[:, continuous])
+    classes, continuous = as_classes(factors)
     scores: dict[str, float] = {}
     if "mig" in only:
         scores["mig"] = mutual_information_gap(codes, classes)
@@ -88,6 +85,23 @@ def disentanglement_scores(
     if "explicitness" in only:
         scores["explicitness"] = explicitness(codes, classes)
     return scores | (unsupervised_scores(codes) if "unsupervised" in only else {})
+
+
+def as_classes(factors: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Return factors (n, K) as classes, and which of them are continuous, (K,), and were put into bins."""
+    continuous = np.array([len(np.unique(column)) > BINS for column in factors.T])
+    classes = factors.copy()
+    if continuous.any():
+        classes[:, continuous] = discretize(factors[:, continuous])
+    return classes, continuous
+
+
+def learnable(factors: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return which factors (n, K) have two classes or more in both parts of the rows, (K,)."""
+    classes, _ = as_classes(factors)
+    spreads = [np.ptp(classes[part], axis=0) for part in _split(len(classes))]
+    varied: NDArray[np.bool_] = np.min(spreads, axis=0) > 0
+    return varied
 
 
 def dci(
@@ -208,7 +222,7 @@ def explicitness(codes: ArrayLike, factors: ArrayLike) -> float:
     """Mean over factors of the area under a linear classifier's ROC curve, on held-out rows; chance is 0.5.
 
     Logistic regression on standardized codes (Ridgeway & Mozer 2018, sec. 3), the mean over classes, too.
-    Classes that the held-out rows lack have no area and are left out.
+    Classes that the held-out rows lack have no area and are left out, and so are factors of such alone.
     """
     codes, factors = checked(codes, factors)
     train, test = _split(len(codes))
@@ -223,8 +237,8 @@ def explicitness(codes: ArrayLike, factors: ArrayLike) -> float:
             for c, value in enumerate(model.classes_)
             if 0 < np.count_nonzero(factor[test] == value) < len(factor[test])
         ]
-        areas.append(np.mean(of_factor))
-    return float(np.mean(areas))
+        areas += [np.mean(of_factor)] if of_factor else []
+    return float(np.mean(areas)) if areas else np.nan
 
 
 def _split(n: int) -> tuple[slice, slice]:

@@ -36,6 +36,8 @@ __all__ = [
     "reference_statistics",
 ]
 
+GROUPS = 10  # of the jackknife
+FEWEST = 2 * GROUPS  # images of a model that are scored: a kernel distance takes two of each group
 # The share of the traces that rounding may move the value by before singular values are taken instead.
 TOLERANCE = 1e-11
 
@@ -143,7 +145,7 @@ def estimate_frechet_distance(
     features: ArrayLike,
     reference: ReferenceStatistics,
     *,
-    groups: int = 10,
+    groups: int = GROUPS,
     identity: Identity | None = None,
 ) -> Estimate:
     """Return `frechet_distance` and its standard deviation, by leaving out one of `groups` groups at a time.

@@ -8,7 +8,10 @@ ROWS = 1024  # bounds the memory of a mean at ROWS·m values
 
 def polynomial_kernel(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:
     """(xᵀy/d + 1)³ of each pair of rows (Bińkowski et al. 2018, sec. 4). (n, d), (m, d) -> (n, m)."""
-    kernel: NDArray[np.float64] = (X @ Y.T / X.shape[1] + 1.0) ** 3
+    kernel: NDArray[np.float64] = X @ Y.T
+    kernel /= X.shape[1]
+    kernel += 1.0
+    kernel **= 3
     return kernel
 
 

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from trainables.metrics.errors import MetricError
-from trainables.metrics.frechet import Estimate
-from trainables.metrics.kernels import polynomial_kernel
+from trainables.metrics.frechet import GROUPS, Estimate
+from trainables.metrics.kernels import ROWS, polynomial_kernel
 from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.statistics import Identity, as_features
 
@@ -14,7 +14,7 @@ def kernel_inception_distance(
     features: ArrayLike,
     reference: ReferenceStatistics,
     *,
-    groups: int = 10,
+    groups: int = GROUPS,
     identity: Identity | None = None,
 ) -> Estimate:
     """Return the unbiased squared maximum mean discrepancy (Gretton et al. 2012, eq. 3) and its deviation.
@@ -40,12 +40,12 @@ def kernel_inception_distance(
 
     starts = np.arange(groups) * n // groups
     sizes = np.diff(np.append(starts, n))
-    inner, outer = np.empty((groups, groups)), np.empty(groups)
-    for g, (start, size) in enumerate(zip(starts, sizes, strict=True)):  # never n × n kernels at once
-        rows = X[start : start + size]
-        inner[g] = np.add.reduceat(polynomial_kernel(rows, X).sum(0), starts)
-        inner[g, g] -= ((np.square(rows).sum(1) / rows.shape[1] + 1.0) ** 3).sum()  # pairs of one image
-        outer[g] = polynomial_kernel(rows, Y).mean(1).sum()
+    inner, outer = np.zeros((groups, groups)), np.zeros(groups)
+    for g, part in enumerate(np.split(X, starts[1:])):
+        for rows in np.split(part, range(ROWS, len(part), ROWS)):
+            inner[g] += np.add.reduceat(polynomial_kernel(rows, X).sum(0), starts)
+            outer[g] += polynomial_kernel(rows, Y).mean(1).sum()
+        inner[g, g] -= ((np.square(part).sum(1) / part.shape[1] + 1.0) ** 3).sum()  # pairs of one image
 
     def distance(inner_sum: float, outer_sum: float, count: int) -> float:
         return float(inner_sum / (count * (count - 1)) + kernel_mean - 2 * outer_sum / count)

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.fixtures.settings import SMALL_FACES
 from trainables.data.store import DataError
-from trainables.evaluation.classes import class_samples, class_shares, with_classes
+from trainables.evaluation.classes import class_samples, class_scores, class_shares, with_classes
 from trainables.models.conditional import UNKNOWN, ConditionalModel
 from trainables.models.storage import load_model, trust
 from trainables.tune.export import export_model
@@ -110,6 +110,20 @@ def test_large_images_of_a_class_are_drawn_some_at_a_time():
     model = Watched(Means.Config(classes=10))
     assert class_samples(model, 8, (256, 256, 1)).shape == (80, 8, 8, 1)
     assert model.drawn == (15, 15, 15, 15, 15, 5)
+
+
+def test_classes_whose_names_differ_by_signs_alone_each_have_a_score(trained, cache_dir, monkeypatch):
+    trainable, results = trained
+    names = ["C++", "C#", *map(str, range(2, 10))]
+    monkeypatch.setitem(trainable.store.manifest, "class_names", names)
+    found = class_scores(trainable.model, 300, trainable.store, trainable.extractor, cache_dir)
+    last = results[-1]
+    assert found.keys() - {"class/C--0", "class/C--1"} == last.keys() & {
+        "intra_fd_random",
+        *(f"class/{label}" for label in range(2, 10)),
+    }
+    assert found["class/C--1"] == pytest.approx(last["class/1"])
+    assert found["intra_fd_random"] == pytest.approx(last["intra_fd_random"])
 
 
 def test_scores_of_a_class_are_against_its_own_images(trained, cache_dir):

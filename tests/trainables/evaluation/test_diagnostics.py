@@ -10,7 +10,7 @@ import torch
 from trainables import GAN, VAE, BetaVAEGAN, FactorVAE
 from trainables.data.store import spread
 from trainables.evaluation.diagnostics import diversity, flags, gradient_norms, latent_scores, pixel_variance
-from trainables.evaluation.latent_units import encoder_scores, known_factors, scored_rows
+from trainables.evaluation.latent_units import encoder_scores, known_factors, scored_rows, unit_scores
 from trainables.metrics.errors import MetricError
 from trainables.models import vae
 
@@ -160,6 +160,28 @@ def test_images_whose_factors_are_unknown_are_left_out_and_no_factor():
     rows = scored_rows(store)
     assert sorted(rows) == [row for row in range(600) if row != 7]
     assert known_factors(store, rows).shape == (599, 4)
+
+
+def test_scores_that_the_factors_or_units_do_not_have_are_left_out():
+    factor = np.random.default_rng(0).integers(3, size=(300, 1)).astype(np.float32)
+    units = np.hstack([factor, np.random.default_rng(1).normal(size=(300, 1)).astype(np.float32)])
+    found = {key.removeprefix("disentanglement/") for key in unit_scores(units, factor)}
+    assert FACTOR_SCORES - found == {"modularity"}
+    found = {key.removeprefix("disentanglement/") for key in unit_scores(factor, factor)}
+    assert FACTOR_SCORES - found == {"modularity", "mig", "sap"}
+    with pytest.raises(MetricError, match="there is 1 factor"):
+        unit_scores(units, factor, ("modularity",))  # which was asked for by its name
+
+
+def test_a_factor_of_which_either_part_has_one_class_is_none():
+    """A classifier would have nothing to learn, or nothing to be judged by. The last third is held out."""
+    store, rows = held_out_store(), np.arange(600)
+    store.factors["never_learned"] = np.where(rows < 450, 0, 1).astype(np.float32)
+    store.factors["never_held_out"] = np.where(rows < 150, 1, 0).astype(np.float32)
+    store.factors["rare"] = np.where(rows == 500, 1e6, rows % 50).astype(np.float32)  # binned it is one class
+    assert known_factors(store, rows).shape == (600, 3)
+    units = np.random.default_rng(1).normal(size=(600, 3)).astype(np.float32)
+    assert all(np.isfinite(value) for value in unit_scores(units, known_factors(store, rows)).values())
 
 
 def test_one_score_alone_is_what_all_scores_say_of_it(cache_dir):

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from searchers.study.config import SweepConfig
 from tests.fixtures.files import encoded, picture, write
 from trainables.data.store import DataError
-from trainables.evaluation.inputs import TrainingConfig, lacking, load_store
+from trainables.evaluation.inputs import TrainingConfig, lacking, load_store, require_fit
+from trainables.metrics.frechet import FEWEST
+from trainables.models.vae import VAE
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,16 @@ from trainables.evaluation.inputs import TrainingConfig, lacking, load_store
 def test_numbers_out_of_range(wrong, words):
     with pytest.raises(DataError, match=words):
         TrainingConfig(**wrong)
+
+
+def test_samples_too_few_for_a_score_are_refused_before_an_epoch_is_spent():
+    with pytest.raises(ValueError, match="evaluation_samples is 19; a score with its deviation takes 20 or"):
+        require_fit(VAE, TrainingConfig(evaluation_samples=19))
+    require_fit(VAE, TrainingConfig(evaluation_samples=FEWEST))
+    require_fit(VAE, TrainingConfig(evaluation_samples=2, features="none"))
+    assert SweepConfig(evaluation_samples=FEWEST).evaluation_samples == FEWEST
+    with pytest.raises(ValueError, match=r"--evaluation-samples is 19; it must be .*20"):
+        SweepConfig(evaluation_samples=FEWEST - 1)
 
 
 def test_a_set_of_equal_images_is_refused(tmp_path):

@@ -73,6 +73,29 @@ def test_folders_stores_and_statistics_give_one_value(tmp_path, folders, capsys)
         assert value == pytest.approx(frechet_distance(features, reference), rel=1e-5)
 
 
+def test_what_is_not_scored_is_said(tmp_path, folders, capsys):
+    few, real = write_folder(tmp_path / "few", random_images(12)), str(folders[1])
+    random = ["--features", "random"]
+    assert main([str(few), real, *random, "--manifold"]) == 0
+    said = capsys.readouterr().out
+    assert "No deviation and no kernel distance: they need 20 images." in said
+    assert {"precision", "recall"} <= set(values(said)) and "near copies" in said and "± " not in said
+
+    bare, kept = tmp_path / "bare.npz", tmp_path / "kept.npz"
+    np.savez(bare, mu=np.zeros(64), sigma=np.eye(64))
+    assert main([real, str(bare), *random]) == 0
+    assert f"distance of real images: {bare} holds no features." in capsys.readouterr().out
+    assert main([str(bare), str(bare), "--save-real", str(kept)]) == 0
+    assert kept.exists() and "all else needs the images" in capsys.readouterr().out
+    assert main([str(bare), real, *random]) == 0
+    assert "all else needs the images" in capsys.readouterr().out
+    for path in (real, str(bare)):
+        assert main([str(bare), path, *random, "--manifold"]) == 2
+        assert "bare.npz holds statistics; precision and recall need the images" in capsys.readouterr().err
+    assert main([real, str(few), *random]) == 0
+    assert "No distance of 90 real images to others: it takes 180 images" in capsys.readouterr().out
+
+
 def test_a_folder_sorted_by_class_has_the_deviation_of_a_shuffled_one(tmp_path, folders, capsys):
     shades = np.repeat([0, 200], 60)[:, None, None, None]
     images = (shades + random_images(120) // 8).astype(np.uint8)

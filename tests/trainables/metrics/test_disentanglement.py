@@ -189,6 +189,14 @@ def test_explicitness_of_linear_codes_and_of_noise(grid):
     assert d.explicitness(noise(len(grid), 3), grid) == pytest.approx(0.5, abs=0.05)
 
 
+def test_explicitness_is_the_mean_of_the_areas_that_there_are(grid):
+    """A factor of which the held-out rows have none of the classes that were learned has no area."""
+    binary = (grid > 1.5).astype(float)
+    rows = np.arange(len(grid))
+    binary[:, 2] = np.where(rows < 2 * len(rows) // 3, rows % 2, 2 + rows % 2)
+    assert d.explicitness(rotated(binary), binary) == pytest.approx(1.0)
+
+
 @settings(max_examples=20, deadline=None)
 @given(correlation=st.floats(-0.99, 0.99), scale=st.floats(0.01, 100))
 def test_total_correlation_of_two_gaussians(correlation, scale):

@@ -3,7 +3,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from trainables.metrics import kid
 from trainables.metrics.errors import IdentityMismatchError
+from trainables.metrics.kernels import polynomial_kernel
 from trainables.metrics.kid import kernel_inception_distance
 from trainables.metrics.reference import ReferenceStatistics
 from trainables.metrics.statistics import Identity
@@ -29,6 +31,22 @@ def test_it_is_the_estimator_and_its_jackknife():
     edges = np.arange(5) * 23 // 4
     left_out = [by_loops(np.delete(X, np.arange(a, b), 0), Y.astype(np.float64)) for a, b in pairwise(edges)]
     assert std == pytest.approx(np.sqrt(3 / 4 * np.square(left_out - np.mean(left_out)).sum()), rel=1e-9)
+
+
+def test_its_memory_is_bounded_however_many_images_there_are(monkeypatch):
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((230, 6)) + 0.3, rng.standard_normal((31, 6))
+    reference = ReferenceStatistics.of_features(Y)
+    whole, rows = kernel_inception_distance(X, reference, groups=4), []
+
+    def spied(X, Y):
+        rows.append(len(X))
+        return polynomial_kernel(X, Y)
+
+    monkeypatch.setattr(kid, "polynomial_kernel", spied)
+    monkeypatch.setattr(kid, "ROWS", 10)
+    assert kernel_inception_distance(X, reference, groups=4) == pytest.approx(whole, rel=1e-9)
+    assert max(rows) == 10 and sum(rows) == 2 * len(X)
 
 
 def test_it_is_unbiased_and_its_deviation_is_honest():
