@@ -21,7 +21,7 @@ from analysis.charts.bands import draw_band
 from analysis.charts.style import CYCLE, axis_label, canvas, legend_above, plain
 from analysis.charts.text import number, with_deviation
 from analysis.command import run_command
-from analysis.judgement import comparable
+from analysis.judgement.comparable import refuse_unlike
 from analysis.record.store import AnalysisError, connect
 from analysis.record.tables import Tables, load
 
@@ -99,20 +99,6 @@ def grouped(all_tables: list[Tables], by: str | None) -> dict[str, list[Tables]]
         name = tables.sweep.name if by is None else str(settings[by])
         lines.setdefault(name, []).append(tables)
     return lines
-
-
-def refuse_unlike(all_tables: list[Tables]) -> None:
-    """Raise AnalysisError where scores of the sweeps are of different things."""
-    first = all_tables[0]
-    for name, of in (("metric", "metric"), ("mode", "mode"), ("epochs a trial", "epochs")):
-        found = {str(getattr(tables.sweep, of)) for tables in all_tables}
-        if len(found) > 1:
-            raise AnalysisError(f"The sweeps differ in {name} ({', '.join(sorted(found))}): not comparable.")
-    together = pd.concat([tables.scored() for tables in all_tables], ignore_index=True)
-    split = comparable.groups(together, first.sweep.metric)
-    if len(split) > 1:
-        differ = [k for k in split[0][0] if len({depends[k] for depends, _ in split}) > 1]
-        raise AnalysisError(f"The sweeps' scores differ in {', '.join(differ)}: not comparable.")
 
 
 def compare(config: CompareConfig, console: Console) -> int:

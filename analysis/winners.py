@@ -217,6 +217,8 @@ def show_repeats(
     kept = [n for n in with_weights(client, tables) if n in numbers]
     if not kept:
         raise AnalysisError(f"The record of {tables.sweep.name!r} has no weights to evaluate again.")
+    if lacking := ", ".join(str(n) for n in numbers if n not in kept):
+        console.print(f"Not evaluated again, for want of weights on record: trial {lacking}.", soft_wrap=True)
     evaluation = Evaluation.of_trial(tables, kept[0])
     rows: dict[int, list[float]] = {n: [] for n in kept}
     images = len(kept) * repeats * evaluation.samples

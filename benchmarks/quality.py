@@ -16,6 +16,7 @@ time. Photographs are mirrored at random, drawings are not: their light comes fr
 
 import argparse
 import json
+import math
 import os
 import statistics
 import time
@@ -152,29 +153,41 @@ def search(dataset: str, model: str, folder: Path) -> dict:
 
 
 def train(dataset: str, model: str, values: dict[str, Any], seed: int, epochs: int, folder: Path) -> dict:
-    """Train one model; return its row, and write its samples into the folder."""
+    """Train one model; return its row, and write its samples into the folder.
+
+    A row of a training that diverged has the reason, `diverged`, in place of scores.
+    """
     trainable = trainable_of(model, configuration(dataset, model, values, seed, epochs))
-    began = time.process_time()
+    seconds = timed(trainable)
     result = trainable.train()
-    seconds = time.process_time() - began - result.get("evaluation_seconds", 0.0)
     beta = values["beta"] if tuple(values) == ("beta",) else None
+    row = {"dataset": Path(dataset).stem, "model": model, "beta": beta, "seed": seed, "epochs": epochs}
+    row["cpu_seconds"] = round(sum(seconds), 1)
+    if result["diverged"]:
+        trainable.stop()
+        return row | {"diverged": result["flags"]}
     name = "-".join(str(part) for part in (Path(dataset).stem, model, beta, seed) if part is not None)
     (folder / f"{name}.png").write_bytes(result["images"]["samples"])
     scores = {k: v for k, v in result.items() if isinstance(v, int | float) and not k.startswith("gradient")}
-    references = reference_scores(trainable.store, trainable.extractor, trainable.reference, 500)
-    row = {
-        "dataset": Path(dataset).stem,
-        "model": model,
-        "beta": beta,
-        "seed": seed,
-        "epochs": epochs,
-        "cpu_seconds": round(seconds, 1),
-        "metric": trainable.metric,
-        "scores": scores | drawing_scores(trainable),
-        "references": references,
-    }
+    row["metric"] = trainable.metric
+    row["scores"] = scores | drawing_scores(trainable)
+    row["references"] = reference_scores(trainable.store, trainable.extractor, trainable.reference, 500)
     trainable.stop()
     return row
+
+
+def timed(trainable: GenerativeTrainable) -> list[float]:
+    """Return a list that takes the CPU seconds of each epoch that is trained from now on."""
+    seconds: list[float] = []
+    train_epoch = trainable.train_epoch
+
+    def train(*arguments: Any) -> None:
+        began = time.process_time()
+        train_epoch(*arguments)
+        seconds.append(time.process_time() - began)
+
+    trainable.train_epoch = train  # type: ignore[method-assign]
+    return seconds
 
 
 def drawing_scores(trainable: GenerativeTrainable) -> dict[str, float]:
@@ -200,7 +213,8 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
     def write(row: dict) -> None:
         with record.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        told = (row.get(k) for k in ("dataset", "model", "beta", "seed", "epochs", "values", "found"))
+        keys = ("dataset", "model", "beta", "seed", "epochs", "values", "found", "diverged")
+        told = (row.get(k) for k in keys)
         print(*told, row["scores"][row["metric"]] if "scores" in row else "", flush=True)
 
     if part == "betas":
@@ -230,14 +244,16 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
                 futures[pool.submit(train, *job)] = row
             for future in as_completed(futures):
                 result = future.result()
-                write(futures[future] | {"found": result["scores"][result["metric"]]})
+                found = math.inf if "diverged" in result else result["scores"][result["metric"]]
+                write(futures[future] | {"found": found})
         chosen = best(record)
         jobs = [
             (dataset, model, row["values"], row["epochs"])
             for dataset, model in product(datasets, SPACES)
             for row in [chosen[Path(dataset).stem, model]]
         ]
-    known = {(row["dataset"], row["model"], row["beta"], row["seed"]) for row in trained(record)}
+    ended = trained(record) + trained(record, diverged=True)
+    known = {(row["dataset"], row["model"], row["beta"], row["seed"]) for row in ended}
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         trainings = [
             pool.submit(train, dataset, model, values, seed, epochs, folder)
@@ -273,9 +289,9 @@ def rows(record: Path) -> list[dict]:
     return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
 
 
-def trained(record: Path) -> list[dict]:
-    """Return the rows of trainings."""
-    return [row for row in rows(record) if "search" not in row]
+def trained(record: Path, diverged: bool = False) -> list[dict]:
+    """Return the rows of trainings that have scores, or of those that diverged."""
+    return [row for row in rows(record) if "search" not in row and ("diverged" in row) is diverged]
 
 
 def main() -> None:

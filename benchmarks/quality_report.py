@@ -7,6 +7,7 @@ python -m benchmarks.quality_report samples RECORD FOLDER   equal_cost.png, a ro
 
 import argparse
 import statistics
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from analysis.charts.bands import LINES, draw_band
 from analysis.charts.style import CYCLE, axis_label, canvas, draw_references, legend_above, use_scale
 from benchmarks.quality import BETA, best, samples_folder, trained
+from trainables.metrics.extractors.extractor import kid_key
 
 CELL = 34  # pixels of a sample of 32 in its grid of eight columns
 SHOWN = 2  # rows of the grid
@@ -60,7 +62,7 @@ def table(record: Path) -> str:
     columns = {"FD": (metric, 1.0), "FD, ex post": (f"ex_post/{metric}", 1.0)}
     if chosen:
         columns |= {
-            "KID": (metric.replace("fd_", "kid_"), 1.0),
+            "KID": (kid_key(metric), 1.0),
             "precision": ("precision", 1.0),
             "recall": ("recall", 1.0),
             "ms an image": ("cpu_milliseconds_an_image", 1.0),
@@ -87,6 +89,10 @@ def table(record: Path) -> str:
     for dataset in dict.fromkeys(row["dataset"] for row in trained(record)):
         known = next(row["references"] for row in trained(record) if row["dataset"] == dataset)
         lines.append(f"\n{dataset}: " + ", ".join(f"{name} {value:.1f}" for name, value in known.items()))
+    counts = Counter((row["dataset"], row["model"], row["beta"]) for row in trained(record, diverged=True))
+    if counts:
+        said = (f"{' '.join(str(part) for part in key if part is not None)} {n}" for key, n in counts.items())
+        lines.append(f"\nDiverged, and in no mean: {', '.join(said)}")
     return "\n".join(lines if chosen else lines + claims(record) + factors(record))
 
 
@@ -148,9 +154,10 @@ def figure(record: Path) -> Figure:
 
 
 def by_seed(curves: list[tuple[float, list[dict]]], key: str) -> NDArray[np.float64]:
-    """Return a score of each β's trainings, (seeds, βs), of the seeds that all have."""
-    seeds = min(len(group) for _, group in curves)
-    return np.array([[row["scores"][key] for row in group[:seeds]] for _, group in curves]).T
+    """Return a score of each β's trainings, (seeds, βs), of the seeds that all have, the least first."""
+    scores = [{row["seed"]: row["scores"][key] for row in group} for _, group in curves]
+    seeds = sorted(set.intersection(*map(set, scores)))
+    return np.array([[of_beta[seed] for seed in seeds] for of_beta in scores]).T
 
 
 def disentanglement(record: Path) -> Figure:
@@ -177,7 +184,7 @@ def samples(record: Path) -> Figure:
     for column, dataset in enumerate(datasets):
         of_dataset = [(key[1], group) for key, group in groups.items() if key[0] == dataset]
         for row, (model, group) in enumerate(of_dataset):
-            name = f"{dataset}-{model}-{group[0]['seed']}.png"
+            name = f"{dataset}-{model}-{min(row['seed'] for row in group)}.png"
             with Image.open(samples_folder(record) / name) as image:
                 box = image.crop((0, 0, image.width, SHOWN * CELL + 2))
             axes[row, column].imshow(box, interpolation="nearest")

@@ -115,13 +115,13 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
     from trainables import BetaVAEGAN
     from trainables.models.losses import normalized_beta
 
-    settings = {**prepared.settings, **model_settings(config)}
+    settings, metric = {**prepared.settings, **model_settings(config)}, prepared.distance
     objectives: dict[str, Literal["min", "max"]] = {
-        prepared.distance if name == "fd" else SCORES[name]: "min" if name == "fd" else "max"
+        metric if name == "fd" else SCORES[name]: "min" if name == "fd" else "max"
         for name in config.objectives
     }
-    if scores := [name for name in config.objectives if name in SCORES]:
-        settings["disentanglement"] = scores
+    if objectives.keys() != {metric}:
+        settings["disentanglement"] = [name for name in config.objectives if name in SCORES]
         check_factors(config, settings)
     first, mode = next(iter(objectives.items()))
     latent_dim, image_dims = settings["latent_dim"], 3 * config.image_size**2

@@ -1,7 +1,9 @@
 """Numbers in the pages against the records that the benchmarks left."""
 
 import importlib
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,6 +67,65 @@ def test_models_at_equal_cost_are_on_record():
     rows = [line for line in lines if line.startswith("| ")]
     text = (ROOT / "docs" / "benchmarks" / "models.md").read_text()
     assert len(rows) > 9 and [row for row in rows if row not in text] == []
+
+
+def written(record, *rows):
+    record.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return record
+
+
+def training(model, beta, seed, **scores):
+    """Return a row of a record."""
+    return {
+        "dataset": "photos", "model": model, "beta": beta, "seed": seed, "epochs": 3, "cpu_seconds": 1.0,
+        "metric": "fid", "scores": scores, "references": {"real": 1.0},
+    }  # fmt: skip
+
+
+def test_seeds_are_compared_with_themselves_and_what_diverged_is_counted(tmp_path):
+    """Whichever training ended first."""
+    from benchmarks.quality import BETA
+    from benchmarks.quality_report import by_seed, over_beta, table
+
+    order = [(1.0, 0), (5.0, 2), (1.0, 1), (5.0, 0), (1.0, 2)]
+    rows = [training(BETA, beta, seed, fid=10 * beta + seed) for beta, seed in order]
+    lost = training(BETA, 5.0, 1) | {"diverged": "loss_not_finite"}
+    record = written(tmp_path / "betas.jsonl", *rows, lost)
+    assert by_seed(over_beta(record)["photos"], "fid").tolist() == [[10, 50], [12, 52]]
+    assert "Diverged, and in no mean: photos beta-VAE-GAN 5.0 1" in table(record)
+
+
+def test_the_kernel_distance_of_inceptions_features_is_its_own_column(tmp_path):
+    from benchmarks.quality_report import table
+
+    searched = {"search": True, "dataset": "photos", "model": "GAN", "values": {"penalty": 1.0}, "found": 7.5}
+    record = written(tmp_path / "models.jsonl", searched, training("GAN", None, 0, fid=7.5, kid=3.25))
+    heading, _, row = (line.split(" | ") for line in table(record).splitlines()[:3])
+    assert (row[heading.index("FD")], row[heading.index("KID")]) == ("7.5", "3.25")
+
+
+def test_a_trainings_seconds_are_its_own_and_one_that_diverged_is_on_record(tmp_path, monkeypatch):
+    from benchmarks import quality
+
+    clock = [0.0]
+
+    def spend(seconds):
+        clock[0] += seconds
+
+    def train():
+        for _ in range(3):
+            trainable.train_epoch({}, {})
+        spend(100)  # the evaluation, on several threads
+        return {"diverged": True, "flags": "loss_not_finite", "evaluation_seconds": 7.0}
+
+    trainable = SimpleNamespace(train_epoch=lambda *_: spend(2), train=train, stop=lambda: None)
+    monkeypatch.setattr(quality, "time", SimpleNamespace(process_time=lambda: clock[0]))
+    monkeypatch.setattr(quality, "trainable_of", lambda *_: trainable)
+    row = quality.train("faces", "VAE", {"beta": 1.0}, 4, 9, tmp_path)
+    expected = {"dataset": "faces", "model": "VAE", "beta": 1.0, "seed": 4, "epochs": 9, "cpu_seconds": 6.0}
+    assert row == expected | {"diverged": "loss_not_finite"}
+    record = written(tmp_path / "record.jsonl", row)
+    assert quality.trained(record) == [] and quality.trained(record, diverged=True) == [row]
 
 
 def test_the_table_of_sharing_is_what_its_script_prints(capsys):

@@ -56,13 +56,12 @@ def rungs(tables: Tables) -> list[int]:
 def seed_bands(sets: list[tuple[str, Tables]]) -> Figure:
     """The objective over epochs, mean ± one standard deviation over the trials that share a setting.
 
-    sets: tables with the name of each; a setting is named by the set and by its place in the space.
+    sets: tables with the name of each, whose scores are comparable; a setting is named by the set and by its
+    place in the space.
     """
     first = sets[0][1].sweep
     bands = []
     for name, tables in sets:
-        if tables.sweep.metric != first.metric:
-            raise AnalysisError(f"{name!r} is measured by {tables.sweep.metric}, not by {first.metric}.")
         curves = tables.curves(first.metric)
         scored = tables.scored()
         settings = tables.settings

@@ -5,11 +5,16 @@ likelihood family and the scale of the pixels. What a score depends on is record
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+from analysis.record.store import AnalysisError
+
+if TYPE_CHECKING:
+    from analysis.record.tables import Tables
 
 DATA, IMAGE_SIZE = "params.data_hash", "params.image_size"
 DRAWN = ("params.features", "metrics.evaluated_images", "params.reference_images", DATA, IMAGE_SIZE)
@@ -74,6 +79,19 @@ def groups(
     keys = depends.apply(tuple, axis=1)
     found = [(dict(zip(depends.columns, key, strict=True)), trials[keys == key]) for key in keys.unique()]
     return sorted(found, key=lambda group: -len(group[1]))
+
+
+def refuse_unlike(all_tables: Sequence["Tables"]) -> None:
+    """Raise AnalysisError where scores of the sweeps are of different things."""
+    for name, of in (("metric", "metric"), ("mode", "mode"), ("epochs a trial", "epochs")):
+        found = {str(getattr(tables.sweep, of)) for tables in all_tables}
+        if len(found) > 1:
+            raise AnalysisError(f"The sweeps differ in {name} ({', '.join(sorted(found))}): not comparable.")
+    together = pd.concat([tables.scored() for tables in all_tables], ignore_index=True)
+    split = groups(together, all_tables[0].sweep.metric)
+    if len(split) > 1:
+        differ = [k for k in split[0][0] if len({depends[k] for depends, _ in split}) > 1]
+        raise AnalysisError(f"The sweeps' scores differ in {', '.join(differ)}: not comparable.")
 
 
 def describe(depends: Mapping[str, str], trials: pd.DataFrame) -> str:

@@ -72,6 +72,7 @@ SHARED = frozenset(
         "evaluation_samples",
         "evaluate_every",
         "epochs",
+        "disentanglement",
         "images",
         "model",
         "seed",

@@ -53,7 +53,8 @@ def report(
         groups[record.config["method"], record.config["free"]].append(record)
     if not groups:
         return {}
-    images = {group: query_images(members, folder) for group, members in groups.items()}
+    least = min(map(len, groups.values()))  # a distance of more images is another number
+    images = {group: query_images(members[:least], folder) for group, members in groups.items()}
     metric, distances = pooled_distances(settings, images)
     console.print(result_table(name, queries, groups, metric, distances))
     if differences := gains(groups, metric):
@@ -104,7 +105,7 @@ def query_images(members: list[TrialRecord], folder: Path) -> NDArray[np.uint8]:
 def pooled_distances(
     settings: dict[str, Any], images: dict[Group, NDArray[np.uint8]]
 ) -> tuple[str, dict[Group, dict[str, float]]]:
-    """Return the metric's name and each group's Fréchet distances, of all its runs' queries together.
+    """Return the metric's name and each group's Fréchet distances, of the queries of as many runs of each.
 
     [HP] pools its 20 runs likewise. Keys: "" for all held-out degrees, "_degree_<k>" for each.
     """
@@ -162,8 +163,9 @@ def result_table(
     proof = f"; largest bound less value {max(gaps):.0e}" if gaps else ""
     best = max(record.last("best_training_score") for record in records)
     counts = sorted({len(members) for members in groups.values()})
+    pooled = f", of {counts[0]} runs of each" if len(counts) > 1 else ""
     table.caption = (
-        f"Runs of each: {' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))}. FD: {metric}. "
+        f"Runs of each: {' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))}. FD: {metric}{pooled}. "
         f"Best score of a training image: {best:.2f}. "
         f"A query: {fit:.2f} s to fit, {solve:.2f} s to solve{proof}."
     )

@@ -41,6 +41,13 @@ def test_every_chart_is_drawn_whole(three):
         assert np.asarray(Image.open(file)).std() > 1
 
 
+def test_curves_of_other_features_are_not_drawn_beside_a_sweep(client, tmp_path, capsys):
+    arguments = ["--sweep", "three", "--tracking-uri", client.tracking_uri, "--output", str(tmp_path)]
+    assert figures.main([*arguments, "--only", "seed-bands", "--beside", "inception"]) == 2
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Left out seed-bands: The sweeps' scores differ in extractor: not comparable." in said
+
+
 def test_the_command_draws_what_it_can_and_says_what_it_cannot(client, tmp_path, capsys):
     arguments = ["--sweep", "three", "--tracking-uri", client.tracking_uri, "--output", str(tmp_path)]
     assert figures.main([*arguments, "--only", "gantt", "posterior", "--form", "svg"]) == 0
@@ -51,14 +58,3 @@ def test_the_command_draws_what_it_can_and_says_what_it_cannot(client, tmp_path,
     assert "The record has no weights of trial" in capsys.readouterr().out
     assert figures.main([*arguments, "--only", "mandala"]) == 2
     assert "There is no figure 'mandala'; there are: curves, seed-bands" in capsys.readouterr().err
-
-
-def test_one_figure_that_fails_leaves_the_others(client, tmp_path, capsys, monkeypatch):
-    def fail(tables):
-        raise RuntimeError("no such layer\nat all")
-
-    monkeypatch.setattr(figures, "slices", fail)
-    arguments = ["--sweep", "three", "--tracking-uri", client.tracking_uri, "--output", str(tmp_path)]
-    assert figures.main([*arguments, "--only", "slices", "gantt"]) == 0
-    assert "Left out slices: RuntimeError: no such layer\n" in capsys.readouterr().out
-    assert (tmp_path / "three" / "gantt.png").exists()

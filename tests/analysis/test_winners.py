@@ -219,6 +219,24 @@ def test_what_the_next_call_refuses_is_not_suggested(folder, client, tmp_path, c
     assert run(client, "--sweep", "in-python", "--retrain-seeds", "2") == 2
 
 
+def test_contenders_without_weights_are_named(folder, client, tmp_path, monkeypatch, capsys):
+    """The best among them: another one is then the winner of what was evaluated again."""
+    name = "half-kept"
+    record(Imagined(name, trials=3, images=False, stopping=False), folder / name, client.tracking_uri)
+    tables = load(client, name)
+    (tmp_path / "model.json").write_text("{}")
+    best, second, third = tables.best_first()["number"]
+    runs = tables.trials.set_index("number")["run_id"]
+    client.log_artifacts(runs[third], str(tmp_path), WEIGHTS_FOLDER)
+    evaluation = SimpleNamespace(samples=10, scores=lambda model, seed: {METRIC: 100.0 + seed})
+    monkeypatch.setattr("analysis.judgement.evaluation.Evaluation.of_trial", lambda *_: evaluation)
+    monkeypatch.setattr("analysis.record.trained_model.load_trained", lambda *_: None)
+    assert run(client, "--sweep", name, "--repeats", "2") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"Not evaluated again, for want of weights on record: trial {best}, {second}." in said
+    assert f"Best: trial {third}, mean {METRIC}" in said
+
+
 def test_trials_of_two_extractors_are_two_rankings(folder, client, capsys):
     """As when a sweep is resumed on a machine that has other weights."""
     uri, name = client.tracking_uri, "mixed"

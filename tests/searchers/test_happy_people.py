@@ -166,6 +166,30 @@ def test_the_report_is_of_whole_runs_and_a_single_one_has_no_deviation(tmp_path,
     assert "3.00 ±" not in said
 
 
+def test_distances_are_of_as_many_runs_of_each_method(tmp_path, monkeypatch):
+    more = {"fit_seconds": 1.0, "solve_seconds": 1.0, "best_training_score": 2.0, "top10": 3.0}
+    runs = [
+        record
+        for method, count in (("vqvae", 3), ("vqvae-retrained", 2))
+        for record in runs_of(method, 8, **{name: [value] * count for name, value in more.items()})
+    ]
+    for record in runs:
+        record.status = FINISHED
+    monkeypatch.setattr(happy_people, "query_images", lambda members, _: len(members))
+    monkeypatch.setattr(
+        happy_people, "pooled_distances", lambda _, images: ("fd", {g: {"": n} for g, n in images.items()})
+    )
+    for name in ("draw_curves", "draw_faces", "what_is_judged"):
+        monkeypatch.setattr(happy_people, name, lambda *_: "")
+    console = Console(width=100, record=True)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    numbers = happy_people.report("cut", 10, {}, runs, tmp_path, ledger, console)
+    ledger.close()
+    assert numbers["vqvae/t8/fd"] == numbers["vqvae-retrained/t8/fd"] == 2
+    said = " ".join(console.export_text().split())
+    assert "Runs of each: 2 to 3. FD: fd, of 2 runs of each." in said
+
+
 def test_what_only_the_searched_scorer_believes_is_told():
     runs = runs_of("vqvae", 8, top10=[3.0, 4.0], judged_top10=[2.0, 2.5], overrated=[0.5, 0.0])
     assert "vqvae, t = 8 2.25 (first scorer 3.50), 25%" in what_is_judged({("vqvae", 8): runs})
