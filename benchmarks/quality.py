@@ -2,6 +2,7 @@
 
     python -m benchmarks.quality models RECORD faces PATH/celeba10k.tar PATH/smiles.tar
     python -m benchmarks.quality betas RECORD faces PATH/celeba10k.tar PATH/smiles.tar
+    python -m benchmarks.quality papers RECORD faces
 
 `quality_report.py` makes tables and figures of RECORD.
 
@@ -10,8 +11,9 @@ samples. A β-VAE-GAN is trained for the preset's epochs, every other model for 
 seconds of one thread, by the time of its steps after warming up. Each model is tuned first, by this project's
 search over two hyperparameters with the budget of three of its trainings. The setting that its search began
 with is trained to the end as well, and the better of both is then trained on seeds that the search has not
-seen. RECORD is a file of JSON lines; what it holds is not repeated, so that both parts can be stopped at any
-time. Photographs are mirrored at random, drawings are not: their light comes from a side.
+seen. `papers` are the networks, losses and rates of [BVG] at a quarter of their width, as they are. RECORD
+is a file of JSON lines; what it holds is not repeated, so that both parts can be stopped at any time.
+Photographs are mirrored at random, drawings are not: their light comes from a side.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from typing import Any
 
 import torch
 
+from analysis.papers import BASELINE_FID
 from searchers.beta_vaegan import PRESETS
 from searchers.execution.plan import step_seconds
 from searchers.study.study import Study
@@ -36,13 +39,14 @@ from trainables.evaluation.generation import generate
 from trainables.evaluation.references import reference_scores
 from trainables.metrics.manifold import manifold_scores
 from trainables.models.base import GenerativeModel
-from trainables.tune.baselines import MODERN
+from trainables.tune.baselines import MODELS, MODERN
 from trainables.tune.trainable import GenerativeTrainable
 
 EPOCHS = PRESETS["quick"].epochs  # of the β-VAE-GAN
 BETAS = (1.0, 5.0, 12.0, 30.0, 70.0, 150.0)
 SEEDS = (0, 1, 2)
 BETA = "beta-VAE-GAN"
+OF_PAPER, PAPERS_WIDTH, PAPERS_BETA = " of [BVG]", 0.25, 75.0
 APART, APART_BETA = "beta-VAE-GAN, the encoder apart", 5.0  # no adversarial gradient goes into the encoder
 DISENTANGLEMENT = ("mig", "dci", "sap", "factor_vae")
 TIMED = 40  # steps
@@ -66,6 +70,9 @@ SPACES: dict[str, dict[str, tuple]] = {
 
 def model_of(model: str) -> tuple[type[GenerativeModel], dict[str, Any]]:
     """Return a model's class and the settings that it has here."""
+    if model.endswith(OF_PAPER):
+        model_class, settings, _ = MODELS[model.removesuffix(OF_PAPER)]
+        return model_class, settings | {"width": PAPERS_WIDTH}
     model_class, settings, _ = MODERN[BETA if model == APART else model]
     settings = settings | ({"encoder_adversarial": False} if model == APART else {})
     latents = {"latent_dim": 64} if "latent_dim" in model_class.Config.__dataclass_fields__ else {}
@@ -109,6 +116,17 @@ def epoch_seconds(dataset: str, model: str) -> float:
     return steps * statistics.mean(seconds[: -TIMED // 20])
 
 
+def equal_epochs(dataset: str, model: str) -> int:
+    """Return in how many epochs a model costs as a β-VAE-GAN does, both timed at the same moment."""
+    cost = 1.0 if model == BETA else epoch_seconds(dataset, model) / epoch_seconds(dataset, BETA)
+    return max(3, round(EPOCHS / cost))
+
+
+def beta_of(values: dict[str, Any]) -> float | None:
+    """Return β where nothing else is set."""
+    return values["beta"] if tuple(values) == ("beta",) else None
+
+
 def first(model: str) -> dict[str, Any]:
     """Return the setting that a model's search begins with: its recipe's own."""
     return {name: v[0] if isinstance(v[0], str) else v[1] for name, v in SPACES[model].items()}
@@ -118,9 +136,7 @@ def search(dataset: str, model: str, folder: Path) -> dict:
     """Tune a model; return the row of its search: the best values, and the epochs of its trainings."""
     from ray import tune
 
-    # Measured at the same moment: these machines are shared.
-    cost = 1.0 if model == BETA else epoch_seconds(dataset, model) / epoch_seconds(dataset, BETA)
-    epochs = max(3, round(EPOCHS / cost))
+    epochs = equal_epochs(dataset, model)
     space = {
         name: tune.choice(list(v)) if isinstance(v[0], str) else tune.loguniform(v[0], v[-1])
         for name, v in SPACES[model].items()
@@ -160,7 +176,7 @@ def train(dataset: str, model: str, values: dict[str, Any], seed: int, epochs: i
     trainable = trainable_of(model, configuration(dataset, model, values, seed, epochs))
     seconds = timed(trainable)
     result = trainable.train()
-    beta = values["beta"] if tuple(values) == ("beta",) else None
+    beta = beta_of(values)
     row = {"dataset": Path(dataset).stem, "model": model, "beta": beta, "seed": seed, "epochs": epochs}
     row["cpu_seconds"] = round(sum(seconds), 1)
     if result["diverged"]:
@@ -226,6 +242,12 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
         jobs = [
             (dataset, model, {"beta": beta}, EPOCHS) for dataset, (model, beta) in product(datasets, ways)
         ]
+    elif part == "papers":
+        papers = {f"{name}{OF_PAPER}": {} for name in BASELINE_FID} | {BETA + OF_PAPER: {"beta": PAPERS_BETA}}
+        jobs = [
+            (dataset, model, values, equal_epochs(dataset, model))
+            for dataset, (model, values) in product(datasets, papers.items())
+        ]
     else:
         for dataset, model in product(datasets, SPACES):
             if (Path(dataset).stem, model) not in tried(record, True):
@@ -259,7 +281,7 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
             pool.submit(train, dataset, model, values, seed, epochs, folder)
             for seed in SEEDS[:seeds]
             for dataset, model, values, epochs in jobs
-            if (Path(dataset).stem, model, values["beta"] if part == "betas" else None, seed) not in known
+            if (Path(dataset).stem, model, beta_of(values), seed) not in known
         ]
         for training in as_completed(trainings):
             write(training.result())
@@ -299,7 +321,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=("models", "betas"))
+    parser.add_argument("part", choices=("models", "betas", "papers"))
     parser.add_argument("record", type=Path, help="file of JSON lines")
     parser.add_argument("datasets", nargs="*", default=["faces"], help="faces, or paths")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="the first so many")

@@ -60,7 +60,8 @@ def table(record: Path) -> str:
     chosen = best(record)
     metric = trained(record)[0]["metric"]
     columns = {"FD": (metric, 1.0), "FD, ex post": (f"ex_post/{metric}", 1.0)}
-    if chosen:
+    of_betas = any(beta is not None for beta, _ in next(iter(over_beta(record).values()), []))
+    if not of_betas:
         columns |= {
             "KID": (kid_key(metric), 1.0),
             "precision": ("precision", 1.0),
@@ -79,11 +80,12 @@ def table(record: Path) -> str:
         for key, scale in columns.values():
             values = [scale * row["scores"][key] for row in group if key in row["scores"]]
             cells.append(spread(values) if values else "–")
-        values = chosen[dataset, model]["values"] if beta is None else {"beta": beta}
+        values = chosen.get((dataset, model), {}).get("values", {}) if beta is None else {"beta": beta}
         words = ", ".join(f"{name} {v if isinstance(v, str) else f'{v:.3g}'}" for name, v in values.items())
         epochs, seconds = (statistics.median(row[key] for row in group) for key in ("epochs", "cpu_seconds"))
         lines.append(
-            f"| {dataset} | {model}: {words} | {len(group)} | {epochs:g} | {seconds:.0f} "
+            f"| {dataset} | {f'{model}: {words}' if words else model} | {len(group)} "
+            f"| {epochs:g} | {seconds:.0f} "
             f"| {' | '.join(cells)} |"
         )
     for dataset in dict.fromkeys(row["dataset"] for row in trained(record)):
@@ -93,7 +95,7 @@ def table(record: Path) -> str:
     if counts:
         said = (f"{' '.join(str(part) for part in key if part is not None)} {n}" for key, n in counts.items())
         lines.append(f"\nDiverged, and in no mean: {', '.join(said)}")
-    return "\n".join(lines if chosen else lines + claims(record) + factors(record))
+    return "\n".join(lines + claims(record) + factors(record) if of_betas else lines)
 
 
 def claims(record: Path) -> list[str]:
