@@ -9,6 +9,7 @@ out with a sentence that says what is missing.
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,44 +89,25 @@ def figures(config: FiguresConfig, console: Console) -> int:
     tables.scored()
     folder = config.output / file_name(tables.sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
-    chosen, missing = config.only or known, {}
-    for name in (name for name in chosen if name in drawers):
+    chosen, missing = config.only or known, dict[str, str]()
+    draws: dict[str, Callable[[], Drawn]] = {name: partial(draw, tables) for name, draw in drawers.items()}
+    if of_model := [name for name in chosen if name in MODEL_FIGURES]:
         try:
-            console.print(save(drawers[name](tables), folder / name, config.form), soft_wrap=True)
+            subject = subject_of(client, tables, config.trial)
+            draws |= {name: partial(MODEL_FIGURES[name], subject) for name in of_model}
+        except AnalysisError as error:
+            missing = dict.fromkeys(of_model, str(error))
+    for name in (name for name in chosen if name not in missing):
+        try:
+            console.print(save(draws[name](), folder / name, config.form), soft_wrap=True)
         except AnalysisError as error:
             missing[name] = str(error)
-    of_model = [name for name in chosen if name in MODEL_FIGURES]
-    if of_model:
-        missing |= draw_model(client, tables, of_model, config, folder, console)
+        except Exception as error:  # a person's own model raises anything; the other figures are drawn
+            missing[name] = f"{type(error).__name__}: {error}".partition("\n")[0]
     for reason in dict.fromkeys(missing.values()):
         names = ", ".join(name for name, why in missing.items() if why == reason)
         console.print(f"Left out {names}: {reason}", soft_wrap=True)
     return 0 if len(missing) < len(chosen) else 2
-
-
-def draw_model(
-    client: "MlflowClient",
-    tables: Tables,
-    names: list[str],
-    config: FiguresConfig,
-    folder: Path,
-    console: Console,
-) -> dict[str, str]:
-    """Draw what needs the weights; return why others were left out, by name."""
-    from analysis.charts.latent import MODEL_FIGURES
-
-    try:
-        subject = subject_of(client, tables, config.trial)
-    except AnalysisError as error:
-        return dict.fromkeys(names, str(error))
-    missing = {}
-    for name in names:
-        try:
-            path = save(MODEL_FIGURES[name](subject), folder / name, config.form)
-            console.print(path, soft_wrap=True)
-        except AnalysisError as error:
-            missing[name] = str(error)
-    return missing
 
 
 def subject_of(client: "MlflowClient", tables: Tables, number: int | None = None) -> "Subject":

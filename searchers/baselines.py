@@ -25,9 +25,11 @@ from searchers import beta_vaegan
 from searchers.execution.cli import main_of
 from searchers.record.schema import FINISHED
 from searchers.record.trials import TrialRecord
-from searchers.study.config import SweepConfig, without
+from searchers.study import given
+from searchers.study.config import SweepConfig, UsageError, without
 from searchers.study.ranges import SEVERAL, between, multiple_of
 from searchers.study.study import Study
+from trainables.models.settings import nearest
 
 if TYPE_CHECKING:
     from searchers.execution.prepare import Prepared
@@ -78,6 +80,26 @@ def study(config: BaselinesConfig, prepared: "Prepared") -> Study:
     )
 
 
+def weigh_settings(config: BaselinesConfig, console: Console) -> None:
+    """Say which models do without a setting that was asked for. Raises UsageError where all of them do."""
+    from trainables.tune.baselines import Baseline
+
+    asked = given.read_settings(config.set)
+    settings = {**beta_vaegan.model_settings(config), **asked}
+    try:
+        taken = {model: Baseline.taken({**settings, "model": model}) for model in config.models}
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    scaled = ["width"] if config.width != PRESETS[config.preset].width else []
+    for name in [*asked, *scaled]:
+        without = [model for model in config.models if name not in taken[model]]
+        if len(without) == len(taken):
+            known = set().union(*taken.values())
+            raise UsageError(f"{name}: none of the models takes it{nearest(name, known)}")
+        if without:
+            console.print(f"{name}: not of {', '.join(without)}", highlight=False)
+
+
 def by_model(records: Sequence[TrialRecord], metric: str) -> dict[str, list[dict[int, float]]]:
     """Return the metric by epoch of every training, by model."""
     histories: dict[str, list[dict[int, float]]] = {}
@@ -122,6 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
 
     def work(config: BaselinesConfig, sweep_id: str, console: Console) -> int:
+        weigh_settings(config, console)
         # Ray takes seconds to import: wrong flags are answered at once.
         from searchers.execution.run import tune_study
 
@@ -129,9 +152,9 @@ def main(arguments: list[str] | None = None) -> int:
         metric = outcome.study.metric
         histories = by_model(outcome.records, metric)
         if histories:
-            ended = [record for record in outcome.records if record.status == FINISHED]
-            console.print(table(by_model(ended, metric), metric, config.beta))
-            draw(histories, metric).savefig(outcome.folder / FIGURE, dpi=120)
+            ended = by_model([record for record in outcome.records if record.status == FINISHED], metric)
+            console.print(table(ended, metric, config.beta))
+            draw(ended or histories, metric).savefig(outcome.folder / FIGURE, dpi=120)
             console.print(f"Figure: {config.folder / FIGURE}", highlight=False)
         return outcome.exit_code
 

@@ -115,13 +115,13 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
     from trainables import BetaVAEGAN
     from trainables.models.losses import normalized_beta
 
-    settings, metric = {**prepared.settings, **model_settings(config)}, prepared.distance
+    settings = {**prepared.settings, **model_settings(config)}
     objectives: dict[str, Literal["min", "max"]] = {
-        metric if name == "fd" else SCORES[name]: "min" if name == "fd" else "max"
+        prepared.distance if name == "fd" else SCORES[name]: "min" if name == "fd" else "max"
         for name in config.objectives
     }
-    if objectives.keys() != {metric}:
-        settings["disentanglement"] = [name for name in config.objectives if name in SCORES]
+    if scores := [name for name in config.objectives if name in SCORES]:
+        settings["disentanglement"] = scores
         check_factors(config, settings)
     first, mode = next(iter(objectives.items()))
     latent_dim, image_dims = settings["latent_dim"], 3 * config.image_size**2

@@ -15,7 +15,7 @@ from searchers.display.closing import next_words
 from searchers.execution.cli import main_of
 from searchers.execution.resume import refuse_another, store
 from searchers.study import given
-from searchers.study.config import SweepConfig, UsageError
+from searchers.study.config import SweepConfig, UsageError, without
 from searchers.study.ranges import SEVERAL, multiple_of
 from searchers.study.study import Study
 
@@ -31,6 +31,7 @@ TITLES = {"vae": "VAE", "conv_vae": "ConvVAE", "ppca": "PPCA", "mixture": "Gauss
 
 
 @dataclass(frozen=True)
+@without("width")
 class DensityConfig(SweepConfig):
     """Settings of one run of the density comparison; `num_samples` are the trials of each model."""
 

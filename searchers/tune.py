@@ -24,7 +24,7 @@ import tyro
 from rich.console import Console
 
 from cluster.interrupts import signals_kept
-from searchers.execution.cli import main_of
+from searchers.execution.cli import main_of, refuse_at_once
 from searchers.record.schema import FROM_PYTHON
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
@@ -139,9 +139,12 @@ def complete(study: Study, prepared: "Prepared") -> Study:
     from searchers.execution.overlay import NOT_SEARCHED
     from searchers.record.schema import SHARED
     from trainables.evaluation.inputs import OFFERED
+    from trainables.models.settings import kinds_of
 
     if wrong := sorted(SHARED & (study.settings.keys() | study.space.keys())):
-        raise UsageError(f"The study names {wrong[0]}, which all trials share: sweep({wrong[0]}=…) sets it")
+        flags = {field.name for field in fields(TuneConfig)} - OF_STUDY
+        how = f"sweep({wrong[0]}=…) sets it" if wrong[0] in flags else "leave it out"
+        raise UsageError(f"The study names {wrong[0]}, which all trials share: {how}")
     if wrong := sorted(NOT_SEARCHED & study.space.keys()):
         raise UsageError(
             f"The study searches {wrong[0]}: all trials of a sweep share it, or their scores differ by it"
@@ -149,10 +152,10 @@ def complete(study: Study, prepared: "Prepared") -> Study:
     if twice := [name for name in study.objectives if name == (study.metric or prepared.distance)]:
         raise UsageError(f"{twice[0]} is both the metric and a further objective")
     model_class, _ = study.trainable.model_of({**prepared.settings, **study.settings})
-    kinds = {field.name: field.type for field in fields(model_class.Config)}
+    kinds = kinds_of(model_class.Config)
     left_out = (OFFERED & kinds.keys()) | ({"width"} - kinds.keys())  # the model's own, and what it has not
     settings = {name: value for name, value in prepared.settings.items() if name not in left_out}
-    if kinds.get("width") in (int, "int"):  # no factor, as the flag is, without which the model's own stands
+    if kinds.get("width") is int:  # no factor, as the flag is, without which the model's own stands
         width = settings.pop("width")
         if width != SIZE.width:
             settings["width"] = int(width) if float(width).is_integer() else width
@@ -216,6 +219,7 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
         raise UsageError(str(error)) from error
     with signals_kept():
         config, sweep_id = resolve(asked, defaults, FROM_PYTHON, settings.keys())
+        refuse_at_once(config)
         name = name_of(study)
         config = replace(config, model=name)  # what is recorded, and trusted by its module
         console = console or Console()

@@ -13,9 +13,12 @@ Images are PNG or JPEG files in base64, of any size; they are fitted as the trai
 """
 
 import base64
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,9 +32,10 @@ from torch import Tensor
 from analysis.record.trained_model import TrainedModel
 from trainables.data.batches import to_uint8
 from trainables.data.pictures import picture, png
-from trainables.models.storage import trust, trusted
+from trainables.models.storage import DESCRIPTION, trust, trusted
+from trainables.own import packages_imported, with_neighbors
 
-REQUIRED = ("mlflow", "numpy", "pandas", "pillow", "pyarrow", "safetensors", "scipy", "torch")
+REQUIRED = ("mlflow", "numpy", "pandas", "pillow", "pyarrow", "safetensors", "scikit-learn", "scipy", "torch")
 MAX_IMAGES = 1024  # a request for more would hold up a server
 DEFAULTS = {"operation": "sample", "n": 16, "seed": 0, "images": None}
 
@@ -133,15 +137,24 @@ def _load_pyfunc(path: str) -> PyfuncModel:
     return PyfuncModel(path)
 
 
-def own_code() -> list[str]:
-    """Return the files and folders of code that go with a model to load it: ours, and a person's own."""
+def own_code(folder: Path) -> tuple[list[str], set[str]]:
+    """Return the files and folders of code that load a model, ours and a person's own, and what these need.
+
+    `folder`: its weights and description. What a file of a person's own imports beside it goes along, and the
+    packages that such files import are named.
+    """
+    module = json.loads((folder / DESCRIPTION).read_text())["model"].partition(":")[0]
+    if module.partition(".")[0] in trusted():
+        with suppress(Exception):  # what it raises is told once the package is tried
+            import_module(module)
+    own = with_neighbors(trusted() - {"trainables"})
     paths = []
-    for name in sorted(trusted() | {"analysis"}):
+    for name in sorted(trusted() | own.keys() | {"analysis"}):
         spec = find_spec(name)
         if spec is not None and spec.origin is not None:
             source = Path(spec.origin)
             paths.append(str(source.parent if spec.submodule_search_locations else source))
-    return paths
+    return paths, packages_imported(own.values())
 
 
 def save_pyfunc(folder: Path, target: Path, metadata: dict[str, Any]) -> None:
@@ -153,15 +166,16 @@ def save_pyfunc(folder: Path, target: Path, metadata: dict[str, Any]) -> None:
     from mlflow.pyfunc import save_model
     from mlflow.types.schema import AnyType, ColSpec, Schema, TensorSpec
 
+    code, needed = own_code(folder)
     # Rows may leave columns out; pandas makes NaN of what is missing, which no narrower type lets pass.
     columns: list[ColSpec | TensorSpec] = [ColSpec(AnyType(), name, required=False) for name in DEFAULTS]
     save_model(
         target,
         loader_module="analysis.judgement.champion",
         data_path=str(folder),
-        code_paths=own_code(),
+        code_paths=code,
         signature=ModelSignature(Schema(columns)),
         input_example=pd.DataFrame([{"operation": "sample", "n": 4, "seed": 1}]),
-        pip_requirements=[f"{name}=={version(name)}" for name in REQUIRED],
+        pip_requirements=[f"{name}=={version(name)}" for name in sorted({*REQUIRED, *needed})],
         metadata=metadata,
     )

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from analysis.record.store import AnalysisError
-from analysis.record.weights import download_weights
 from trainables.data.batches import to_float
 from trainables.data.decoding import Preprocessing, decode, fit, reason
 from trainables.evaluation.generation import at_once
@@ -88,7 +87,7 @@ class TrainedModel:
         share = torch.linspace(0, 1, n, device=self.network.device)[:, None]
         if ends is not None:
             first, last = self.encode(ends)
-            return self._in_parts(self.network.decode, torch.lerp(first[None], last[None], share))
+            return self._in_parts(self.network.decode, torch.lerp(first[None], last[None], share.to(first)))
         if not self.network.decodes_noise():
             raise ValueError(
                 f"{type(self.network).__name__} draws in more steps than decoding Gaussian noise: give two "
@@ -133,6 +132,8 @@ def load_trained(
 
     Raises AnalysisError as `download_weights` and `read_trained`.
     """
+    from analysis.record.weights import download_weights  # a package in MLflow is without the sweeps' code
+
     with tempfile.TemporaryDirectory() as temporary:
         return read_trained(download_weights(client, tables, number, Path(folder or temporary)), number)
 

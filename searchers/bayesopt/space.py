@@ -343,7 +343,9 @@ def _paths(node: Mapping[str, Any], whole: set[str], path: tuple[str, ...] = ())
 
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return list(a) == list(b)
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
     try:
         return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
     except ValueError:  # arrays

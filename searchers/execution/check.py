@@ -1,6 +1,9 @@
 """Whether trials can be built: asked of the space's ends before the first of them begins."""
 
-from collections.abc import Iterator, Sequence
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -22,10 +25,13 @@ from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
 from trainables.models.settings import nearest, some_of
 from trainables.own import OwnCodeError, imported, module_of, numbers_of, source_hash
+from trainables.tune.evaluated import GRID_IMAGES
+from trainables.tune.parallel import random_state, restore_random_state
 from trainables.tune.trainable import GenerativeTrainable
 
 OF_ENCODER = {"elbo", "kl", "reconstruction_mse", "active_units"}
 MOST_BUILT = 32  # choices of a dimension, before the first trial
+KEPT = "its fields must be numbers, words, True, False or None, or tuples of these"
 
 
 def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
@@ -54,10 +60,13 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
                 shape = (training.image_size, training.image_size, training.channels)
                 with torch.no_grad():
                     require_images(model, model.sample(2), 2, shape)
+                step = try_step(model, shape, training.channels_last)
                 if not model_class.__module__.startswith("trainables."):
-                    try_step(model, shape, training.channels_last)
-                known = reported(study, model)
-                own = try_scores(training.scores, model, known) if training.scores else set()
+                    require_resumed(model, rebuilt(model, options), step)
+                known, own = reported(study, model), set[str]()
+                if training.scores:
+                    count = min(GRID_IMAGES, training.evaluation_samples)
+                    own = try_scores(training.scores, model.eval(), count, known)
                 require_reported(study, known, own)
             if store is not None and "batch_size" in point:
                 Batches(store, "train", training.batch_size)
@@ -72,16 +81,25 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
             raise UsageError(said) from error
 
 
-def try_step(model: GenerativeModel, shape: tuple[int, int, int], channels_last: bool) -> None:
-    """Train a person's own model on four grey images, and score it by them where it has an encoder.
+def try_step(
+    model: GenerativeModel, shape: tuple[int, int, int], channels_last: bool
+) -> Callable[[GenerativeModel], dict[str, torch.Tensor]]:
+    """Train a model on four images of noise, and score it by grey ones where it has an encoder.
 
-    The images lie in memory as those of a trial's batches, (B, H, W, C) where `channels_last`.
+    The images lie in memory as those of a trial's batches, (B, H, W, C) where `channels_last`. Returns the
+    step, of any model of this kind.
 
     Raises TypeError where a step returns no losses, and what the encoder raises.
     """
-    images = torch.zeros(4, *shape).permute(0, 3, 1, 2)
+    images = 2 * torch.rand(4, *shape, generator=torch.Generator().manual_seed(0)) - 1
+    images = images.permute(0, 3, 1, 2)
+    images = images if channels_last else images.contiguous()
     labels = (torch.zeros(4, dtype=torch.int64),) if isinstance(model, ConditionalModel) else ()
-    found = model.training_step(images if channels_last else images.contiguous(), *labels)
+
+    def step(of: GenerativeModel) -> dict[str, torch.Tensor]:
+        return of.train().training_step(images, *labels)
+
+    found = step(model)
     if not isinstance(found, dict) or not all(
         isinstance(v, torch.Tensor) and not v.dim() for v in found.values()
     ):
@@ -93,19 +111,86 @@ def try_step(model: GenerativeModel, shape: tuple[int, int, int], channels_last:
             held_out_scores(model, grey, torch.Generator(model.device).manual_seed(0))
         except ValueError as error:  # what was unpacked is no mean and log-variance
             raise TypeError(f"{type(model).__name__}.encode, decode or elbo: {error}") from error
+    return step
 
 
-def try_scores(path: str, model: Any, taken: set[str]) -> set[str]:
-    """Ask a person's own function for the scores of two samples; return their names. Raises OwnCodeError.
+def rebuilt(model: GenerativeModel, options: dict[str, Any]) -> GenerativeModel:
+    """Build a person's own model again of what a record keeps of its Config.
+
+    Raises UsageError where that is another Config, or none.
+    """
+    kind = type(model)
+    try:
+        again = kind(kind.configure(json.loads(json.dumps(model.hyperparameters()))), **options)
+    except Exception as error:  # a person's own model raises anything
+        raise UsageError(f"a record can't keep {kind.__name__}.Config ({error}): {KEPT}") from error
+    told = kind.hyperparameters is GenerativeModel.hyperparameters  # else a record has what the model says
+    for name in (field.name for field in fields(model.config) if told):
+        if (kept := getattr(again.config, name)) != getattr(model.config, name):
+            raise UsageError(
+                f"a record can't keep {kind.__name__}.Config, whose {name} comes back as {kept!r}: {KEPT}"
+            )
+    return again
+
+
+def require_resumed(
+    model: GenerativeModel,
+    again: GenerativeModel,
+    step: Callable[[GenerativeModel], dict[str, torch.Tensor]],
+) -> None:
+    """Raise UsageError where a person's own model goes on otherwise once it was saved and loaded.
+
+    `again`: the same, new. Trials are saved and loaded wherever they pause.
+    """
+    step(model)
+    file = io.BytesIO()
+    torch.save({"model": model.training_state(), "random": random_state(model)}, file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    step(model)
+    again.load_training_state(state["model"])
+    restore_random_state(again, state["random"])
+    step(again)
+    weights, rates = again.state_dict(), _rates(again)
+    apart = [name for name, value in model.state_dict().items() if not _same(value, weights[name])]
+    apart += [name for name, value in _rates(model).items() if value != rates[name]]
+    if apart:
+        beside = [
+            name
+            for name, value in vars(model).items()
+            if hasattr(value, "state_dict")
+            or (isinstance(value, int | float) and value != vars(again).get(name))
+        ]
+        known = f" (not on {' or '.join(beside)})" if beside else ""
+        raise UsageError(
+            f"{type(model).__name__}, saved and loaded after two steps, as trials are where they pause, has "
+            f"another {apart[0]} after the third: steps may depend on what training_state holds{known}, and "
+            "on torch's random numbers"
+        )
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _rates(model: GenerativeModel) -> dict[str, list[float]]:
+    return {
+        f"learning rate of {name}": [float(group["lr"]) for group in optimizer.param_groups]
+        for name, optimizer in model.optimizers.items()
+    }
+
+
+def try_scores(path: str, model: Any, count: int, taken: set[str]) -> set[str]:
+    """Ask a person's own function for the scores of `count` samples; return their names. Raises OwnCodeError.
 
     `taken`: the names that the trial reports itself.
     """
     function = imported(path)
     try:
         with torch.no_grad():
-            found = function(model, to_uint8(model.sample(2)))
+            found = function(model, to_uint8(model.sample(count)))
     except Exception as error:  # whatever a stranger's code raises
-        raise OwnCodeError(f"{path} raised {type(error).__name__} on two samples: {error}") from error
+        raise OwnCodeError(f"{path} raised {type(error).__name__} on {count} samples: {error}") from error
     source_hash(module_of(path))  # it goes into the record
     return set(numbers_of(path, found, taken | {"kl_per_unit"}))
 
@@ -132,7 +217,8 @@ def require_reported(study: Study, known: set[str], own: set[str]) -> None:
     if study.trainable.evaluate is not base.evaluate or study.trainable.step is not base.step:
         return
     families = {"loss", "gradient_norm", "loss_scale"} | ({"class"} if "evaluated_images" in known else set())
-    families |= {"disentanglement"} if study.settings.get("disentanglement") else set()
+    units = study.settings.get("disentanglement") and known >= OF_ENCODER
+    families |= {"disentanglement"} if units else set()
     for name, mode in {study.metric: study.mode, **study.objectives}.items():
         family, slash, _ = name.partition("/")
         if name not in known | own and not (slash and family in families):

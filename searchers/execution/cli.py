@@ -67,9 +67,10 @@ def main_of(
 
 
 def refuse_at_once(config: RunConfig) -> None:
-    """Look for the files that a sweep names, before torch and Ray, seconds to import, are there.
+    """Look for the files and the GPU that a sweep names, before its data is prepared.
 
-    Raises DataError where there is no such data set, UsageError where the file of points can't be read.
+    Raises DataError where there is no such data set, UsageError where the file of points can't be read, and
+    where a trial is to have a GPU, there is none here, and no cluster is joined.
     """
     with suppress(OSError, RuntimeError):  # what can't be looked at, reading it tells
         refuse_unknown(config.dataset)
@@ -78,6 +79,15 @@ def refuse_at_once(config: RunConfig) -> None:
             listed_points(config.points_file)
         except ValueError as error:
             raise UsageError(f"--points: {error}") from error
+    joined = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    if config.gpus_per_trial and joined == "local":
+        import torch  # which takes a second
+
+        if not torch.cuda.is_available():
+            raise UsageError(
+                f"a trial is to have {config.gpus_per_trial:g} GPUs, and torch sees none here: "
+                "--gpus-per-trial 0 trains on CPUs, and --on or --address on a cluster"
+            )
 
 
 def changed(config: RunConfig, preset: RunConfig) -> str:

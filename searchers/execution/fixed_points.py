@@ -12,7 +12,7 @@ from searchers.bayesopt.space import Space
 from searchers.execution.overlay import NOT_SEARCHED
 from searchers.record.trials import TrialRecord
 from searchers.study.given import listed_points
-from trainables.models.settings import check_kind, some_of
+from trainables.models.settings import some_of
 
 
 class FixedPoints(Searcher):
@@ -61,8 +61,8 @@ def check_points(
 ) -> None:
     """Raise ValueError, in a sentence that names the entry of `place`, where an entry is no trial's settings.
 
-    An entry has each dimension of `space`, inside its bounds, and any of the sweep's `settings`, of its type,
-    but for those that all trials share.
+    An entry has each dimension of `space`, inside its bounds, and any of the sweep's `settings`, but for
+    those that all trials share. `check_settings`, which builds each entry, knows their types.
     """
     dimensions = {dimension.name: dimension for dimension in space.dimensions}
     known = sorted({*dimensions, *(settings.keys() - NOT_SEARCHED | {"seed"})})
@@ -73,9 +73,6 @@ def check_points(
             try:
                 if name in dimensions:
                     dimensions[name].encode(value)
-                else:
-                    if settings[name] is not None:
-                        check_kind(name, value, type(settings[name]))
             except ValueError as error:
                 raise ValueError(f"entry {number} of {place}: {error}") from error
         if missing := dimensions.keys() - point.keys():

@@ -16,7 +16,7 @@ from searchers.study.study import Study
 
 FIRST_STAGE = "first_stage"  # a saved model, of the latent flow
 
-NOT_SEARCHED = SHARED | {"epoch_steps", "scores"}
+NOT_SEARCHED = SHARED | {"epoch_steps", "scores", "disentanglement"}
 
 
 def overlay(study: Study, config: SweepConfig) -> Study:

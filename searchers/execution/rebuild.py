@@ -16,10 +16,14 @@ from ray import tune
 from ray.train._internal.session import _TrainingResult  # what a trial's checkpoints are registered as
 from ray.tune.experiment import Trial
 from ray.tune.search import SearchGenerator
+from ray.tune.search.sample import Domain
 
 from cluster.limiter import ClusterLimiter
+from searchers.bayesopt.tune_space import read_space
 from searchers.record.folders import TUNE
+from searchers.record.schema import SHARED
 from searchers.record.trials import TrialRecord
+from searchers.study.config import MAY_CHANGE_ON_RESUME
 
 
 @runtime_checkable
@@ -66,10 +70,12 @@ class RebuiltTrials(SearchGenerator):
 
     def _rebuilt(self, record: TrialRecord) -> Trial:
         spec: dict[str, Any] = self._experiment.spec  # type: ignore[attr-defined]
+        given = spec["config"]
+        changed = {name: given[name] for name in SHARED.intersection(MAY_CHANGE_ON_RESUME, given)}
         trial = Trial(
             spec["run"],
             trial_id=record.trial,
-            config=revived(record.config, spec["config"]),
+            config=revived(record.config, given) | changed,
             experiment_tag=str(record.number),
             placement_group_factory=spec.get("resources_per_trial"),
             stopping_criterion=spec.get("stop"),
@@ -89,13 +95,16 @@ class RebuiltTrials(SearchGenerator):
 def revived(recorded: Any, given: Any) -> Any:
     """Return a trial's own configuration: `given` where JSON turns it into `recorded`, else `recorded`.
 
-    JSON knows no tuples; what a dimension or a replicate changed is in `recorded` alone.
+    JSON knows no tuples: those of a choice are the choice's. What a replicate changed is in `recorded` alone.
     """
     if isinstance(recorded, dict) and isinstance(given, dict):
         return {key: revived(value, given.get(key)) for key, value in recorded.items()}
     try:
+        if isinstance(given, Domain):
+            (dimension,) = read_space({"": given}).dimensions
+            return dimension.decode(dimension.encode(recorded))
         return given if json.loads(json.dumps(given)) == recorded else recorded
-    except (TypeError, ValueError):  # a search space's domain
+    except (TypeError, ValueError):  # no JSON, or outside the space
         return recorded
 
 

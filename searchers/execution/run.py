@@ -3,7 +3,6 @@
 `Study` says what is tuned, `SweepConfig` how this run of it goes, `run` does it.
 """
 
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -43,7 +42,7 @@ from searchers.study.study import Study
 from trainables.models.conditional import ConditionalModel
 from trainables.models.gan import GAN
 from trainables.models.vaegan import VAEGAN
-from trainables.own import module_of, source_hash
+from trainables.own import module_of, source_hash, with_neighbors
 from trainables.tune.trainable import GenerativeTrainable
 
 FEW_STEPS = 1000  # of a training that has a schedule or an adversary
@@ -146,7 +145,7 @@ def run(
         if points:
             count = "1 given trial runs" if len(points) == 1 else f"{len(points)} given trials run"
             console.print(f"Nothing is searched: {count} to the last epoch.", highlight=False)
-        delivery = driver.deliver(sweep_record(study, config, sweep_id, program))
+        delivery = driver.deliver(sweep_record(study, points, config, sweep_id, program))
         figures = live_figures(study, search, driver.recorder, delivery)
         scheduler, told = make_scheduler(study, config, driver.records), told_of(study, config)
         name = f"{config.title}-{sweep_id}"
@@ -258,25 +257,31 @@ def own_code(study: Study, first: dict[str, Any]) -> list[ModuleType]:
     modules += [name.partition(":")[0] for name in named if ":" in name]
     ours = {"trainables", "searchers", "__main__", "classifier"}
     names = {name.partition(".")[0] for name in modules} - ours
-    found = {name: sys.modules[name] for name in names if name in sys.modules}
-    # A file's neighbors that it has imported go along; a package has its own within it.
-    files = [Path(m.__file__) for m in found.values() if m.__file__ and not hasattr(m, "__path__")]
-    folders = {path.parent for path in files if path.parent.name not in ("site-packages", "dist-packages")}
-    for name, module in list(sys.modules.items()):
-        origin = getattr(module, "__file__", None)
-        if "." not in name and name != "__main__" and origin and Path(origin).parent in folders:
-            found[name] = module
+    found = with_neighbors(names)
     return [found[name] for name in sorted(found)]
 
 
-def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str) -> SweepRecord:
-    """Return what the parent run in MLflow says of the sweep."""
+def sweep_record(
+    study: Study, points: list[dict[str, Any]] | None, config: SweepConfig, sweep_id: str, program: str
+) -> SweepRecord:
+    """Return what the parent run in MLflow says of the sweep, and of its trials.
+
+    Of a study of several models each takes its own settings, and what all of them take is the sweep's.
+    """
+
+    def taken(config: dict[str, Any]) -> dict[str, Any]:
+        if not hasattr(study.trainable, "taken"):
+            return config
+        names = study.trainable.taken(config) | study.space.keys()
+        return {name: value for name, value in config.items() if name in names}
+
     described = about(study, read_space(study.space), config, program)
     provenance = dict(study.provenance or {})
     if path := study.settings.get("scores"):
         provenance["scores_hash"] = source_hash(module_of(path))
     of_trials = {key: value for key, value in provenance.items() if not key.startswith(REFERENCE_PARAM)}
-    configured = flat(study.settings)
+    trials = [taken({**study.settings, **point}) for point in points or ()]
+    configured = flat({k: v for k, v in study.settings.items() if all(k in trial for trial in trials)})
     return SweepRecord(
         sweep_id=sweep_id,
         name=config.title,
@@ -286,6 +291,7 @@ def sweep_record(study: Study, config: SweepConfig, sweep_id: str, program: str)
         tags=described.tags,
         shared={**configured, **of_trials},
         told={key: value for key, value in configured.items() if key in of_trials},
+        taken=taken,
         trial_params=study.derived,
     )
 

@@ -72,7 +72,6 @@ SHARED = frozenset(
         "evaluation_samples",
         "evaluate_every",
         "epochs",
-        "disentanglement",
         "images",
         "model",
         "seed",

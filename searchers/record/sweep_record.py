@@ -29,6 +29,8 @@ class SweepRecord:
     """what all trials have: it stands with the parent, and only there"""
     told: dict[str, Any] = field(default_factory=dict)
     """settings of trials of which the parent says more, such as the weights that a name stands for"""
+    taken: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config
+    """what of a trial's configuration its model takes"""
     trial_params: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: {}
     """what a trial's run says beside its configuration: columns that follow from it"""
 
@@ -51,7 +53,7 @@ class SweepRecord:
 
     def params_of(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters of a trial's run: what varies, and what differs from the parent's."""
-        params, parent = {**flat(config), **self.trial_params(config)}, self.parent_params
+        params, parent = {**flat(self.taken(config)), **self.trial_params(config)}, self.parent_params
         said = {key: {str(parent[key]), str(self.told.get(key))} for key in self.shared}
         return {
             key: value

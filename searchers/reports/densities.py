@@ -59,7 +59,8 @@ def write_report(rows: list[Row], config: SweepConfig, folder: Path, console: Co
         drawn = folder / "figures" / f"{row.model}-{row.label}"
         draw_figures(model, x, store.labels[test], drawn)
     (folder / "scores.json").write_text(json.dumps(results, indent=2))
-    is_papers = config.dataset == "mnist" and config.image_size == 28
+    whole = config.dataset_limit is None
+    is_papers = config.dataset == "mnist" and config.image_size == 28 and whole
     for family in dict.fromkeys(result["likelihood"] for result in results):
         members = [result for result in results if result["likelihood"] == family]
         console.print(score_table(family, members, 28**2 if is_papers else None))

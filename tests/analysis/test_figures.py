@@ -58,3 +58,14 @@ def test_the_command_draws_what_it_can_and_says_what_it_cannot(client, tmp_path,
     assert "The record has no weights of trial" in capsys.readouterr().out
     assert figures.main([*arguments, "--only", "mandala"]) == 2
     assert "There is no figure 'mandala'; there are: curves, seed-bands" in capsys.readouterr().err
+
+
+def test_one_figure_that_fails_leaves_the_others(client, tmp_path, capsys, monkeypatch):
+    def fail(tables):
+        raise RuntimeError("no such layer\nat all")
+
+    monkeypatch.setattr(figures, "slices", fail)
+    arguments = ["--sweep", "three", "--tracking-uri", client.tracking_uri, "--output", str(tmp_path)]
+    assert figures.main([*arguments, "--only", "slices", "gantt"]) == 0
+    assert "Left out slices: RuntimeError: no such layer\n" in capsys.readouterr().out
+    assert (tmp_path / "three" / "gantt.png").exists()

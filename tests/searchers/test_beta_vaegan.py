@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from searchers import beta_vaegan
 from searchers.beta_vaegan import EVEN_BETAS, PAPERS_BETAS, PRESETS, PROGRAM, check_factors, main, study
+from searchers.execution.prepare import Prepared
 from searchers.record.ledger import Ledger
 from searchers.record.schema import TRIAL_TAG
 from searchers.study.config import UsageError
@@ -125,6 +127,16 @@ def test_the_papers_preset_and_its_kernel_have_its_axis_and_its_first_betas(pres
         PAPERS_BETAS if papers else EVEN_BETAS
     )
     assert (type(made.space["beta"].get_sampler()).__name__ == "_LogUniform") is not papers
+
+
+def test_without_features_units_alone_are_searched_by(monkeypatch):
+    monkeypatch.setattr(beta_vaegan, "check_factors", lambda *_: None)
+    none = Prepared({}, None, {})
+    made = study(replace(PRESETS["quick"], objectives=("mig",), features="none"), none)
+    assert (made.metric, made.mode, made.objectives) == ("disentanglement/mig", "max", {})
+    assert made.settings["disentanglement"] == ["mig"]
+    with pytest.raises(UsageError, match="--features none leaves no Fréchet distance to search by"):
+        study(replace(PRESETS["quick"], objectives=("mig", "fd"), features="none"), none)
 
 
 def test_mlflow_holds_what_tune_reported(finished):

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from analysis.papers import DENSITIES
 from searchers.bayesopt.tune_space import read_space
-from searchers.densities import METRIC, PRESETS, PROGRAM, DensityConfig, part_of, study, work
+from searchers.densities import METRIC, PRESETS, PROGRAM, DensityConfig, main, part_of, study, work
 from searchers.display.closing import Ending
 from searchers.execution.prepare import Prepared
 from searchers.execution.resume import store as remember
@@ -24,6 +24,7 @@ from searchers.reports import densities, density_figures
 from searchers.reports.densities import Row, score_table
 from searchers.reports.density_figures import decode_plane, draw_figures
 from searchers.study.config import UsageError
+from tests.fixtures.command import refusal
 from tests.fixtures.waits import PATIENCE
 from trainables.models.bernoulli_vae import BernoulliVAE
 from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig
@@ -240,6 +241,13 @@ def test_the_last_fits_have_their_own_batches_and_flips_and_the_papers_rows_its_
     )
     assert fitted == [{"epochs": 3, "batch_size": 16, "flip": True, "seed": 0}]
     assert ("paper's Table 1" in console.export_text()) == (size == 28)
+    densities.write_report(
+        [Row("vae", "best", own, {"hidden": 9, "latent_dim": 2})],
+        replace(config, dataset_limit=4000),  # of other images than the paper's
+        tmp_path,
+        console,
+    )
+    assert "paper's Table 1" not in console.export_text()
 
 
 def test_the_plane_is_drawn_with_the_first_latent_to_the_right_and_the_second_up():
@@ -269,6 +277,10 @@ def test_a_tiny_comparison_ends_with_its_scores_and_figures(tmp_path):
     assert bernoulli < gaussian
     pictures = {path.parent.name for path in (tmp_path / "results/tiny/figures").glob("*/samples.png")}
     assert len(pictures) == 8
+
+
+def test_a_width_that_no_model_takes_is_no_flag(capsys):
+    assert "--width" in refusal(main, capsys, "--width", "0.5")
 
 
 def test_a_config_survives_json_and_keeps_its_models():

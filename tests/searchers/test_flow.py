@@ -4,12 +4,19 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
+from searchers import baselines
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.prepare import Prepared
+from searchers.execution.run import sweep_record
 from searchers.flow import PRESETS, main, study
+from searchers.record.schema import FAILED, FINISHED
+from searchers.record.trials import TrialRecord
+from searchers.study.config import UsageError
 from tests.fixtures.command import refusal
 from trainables.tune.baselines import DENOISING, Baseline
 
@@ -78,3 +85,63 @@ def test_models_that_learn_classes_are_named(tmp_path, cache):
     assert "Images are drawn class by class, of 6 classes; --set classes=1 leaves classes out" in done.stdout
     done = run("searchers.flow", tmp_path, cache, "--set", "classes=1")
     assert done.returncode == 0 and "class by class" not in done.stdout
+
+
+def asked_of_baselines(*settings, **changes):
+    """Return what is said of settings that were asked for."""
+    console = Console(width=200, record=True)
+    config = replace(baselines.PRESETS["quick"], set=settings, **changes)
+    baselines.weigh_settings(config, console)
+    return console.export_text().splitlines()
+
+
+def test_a_setting_that_no_baseline_takes_is_refused_and_one_that_some_take_is_told():
+    for setting, sentence in (
+        ("learnin_rate=1e-3", r"learnin_rate: none of the models takes it \(did you mean learning_rate\?\)"),
+        ("gan_loss=wasserstein", "gan_loss: none of the models takes it"),  # of no modern model
+        ("recipe=larsen", "the baselines have no recipe 'larsen'; theirs are report and modern"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            asked_of_baselines(setting)
+    assert asked_of_baselines("learning_rate=1e-3", "ema_width=0.1", "flip=true") == []
+    assert asked_of_baselines("gamma=2") == ["gamma: not of GAN, VAE"]
+    assert asked_of_baselines("gan_loss=wasserstein", preset="report") == ["gan_loss: not of GAN, VAE"]
+    models = ("VAE", "WGAN-GP", "flow")
+    assert asked_of_baselines(models=models) == []
+    assert asked_of_baselines(models=models, width=2.0) == ["width: not of WGAN-GP, flow"]
+
+
+def test_a_baselines_record_has_what_its_model_takes():
+    config = replace(baselines.PRESETS["quick"], models=("VAE", "beta-VAE-GAN", "flow"), seeds=1, name="b")
+    prepared = Prepared({"width": 1.0, "batch_size": 16, "epochs": 30}, "fd", {})
+    made = baselines.study(config, prepared)
+    made = replace(made, settings={**made.settings, "gamma": 2.0})
+    points = list(made.points)
+    record = sweep_record(made, points, config, "id", "python -m searchers.baselines")
+    assert {"batch_size", "epochs", "recipe"} <= record.shared.keys()
+    assert record.shared.keys().isdisjoint({"beta", "gamma", "width"})
+    params = {point["model"]: record.params_of({**made.settings, **point}) for point in points}
+    own = {"model", "seed"}
+    assert params["VAE"].keys() == {*own, "latent_dim", "width"}
+    assert params["beta-VAE-GAN"].keys() == {*own, "latent_dim", "width", "gamma", "beta"}
+    assert params["flow"].keys() == own
+
+
+def test_the_curves_of_baselines_are_of_trainings_that_ended(monkeypatch, tmp_path):
+    """One that failed would cut the others' mean to its last epoch."""
+    records = [
+        TrialRecord("a", 1, {"model": "VAE"}, {1: {"fd": 9.0}, 2: {"fd": 7.0}}, FINISHED),
+        TrialRecord("b", 2, {"model": "VAE"}, {1: {"fd": 8.0}, 2: {"fd": 6.0}}, FINISHED),
+        TrialRecord("c", 3, {"model": "VAE"}, {1: {"fd": 90.0}}, FAILED),
+    ]
+    drawn = []
+    monkeypatch.setattr(
+        baselines, "draw", lambda found, _: drawn.append(found) or SimpleNamespace(savefig=lambda *_, **__: 0)
+    )
+    for kept in (records, records[2:]):
+        outcome = SimpleNamespace(
+            study=SimpleNamespace(metric="fd"), records=kept, folder=tmp_path, exit_code=0
+        )
+        monkeypatch.setattr("searchers.execution.run.tune_study", lambda *_, found=outcome: found)
+        assert baselines.main(["--name", "b", "--results", str(tmp_path), "--preset", "quick"]) == 0
+    assert drawn == [{"VAE": [{1: 9.0, 2: 7.0}, {1: 8.0, 2: 6.0}]}, {"VAE": [{1: 90.0}]}]

@@ -401,7 +401,7 @@ def test_its_own_extractor_and_scores_are_searched_by_and_judged(folder):
         (["--features", "mine:too_large"], r"does not take images of 16×16 pixels: RuntimeError"),
         (["--set", "scores=mine:sharp"], r"mine has no sharp \(did you mean sharpness"),
         (["--set", "scores=mine:wrong_scores"], "mine:wrong_scores returns list; it must return numbers"),
-        (["--set", "scores=mine:embed"], "mine:embed raised TypeError on two samples"),
+        (["--set", "scores=mine:embed"], "mine:embed raised TypeError on 20 samples"),
     ],
 )
 def test_a_wrong_extractor_or_score_gets_a_sentence(folder, arguments, sentence, monkeypatch, capsys):
@@ -436,6 +436,24 @@ def test_what_trials_would_differ_by_is_not_searched(folder, monkeypatch):
     study = Study(trainable=trainable_of("mine:Flow"), space={"epoch_steps": tune.choice([100, 400])})
     with pytest.raises(UsageError, match="The study searches epoch_steps: all trials of a sweep share it"):
         complete(study, Prepared({}, "fd_random", {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("epochs", r"The study names epochs, which all trials share: sweep\(epochs=…\) sets it"),
+        ("data_hash", "The study names data_hash, which all trials share: leave it out"),
+        ("disentanglement", None),
+    ],
+)
+def test_what_all_trials_share_is_set_where_it_can_be(folder, name, sentence, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    study = Study(trainable=trainable_of("mine:Flow"), space={}, settings={name: True})
+    if sentence is None:
+        assert complete(study, Prepared({}, "fd_random", {})).settings[name] is True
+    else:
+        with pytest.raises(UsageError, match=sentence):
+            complete(study, Prepared({}, "fd_random", {}))
 
 
 def test_a_model_s_own_settings_are_its_own(folder):

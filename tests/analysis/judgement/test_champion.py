@@ -338,3 +338,46 @@ def test_a_winner_without_weights_is_not_promoted(client, capsys):
     assert "The record has no weights of trial" in words and "it keeps none of this sweep" in words
     registered = {m.name for m in MlflowClient(client.tracking_uri).search_registered_models()}
     assert load(client, "three").sweep.experiment not in registered
+
+
+OWN_FLOW = """
+from dataclasses import dataclass
+
+import torch
+import neighbor_of_mine
+import yaml
+from scipy.special import expit
+
+from trainables.models.base import GenerativeModel
+
+
+@dataclass(frozen=True)
+class Config:
+    image_size: int = 16
+
+
+class Mine(GenerativeModel):
+    Config = Config
+    build = neighbor_of_mine.build
+
+    def sample(self, n, generator=None):
+        return self.net(torch.randn(n, 4, generator=generator)).view(n, 3, 16, 16).tanh()
+"""
+
+
+def test_a_package_of_an_own_model_has_its_neighbors_and_what_they_import(tmp_path, monkeypatch):
+    (tmp_path / "mine_alone.py").write_text(OWN_FLOW)
+    build = "def build(self):\n    import networkx\n    self.net = nn.Linear(4, 768)\n"
+    (tmp_path / "neighbor_of_mine.py").write_text(f"from torch import nn\n\n\n{build}")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr("trainables.models.storage._trusted", {"trainables", "mine_alone"})
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model.json").write_text(json.dumps({"model": "mine_alone:Mine", "config": {}}))
+    save_pyfunc(weights, tmp_path / "pyfunc", {})
+    carried = {path.name for path in (tmp_path / "pyfunc" / "code").iterdir()}
+    assert {"mine_alone.py", "neighbor_of_mine.py", "trainables", "analysis"} <= carried
+    needed = (tmp_path / "pyfunc" / "requirements.txt").read_text().split()
+    for package in ("pyyaml", "networkx", "scikit-learn", "torch"):
+        assert f"{package}=={metadata.version(package)}" in needed
+    assert not any(line.startswith("latentune") for line in needed)

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from searchers import flow
 from searchers.execution import cli
+from searchers.study.config import RunConfig, UsageError
 
 REFUSED = """
 import importlib, json, sys
@@ -58,3 +60,19 @@ def test_given_trials_are_given_no_search(tmp_path, capsys):
         assert flow.main(["--points", str(points), flag, "--preset", "quick"]) == 2
         name = flag.partition("=")[0].replace("_", "-")
         assert f"{name} is for a search, and --points leaves nothing to search" in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_not_there_is_told_before_data_is_prepared(monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    whole = RunConfig(gpus_per_trial=1, dataset=str(tmp_path))
+    for config in (replace(whole, gpus_per_trial=0.5), replace(whole, address="local")):
+        with pytest.raises(UsageError, match=r"a trial is to have (0.5|1) GPUs, and torch sees none here"):
+            cli.refuse_at_once(config)
+    for config in (RunConfig(), replace(whole, gpus_per_trial=0), replace(whole, address="head:6379")):
+        cli.refuse_at_once(config)
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    cli.refuse_at_once(whole)
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    cli.refuse_at_once(whole)

@@ -19,8 +19,8 @@ from searchers.study.config import SweepConfig, UsageError
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "join", lambda config, code: Cluster(None, (Node(2.0, 0.0),)))
-    return SweepConfig(name="one", results=str(tmp_path / "results"), epochs=3)
+    monkeypatch.setattr(module, "join", lambda config, code: (Cluster(None, (Node(2.0, 0.0),)), config))
+    return SweepConfig(name="one", results=str(tmp_path / "results"), epochs=3, gpus_per_trial=0.0)
 
 
 PROGRAM = "python -m searchers.x"
@@ -46,7 +46,7 @@ TO_GROW = Cluster("10.0.0.1:6379", (Node(2.0, 0.0),), (Node(2.0, 0.0),) * 2)
 
 @pytest.mark.parametrize("need", ["dataset", "data_root", "features", "feature_weights", "first_stage"])
 def test_what_trials_read_must_be_where_nodes_that_join_later_see_it(config, need, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "join", lambda config, code: TO_GROW)
+    monkeypatch.setattr(module, "join", lambda config, code: (TO_GROW, config))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "faces").mkdir()  # beside a known name it is not meant
     (tmp_path / "here").mkdir()
@@ -59,7 +59,7 @@ def test_what_trials_read_must_be_where_nodes_that_join_later_see_it(config, nee
 
 
 def test_each_node_is_asked_for_images_and_features(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "join", lambda config, code: ON_TWO)
+    monkeypatch.setattr(module, "join", lambda config, code: (ON_TWO, config))
     asked = []
 
     def ask(question, settings):

@@ -1,23 +1,31 @@
 """`--space` and `--set` laid over a study."""
 
+import random
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
 
 import pytest
+import torch
 from ray import tune
 from ray.tune.search.sample import Float
+from torch import nn
 
 from searchers.bayesopt.space import SpaceError
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution import check
 from searchers.execution.check import check_settings, ends_of
+from searchers.execution.fixed_points import check_points
 from searchers.execution.overlay import from_anywhere, overlay
 from searchers.record.schema import reference_param
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
 from trainables import BetaVAEGAN
 from trainables.evaluation.inputs import load_store
-from trainables.tune.builtin import GAN
+from trainables.models.base import GenerativeModel
+from trainables.tune.builtin import GAN, ConvVAE
+from trainables.tune.trainable import GenerativeTrainable
 
 STUDY = Study(
     experiment="e",
@@ -69,6 +77,7 @@ def test_a_dimension_that_is_set_is_searched_no_longer():
         (["epochs=randint(1,9)"], [], UsageError, "all trials of a sweep share it"),
         (["epoch_steps=choice(100,400)"], [], UsageError, "all trials of a sweep share it"),
         (["scores=choice('a:b','a:c')"], [], UsageError, "all trials of a sweep share it"),
+        (["disentanglement=choice(true,false)"], [], UsageError, "all trials of a sweep share it"),
         (["gamma=uniform(1,2)"], ["gamma=1"], UsageError, "both searched .* and held"),
         (["gamma=uniform(2,1)"], [], (UsageError, SpaceError), "gamma"),
         (["gamma=uniform(1)"], [], UsageError, r"--space gamma=uniform\(1\): .*missing"),
@@ -102,6 +111,11 @@ def test_what_cannot_be_searched_or_set_gets_a_sentence(space, settings, error, 
         (["precision=choice(float32,float31)"], [], "precision is 'float31'; choose float32"),
         (["ema_width=uniform(0.4,0.9)"], [], r"ema_width is 0\.\d+; it must lie between"),
         ([], ["recipe=larson"], "has no recipe 'larson'; its recipes: report, larsen"),
+        ([], ["recipe=report", "optimizer=sgd"], "optimizer is 'sgd'; choose adam, rmsprop"),
+        ([], ["recipe=report", "feature_layer=conv"], "feature_layer is 'conv'; choose "),
+        ([], ["discriminator_learning_rate=true"], "discriminator_learning_rate is True; it must be a numb"),
+        ([], ["disentanglement=mig"], "disentanglement is 'mig'; choose true, or a list of some of mig, dci"),
+        ([], ["disentanglement=[mag]"], r"disentanglement is \['mag'\]; choose true, or a list"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
@@ -139,6 +153,30 @@ def test_a_search_is_by_what_trials_report_and_for_its_best(metric, mode, senten
         else:
             with pytest.raises(UsageError, match=sentence):
                 check_settings(study, None)
+
+
+def test_disentanglement_is_held_by_a_setting_and_searched_by():
+    search = replace(STUDY, metric="disentanglement/mig", mode="max")
+    check_settings(laid([], ["disentanglement=true"], study=search), None)
+    check_settings(laid([], ["disentanglement=[mig,dci]"], study=search), None)
+    gan = Study(GAN, {"learning_rate": tune.uniform(1e-4, 1e-3)}, {"image_size": 16, "width": 0.1})
+    with pytest.raises(UsageError, match="no trial reports disentanglement/mig"):  # it has no encoder
+        check_settings(laid([], ["disentanglement=true"], study=replace(gan, metric=search.metric)), None)
+
+
+@pytest.mark.parametrize("name", ["beta", "beta_start", "beta_growth", "beta_every"])
+def test_a_beta_that_can_not_grow_is_refused(name):
+    study = Study(ConvVAE, {"learning_rate": tune.uniform(1e-4, 1e-3)}, {"image_size": 16, "width": 0.1})
+    study = replace(study, metric="elbo", mode="max")
+    check_settings(study, None)
+    with pytest.raises(UsageError, match=f"{name} is 0; it must be above 0"):
+        check_settings(laid([], [f"{name}=0"], study=study), None)
+
+
+def test_a_step_of_this_projects_own_models_is_tried(monkeypatch):
+    monkeypatch.setattr(check, "held_out_scores", lambda *_: 1 / 0)
+    with pytest.raises(UsageError, match="ZeroDivisionError: division by zero"):
+        check_settings(STUDY, None)
 
 
 def test_without_an_encoder_its_scores_are_not_reported():
@@ -211,6 +249,9 @@ def test_a_sweep_of_given_trials_is_not_searched():
         ({"beta": 2.0, "batch_size": 1}, "batch_size = 1 can't be built"),
         ({"beta": 2.0, "seed": -1}, "seed = -1 can't be built"),
         ({"beta": 2.0, "precision": "float31"}, "precision = float31 can't be built"),
+        ({"beta": 2.0, "seed": 1.5}, "seed is 1.5; it must be a whole number"),
+        ({"beta": 2.0, "gamma": float("inf")}, "gamma is inf; it must be finite"),
+        ({"beta": 2.0, "compile": 1}, "compile is 1; it must be True or False"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
@@ -219,7 +260,165 @@ def test_each_given_trial_is_checked(second, sentence):
         check_settings(STUDY, [{"beta": 1.0}, second])
 
 
+def test_a_whole_number_that_is_set_leaves_given_trials_any_number():
+    study = laid([], ["gamma=2"], study=replace(STUDY, points=({"beta": 1.0},)))
+    check_points([{"beta": 1.0, "gamma": 0.5}], "p.json", read_space(study.space), study.settings)
+    check_settings(study, [{"beta": 1.0, "gamma": 0.5}])
+
+
 def test_of_many_choices_some_are_built():
     study = laid([f"latent_dim=choice({','.join(map(str, range(1, 2000)))})"])
     built = [end["latent_dim"] for end in ends_of(study) if "latent_dim" in end]
     assert built[0] == 1 and len(built) <= 32
+
+
+class Kind(Enum):
+    A = "a"
+
+
+@dataclass(frozen=True)
+class Inner:
+    depth: int = 2
+
+
+@dataclass(frozen=True)
+class OwnConfig:
+    learning_rate: float = 1e-3
+    sizes: tuple[int, ...] = (4, 8)
+
+
+@dataclass(frozen=True)
+class Nested(OwnConfig):
+    inner: Inner = Inner()
+
+
+@dataclass(frozen=True)
+class Derived(OwnConfig):
+    area: int = field(init=False, default=4)
+
+
+@dataclass(frozen=True)
+class Place(OwnConfig):
+    folder: Path = Path("a")
+
+
+@dataclass(frozen=True)
+class Enumerated(OwnConfig):
+    kind: Kind = Kind.A
+
+
+class Own(GenerativeModel):
+    """A linear generator of 16×16 images."""
+
+    Config = OwnConfig
+
+    def build(self):
+        assert isinstance(self.config.sizes, tuple)
+        self.net = nn.Linear(self.config.sizes[0], 3 * 16 * 16)
+
+    def draw(self, n, generator):
+        z = torch.randn(n, self.config.sizes[0], generator=generator)
+        return self.net(z).view(n, 3, 16, 16).tanh()
+
+    def loss(self, x):
+        return (self.draw(len(x), self.generator) - x).square().mean()
+
+    def sample(self, n, generator=None):
+        return self.draw(n, generator or self.generator)
+
+
+class Scheduled(Own):
+    """Its learning rate falls by a millionth a step, by a plain attribute."""
+
+    def build_optimizers(self):
+        optimizers = super().build_optimizers()
+        self.plan = torch.optim.lr_scheduler.LambdaLR(optimizers["model"], lambda step: 1 - 1e-6 * step)
+        return optimizers
+
+    def training_step(self, x):
+        losses = super().training_step(x)
+        self.plan.step()
+        return losses
+
+
+class Kept(Scheduled):
+    """The same, and it is saved."""
+
+    def training_state(self):
+        return super().training_state() | {"plan": self.plan.state_dict()}
+
+    def load_training_state(self, state):
+        super().load_training_state(state)
+        self.plan.load_state_dict(state["plan"])
+
+
+class Counting(Own):
+    count = 0
+
+    def loss(self, x):
+        self.count += 1
+        return super().loss(x) * self.count
+
+
+class Dropping(Own):
+    def loss(self, x):
+        return super().loss(nn.functional.dropout(x))
+
+
+class Drawing(Own):
+    def loss(self, x):
+        return super().loss(x * random.random())
+
+
+def own_study(model, **changes):
+    made = type(model.__name__, (GenerativeTrainable,), {"model_class": model})
+    space = {"learning_rate": tune.loguniform(1e-4, 1e-2)}
+    return Study(made, space, {"image_size": 16} | changes, "sample_diversity", "", mode="max")
+
+
+@pytest.mark.parametrize("model", [Own, Kept, Dropping])
+def test_a_model_of_ones_own_that_goes_on_as_it_was_is_tuned(model):
+    check_settings(own_study(model), None)
+    check_settings(own_study(model, sizes=[5]), None)  # as --set reads a list
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (
+            Scheduled,
+            r"another learning rate of model after the third: .*holds \(not on plan\), and on",
+        ),
+        (Counting, r"^Counting, saved and loaded after two steps, .* another net.weight .*\(not on count\)"),
+        (Drawing, "another net.weight after the third: .* holds, and on torch's random numbers"),
+    ],
+)
+def test_a_model_that_does_not_go_on_as_it_was_is_told(model, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        check_settings(own_study(model), None)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (Nested, r"Config, whose inner comes back as {'depth': 2}: its fields must be numbers"),
+        (Derived, r"Config \(.*unexpected keyword argument 'area'\): its fields must be numbers"),
+        (Place, r"Config \(Object of type PosixPath is not JSON serializable\)"),
+        (Enumerated, r"Config \(Object of type Kind is not JSON serializable\)"),
+    ],
+)
+def test_a_config_that_a_record_can_not_keep_is_told(config, sentence):
+    model = type("Mine", (Own,), {"Config": config, "__module__": __name__})
+    with pytest.raises(UsageError, match=f"a record can't keep Mine.{sentence}"):
+        check_settings(own_study(model), None)
+
+
+def many(model, samples):
+    assert len(samples) == 30
+    return {"sharpness": 1.0}
+
+
+def test_own_scores_are_tried_on_as_many_samples_as_they_will_get():
+    check_settings(own_study(Own, scores=f"{__name__}:many", evaluation_samples=30), None)
+    with pytest.raises(UsageError, match=":many raised AssertionError on 64 samples"):
+        check_settings(own_study(Own, scores=f"{__name__}:many", evaluation_samples=500), None)

@@ -38,13 +38,14 @@ class Summing(tune.Trainable):
 
     def reset_config(self, config):
         self.x, self.shape, self.total, self.epoch = config["x"], config["shape"], 0.0, 0
+        self.root = config["data_root"]
         return True
 
     def step(self):
         assert self.shape == (2, 3)
         self.epoch += 1
         self.total += self.x
-        return {"score": self.total, "epoch": self.epoch}
+        return {"score": self.total, "epoch": self.epoch, "root": self.root}
 
     def save_checkpoint(self, folder):
         (Path(folder) / "state.json").write_text(json.dumps([self.epoch, self.total]))
@@ -61,15 +62,16 @@ def ray_here():
 
 @pytest.fixture
 def drive(tmp_path, monkeypatch, ray_here):
-    monkeypatch.setattr(module, "join", lambda config, code: Cluster(None, (Node(2.0, 0.0),)))
+    monkeypatch.setattr(module, "join", lambda config, code: (Cluster(None, (Node(2.0, 0.0),)), config))
 
-    def run(trials, search, scheduler=None):
-        config = SweepConfig(name="one", results=str(tmp_path), epochs=EPOCHS, num_samples=trials)
+    def run(trials, search, scheduler=None, root=1):
+        size = {"epochs": EPOCHS, "num_samples": trials, "gpus_per_trial": 0.0}
+        config = SweepConfig(name="one", results=str(tmp_path), **size)
         console = Console(file=io.StringIO(), width=200)
         with Driver(config, "id", "python -m x", console, epochs=EPOCHS, num_samples=trials) as driver:
             driver.run(
                 Summing,
-                settings={"x": tune.uniform(0.0, 1.0), "shape": (2, 3)},
+                settings={"x": tune.uniform(0.0, 1.0), "shape": (2, 3), "data_root": root},
                 search=search,
                 told=Told(metric="score", mode="max", dimensions=["x"], epochs=EPOCHS),
                 scheduler=scheduler,
@@ -212,6 +214,18 @@ def test_a_trial_that_died_before_its_last_checkpoint_comes_to_its_end_again(dri
 
 def test_settings_are_what_they_were_before_json():
     given = {"x": tune.uniform(0, 1), "shape": (2, 3), "nested": {"sizes": (1,)}, "seed": 0}
-    recorded = json.loads(json.dumps({**given, "x": 0.5, "seed": 7}))
-    expected = {"x": 0.5, "shape": (2, 3), "nested": {"sizes": (1,)}, "seed": 7}
-    assert revived(recorded, given) == expected
+    given["hidden"] = tune.choice([(8, (4,)), (16,), "none"])
+    expected = {"x": 0.5, "shape": (2, 3), "nested": {"sizes": (1,)}, "seed": 7, "hidden": (8, (4,))}
+    assert revived(json.loads(json.dumps(expected)), given) == expected
+    assert revived({"hidden": "none", "x": 2.0}, given) == {"hidden": "none", "x": 2.0}
+
+
+def test_trials_that_go_on_take_what_may_change_as_it_is_given_now(drive):
+    """As `--data-root` on resume: their images lie elsewhere."""
+    drive(1, FixedPoints([{"x": 0.1}], "score", "max"), root=1)
+    ledger = Ledger(drive.folder / "ledger.jsonl")
+    cut(ledger, lambda e: e.get("epoch", 0) <= 2 and e["event"] != "end")
+    forget_snapshots(drive.folder)
+    drive(1, FixedPoints([{"x": 0.1}], "score", "max"), root=2)
+    (record,) = ledger.trials().values()
+    assert [record.metrics[epoch]["root"] for epoch in sorted(record.metrics)] == [1, 1, 2, 2]
