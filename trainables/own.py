@@ -1,10 +1,12 @@
 """A person's own code, named MODULE:NAME: models, extractors, scores."""
 
+import ast
 import hashlib
 import inspect
 import re
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -59,6 +61,38 @@ OURS = re.compile(
     r"(fid|fd|kid|elbo|log_likelihood|bits_per_dim|nats_per_image|validation_loss|reconstruction_mse)(_.+)?|top\d+|"
     r"(class|disentanglement|ex_post|ex_post_mixture|gradient_norm|loss|loss_scale)/.+"
 )
+
+
+def with_neighbors(names: Collection[str]) -> dict[str, ModuleType]:
+    """Return what is imported of these modules, by name, and a file's neighbors that it has imported.
+
+    A package has its own within it.
+    """
+    found = {name: sys.modules[name] for name in names if name in sys.modules}
+    files = [Path(m.__file__) for m in found.values() if m.__file__ and not hasattr(m, "__path__")]
+    folders = {path.parent for path in files if path.parent.name not in ("site-packages", "dist-packages")}
+    for name, module in list(sys.modules.items()):
+        origin = getattr(module, "__file__", None)
+        if "." not in name and name != "__main__" and origin and Path(origin).parent in folders:
+            found[name] = module
+    return found
+
+
+def packages_imported(modules: Collection[ModuleType]) -> set[str]:
+    """Return the installed packages, as pip names them, of what the files of these modules import."""
+    from importlib.metadata import packages_distributions  # it reads all of them
+
+    names: set[str] = set()
+    for path in [Path(module.__file__) for module in modules if module.__file__]:
+        for file in path.parent.rglob("*.py") if path.name == "__init__.py" else [path]:
+            with suppress(SyntaxError, ValueError):  # of a package not all files need be Python's
+                for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                    if isinstance(node, ast.Import):
+                        names |= {alias.name.partition(".")[0] for alias in node.names}
+                    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                        names.add(node.module.partition(".")[0])
+    known = packages_distributions()
+    return {package.lower() for name in names for package in known.get(name, ())} - {"latentune"}
 
 
 def numbers_of(path: str, found: Any, taken: Collection[str] = ()) -> dict[str, float]:

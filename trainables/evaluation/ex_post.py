@@ -44,11 +44,17 @@ def posteriors(
 
 
 def draws(codes: Posteriors, count: int) -> dict[str, Tensor]:
-    """Return `count` codes (count, M) of each density that is fitted to the posteriors, by its name."""
+    """Return `count` codes (count, M) of each density that is fitted to the posteriors, by its name.
+
+    Raises FloatingPointError where a draw of the posteriors is not finite.
+    """
     noise = torch.Generator(codes[0].device).manual_seed(EVALUATION_SEED)
     shape = (count, codes[0].shape[1])
     gaussian = fit(*codes).from_noise(torch.randn(shape, generator=noise, device=codes[0].device))
-    return {"ex_post": gaussian, "ex_post_mixture": draw_mixture(reparameterize(*codes, noise), count)}
+    z = reparameterize(*codes, noise)
+    if not z.isfinite().all():
+        raise FloatingPointError("the codes of training images are not finite")
+    return {"ex_post": gaussian, "ex_post_mixture": draw_mixture(z, count)}
 
 
 def draw_mixture(z: Tensor, count: int) -> Tensor:

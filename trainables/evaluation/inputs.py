@@ -20,7 +20,7 @@ from trainables.metrics.reference import BATCH, ReferenceStatistics, reference_s
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
 from trainables.models.schedule import WIDEST_MEAN
-from trainables.models.settings import check_kind, nearest, some_of
+from trainables.models.settings import check_kind, kinds_of, nearest, some_of
 from trainables.own import OwnCodeError
 
 if TYPE_CHECKING:  # with it comes scikit-learn
@@ -81,6 +81,14 @@ class TrainingConfig:
                 raise DataError(f"{name} is {getattr(self, name)!r}; choose {', '.join(known)}")
         if not 0 <= self.ema < WIDEST_MEAN:
             raise DataError(f"ema is {self.ema}; choose 0, or a width up to {WIDEST_MEAN} of the training")
+        if not isinstance(self.disentanglement, bool):
+            from trainables.metrics.disentanglement import SCORES  # imports scikit-learn
+
+            if isinstance(self.disentanglement, str) or not set(SCORES) >= set(self.disentanglement):
+                raise DataError(
+                    f"disentanglement is {self.disentanglement!r}; choose true, or a list of some of "
+                    f"{', '.join(SCORES)}"
+                )
         ranges = {
             "batch_size": (2, 10**6, "batch norm has no variance of one image"),
             "evaluation_samples": (2, 10**6, "all are held in memory"),
@@ -125,9 +133,7 @@ def split_config(
             f"{wrong!r} is no setting of {model_class.__name__}{nearest(wrong, there)}; its settings: "
             f"{some_of(wrong, there)}"
         )
-    kinds = {
-        field.name: field.type for kind in (TrainingConfig, model_class.Config) for field in fields(kind)
-    }
+    kinds = kinds_of(TrainingConfig) | kinds_of(model_class.Config)
     for key, value in config.items():
         check_kind(key, value, kinds.get(key))
     training = TrainingConfig(**{key: value for key, value in config.items() if key in names})

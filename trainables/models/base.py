@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_origin
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import trainables.late_compiler
 import trainables.torchvision_shim  # noqa: F401  before a person's model imports torchvision
 from trainables.models.losses import gaussian_log_likelihood, kl_divergence, reparameterize
+from trainables.models.settings import kinds_of
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,10 @@ class GenerativeModel(nn.Module):
             raise ValueError(
                 f"{cls.__name__} has no hyperparameter {unknown[0]!r}; it has: {', '.join(names)}"
             )
+        kinds = kinds_of(cls.Config)
+        for name, value in values.items():
+            if isinstance(value, list) and tuple in (kinds[name], get_origin(kinds[name])):
+                values[name] = tuple(value)  # which JSON has no other word for
         return cls.Config(**{**cls.RECIPES.get(recipe, {}), **values})
 
     def build(self) -> None:

@@ -42,8 +42,14 @@ class ConvVAE(GenerativeModel):
     likelihood = "gaussian, identity covariance, pixels in [-1, 1]"
 
     def build(self) -> None:
-        """Build encoder and decoder. Raises ValueError unless the image size is a power of two from 8 on."""
+        """Build encoder and decoder.
+
+        Raises ValueError unless the image size is a power of two from 8 on, and where β has no schedule.
+        """
         c = self.config
+        for name in ("beta", "beta_start", "beta_growth", "beta_every"):
+            if (value := getattr(c, name)) <= 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
         stages = int(math.log2(c.image_size)) - 1 if c.image_size >= 8 else 0
         if 2 ** (stages + 1) != c.image_size:
             raise ValueError(f"image_size is {c.image_size}; it must be 8, 16, 32, 64, …")

@@ -39,6 +39,7 @@ class FittedDensity:
 
     def __init__(self, config: Any, *, device: torch.device | str = "cpu", seed: int = 0):
         self.config, self.seed = config, seed
+        self.device = torch.device("cpu")  # scikit-learn's, whatever was asked for
         self.shape = (config.channels, config.image_size, config.image_size)
 
     @classmethod
@@ -64,6 +65,11 @@ class FittedDensity:
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Restore `training_state`."""
         self.load_state_dict(state["networks"])
+
+    @classmethod
+    def decodes_noise(cls) -> bool:
+        """Whether a sample is a draw of N(0, I), decoded."""
+        return False
 
     def eval(self) -> "FittedDensity":
         """Return itself, since nothing differs between training and evaluation."""
@@ -132,6 +138,15 @@ class PPCA(FittedDensity):
         """Return the mean images Wz + μ of latents (B, q); pixels may lie outside [−1, 1]."""
         pca = self.estimator
         return images(z.double().numpy() * self._scale @ pca.components_ + pca.mean_, self.shape)
+
+    @classmethod
+    def decodes_noise(cls) -> bool:
+        """Whether a sample is a draw of N(0, I), decoded: it is."""
+        return True
+
+    def from_noise(self, noise: Tensor) -> Tensor:
+        """Return draws of the prior, which is N(0, I)."""
+        return noise
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return E[Wz + μ | x]."""

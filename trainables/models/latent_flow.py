@@ -154,6 +154,8 @@ class LatentFlow(GenerativeModel):
             return self.autoencoder.training_step(x)
         self.train()
         self.autoencoder.eval()
+        if not self.steps:  # the first stage's last gradients are nobody's any more
+            self.autoencoder.zero_grad()
         with torch.no_grad():
             mean, log_variance = (single(part) for part in self.autoencoder.encode(x))
             if self.moments.batches < WINDOW:

@@ -60,31 +60,36 @@ class MeanWeights:
     """A power-function mean of all that a model's `state_dict` holds, beside the model, over its steps."""
 
     def __init__(self, model: nn.Module, width: float):
-        self._update, self.steps = power_mean(width), 0
-        values = model.state_dict()  # they share the model's memory
-        self.means = {name: value.clone() for name, value in values.items()}
-        self._pairs = []  # means and values, numbers first, then counts
-        for kind in (True, False):
-            names = [name for name, value in values.items() if value.is_floating_point() == kind]
-            if names:
-                self._pairs.append(([self.means[n] for n in names], [values[n] for n in names]))
+        self._model, self._update, self.steps = model, power_mean(width), 0
+        self.means = {name: value.clone() for name, value in model.state_dict().items()}
+        numbers = [name for name, value in self.means.items() if value.is_floating_point()]
+        counts = [name for name in self.means if name not in numbers]
+        self._names = [names for names in (numbers, counts) if names]
+
+    def _pairs(self) -> list[tuple[Tensors, Tensors]]:
+        """Return means and values, numbers first, then counts; the values share the model's memory.
+
+        They are asked for each time: a buffer that the model has assigned anew is another tensor.
+        """
+        values = self._model.state_dict()
+        return [([self.means[n] for n in names], [values[n] for n in names]) for names in self._names]
 
     def update(self) -> None:
         """Take in the weights after a step."""
-        for means, values in self._pairs:
+        for means, values in self._pairs():
             self._update(means, values, self.steps)
         self.steps += 1
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Let the model have the means inside the block, and its own weights again behind it."""
-        kept = [[t.clone() for t in values] for _, values in self._pairs]
-        for means, values in self._pairs:
+        kept = [[t.clone() for t in values] for _, values in self._pairs()]
+        for means, values in self._pairs():
             _copy(values, means)
         try:
             yield
         finally:
-            for (_, values), own in zip(self._pairs, kept, strict=True):
+            for (_, values), own in zip(self._pairs(), kept, strict=True):
                 _copy(values, own)
 
     def state_dict(self) -> dict[str, Any]:

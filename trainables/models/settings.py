@@ -2,18 +2,39 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import fields
 from difflib import SequenceMatcher, get_close_matches
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 SHOWN = 8  # names, where one is wrong
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}
 
 
-def check_kind(name: str, value: Any, kind: Any) -> None:
-    """Raise ValueError where a value is not of a plain type; of another type than those it may be anything.
+def kinds_of(config: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields by name, of those that are written as texts, too."""
+    try:
+        hints = get_type_hints(config)
+    except Exception:  # a text may name what is not there when it is read
+        hints = {}
+    return {field.name: hints.get(field.name, field.type) for field in fields(config)}
 
-    A whole number is a number, too; what is not finite is none.
+
+def check_kind(name: str, value: Any, kind: Any) -> None:
+    """Raise ValueError where a value is not of a plain type, or none of a `Literal`.
+
+    Of `X | None` it may be None, too; of another type it may be anything. A whole number is a number, too;
+    what is not finite is none.
     """
+    if get_origin(kind) in (Union, UnionType):
+        others = [other for other in get_args(kind) if other is not NoneType]
+        if len(others) == 1 and value is not None:
+            check_kind(name, value, others[0])
+        return
+    if get_origin(kind) is Literal:
+        if not any(value == known and type(value) is type(known) for known in get_args(kind)):
+            raise ValueError(f"{name} is {value!r}; choose {', '.join(map(str, get_args(kind)))}")
+        return
     if kind not in KINDS:
         return
     kinds = (int, float) if kind is float else (kind,)

@@ -24,12 +24,12 @@ MODELS: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "GAN": (GAN, {}, {"gan_loss"}),
     "WGAN-GP": (GAN, {"recipe": "wgan_gp"}, {"gan_loss", *RATES}),
     "VAE": (VAE, {}, {"beta"}),
-    "FactorVAE": (FactorVAE, {}, {"beta", *RATES}),
+    "FactorVAE": (FactorVAE, {}, {"beta", "gamma", *RATES}),
     "VAE-GAN": (VAEGAN, {}, {"beta"}),
     "beta-VAE-GAN": (VAEGAN, {}, set()),
     "flow": (Flow, UNCONDITIONAL, OF_DENOISING),
     "EDM": (EDM, UNCONDITIONAL, OF_DENOISING),
-    "latent-flow": (LatentFlow, {}, {"beta", "learning_rate"}),
+    "latent-flow": (LatentFlow, {}, {"beta", "hidden", "learning_rate"}),
 }
 
 # For the recipe "modern". WGAN-GP and FactorVAE have no such recipe: theirs, at its cost.
@@ -37,32 +37,48 @@ MODERN: dict[str, tuple[type[GenerativeModel], dict[str, Any], set[str]]] = {
     "GAN": (ModernGAN, {}, set()),
     "WGAN-GP": (GAN, {"recipe": "wgan_gp", "width": 0.25}, {"gan_loss", "width", *RATES}),
     "VAE": (ModernVAE, {"beta": 1.0}, {"beta"}),
-    "FactorVAE": (FactorVAE, {"width": 0.25}, {"beta", "width", *RATES}),
+    "FactorVAE": (FactorVAE, {"width": 0.25}, {"beta", "gamma", "width", *RATES}),
     "VAE-GAN": (ModernVAEGAN, {"beta": 1.0}, {"beta"}),
     "beta-VAE-GAN": (ModernVAEGAN, {}, set()),
     "flow": (Flow, {"width": 0.5, **UNCONDITIONAL}, {"width", *OF_DENOISING}),
     "EDM": (EDM, {"width": 0.5, **UNCONDITIONAL}, {"width", *OF_DENOISING}),
-    "latent-flow": (LatentFlow, {}, {"beta"}),
+    "latent-flow": (LatentFlow, {}, {"beta", "hidden"}),
 }
+
+RECIPES = {None: MODELS, "report": MODELS, "modern": MODERN}
+CHOOSING = {"model", "recipe"}  # which model it is
 
 
 class Baseline(GenerativeTrainable):
     """Trains the model that `model` names, one of `MODELS`.
 
     Each model takes those of the configuration's hyperparameters that it has. Only β-VAE-GAN takes `beta`,
-    only the two VAE-GANs take `gan_loss`; WGAN-GP and FactorVAE keep their papers' learning rates, the
-    flows and EDM the rates and schedules that suit them.
+    only the two VAE-GANs take `gan_loss` and Larsen's `gamma`; WGAN-GP and FactorVAE keep their papers'
+    learning rates, the flows and EDM the rates and schedules that suit them.
     """
 
     @classmethod
     def model_of(cls, config: dict[str, Any]) -> tuple[type[GenerativeModel], dict[str, Any]]:
-        """Return the model that the configuration names, and what it takes of it.
+        """Return the model that the configuration names, and what it takes of it. Raises as `taken`."""
+        taken = cls.taken(config)
+        model_class, settings, _ = _named(config)
+        return model_class, {key: config[key] for key in config if key in taken - CHOOSING} | settings
 
-        Raises ValueError for an unknown name.
+    @classmethod
+    def taken(cls, config: dict[str, Any]) -> set[str]:
+        """Return the names of the settings that the configuration's model takes of any configuration.
+
+        Raises ValueError for an unknown model or recipe.
         """
-        name = config.get("model")
-        if name not in MODELS:
-            raise ValueError(f"There is no model {name!r}; there are: {', '.join(MODELS)}")
-        model_class, settings, own = (MODERN if config.get("recipe") == "modern" else MODELS)[name]
+        model_class, _, own = _named(config)
         known = {field.name for kind in (TrainingConfig, model_class.Config) for field in fields(kind)}
-        return model_class, {key: config[key] for key in config if key in known - own} | settings
+        return known - own | CHOOSING
+
+
+def _named(config: dict[str, Any]) -> tuple[type[GenerativeModel], dict[str, Any], set[str]]:
+    name, recipe = config.get("model"), config.get("recipe")
+    if name not in MODELS:
+        raise ValueError(f"There is no model {name!r}; there are: {', '.join(MODELS)}")
+    if recipe not in list(RECIPES):  # it may be anything
+        raise ValueError(f"the baselines have no recipe {recipe!r}; theirs are report and modern")
+    return RECIPES[recipe][name]

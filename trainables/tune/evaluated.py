@@ -75,21 +75,21 @@ class Evaluated(tune.Trainable):
         codes = self._posteriors()
         if codes is not None and self.model.settles_prior:
             self.model.settle_prior(fit(*codes))
+        scored = self.extractor or self.own_scores
+        count = self.training.evaluation_samples if scored else GRID_IMAGES
+        samples = generate(self.model, count, noise, self.held_out_images)
         if self.extractor and self.reference:
-            samples = generate(self.model, self.training.evaluation_samples, noise, self.held_out_images)
             result |= score(samples, self.extractor, self.reference)
-        else:
-            samples = generate(self.model, GRID_IMAGES, noise, self.held_out_images)
         result["sample_diversity"] = diversity(samples, self.held_out_variance)
         last = self.epoch == self.training.epochs
         if isinstance(self.model, ConditionalModel) and self.extractor and last:
-            count, cache = self.training.evaluation_samples, self.training.cache_dir
+            cache = self.training.cache_dir
             result |= class_scores(self.model, count, self.store, self.extractor, cache)
         if self.model.has_encoder:
             result |= held_out_scores(self.model, self.held_out_images, noise)
             if self.extractor and self.reference and codes is not None and last:
                 shape = tuple(self.held_out_images.shape[1:])
-                for density, z in draws(codes, self.training.evaluation_samples).items():
+                for density, z in draws(codes, count).items():
                     distances = score(decoded(self.model, z, shape), self.extractor, self.reference)
                     result[f"{density}/{self.metric}"] = distances[self.metric]
             if self.training.disentanglement:

@@ -219,7 +219,7 @@ class GenerativeTrainable(Evaluated):
                 share = rate_share(self.epoch * len(self.batches) + number, self.model.progress)
                 self.model.scale_rates(share)
             for name, value in self.train_step(*batch).items():
-                losses.setdefault(name, []).append(value)
+                losses.setdefault(name, []).append(value.detach())  # else a graph a step, for an epoch
             if self.mean:
                 self.mean.update()
             if number % GRADIENT_NORM_EVERY == 0:

@@ -1,5 +1,6 @@
 """Figures of a trained model's latents."""
 
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,13 @@ import torch
 from PIL import Image
 
 from analysis.charts import latent
+from analysis.record.store import AnalysisError
+from analysis.record.trained_model import TrainedModel
+from trainables.data.batches import to_float
 from trainables.data.pictures import GAP
+from trainables.data.sources import load
+from trainables.models.densities import PPCA, GaussianMixture, GaussianMixtureConfig, PPCAConfig
+from trainables.models.storage import save_model
 
 
 def subject(labels, class_names):
@@ -83,3 +90,33 @@ def test_a_grid_of_latents_is_of_the_models_own_prior():
     (z,) = seen
     assert z.shape == (225, 2) and torch.allclose(z.mean(0), torch.tensor(3.0))
     assert z.max().item() == pytest.approx(3 + 2 * 2.0537, abs=1e-3)  # the 98 % quantile
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "left_out"),
+    [
+        (PPCA, PPCAConfig(image_size=8), set()),
+        (
+            GaussianMixture,
+            GaussianMixtureConfig(image_size=8, components=2, subspace=5),
+            latent.MODEL_FIGURES.keys() - {"samples", "nearest"},
+        ),
+    ],
+)
+def test_a_fitted_density_is_drawn_out_of_the_record(kind, config, left_out, tmp_path):
+    store = load("digits", image_size=8, channels=1, limit=300, cache_dir=tmp_path / "images")
+    fitted = kind(config)
+    fitted.fit(to_float(store.images[store.split("train")]))
+    save_model(tmp_path / "model", kind, asdict(config), fitted.state_dict())
+    model = TrainedModel.load(tmp_path / "model")
+    subject, missing = latent.Subject(model, store, "digits, trial 1"), set()
+    for name, draw in latent.MODEL_FIGURES.items():
+        try:
+            draw(subject)
+        except AnalysisError:
+            missing.add(name)
+    assert missing == left_out
+    torch.testing.assert_close(model.sample(3, seed=4), fitted.sample(3, torch.Generator().manual_seed(4)))
+    if kind is PPCA:
+        frames, ends = model.interpolate(7, seed=4)[[0, -1]], torch.Generator().manual_seed(4)
+        torch.testing.assert_close(frames, fitted.decode(torch.randn(2, 2, generator=ends)))

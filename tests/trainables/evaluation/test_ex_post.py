@@ -1,6 +1,7 @@
 """Ex post density estimation: what is fitted to codes, and the images decoded from draws of it."""
 
 import numpy as np
+import pytest
 import torch
 
 from trainables.data.batches import to_float, to_uint8
@@ -70,3 +71,11 @@ def test_images_are_those_that_codes_stand_for():
     with torch.no_grad():
         expected = to_uint8(model.eval().decode(z))
     assert (samples.int() - expected.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_codes_that_are_not_finite_are_no_draws(part):
+    codes = [torch.zeros(40, 3), torch.zeros(40, 3)]
+    codes[part][7, 1] = 1e9 if part else torch.nan  # a log-variance whose deviation overflows
+    with pytest.raises(FloatingPointError, match="the codes of training images are not finite"):
+        draws(tuple(codes), 20)

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 
+from trainables.evaluation.diagnostics import gradient_norms
 from trainables.models.fitted_prior import fit
 from trainables.models.gan import GAN
 from trainables.models.latent_flow import LatentFlow
@@ -135,3 +136,11 @@ def test_a_model_of_ones_own_is_no_first_stage(tmp_path):
     description.write_text(description.read_text().replace("trainables.models.vae:VAE", "mine:Auto"))
     with pytest.raises(ValueError, match="first_stage is mine:Auto: only a model of this project can be one"):
         build(first_stage=str(tmp_path))
+
+
+def test_the_first_stage_has_no_gradients_once_it_is_trained():
+    model = build()
+    train(model, PHASES[:2])
+    assert set(gradient_norms(model.optimizers)) == {"autoencoder"}
+    train(model, PHASES[2:])
+    assert set(gradient_norms(model.optimizers)) == {"flow"}

@@ -65,3 +65,25 @@ def test_mean_weights_are_torch_s_averaged_model_beside_the_model():
 def test_widths_without_a_mean_are_refused(width):
     with pytest.raises(ValueError, match=f"ema_width is {width}; it must lie between 0 and 0.28"):
         power_exponent(width)
+
+
+def test_a_buffer_that_a_model_assigns_is_averaged_as_one_that_it_moves():
+    """`self.codebook = …` makes another tensor of it."""
+
+    class Assigning(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("codebook", torch.zeros(2))
+            self.register_buffer("moved", torch.zeros(2))
+
+    network = Assigning()
+    mean = MeanWeights(network, 0.1)
+    for value in (1.0, 2.0, 4.0):
+        network.codebook = torch.full((2,), value)
+        network.moved.fill_(value)
+        mean.update()
+    assert torch.equal(mean.means["codebook"], mean.means["moved"]) and mean.means["moved"][0] > 2
+    with mean.in_place():
+        assert torch.equal(network.codebook, mean.means["codebook"])
+        network.codebook = torch.zeros(2)  # as an evaluation may
+    assert network.codebook[0] == network.moved[0] == 4

@@ -510,3 +510,50 @@ def test_gradients_of_parts_of_a_batch_add_up_to_those_of_the_whole(cache_dir):
         build(VAE, cache_dir, accumulate=2)
     with pytest.raises(ValueError, match="accumulate is 0; choose a whole number from 1"):
         build(VAE, cache_dir, accumulate=0)
+
+
+def test_losses_keep_no_graph(cache_dir, monkeypatch):
+    trial, losses = build(VAE, cache_dir), {}
+    monkeypatch.setattr(
+        trial.model, "training_step", lambda x: {"loss": torch.ones((), requires_grad=True) * 2}
+    )
+    trial.train_epoch(losses, {})
+    assert len(losses["loss"]) == len(trial.batches) and not any(v.requires_grad for v in losses["loss"])
+
+
+def sample_count(model, samples):
+    return {"sample_count": len(samples)}
+
+
+@pytest.mark.parametrize("features", ["none", "random"])
+def test_own_scores_are_of_as_many_samples_as_are_asked_for(features, cache_dir):
+    own = {"scores": f"{__name__}:sample_count", "features": features, "evaluation_samples": 70}
+    assert build(VAE, cache_dir, **own).step()["sample_count"] == 70
+
+
+def test_codes_that_are_not_finite_at_the_last_epoch_are_a_divergence(cache_dir, monkeypatch):
+    """scikit-learn's mixture would raise ValueError, and the trial be trained again."""
+    trial = build(VAE, cache_dir, epochs=1)
+    encode = trial.model.encode
+
+    def overflowing(x):
+        mean, log_variance = encode(x)
+        return (mean, log_variance) if trial.model.training else (mean * torch.nan, log_variance)
+
+    monkeypatch.setattr(trial.model, "encode", overflowing)
+    result = trial.step()
+    assert result["diverged"] and result["done"] and result["flags"].endswith("_not_finite")
+
+
+def test_settings_of_one_name_and_two_meanings_are_each_models_own():
+    asked = {"gamma": 0.1, "hidden": 64, "latent_dim": 8}
+    for recipe in ("report", "modern"):
+        taken = {
+            name: Baseline.model_of({**asked, "model": name, "recipe": recipe})[1]
+            for name in ("VAE-GAN", "FactorVAE", "latent-flow")
+        }
+        assert taken["VAE-GAN"]["gamma"] == 0.1  # Larsen's
+        assert "gamma" not in taken["FactorVAE"] and "hidden" not in taken["latent-flow"]
+        assert all(settings["latent_dim"] == 8 for settings in taken.values())
+    with pytest.raises(ValueError, match="the baselines have no recipe 'larsen'; theirs are report and mod"):
+        Baseline.model_of({"model": "VAE-GAN", "recipe": "larsen"})
