@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Union, get_origin, get_type_hints
 
 NAME = "latentune"
+LEDGER, STORED = "ledger.jsonl", "sweep.json"  # in the folder of a sweep: what happened, and its settings
 SHELLS = ("bash", "zsh", "fish")
 
 

@@ -28,6 +28,7 @@ from cluster.errors import ClusterError
 from cluster.head import Head, order, reason, told_in
 from cluster.runs import HOME, MARK, RUNS, Run
 from latentune import called
+from trainables.data.formats.containers import walk
 
 STOPPED = 130  # exit code after Ctrl-C
 PORT = 5000  # of the head's MLflow
@@ -286,15 +287,26 @@ def free_port() -> int:
 
 
 def files_in(path: Path) -> list[Path]:
-    """Return the files of a folder, sorted, or the file."""
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    """Return the files of a folder that count as a data set's, sorted, or the file.
+
+    Raises ClusterError where a folder holds links, which would lead nowhere on the head.
+    """
+    if not path.is_dir():
+        return [path]
+    whole, names = path.resolve(), sorted(name for name, _ in walk(path))
+    if links := [name for name in names if (whole / name).resolve() != whole / name]:
+        raise ClusterError(
+            f"{path} holds links, which lead nowhere on the head, such as {links[0]}: copy it with cp -rL, "
+            "and name the copy"
+        )
+    return [path / name for name in names]
 
 
 def content_hash(path: Path) -> str:
     """Return a hash of a file's bytes, or of a folder's files and their names."""
     digest = hashlib.sha256()
     for file in files_in(path):
-        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        digest.update(os.fsencode(f"{file.relative_to(path)}\0{file.stat().st_size}\0"))
         with file.open("rb") as stream:
             while chunk := stream.read(2**20):
                 digest.update(chunk)
@@ -303,7 +315,7 @@ def content_hash(path: Path) -> str:
 
 def place_of(here: str, shared: str) -> str:
     """Return where a file or folder goes: the name says its content, so that it goes once."""
-    path = Path(here).expanduser().resolve()
+    path = Path(here).expanduser().absolute()
     return f"{shared.rstrip('/')}/sent/{content_hash(path)}/{re.sub('[^A-Za-z0-9._-]', '_', path.name)}"
 
 
@@ -312,6 +324,7 @@ def send_once(head: Head, here: str, there: str, console: Console) -> None:
 
     Raises ClusterError.
     """
+    # A link's own name tells of which kind it is; what it leads to is sent.
     path, folder = Path(here).expanduser().resolve(), str(PurePosixPath(there).parent)
     answer = head.run(
         f"test -e {folder}/whole && echo it-is-there || mkdir -p {folder}", f"{here} can't be sent"

@@ -22,13 +22,12 @@ from rich.console import Console
 from rich.live import Live
 
 from cluster.background import BackgroundError, Owner, locked, run_detached
+from latentune import LEDGER, STORED
 
 HOME = Path("~/latentune")
 RUNS = "runs"  # in it
-LEDGER = "ledger.jsonl"  # in the folder of a sweep
 TABLE_VARIABLE = "LATENTUNE_TABLE"  # names the file that a sweep's live table is kept in
 MARK = "<<latentune>> "  # begins a line of JSON for the laptop, between Ray's and the shell's own words
-STORED = "sweep.json"  # what a sweep keeps of itself in its folder
 LOOKS = 0.5  # seconds between two looks at a run
 
 

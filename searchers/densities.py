@@ -173,7 +173,7 @@ def work(config: DensityConfig, sweep_id: str, console: Console) -> int:
         own, points = checked(tuned, part)
         make_search(own, part, points)
     if not config.dry_run:
-        store(folder, PROGRAM, sweep_id, config)
+        store(folder, PROGRAM, sweep_id, config, prepared.provenance.get("data_hash"))
     rows = []
     for model, tuned, part in parts:
         console.print(f"\n[bold]{TITLES[model]}[/bold]: {', '.join(tuned.space)}", highlight=False)

@@ -192,7 +192,7 @@ def sweep_record(config: HappyPeopleConfig, sweep_id: str, provenance: dict[str,
         description=description,
         params={**lasting_settings(config), **provenance},
         tags=origin(PROGRAM, (*PACKAGES, "xgboost", "highspy")) | {METRIC_TAG: METRIC, MODE_TAG: "max"},
-        shared=provenance,
+        shared={**provenance, "dataset": config.dataset},
     )
 
 
@@ -203,7 +203,8 @@ def prepare(
 
     A dry run trains no scorer. Raises DataError and MetricError with one sentence each.
     """
-    from searchers.execution.prepare import absolute, extractor_of, located, say_notes
+    from searchers.execution.prepare import extractor_of, say_notes
+    from searchers.execution.resume import stored
     from trainables.latent.problem import held_out_references, load_images, training_rows
     from trainables.latent.scorer import JUDGE, SmileScorer, load_scorer, quality_on, smile_degrees
     from trainables.latent.settings import parse_config
@@ -211,20 +212,22 @@ def prepare(
     extractor = extractor_of(config, 3, console)
     settings = {
         **SETTINGS[config.preset],
-        "dataset": located(config.dataset),
+        "dataset": config.dataset,
+        "data_hash": before.data_hash if config.resume and (before := stored(config.folder)) else None,
         "dataset_limit": config.dataset_limit,
-        "data_root": absolute(config.data_root),
+        "data_root": config.data_root,
         "crop": config.crop,
         "image_size": config.image_size,
         "width": config.width,
         "max_degree": config.max_degree,
         "rounds": config.rounds,
-        "scorer_weights": absolute(config.scorer_weights),
+        "scorer_weights": config.scorer_weights,
         "features": extractor.name,
-        "feature_weights": absolute(config.inception_weights),
+        "feature_weights": config.inception_weights,
     }
     resolved = parse_config(settings)
     store = load_images(resolved)
+    settings["data_hash"] = store.content_hash
     rows = training_rows(store, config.max_degree)
     console.print(
         f"Data: {store.name}, {len(store)} images, {config.image_size}×{config.image_size}; "

@@ -40,8 +40,8 @@ class Evaluation:
     def of(cls, trial: pd.Series, asked: str = "") -> "Evaluation":
         """Load what a trial was evaluated with; `asked`: the extractor's name as the sweep was given it.
 
-        Raises AnalysisError where an own extractor's module is not trusted, and where data or features here
-        are not those of the record; DataError and MetricError where they can't be loaded.
+        Raises AnalysisError where an own extractor's module is not trusted, and where features here are not
+        those of the record; DataError and MetricError where data or features can't be loaded, or data differ.
         """
         import trainables.torchvision_shim  # noqa: F401  before torchvision
         from trainables.metrics.extractors.features import load_extractor
@@ -69,7 +69,7 @@ class Evaluation:
 
 
 def load_images(trial: pd.Series) -> ImageStore:
-    """Open the images that a trial learnt from; raises AnalysisError where those here are others."""
+    """Open the images that a trial learnt from; raises DataError where those here are others."""
     limit = _given(trial, "dataset_limit")
     training = TrainingConfig(
         dataset=trial["params.dataset"],
@@ -77,15 +77,9 @@ def load_images(trial: pd.Series) -> ImageStore:
         crop=_given(trial, "crop"),
         data_root=_given(trial, "data_root"),
         cache_dir=_given(trial, "cache_dir"),
+        data_hash=_given(trial, "data_hash"),
     )
-    store = load_store(training, int(trial["params.image_size"]), int(_given(trial, "channels") or 3))
-    recorded = trial.get("params.data_hash")
-    if recorded is not None and store.content_hash != recorded:
-        raise AnalysisError(
-            f"The images of {trial['params.dataset']!r} here have the hash {store.content_hash[:12]}…, the "
-            f"sweep's had {str(recorded)[:12]}…: they are not the same."
-        )
-    return store
+    return load_store(training, int(trial["params.image_size"]), int(_given(trial, "channels") or 3))
 
 
 def _given(trial: pd.Series, name: str) -> str | None:

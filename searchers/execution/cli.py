@@ -73,7 +73,8 @@ def refuse_at_once(config: RunConfig) -> None:
     where a trial is to have a GPU, there is none here, and no cluster is joined.
     """
     with suppress(OSError, RuntimeError):  # what can't be looked at, reading it tells
-        refuse_unknown(config.dataset)
+        if not config.resume:  # the cache may have images that are gone
+            refuse_unknown(config.dataset)
     if isinstance(config, SweepConfig) and config.points_file:
         try:
             listed_points(config.points_file)

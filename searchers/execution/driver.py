@@ -94,6 +94,8 @@ class Driver:
             try:
                 self.ledger.claim()
                 self._refuse_others(sweep_id, data_hash)  # one may have begun and ended meanwhile
+                self.recorder = LedgerCallback(self.ledger, self.folder, epochs)
+                self._refuse_other_features(needs.get("feature_identity"))
             except LedgerBusyError:
                 raise UsageError(f"Sweep {config.title!r} is running already, in another process") from None
             except UsageError:
@@ -102,7 +104,6 @@ class Driver:
             if damaged := self.ledger.damaged():
                 lines = ", ".join(map(str, damaged))
                 console.print(f"{self.ledger.path}: what stood in line {lines} is lost; all else is kept.")
-            self.recorder = LedgerCallback(self.ledger, self.folder, epochs)
             self.recorder.end_what_is_complete()
             if self.records:
                 console.print(what_goes_on(self.records, self.checkpoints), highlight=False)
@@ -124,6 +125,15 @@ class Driver:
             raise UsageError(
                 f"The images of {self.config.dataset} are not those that sweep {self.config.title!r} began "
                 "with: bring those back to go on, or begin a new sweep"
+            )
+
+    def _refuse_other_features(self, features: str | None) -> None:
+        """Raise UsageError where trials on record are scored by another extractor than this one."""
+        began = {record.config.get("feature_identity") for record in self.records} - {None, features}
+        if features and began:
+            raise UsageError(
+                f"The features' extractor is {features}, and the sweep began with {began.pop()}: bring its "
+                "weights back to go on, or begin a new sweep"
             )
 
     def __enter__(self) -> Self:

@@ -8,7 +8,7 @@ from ray import tune
 
 from searchers.bayesopt.space import SpaceError
 from searchers.bayesopt.tune_space import read_space
-from searchers.execution.prepare import located
+from searchers.execution.resume import located
 from searchers.record.schema import SHARED
 from searchers.study import given
 from searchers.study.config import SweepConfig, UsageError

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from searchers.execution.resume import stored
 from searchers.record.schema import REFERENCES, reference_param
 from searchers.study.config import RunConfig, SweepConfig, UsageError
 from trainables.data.batches import Batches
-from trainables.data.catalogue import NAMES
 from trainables.data.progress import image_bar
 from trainables.data.store import DataError, ImageStore
 from trainables.evaluation.inputs import TrainingConfig, load_reference, load_store
@@ -45,23 +45,6 @@ class Prepared:
         return self.metric
 
 
-def located(dataset: str) -> str:
-    """Return a data set as trials on any machine name it: a path is absolute, a name stays as it is.
-
-    An empty name stays empty, although as a path it would be the working folder, and a known name is no path,
-    although there may be a folder of that name.
-    """
-    if dataset in NAMES:
-        return dataset
-    path = Path(dataset).expanduser()
-    return str(path.resolve()) if dataset.strip() and path.exists() else dataset
-
-
-def absolute(path: str | None) -> str | None:
-    """Return a path as trials on any machine name it: absolute, with the home folder written out."""
-    return path and str(Path(path).expanduser().resolve())
-
-
 def refuse_other_sizes(extractor: Extractor, size: int, channels: int) -> None:
     """Raise MetricError where an extractor does not take images of the sweep's size."""
     try:
@@ -78,7 +61,7 @@ def extractor_of(config: RunConfig, channels: int, console: Console) -> Extracto
 
     Raises MetricError as `load_extractor`, and where it does not take images of the sweep's size.
     """
-    weights = absolute(config.inception_weights)
+    weights = config.inception_weights
     device = "cuda" if torch.cuda.is_available() else "cpu"
     extractor = load_extractor(config.features, weights=Path(weights) if weights else None, device=device)
     console.print(extractor.reason, highlight=False, markup=False)
@@ -129,8 +112,9 @@ def measured(
     found: dict[str, Any] = {"features": str(extractor.identity), "reference_images": reference.n}
     costless = reference_scores(store, extractor, reference, config.evaluation_samples)
     found |= {reference_param(name, extractor.metric): v for name, v in costless.items()}
-    said = ", ".join(f"{name} {costless[key]:.4g}" for name, key in REFERENCES.items())
-    if (real := real_images(reference, config.evaluation_samples)) < config.evaluation_samples:
+    said = ", ".join(f"{name} {costless[key]:.4g}" for name, key in REFERENCES.items() if key in costless)
+    real = real_images(reference, config.evaluation_samples)
+    if "real" in costless and real < config.evaluation_samples:
         said += f" (of {real}: with {config.evaluation_samples}, as models have, it would be lower)"
     console.print(f"What costs nothing scores ({extractor.metric}): {said}", highlight=False)
     if (side := extractor.side) and side < config.image_size:
@@ -147,16 +131,16 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
 
     Raises DataError and MetricError with one sentence each.
     """
-    weights = absolute(config.inception_weights)
+    weights = config.inception_weights
     none = config.features == "none" and weights is None  # a file for nothing is refused
     extractor = None if none else extractor_of(config, channels, console)
     training = TrainingConfig(
-        dataset=located(config.dataset),
+        dataset=config.dataset,
         dataset_limit=config.dataset_limit,
         image_size=config.image_size,
         channels=channels,
         crop=config.crop,
-        data_root=absolute(config.data_root),
+        data_root=config.data_root,
         batch_size=config.batch_size,
         epochs=config.epochs,
         evaluate_every=config.evaluate_every,
@@ -170,14 +154,16 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
         seed=config.seed,
         processes=max(1, int(config.gpus_per_trial or 0)),
     )
-    store = load_store(training, config.image_size, channels)
-    Batches(store, "train", config.batch_size)  # too few images fail here once, not in every trial
+    before = stored(config.folder) if config.resume else None
+    began = replace(training, data_hash=before.data_hash if before else None)
+    store = load_store(began, config.image_size, channels)
     for split in ("train", "validation"):
         if len(store.split(split)) < 2:
             raise DataError(
                 f"of the {len(store)} images of {store.name} fewer than two are in the split {split}, and a "
                 "score compares two at least: give more images"
             )
+    Batches(store, "train", config.batch_size)  # too few images fail here once, not in every trial
     size = f"{config.image_size}×{config.image_size}"
     console.print(f"Data: {store.manifest['name']}, {len(store)} images, {size}")
     say_notes(store, console)

@@ -21,9 +21,8 @@ from ray.tune.search.sample import Domain
 from cluster.limiter import ClusterLimiter
 from searchers.bayesopt.tune_space import read_space
 from searchers.record.folders import TUNE
-from searchers.record.schema import SHARED
+from searchers.record.schema import WHERE
 from searchers.record.trials import TrialRecord
-from searchers.study.config import MAY_CHANGE_ON_RESUME
 
 
 @runtime_checkable
@@ -71,7 +70,7 @@ class RebuiltTrials(SearchGenerator):
     def _rebuilt(self, record: TrialRecord) -> Trial:
         spec: dict[str, Any] = self._experiment.spec  # type: ignore[attr-defined]
         given = spec["config"]
-        changed = {name: given[name] for name in SHARED.intersection(MAY_CHANGE_ON_RESUME, given)}
+        changed = {name: given[name] for name in WHERE.intersection(given)}
         trial = Trial(
             spec["run"],
             trial_id=record.trial,
@@ -101,7 +100,7 @@ def revived(recorded: Any, given: Any) -> Any:
         return {key: revived(value, given.get(key)) for key, value in recorded.items()}
     try:
         if isinstance(given, Domain):
-            (dimension,) = read_space({"": given}).dimensions
+            dimension: Any = read_space({"": given}).dimensions[0]
             return dimension.decode(dimension.encode(recorded))
         return given if json.loads(json.dumps(given)) == recorded else recorded
     except (TypeError, ValueError):  # no JSON, or outside the space

@@ -1,6 +1,7 @@
 """What a sweep keeps of its configuration in its folder, and how a resumed one takes it up again."""
 
 import json
+import os
 import secrets
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
@@ -14,9 +15,11 @@ from searchers.record.files import write_whole
 from searchers.record.ledger import Ledger
 from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, UsageError
 from trainables.data.addresses import secret_in
+from trainables.data.catalogue import NAMES
 
 OF_THIS_RUN = ("dry_run", "dashboard", "on", "attach")  # a resumed sweep has them as they are now
-PLACES = ("storage", "share")  # folders or buckets, found again from whichever folder it is resumed in
+PLACES = ("storage", "share")  # folders or buckets
+FILES = ("data_root", "inception_weights", "scorer_weights")
 OF_SEARCH = (
     *("searcher", "surrogate", "warm_start", "share"),
     *("num_samples", "trainings", "grace_epochs", "replicates"),
@@ -39,10 +42,7 @@ def resolve(
     into the record.
     """
     _refuse_secrets(config)
-    places: dict[str, Any] = {
-        name: _absolute(place) for name in PLACES if (place := getattr(config, name, None))
-    }
-    config = replace(config, **places)
+    config = from_anywhere(config)
     if config.resume is None:
         if getattr(config, "points", None):
             refuse_search(given)
@@ -89,7 +89,7 @@ def resolve(
             flag = "--" + name.replace("_", "-")
             raise UsageError(f"A resumed sweep keeps the settings it began with: leave out {flag}")
     now |= {name: getattr(config, name) for name in ("resume", "results", *OF_THIS_RUN)}
-    return replace(kept, **now), before.sweep_id
+    return from_anywhere(replace(kept, **now)), before.sweep_id
 
 
 def refuse_search(given: Collection[str]) -> None:
@@ -99,10 +99,39 @@ def refuse_search(given: Collection[str]) -> None:
         raise UsageError(f"{flag} is for a search, and --points leaves nothing to search: leave one out")
 
 
+def from_anywhere(config: Config) -> Config:
+    """Return the configuration with what it names as trials, and a sweep resumed in another folder, find it.
+
+    With `--on` it names what is on this machine, in the words that were typed.
+    """
+    if config.on:
+        return config
+    named = {name: value for name in (*PLACES, *FILES) if (value := getattr(config, name, None))}
+    found: dict[str, Any] = {
+        name: _absolute(value) if name in PLACES else absolute(value) for name, value in named.items()
+    }
+    return replace(config, dataset=located(config.dataset), **found)
+
+
 def _absolute(place: str) -> str:
     """Return a folder as it is called from everywhere; a bucket's address stays as it is."""
     place = place.removeprefix("file://")
     return place if "://" in place else str(Path(place).expanduser().resolve())
+
+
+def absolute(path: str) -> str:
+    """Return a path as it is called from everywhere. Links stay: what they lead to may lack the ending."""
+    return str(Path(os.path.expanduser(path)).absolute())
+
+
+def located(dataset: str) -> str:
+    """Return a data set as it is called from everywhere: a path is absolute, a name stays as it is.
+
+    An empty name stays empty, although as a path it would be the working folder, and a known name is no path,
+    although there may be a folder of that name.
+    """
+    is_path = dataset.strip() and dataset not in NAMES and os.path.exists(os.path.expanduser(dataset))
+    return absolute(dataset) if is_path else dataset
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from searchers.study.config import SweepConfig
 from searchers.study.study import Study
 
 # Of a sweep's settings, those that decide what its scores are of. Its trials' own are compared one by one.
-COMPARED = ("dataset", "dataset_limit", "crop", "image_size", "epochs", "evaluation_samples", "features")
+OF_IMAGES = ("dataset", "dataset_limit", "crop")  # the hash of what came of them tells more
+COMPARED = (*OF_IMAGES, "image_size", "epochs", "evaluation_samples", "features")
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,11 @@ def earlier_results(study: Study, config: SweepConfig) -> list[Known]:
     if ledger.exists():
         settings, trials = _settings(folder), list(Ledger(ledger).trials().values())
         new = {**new, "data_hash": provenance.get("data_hash")}
+        features = [
+            trial.config["feature_identity"] for trial in trials if "feature_identity" in trial.config
+        ]
+        if features and "features" in provenance:  # auto, and the name of what it stands for, are one
+            settings, new = {**settings, "features": features[0]}, {**new, "features": provenance["features"]}
     else:
         try:
             settings, trials = recorded_sweep(config.tracking_uri, name, metric)
@@ -106,8 +112,10 @@ def _check(name: str, settings: Mapping[str, Any], new: Mapping[str, Any]) -> No
     for key, of in (("model", "another model"), ("kind", "another model"), ("data_hash", "other images")):
         if settings.get(key) and new.get(key) and str(settings[key]) != str(new[key]):
             raise ValueError(f"{name!r} is of {of}: no comparable scores")
-    its, ours = ({key: str(found.get(key)) for key in COMPARED} for found in (settings, new))
-    if differ := [key for key in COMPARED if its[key] != ours[key]]:
+    hashed = settings.get("data_hash") and new.get("data_hash")
+    compared = [key for key in COMPARED if not (hashed and key in OF_IMAGES)]
+    its, ours = ({key: str(found.get(key)) for key in compared} for found in (settings, new))
+    if differ := [key for key in compared if its[key] != ours[key]]:
         old, now = (" ".join(f"--{key.replace('_', '-')} {of[key]}" for key in differ) for of in (its, ours))
         raise ValueError(f"{name!r} was scored with {old}, this sweep is with {now}: no comparable scores")
 

@@ -152,7 +152,12 @@ class MlflowExporter(threading.Thread):
         try:
             parent = self._find_runs(client)
             params, known = self.sweep.parent_params, client.get_run(parent).data.params
-            news = {key: value for key, value in params.items() if not same_measure(known.get(key), value)}
+            kept = known.keys() & schema.WHERE
+            news = {
+                key: value
+                for key, value in params.items()
+                if key not in kept and not same_measure(known.get(key), value)
+            }
             self._log_params(client, parent, news)
             # The settings as one file; that it arrives shows that artifacts can be written, too.
             client.log_text(parent, json.dumps(params, indent=2, default=str), "settings.json")

@@ -55,6 +55,8 @@ OF_THIS_RUN = {
     "precision",
     "channels_last",
 }
+# Where images and weights lie: a resumed sweep may find them elsewhere, and MLflow keeps the first place.
+WHERE = frozenset(("dataset", "data_root", "feature_weights"))
 # Trials that differ in these see other images, have other scores or another budget.
 SHARED = frozenset(
     (

@@ -20,7 +20,9 @@ MAY_CHANGE_ON_RESUME = (
     "address",
     "max_concurrent",
     "results",
+    "dataset",
     "data_root",
+    "inception_weights",
     "dashboard",
     "share",
 )

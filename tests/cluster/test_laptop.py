@@ -22,10 +22,11 @@ from cluster import command, head, laptop, runs
 from cluster.background import BackgroundError
 from cluster.errors import ClusterError
 from cluster.head import Head
-from cluster.laptop import Follower, content_hash, replaced, without
+from cluster.laptop import Follower, content_hash, place_of, replaced, without
 from cluster.runs import MARK, Run
 from searchers import beta_vaegan, flow
 from searchers.record.ledger import Ledger
+from tests.fixtures.files import write
 from tests.fixtures.machines import REPOSITORY
 from tests.fixtures.waits import wait_until
 
@@ -267,6 +268,36 @@ def test_a_folder_s_hash_is_that_of_its_names_and_bytes(tmp_path):
     assert content_hash(tmp_path / "two") != first
     (tmp_path / "one/below/a").rename(tmp_path / "one/below/b")
     assert content_hash(tmp_path / "one") != first
+
+
+def test_a_link_s_own_name_says_of_which_kind_it_is(tmp_path):
+    """As the hub's cache has files: what the link leads to has no ending."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs/5f3a").write_bytes(b"1")
+    (tmp_path / "set.parquet").symlink_to("blobs/5f3a")
+    assert place_of(str(tmp_path / "set.parquet"), "/nfs").endswith("/set.parquet")
+    (tmp_path / "faces").symlink_to("blobs")
+    assert content_hash(tmp_path / "faces") == content_hash(tmp_path / "blobs")
+
+
+@pytest.mark.parametrize("target", ["one/below", "one/below/a"])
+def test_a_folder_with_links_is_refused(tmp_path, target):
+    write(tmp_path, {"one/below/a": b"1", "two/b": b"2"})
+    (tmp_path / "two/link").symlink_to(tmp_path / target)
+    with pytest.raises(ClusterError, match=r"two holds links, .* such as link.*: copy it with cp -rL"):
+        content_hash(tmp_path / "two")
+
+
+def test_what_a_sweep_writes_into_a_folder_of_images_changes_no_hash(tmp_path):
+    write(tmp_path, {"a.png": b"1"})
+    before = content_hash(tmp_path)
+    write(tmp_path, {"results/one/ledger.jsonl": b"{}", "results/one/grid.png": b"2", "mlflow.db": b"3"})
+    assert content_hash(tmp_path) == before
+
+
+def test_names_beyond_utf_8_have_a_hash(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9")).write_bytes(b"1")
+    assert len(content_hash(tmp_path)) == 16
 
 
 class Pieces(io.RawIOBase):

@@ -188,8 +188,9 @@ def _open_folder(name: str, path: Path, scratch: Path) -> Source:
         source, taken = arrange(str(path), list_shards(path, shards, scratch)), {path / tar for tar in shards}
     else:
         return arrange(str(path), listing)
-    others = ignored(file for file in listing.names if path / file not in taken)
-    return replace(source, notes=[*source.notes, *others])
+    others = ignored((file for file in listing.names if path / file not in taken), listing.hidden)
+    rejects = [*listing.rejects, *source.rejects]
+    return replace(source, rejects=rejects, notes=[*source.notes, *others])
 
 
 def _shards(names: Sequence[str]) -> list[str]:

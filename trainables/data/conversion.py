@@ -56,9 +56,8 @@ def convert(
     """
     try:
         with _Work(work, source, preprocessing, key) as done:
-            _check_room(
-                work.parent, 2 * (done.width + ROW.itemsize) * (len(source) - done.inputs), source.name
-            )
+            rows = 2 * len(source) - done.inputs  # what is left to be decoded, and all again in the store
+            check_room(work.parent, (done.width + ROW.itemsize) * rows, source.name)
             if done.inputs < len(source):
                 size = preprocessing.image_size
                 title = f"Converting {name} to {size}×{size}"
@@ -67,12 +66,12 @@ def convert(
                         done.append(chunk)
                         advance(chunk.inputs)
             store = done.finish(path, name)
-    except BrokenExecutor as error:
+    except (BrokenExecutor, MemoryError) as error:
         raise DataError(
             f"a process that decoded images of {source.name} died, perhaps for want of memory; start again, "
             "what is done is kept, or free some memory first"
         ) from error
-    shutil.rmtree(work)
+    shutil.rmtree(work, ignore_errors=True)
     return store
 
 
@@ -239,7 +238,8 @@ def _follow(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _check_room(folder: Path, needed: int, name: str) -> None:
+def check_room(folder: Path, needed: int, name: str) -> None:
+    """Raise DataError where a folder's disk has not so many bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(

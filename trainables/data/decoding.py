@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainables.data.formats.readers import Reader
-from trainables.data.store import DIGEST_BYTES, DataError, digest, first_line
+from trainables.data.store import DIGEST_BYTES, DataError, digest, first_line, raise_the_machines
 
 MAX_PIXELS = 64_000_000  # a picture of more pixels is taken for a decompression bomb
 MIN_SIDE = 8
@@ -73,7 +73,10 @@ class Chunk:
 
 
 def convert_chunk(reader: Reader, preprocessing: Preprocessing) -> Chunk:
-    """Decode all of a reader's images; one that can't be read becomes a reject, never an error."""
+    """Decode all of a reader's images; one that can't be read becomes a reject.
+
+    Raises MemoryError and OSError where that is no image's fault.
+    """
     n, size = len(reader), preprocessing.image_size
     pixels = np.empty((n, size, size, preprocessing.channels), np.uint8)
     digests, identities = np.empty((n, DIGEST_BYTES), np.uint8), np.empty(n, np.uint64)
@@ -86,6 +89,7 @@ def convert_chunk(reader: Reader, preprocessing: Preprocessing) -> Chunk:
                 image = decode(encoded)
                 pixels[done] = fit(image, preprocessing)
             except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, …
+                raise_the_machines(error)
                 rejects.append((i, reason(error)))
                 continue
             digests[done] = np.frombuffer(digest(pixels[done]), np.uint8)

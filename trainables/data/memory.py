@@ -22,9 +22,10 @@ def kept(images: Any, folder: Path) -> Path:
     """Write images into `folder`, once, as a file by the name of their content; return its path.
 
     `images`: an array or a tensor, (N, H, W), (N, H, W, C) or (N, C, H, W); or a sequence such as a
-    `torch.utils.data.Dataset`, whose items are an image (PIL, array, tensor), begin
-    with one and an integer label, or are dictionaries with an image and, as `label`, one. uint8, or floats in
-    [0, 1]. Or a `datasets.Dataset`. Raises DataError where there is no image, or they differ in size.
+    `torch.utils.data.Dataset`, whose items are an image (PIL, array, tensor), begin with one and a label, a
+    number or a word, or are dictionaries with an image and, as `label`, one; some may have no label. uint8,
+    or floats in [0, 1]. Or a `datasets.Dataset`. Raises DataError where there is no image, or they differ in
+    size.
     """
     if hasattr(images, "to_parquet") and hasattr(images, "_fingerprint"):
         # A `datasets.Dataset`, whose images may differ in size.
@@ -54,7 +55,7 @@ def kept(images: Any, folder: Path) -> Path:
 def _collected(images: Any) -> dict[str, NDArray[Any]]:
     """Return the images and, where each has one, the labels of a sequence."""
     pixels: list[NDArray[Any]] = []
-    labels: list[int | None] = []
+    labels: list[float | str | None] = []
     try:
         length = len(images)
     except TypeError as error:
@@ -77,12 +78,16 @@ def _collected(images: Any) -> dict[str, NDArray[Any]]:
         pixels.append(image)
         labels.append(label)
     arrays: dict[str, NDArray[Any]] = {"images": np.array(pixels)}
-    if labels and None not in labels:
-        arrays["labels"] = np.array(labels, np.int64)
+    if any(isinstance(label, str) for label in labels):
+        arrays["labels"] = np.array(["" if label is None else str(label) for label in labels])
+    elif None not in labels:
+        arrays["labels"] = np.array(labels)
+    elif set(labels) != {None}:
+        arrays["labels"] = np.array([np.nan if label is None else label for label in labels], float)
     return arrays
 
 
-def _taken(item: Any) -> tuple[NDArray[Any] | None, int | None]:
+def _taken(item: Any) -> tuple[NDArray[Any] | None, float | str | None]:
     """Return an item's image and label, None where it has none."""
     label: Any = None
     if isinstance(item, Mapping):
@@ -95,8 +100,8 @@ def _taken(item: Any) -> tuple[NDArray[Any] | None, int | None]:
         return None, None
     if isinstance(item, Image.Image):
         item = in_eight_bits(item.copy())
-    number = label.item() if hasattr(label, "item") and np.ndim(label) == 0 else label
-    return _array(item), number if isinstance(number, int) else None
+    label = label.item() if hasattr(label, "item") and np.ndim(label) == 0 else label
+    return _array(item), label if isinstance(label, int | float | str) else None
 
 
 def _array(images: Any) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """Data sets by name or path, converted once into an image store that later runs only map.
 
-`load` is all that the rest of the project needs.
+`load` is all that the rest of the project needs, and `load_same` where a sweep's images are known.
 """
 
 import hashlib
@@ -16,15 +16,18 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from trainables.data.catalogue import NAMES, default_cache, find
-from trainables.data.conversion import convert
+from trainables.data.conversion import check_room, convert
 from trainables.data.decoding import Preprocessing, decode
 from trainables.data.formats.layout import Source
+from trainables.data.formats.readers import close_files
 from trainables.data.store import (
     DISK_FULL,
     FORMAT,
     DataError,
     ImageStore,
     first_line,
+    manifest_of,
+    raise_the_machines,
     spread,
     write_part,
 )
@@ -101,7 +104,37 @@ def load(
         except OSError as error:
             raise _failure(origin.name, cache, error) from error
         finally:
-            shutil.rmtree(scratch)
+            close_files()  # else a network's disk keeps them, and another one their bytes
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def load_same(
+    dataset: str | os.PathLike, data_hash: str | None, *, cache_dir: Path | None = None, **settings: Any
+) -> ImageStore:
+    """Return the images of a data set as `load`: those whose content has this hash, where one is given.
+
+    Where the cache has them the source is not looked at: it may have changed meanwhile, or gone. Raises
+    DataError as `load`, and where the images are others.
+    """
+    cache = Path(cache_dir).expanduser() if cache_dir else default_cache()
+    if data_hash and (path := _known(cache, data_hash)):
+        return ImageStore(path)
+    store = load(dataset, cache_dir=cache_dir, **settings)
+    if data_hash not in (None, store.content_hash):
+        raise DataError(
+            f"the images of {dataset} on this machine are not those that the sweep has, or have changed "
+            "since: bring those back"
+        )
+    return store
+
+
+def _known(cache: Path, data_hash: str) -> Path | None:
+    """Return a store of this content in the cache; None without any, and where several name classes each
+    in its own way, of which the hash says nothing."""
+    manifests = {path: manifest_of(path) for path in cache.glob("*.arrow") if ".partial" not in path.suffixes}
+    same = [path for path, manifest in manifests.items() if manifest.get("content_hash") == data_hash]
+    names = {tuple(manifests[path]["class_names"]) for path in same}
+    return min(same) if len(names) == 1 else None
 
 
 def cache_of(store: ImageStore, cache_dir: str | os.PathLike | None = None) -> Path:
@@ -137,6 +170,7 @@ def _existing(
     target = cache / _file_name(store.name, size, key)
     with _lock(target):
         if not target.exists():
+            check_room(cache, 2 * limit * store.images[0].nbytes, store.name)
             try:
                 write_part(target, store, _chosen(len(store), limit), _taken(limit, len(store)))
             except OSError as error:
@@ -151,13 +185,14 @@ def _key(*parts: Any) -> str:
 
 def _file_name(name: str, image_size: int, key: str) -> str:
     """Return a store's, with as much of the set's name as leaves room: a file's has 255 bytes at most."""
-    return f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{image_size}px-{key}.arrow"
+    return f"{os.fsencode(name)[:LONGEST_NAME].decode(errors='ignore')}-{image_size}px-{key}.arrow"
 
 
 def _failure(name: str, cache: Path, error: OSError) -> DataError:
     """Return what to tell of an error of the system in a conversion."""
     if error.errno not in DISK_FULL:
-        return DataError(f"{name} can't be read or converted ({first_line(error)})")
+        where = f"{error.filename}: " if error.filename else ""
+        return DataError(f"{name} can't be read or converted ({where}{first_line(error)})")
     return DataError(
         f"the disk of {cache} became full while {name} was converted; free some space and start again, what "
         "is done is kept, or name another folder with XDG_CACHE_HOME"
@@ -186,7 +221,8 @@ def _channels(source: Source) -> int:
     for i in spread(np.arange(len(source)), PROBED):
         try:
             image = decode(source.reader.read(int(i)))
-        except Exception:  # it becomes a reject, with its reason, in the conversion
+        except Exception as error:  # it becomes a reject, with its reason, in the conversion
+            raise_the_machines(error)
             continue
         if image.mode != "L":
             return 3

@@ -22,8 +22,14 @@ from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
 DIGEST_BYTES = 16
-FORMAT = 3  # raise it where the same source would give other bytes: that redoes older conversions
+FORMAT = 4  # raise it where the same source would give other bytes: that redoes older conversions
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Numbers of errors that tell of one file, not of the machine: a damaged zip asks for places before its start.
+OF_A_FILE = (
+    *(None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EINVAL, errno.EOVERFLOW),
+)
+SLAB = 256  # images that are copied at a time
 _METADATA = b"latentune"
 _FACTOR = "factor:"
 
@@ -282,17 +288,36 @@ def write_store(
 
 
 def write_part(path: Path, store: ImageStore, rows: NDArray[np.int64], note: str) -> None:
-    """Write these rows of a store as a store of its own, with a note. Raises OSError on a full disk."""
+    """Write these rows of a store as a store of its own, with a note. Raises OSError on a full disk.
+
+    They may be more than the memory holds: their pixels are gathered in a file beside it first.
+    """
     manifest = store.manifest | {"rejected": 0, "rejects": [], "notes": [*store.notes, note]}
-    write_store(
-        path,
-        store.images[rows],
-        store.digests[rows],
-        store.labels[rows],
-        store.splits[rows],
-        {name: values[rows] for name, values in store.factors.items()},
-        manifest,
-    )
+    gathered = path.with_name(f"{path.name}.{os.getpid()}.rows")
+    try:
+        with open(gathered, "wb") as file:
+            for first in range(0, len(rows), SLAB):
+                file.write(store.images[rows[first : first + SLAB]].data)
+        write_store(
+            path,
+            np.memmap(gathered, np.uint8, "r", shape=(len(rows), *store.images.shape[1:])),
+            store.digests[rows],
+            store.labels[rows],
+            store.splits[rows],
+            {name: values[rows] for name, values in store.factors.items()},
+            manifest,
+        )
+    finally:
+        gathered.unlink(missing_ok=True)
+
+
+def manifest_of(path: Path) -> dict[str, Any]:
+    """Return the manifest of the store in a file, unchecked; empty where it can't be read."""
+    try:
+        with pa.memory_map(str(path)) as file:
+            return dict(json.loads((pa.ipc.open_file(file).schema.metadata or {})[_METADATA]))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException):
+        return {}
 
 
 def sync(path: Path) -> None:
@@ -308,6 +333,15 @@ def _fixed_size(rows: NDArray[np.uint8]) -> pa.FixedSizeBinaryArray:
     """Return rows (N, width) as an Arrow array over the same memory."""
     buffers = [None, pa.py_buffer(rows)]
     return pa.Array.from_buffers(pa.binary(rows.shape[1]), len(rows), buffers)
+
+
+def raise_the_machines(error: Exception) -> None:
+    """Raise an error again where it tells of the machine: of a disk, a network, memory, too many open files.
+
+    What an image gives then is not what it gives at another time, and must get into no store.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in OF_A_FILE):
+        raise error
 
 
 def first_line(error: Exception) -> str:

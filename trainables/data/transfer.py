@@ -31,7 +31,8 @@ def fetch(uri: str, cache_dir: Path, *, progress: bool | None = None) -> Path:
     its digests. Raises DataError where the file can't be had, is damaged, or has another hash than the URI's.
     """
     address, _, wanted = uri.partition("#")
-    name, known = Path(address).name, cache_dir / f"{Path(address).stem}-{wanted[:16]}.arrow"
+    place = Path(address.partition("?")[0])  # options are no part of the name
+    name, known = place.name, cache_dir / f"{place.stem}-{wanted[:16]}.arrow"
     if wanted and known.exists():
         return known
     source, path = _filesystem(address)

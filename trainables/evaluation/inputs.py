@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trainables.data.catalogue import NAMES, find
 from trainables.data.hub import PREFIX
-from trainables.data.sources import cache_of, load
+from trainables.data.sources import cache_of, load_same
 from trainables.data.store import DataError, ImageStore
 from trainables.metrics.errors import MetricError
 from trainables.metrics.extractors.extractor import Extractor
@@ -67,7 +67,7 @@ class TrainingConfig:
     features: str = "auto"  # an extractor's name, or "none": no samples are scored
     feature_weights: str | None = None
     feature_identity: str | None = None  # of the sweep's extractor: a machine that has another one is told
-    data_hash: str | None = None  # of the sweep's images, likewise
+    data_hash: str | None = None  # of the sweep's images: others are refused
     evaluation_samples: int = 1000
     scores: str | None = None  # MODULE:NAME: a function (model, uint8 samples (n, H, W, C)) → numbers by name
     disentanglement: bool | tuple[str, ...] = False  # score the encoder's units, by all scores or by these
@@ -176,10 +176,12 @@ def require_fit(model_class: type[GenerativeModel], training: TrainingConfig, co
 def load_store(training: TrainingConfig, image_size: int, channels: int) -> ImageStore:
     """Open the data set's image store. The first process of a machine that asks for it converts the set.
 
-    Raises DataError as `trainables.data.sources.load`, and where no image is left to train on or to hold out.
+    Raises DataError as `trainables.data.sources.load_same`, and where no image is left to train on or to hold
+    out.
     """
-    store = load(
+    store = load_same(
         training.dataset,
+        training.data_hash,
         image_size=image_size,
         channels=channels,
         crop=training.crop,

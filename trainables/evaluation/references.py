@@ -18,13 +18,15 @@ def reference_scores(
     """Return the Fréchet distance of a `grey` image and of the `mean_image`, repeated, and of `real` images.
 
     A repeated image has no covariance, so that its distance is ‖f − m‖² + tr S. Real images are `real_images`
-    of the reference against its others.
+    of the reference against its others; there are none where that is of fewer than four.
     """
     mean = mean_image(store, store.split("train"))
     still = np.stack([np.full_like(mean, GREY), mean])
     grey, average = np.square(extractor(still) - reference.mean).sum(1) + np.trace(reference.covariance)
-    real = real_floor(reference, real_images(reference, samples))
-    return {"grey": float(grey), "mean_image": float(average), "real": float(real)}
+    scores = {"grey": float(grey), "mean_image": float(average)}
+    if (count := real_images(reference, samples)) > 1:  # one has no covariance
+        scores["real"] = float(real_floor(reference, count))
+    return scores
 
 
 def real_images(reference: ReferenceStatistics, samples: int) -> int:
@@ -33,7 +35,7 @@ def real_images(reference: ReferenceStatistics, samples: int) -> int:
     Fewer images have a greater distance, so that models may then seem better than real images.
     """
     assert reference.n is not None and reference.features is not None  # it was computed here
-    return max(1, min(samples, reference.n // 2, len(reference.features)))
+    return min(samples, reference.n // 2, len(reference.features))
 
 
 def mean_image(store: ImageStore, rows: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from trainables.data.batches import to_float
-from trainables.data.sources import cache_of, load
+from trainables.data.sources import cache_of, load_same
 from trainables.data.store import DataError, ImageStore
 from trainables.latent.scorer import labels_hash, smile_degrees
 from trainables.latent.settings import LatentConfig
@@ -26,9 +26,13 @@ FORMAT = 2  # of the cached models; raise it where `training_state` changes
 
 
 def load_images(c: LatentConfig) -> ImageStore:
-    """Open the data set's image store. Convert it first where this machine has not done so yet."""
-    return load(
+    """Open the data set's image store. Convert it first where this machine has not done so yet.
+
+    Raises DataError as `trainables.data.sources.load_same`.
+    """
+    return load_same(
         c.dataset,
+        c.data_hash,
         image_size=c.image_size,
         channels=3,
         crop=c.crop,

@@ -10,8 +10,9 @@ Method = Literal["vqvae-retrained", "vqvae", "vae-retrained"]
 class LatentConfig:
     """All settings of a trial, the keys of Tune's flat configuration. The defaults are those of [HP].
 
-    `free` is t of the discrete methods. `training_scores` says whether an image of the data counts with the
-    scorer's value or with its label. `beta_warm_up` and `beta_every` are those of `ConvVAEConfig`.
+    `data_hash` is of the sweep's images: others are refused. `free` is t of the discrete methods.
+    `training_scores` says whether an image of the data counts with the scorer's value or with its label.
+    `beta_warm_up` and `beta_every` are those of `ConvVAEConfig`.
     """
 
     method: Method = "vqvae-retrained"
@@ -20,6 +21,7 @@ class LatentConfig:
     rounds: int = 100
     queries_a_round: int = 5
     dataset: str = "celeba"
+    data_hash: str | None = None
     dataset_limit: int | None = None
     data_root: str | None = None
     cache_dir: str | None = None
@@ -73,7 +75,7 @@ def parse_config(config: dict[str, Any]) -> LatentConfig:
 def shared(c: LatentConfig) -> LatentConfig:
     """Keep what images, scorer and features depend on, and reset all else to the defaults."""
     kept = [
-        *("dataset", "dataset_limit", "data_root", "cache_dir", "crop", "image_size", "max_degree"),
-        *("training_scores", "scorer_weights", "scorer_epochs", "features", "feature_weights"),
+        *("dataset", "data_hash", "dataset_limit", "data_root", "cache_dir", "crop", "image_size"),
+        *("max_degree", "training_scores", "scorer_weights", "scorer_epochs", "features", "feature_weights"),
     ]
     return replace(LatentConfig(), **{name: getattr(c, name) for name in kept})

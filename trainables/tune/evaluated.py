@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainables.data.batches import to_float, to_uint8
 from trainables.data.pictures import png, tile
-from trainables.data.store import DataError, ImageStore, spread
+from trainables.data.store import ImageStore, spread
 from trainables.evaluation.classes import class_samples, class_scores
 from trainables.evaluation.diagnostics import diversity, pixel_variance
 from trainables.evaluation.ex_post import Posteriors, decoded, draws, posteriors
@@ -48,8 +48,6 @@ class Evaluated(tune.Trainable):
         """
         t, threads = self.training, torch.get_num_threads()
         self.store = load_store(t, t.image_size, t.channels)
-        if t.data_hash not in (None, self.store.content_hash):
-            raise DataError(f"the images of {t.dataset} on this machine are not those that the sweep has")
         self.extractor: Extractor | None = None
         self.reference: ReferenceStatistics | None = None
         if t.features != "none":

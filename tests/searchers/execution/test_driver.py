@@ -19,8 +19,8 @@ from searchers.study.config import SweepConfig, UsageError
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "join", lambda config, code: (Cluster(None, (Node(2.0, 0.0),)), config))
-    return SweepConfig(name="one", results=str(tmp_path / "results"), epochs=3, gpus_per_trial=0.0)
+    monkeypatch.setattr(module, "join", lambda config, code: Cluster(None, (Node(2.0, 0.0),)))
+    return SweepConfig(name="one", results=str(tmp_path / "results"), epochs=3)
 
 
 PROGRAM = "python -m searchers.x"
@@ -46,7 +46,7 @@ TO_GROW = Cluster("10.0.0.1:6379", (Node(2.0, 0.0),), (Node(2.0, 0.0),) * 2)
 
 @pytest.mark.parametrize("need", ["dataset", "data_root", "features", "feature_weights", "first_stage"])
 def test_what_trials_read_must_be_where_nodes_that_join_later_see_it(config, need, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "join", lambda config, code: (TO_GROW, config))
+    monkeypatch.setattr(module, "join", lambda config, code: TO_GROW)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "faces").mkdir()  # beside a known name it is not meant
     (tmp_path / "here").mkdir()
@@ -59,7 +59,7 @@ def test_what_trials_read_must_be_where_nodes_that_join_later_see_it(config, nee
 
 
 def test_each_node_is_asked_for_images_and_features(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "join", lambda config, code: (ON_TWO, config))
+    monkeypatch.setattr(module, "join", lambda config, code: ON_TWO)
     asked = []
 
     def ask(question, settings):
@@ -115,6 +115,15 @@ def test_a_sweep_does_not_go_on_with_other_images(config):
     with pytest.raises(UsageError, match="images of faces are not those that sweep 'one' began with"):
         drive(config, data_hash="b")
     drive(config)
+
+
+def test_a_sweep_does_not_go_on_with_other_features(config):
+    driver = drive(config)
+    driver.ledger.append("trial", trial="t1", number=1, config={"feature_identity": "inception-a"})
+    driver.ledger.close()
+    with pytest.raises(UsageError, match="extractor is inception-b, and the sweep began with inception-a"):
+        drive(config, needs={"feature_identity": "inception-b"})
+    drive(config, needs={"feature_identity": "inception-a"})
 
 
 def test_trials_of_another_sweep_are_not_taken_for_this_ones(config):

@@ -5,7 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
-from searchers.execution.prepare import expecting
+from searchers.execution.prepare import expecting, prepare
+from searchers.execution.resume import store
+from searchers.study.config import SweepConfig
+from tests.fixtures.files import encoded, picture, write
+from trainables.data.store import DataError
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,39 @@ def test_hours_of_measuring_are_told_after_the_first_images(extractor, seconds, 
     printed = console.file.getvalue()
     assert said in printed and printed.count("\n") == bool(said)
     assert ("--features efficientnet_lite0, another score" in printed) == (said.endswith("--fea"))
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """What is prepared of so many images, by settings beside a sweep's usual ones."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def prepared(images, **settings):
+        files = {f"{number}.png": encoded(picture(number)) for number in range(images)}
+        config = SweepConfig(
+            dataset=str(write(tmp_path / "set", files)),
+            image_size=16,
+            features="random",
+            results=str(tmp_path),
+            **settings,
+        )
+        return prepare(config, Console(file=io.StringIO()))
+
+    return prepared
+
+
+def test_too_few_images_are_told_as_what_they_are(prepared):
+    """No batch size, which begins at two, helps three images."""
+    with pytest.raises(DataError, match="fewer than two are in the split train"):
+        prepared(3, batch_size=2)
+    with pytest.raises(DataError, match="choose a batch size of 2 or less"):
+        prepared(5)
+    assert prepared(5, batch_size=2).provenance["training_images"] == 2
+
+
+def test_a_resumed_sweep_takes_the_images_that_it_began_with(prepared, tmp_path):
+    began = prepared(30, batch_size=2).provenance["data_hash"]
+    store(tmp_path / "one", "x", "id", SweepConfig(), began)
+    assert prepared(31, batch_size=2).provenance["data_hash"] != began
+    found = prepared(32, batch_size=2, name="one", resume="one")
+    assert found.provenance["data_hash"] == began == found.settings["data_hash"]

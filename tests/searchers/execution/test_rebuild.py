@@ -20,7 +20,7 @@ from searchers.execution.driver import Driver
 from searchers.execution.fixed_points import FixedPoints
 from searchers.execution.rebuild import RebuiltTrials, latest_checkpoint, revived, what_goes_on
 from searchers.record.ledger import Ledger
-from searchers.record.schema import FINISHED
+from searchers.record.schema import FINISHED, WHERE
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import PauseRule
 from searchers.scheduling.tune_scheduler import PauseScheduler
@@ -38,7 +38,7 @@ class Summing(tune.Trainable):
 
     def reset_config(self, config):
         self.x, self.shape, self.total, self.epoch = config["x"], config["shape"], 0.0, 0
-        self.root = config["data_root"]
+        self.root = sum(config[name] for name in WHERE) / len(WHERE)
         return True
 
     def step(self):
@@ -62,16 +62,16 @@ def ray_here():
 
 @pytest.fixture
 def drive(tmp_path, monkeypatch, ray_here):
-    monkeypatch.setattr(module, "join", lambda config, code: (Cluster(None, (Node(2.0, 0.0),)), config))
+    monkeypatch.setattr(module, "join", lambda config, code: Cluster(None, (Node(2.0, 0.0),)))
 
     def run(trials, search, scheduler=None, root=1):
-        size = {"epochs": EPOCHS, "num_samples": trials, "gpus_per_trial": 0.0}
+        size = {"epochs": EPOCHS, "num_samples": trials}
         config = SweepConfig(name="one", results=str(tmp_path), **size)
         console = Console(file=io.StringIO(), width=200)
         with Driver(config, "id", "python -m x", console, epochs=EPOCHS, num_samples=trials) as driver:
             driver.run(
                 Summing,
-                settings={"x": tune.uniform(0.0, 1.0), "shape": (2, 3), "data_root": root},
+                settings={"x": tune.uniform(0.0, 1.0), "shape": (2, 3), **dict.fromkeys(WHERE, root)},
                 search=search,
                 told=Told(metric="score", mode="max", dimensions=["x"], epochs=EPOCHS),
                 scheduler=scheduler,
@@ -221,7 +221,7 @@ def test_settings_are_what_they_were_before_json():
 
 
 def test_trials_that_go_on_take_what_may_change_as_it_is_given_now(drive):
-    """As `--data-root` on resume: their images lie elsewhere."""
+    """As `--dataset`, `--data-root` and `--inception-weights` on resume: images and weights lie elsewhere."""
     drive(1, FixedPoints([{"x": 0.1}], "score", "max"), root=1)
     ledger = Ledger(drive.folder / "ledger.jsonl")
     cut(ledger, lambda e: e.get("epoch", 0) <= 2 and e["event"] != "end")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from searchers.densities import DensityConfig
-from searchers.execution.resume import STORED, resolve, store, stored
+from searchers.execution.resume import STORED, located, resolve, store, stored
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FINISHED
 from searchers.study.config import SweepConfig, UsageError
@@ -58,6 +58,48 @@ def test_places_are_found_again_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     assert resolved(resume="one").storage == str(tmp_path / "checkpoints")
     assert resolved(storage="s3://bucket/x", share="file:///shared").storage == "s3://bucket/x"
+
+
+def test_images_and_weights_are_found_again_from_any_folder_and_may_move(tmp_path, monkeypatch):
+    def resolved(**settings):
+        config = SweepConfig(results=str(tmp_path), **settings)
+        return resolve(config, SweepConfig(), PROGRAM, settings.keys())[0]
+
+    for folder in ("photos", "moved"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = resolved(name="one", dataset="photos/", inception_weights="w.pth", data_root="~/sets")
+    assert config.dataset == str(tmp_path / "photos")
+    assert config.inception_weights == str(tmp_path / "w.pth")
+    assert config.data_root == str(Path("~/sets").expanduser())
+    store(config.folder, PROGRAM, "id", config)
+    monkeypatch.chdir("/")
+    assert resolved(resume="one").dataset == str(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    changed = resolved(resume="one", dataset="moved", inception_weights="v.pth")
+    assert changed.dataset == str(tmp_path / "moved")
+    assert changed.inception_weights == str(tmp_path / "v.pth")
+
+
+def test_a_sweep_that_kept_the_words_that_were_typed_goes_on_beside_its_images(tmp_path, monkeypatch):
+    """As an earlier version did."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    began = SweepConfig(name="one", results=str(tmp_path), dataset="photos")
+    store(tmp_path / "one", PROGRAM, "id", began)
+    assert resume(tmp_path / "one")[0].dataset == str(tmp_path / "photos")
+
+
+def test_names_and_addresses_stay_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()
+    for name in ("faces", "hf:faces", "s3://bucket/x.arrow#1", "file:///x.tar", "", " ", "none", "a" * 999):
+        assert located(name) == name
+    (tmp_path / "x.parquet").symlink_to("blob")
+    (tmp_path / "blob").touch()
+    assert located("x.parquet") == str(tmp_path / "x.parquet")  # the blob has no ending
+    there = resolve(SweepConfig(dataset="x.parquet", on="ray_cluster.yaml"), SweepConfig(), PROGRAM)[0]
+    assert there.dataset == "x.parquet"
 
 
 def test_sweeps_without_a_name_that_begin_at_once_have_different_ones(tmp_path):

@@ -126,8 +126,6 @@ def test_settings_of_another_space_are_left_out(later, caplog):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"dataset": "celeba"}, "--dataset faces, this sweep is with --dataset celeba"),
-        ({"dataset_limit": 99}, "--dataset-limit None, this sweep is with --dataset-limit 99"),
         ({"image_size": 32}, "--image-size 64, this sweep is with --image-size 32"),
         ({"evaluation_samples": 500}, "--evaluation-samples 1000, this"),
         ({"epochs": 9}, "--epochs 6, this sweep is with --epochs 9"),
@@ -137,6 +135,17 @@ def test_scores_of_other_data_or_of_another_budget_are_refused(later, changes, s
     with pytest.raises(UsageError, match=f"^--warm-start: 'earlier' was scored with {said}"):
         _earlier(STUDY, replace(later, **changes))
     assert len(_earlier(STUDY, replace(later, seed=3))) == 3
+
+
+def test_images_of_one_hash_are_the_same_by_whatever_name(later, place):
+    assert len(_earlier(STUDY, replace(later, dataset="/moved/faces", dataset_limit=99, crop="square"))) == 3
+    unknown = replace(STUDY, provenance={"features": PROVENANCE["features"]})
+    for changes, said in (
+        ({"dataset": "celeba"}, "--dataset .*, this sweep is with --dataset celeba"),
+        ({"dataset_limit": 99}, ".*--dataset-limit None, this sweep is with .*--dataset-limit 99"),
+    ):
+        with pytest.raises(UsageError, match=f"^--warm-start: 'earlier' was scored with {said}"):
+            _earlier(unknown, replace(later, **changes))
 
 
 def test_scores_of_other_images_under_the_same_name_are_refused(later):
@@ -158,6 +167,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     uri = f"sqlite:///{folder}/mlflow.db"
     settings = {"latent_dim": 8, "image_size": 16, "width": 0.25, "batch_size": 16, "data_hash": "12"}
+    settings["feature_identity"] = "by-itself"
     space = {"beta": tune.uniform(1, 150), "accumulate": tune.randint(1, 9)}
     provenance = {"features": "by-itself", "data_hash": "12"}
     study = Study(BetaVAEGAN, space, settings, "fid", "tests", provenance=provenance)
@@ -174,6 +184,16 @@ def trained(tmp_path_factory):
         pass
     ledger.close()
     return study, replace(config, name="later", warm_start="mine")
+
+
+def test_an_extractor_is_known_by_what_it_is_not_by_its_name(trained):
+    """`auto` stands for one of them."""
+    study, config = trained
+    same = replace(study, settings={**study.settings, "feature_identity": "by-itself"})
+    assert len(earlier_results(same, replace(config, features="dinov2"))) == 2
+    other = replace(same, provenance={**(study.provenance or {}), "features": "by-another"})
+    with pytest.raises(ValueError, match="--features by-itself, this sweep is with --features by-another"):
+        earlier_results(other, config)
 
 
 @pytest.mark.parametrize("mlflow", [False, True])

@@ -492,6 +492,18 @@ def test_a_number_that_other_hardware_measures_is_no_other_setting(ledger, tmp_p
         delivery.check(0.0)
 
 
+def test_images_and_weights_that_lie_elsewhere_now_are_no_other_setting(ledger, tmp_path, tracking_uri):
+    for place in ("/here", "/there"):
+        shared = {"dataset": place, "data_root": place, "feature_weights": place}
+        sweep = replace(sweep_of("moved"), shared=shared)
+        delivery = MlflowExporter(ledger, tmp_path, tracking_uri, sweep)
+        delivery.start()
+        delivery.close(timeout=PATIENCE)
+        delivery.check(0.0)
+        _, parent, _ = runs_of(tracking_uri, "moved", "")
+        assert {parent.data.params[name] for name in shared} == {"/here"}
+
+
 def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     """MLflow, killed while it makes its tables, leaves a database that it never opens again."""
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"

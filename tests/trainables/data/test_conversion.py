@@ -1,6 +1,7 @@
 """Conversion: the same store in parallel, after kills and on a disk that fills up."""
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -29,10 +30,10 @@ ROOT = Path(__file__).parents[3]
 
 
 class Images:
-    """A reader of random images; each seventh is broken. `interrupt` is raised at that image."""
+    """A reader of random images; each seventh is broken. `error` is raised at the image `interrupt`."""
 
-    def __init__(self, rows, interrupt=None):
-        self.rows, self.interrupt = list(rows), interrupt
+    def __init__(self, rows, interrupt=None, error=KeyboardInterrupt):
+        self.rows, self.interrupt, self.error = list(rows), interrupt, error
 
     def __len__(self):
         return len(self.rows)
@@ -40,22 +41,22 @@ class Images:
     def read(self, i):
         row = self.rows[i]
         if row == self.interrupt:
-            raise KeyboardInterrupt
+            raise self.error
         return b"broken" if row % 7 == 3 else np.random.default_rng(row).integers(0, 256, (9, 9, 3), np.uint8)
 
     def part(self, rows):
-        return Images([self.rows[i] for i in rows], self.interrupt)
+        return Images([self.rows[i] for i in rows], self.interrupt, self.error)
 
 
-def source(n, interrupt=None):
+def source(n, *interrupt):
     labels = np.arange(n)
-    return Source("set", Images(range(n), interrupt), [f"image {i}" for i in range(n)], labels)
+    return Source("set", Images(range(n), *interrupt), [f"image {i}" for i in range(n)], labels)
 
 
-def run(folder, n, interrupt=None, **options):
+def run(folder, n, interrupt=None, error=KeyboardInterrupt, **options):
     options = {"workers": 1, "key": "k"} | options
     paths = (folder / "set.arrow", folder / "set.work")
-    return convert(source(n, interrupt), Preprocessing(8), *paths, name="set", **options)
+    return convert(source(n, interrupt, error), Preprocessing(8), *paths, name="set", **options)
 
 
 @pytest.fixture
@@ -133,6 +134,27 @@ def test_what_is_done_is_not_done_again(tmp_path, small_chunks):
         run(tmp_path, 60, interrupt=43)
     resumed = run(tmp_path, 60, interrupt=39)  # the chunk from 40 on is the first that is not done
     assert len(resumed) == sum(i % 7 != 3 for i in range(60))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE])
+def test_a_disk_s_failure_is_no_image_s(tmp_path, small_chunks, number):
+    """Else the store would lack images for ever that can be read an hour later."""
+    with pytest.raises(OSError, match=os.strerror(number)):
+        run(tmp_path, 60, interrupt=43, error=OSError(number, os.strerror(number)))
+    assert len(run(tmp_path, 60)) == sum(i % 7 != 3 for i in range(60))
+
+
+def test_want_of_memory_is_told_and_what_is_done_is_kept(tmp_path, small_chunks):
+    with pytest.raises(DataError, match="perhaps for want of memory; start again, what is done is kept"):
+        run(tmp_path, 60, interrupt=43, error=MemoryError())
+    resumed = run(tmp_path, 60, interrupt=39)
+    assert len(resumed) == sum(i % 7 != 3 for i in range(60))
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EPERM])
+def test_a_file_that_is_locked_or_gone_is_left_out(tmp_path, number):
+    store = run(tmp_path, 20, interrupt=5, error=OSError(number, os.strerror(number)))
+    assert ["image 5", os.strerror(number)] in store.manifest["rejects"]
 
 
 def test_other_settings_start_anew(tmp_path, small_chunks):
@@ -218,9 +240,20 @@ def test_too_small_a_disk_is_refused_before_work_starts(tmp_path, small_disk):
         load(folder, image_size=128, cache_dir=small_disk)
 
 
+def test_a_conversion_that_goes_on_needs_room_for_the_whole_store(tmp_path, small_chunks, monkeypatch):
+    """The pixels that are still to be decoded, and all of them in the store."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, 60, interrupt=43)
+    asked = []
+    monkeypatch.setattr(conversion, "check_room", lambda folder, needed, name: asked.append(needed))
+    run(tmp_path, 60)
+    each = 8 * 8 * 3 + conversion.ROW.itemsize
+    assert asked == [(60 - 40) * each + 60 * each]
+
+
 def test_a_disk_that_becomes_full_keeps_what_is_done(tmp_path, small_disk, small_chunks, monkeypatch):
     folder = write(tmp_path / "set", classes(60))
-    monkeypatch.setattr(conversion, "_check_room", lambda *_: None)
+    monkeypatch.setattr(conversion, "check_room", lambda *_: None)
     with pytest.raises(
         DataError, match=r"disk of .*disk became full while set was converted; free some space"
     ):

@@ -55,6 +55,24 @@ def test_each_form_gives_the_same_pixels_and_its_labels(form, tmp_path):
     assert store.labels.tolist() == (LABELS.tolist() if known else [-1] * 24)
 
 
+@pytest.mark.parametrize(
+    ("labels", "class_names", "numbers"),
+    [
+        (["cat", "dog", None], ["cat", "dog"], [0, 1, -1]),
+        ([1.0, 2.0, None], ["1", "2"], [0, 1, -1]),
+        ([torch.tensor(3), np.int64(5), None], ["3", "5"], [0, 1, -1]),
+        ([3, 5, 3], ["3", "5"], [0, 1, 0]),
+        ([None, [1, 2], None], [], [-1, -1, -1]),
+    ],
+)
+def test_labels_are_words_and_numbers_and_may_have_gaps(labels, class_names, numbers, tmp_path):
+    store = stored(Items([(p, labels[i % 3]) for i, p in enumerate(PIXELS)]), tmp_path)
+    assert store.manifest["class_names"] == class_names
+    assert store.labels.tolist() == numbers * 8
+    gaps = ["8 of 24 images have no label"] if numbers[2] == -1 and class_names else []
+    assert store.notes == gaps
+
+
 def test_it_is_written_once_and_named_by_its_content(tmp_path):
     first = kept(PIXELS, tmp_path)
     written = first.stat().st_mtime_ns

@@ -1,7 +1,10 @@
 """Data sets by name and by path, from images written here."""
 
+import errno
 import io
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +12,9 @@ from PIL import Image
 
 from tests.fixtures.files import celeba, classes, encoded, pack_tar, pack_zip, picture, write
 from tests.fixtures.real_data import REAL
-from trainables.data.sources import load
+from trainables.data import conversion, sources
+from trainables.data import store as store_module
+from trainables.data.sources import load, load_same
 from trainables.data.store import DataError
 from trainables.data.synthetic.faces import FACES
 
@@ -133,6 +138,20 @@ def test_a_limit_takes_a_part_of_a_store_that_is_named(tmp_path):
     assert load(whole.path, image_size=16, limit=40, cache_dir=tmp_path).path == whole.path
 
 
+def test_a_part_of_a_store_is_gathered_by_slabs_where_the_disk_has_room(tmp_path, monkeypatch):
+    whole = load(write(tmp_path / "folder", classes()), image_size=16, cache_dir=tmp_path)
+    first = load(whole.path, image_size=16, limit=12, cache_dir=tmp_path / "1")
+    monkeypatch.setattr(store_module, "SLAB", 5)
+    slabs = load(whole.path, image_size=16, limit=12, cache_dir=tmp_path / "2")
+    assert slabs.content_hash == first.content_hash
+    slabs.verify()
+    assert sorted(path.suffix for path in (tmp_path / "2").iterdir()) == [".arrow", ".lock"]
+    full = SimpleNamespace(free=2 * 12 * 16 * 16 * 3 - 1)
+    monkeypatch.setattr(conversion.shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(DataError, match=r"converting folder takes .* free some"):
+        load(whole.path, image_size=16, limit=12, cache_dir=tmp_path / "3")
+
+
 def test_a_store_that_is_named_keeps_its_crop(tmp_path):
     store = load(write(tmp_path / "folder", classes()), image_size=16, crop="square", cache_dir=tmp_path)
     assert load(store.path, image_size=16, cache_dir=tmp_path).path == store.path
@@ -163,6 +182,63 @@ def test_conversion_happens_once_and_again_when_the_source_changes(tmp_path):
     assert load(folder, image_size=24, cache_dir=tmp_path / "cache").path != path
     write(folder, {"cats/new.png": encoded(picture(99))})
     assert len(load(folder, image_size=16, cache_dir=tmp_path / "cache")) == 41
+
+
+def test_a_sweep_s_images_are_found_again_by_their_hash(tmp_path):
+    """Although its source has changed since, or is gone; the cache tells other sets apart."""
+    folder, cache = write(tmp_path / "folder", classes()), tmp_path / "cache"
+    first = load(folder, image_size=16, cache_dir=cache)
+    write(folder, {"cats/new.png": encoded(picture(99))})
+    settings = {"image_size": 16, "cache_dir": cache}
+    assert load_same(folder, first.content_hash, **settings).path == first.path
+    assert len(list(cache.glob("*.arrow"))) == 1  # nothing was converted anew
+    assert load_same(tmp_path / "gone", first.content_hash, **settings).path == first.path
+    assert len(load_same(folder, None, **settings)) == 41
+    elsewhere = {**settings, "cache_dir": tmp_path / "elsewhere"}
+    with pytest.raises(DataError, match=r"folder on this machine are not those .* or have changed since"):
+        load_same(folder, first.content_hash, **elsewhere)
+    (folder / "cats/new.png").unlink()
+    assert load_same(folder, first.content_hash, **elsewhere).content_hash == first.content_hash
+
+
+def test_equal_images_of_other_classes_are_not_taken_for_a_sweep_s(tmp_path):
+    """The hash says nothing of the classes' names."""
+    files = {"cats": classes()}
+    files["apes"] = {name.replace("cats", "apes"): data for name, data in files["cats"].items()}
+    cache = tmp_path / "cache"
+    stores = {
+        name: load(write(tmp_path / name, files[name]), image_size=16, cache_dir=cache) for name in files
+    }
+    assert stores["cats"].content_hash == stores["apes"].content_hash
+    for name, store in stores.items():
+        again = load_same(tmp_path / name, store.content_hash, image_size=16, cache_dir=cache)
+        assert again.manifest["class_names"] == store.manifest["class_names"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of bytes are the system's")
+def test_names_beyond_utf_8(tmp_path):
+    files = {os.fsdecode(b"caf\xe9 %d.png" % i): encoded(picture(i)) for i in range(8)}
+    folder = write(tmp_path / os.fsdecode(b"\xe9t\xe9"), files)
+    store = load(folder, image_size=16, cache_dir=tmp_path / "cache")
+    assert len(store) == 8 and store.path.name.startswith("t-16px-")
+
+
+def test_what_was_unpacked_is_closed_before_it_is_removed(tmp_path, monkeypatch):
+    """A network's disk refuses to remove a folder whose files are open; the store is whole all the same."""
+    np.savez(tmp_path / "set.npz", images=np.random.default_rng(0).integers(0, 256, (8, 16, 16), np.uint8))
+    left = []
+
+    def refuse(path, ignore_errors=False):
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        left.append((str(path), [line for line in maps if str(path) in line]))
+        if not ignore_errors:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(sources.shutil, "rmtree", refuse)
+    store = load(tmp_path / "set.npz", image_size=16, cache_dir=tmp_path / "cache", workers=1)
+    assert len(store) == 8
+    scratch = [lines for path, lines in left if path.endswith(".source")]
+    assert scratch == [[]]
 
 
 def test_the_users_cache_folder_is_the_default(tmp_path, monkeypatch):

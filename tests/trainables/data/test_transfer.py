@@ -88,6 +88,16 @@ def test_an_archive_at_a_uri_is_copied_and_converted(tmp_path):
     assert store.content_hash == here.content_hash
 
 
+def test_options_of_an_address_are_no_part_of_a_name(tmp_path, monkeypatch):
+    archive = pack_tar(tmp_path / "set.tar", classes())
+    real = fs.LocalFileSystem()
+    monkeypatch.setattr(transfer, "_filesystem", lambda uri: (real, str(archive)))
+    address = "s3://bucket/set.tar?region=eu-central-1&endpoint_override=http://host:9000"
+    assert fetch(address, tmp_path / "node").name.endswith(".tar")
+    store = load(address, image_size=16, cache_dir=tmp_path / "node")
+    assert len(store) == 40 and store.name.startswith("set-")
+
+
 def test_an_object_store(tmp_path, published, monkeypatch):
     """Any pyarrow file system serves; this one, like S3, has no folders to make and no renaming."""
     store, _ = published

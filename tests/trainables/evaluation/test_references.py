@@ -9,7 +9,7 @@ from trainables.evaluation.inputs import cache_of, load_reference
 from trainables.evaluation.references import real_images, reference_scores
 from trainables.metrics.extractors.features import load_extractor
 from trainables.metrics.frechet import frechet_distance
-from trainables.metrics.reference import ReferenceStatistics
+from trainables.metrics.reference import ReferenceStatistics, reference_statistics
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,14 @@ def test_repeated_images_have_no_covariance_and_real_ones_are_training_images(st
     others = np.array([f for f in features.astype(np.float32) if not (kept == f).all(1).any()])
     expected = frechet_distance(kept, ReferenceStatistics.of_features(others))
     assert found["real"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_of_three_images_no_half_is_compared_with_the_other(store):
+    extractor = load_extractor("random")
+    reference = reference_statistics(store.images[:3], extractor, cache_dir=None, key="")
+    assert reference_scores(store, extractor, reference, samples=500).keys() == {"grey", "mean_image"}
+    reference = reference_statistics(store.images[:4], extractor, cache_dir=None, key="")
+    assert np.isfinite(reference_scores(store, extractor, reference, samples=500)["real"])
 
 
 def test_a_folder_that_cannot_be_written_is_left_alone(store, tmp_path, monkeypatch):

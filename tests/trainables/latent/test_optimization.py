@@ -1,5 +1,7 @@
 """The loop, its objective and its trainable: definitions, bookkeeping, exact restore."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,9 +19,9 @@ from trainables.latent.optimization import (
     novelty,
     top_k,
 )
-from trainables.latent.problem import checkpoint_bytes, pretrained
+from trainables.latent.problem import checkpoint_bytes, load_images, pretrained
 from trainables.latent.scorer import JUDGE, SmileScorer, load_scorer, quality_on, smile_degrees, train_scorer
-from trainables.latent.settings import LatentConfig, parse_config
+from trainables.latent.settings import LatentConfig, parse_config, shared
 from trainables.models.vqvae import VQVAE
 from trainables.tune import latent_optimization
 from trainables.tune.latent_optimization import LatentOptimizationTrainable
@@ -174,6 +176,15 @@ def test_degrees_are_numbered_classes_or_smiling_and_not():
     for names in (map(str, range(10)), ("0", "1", "²")):  # MNIST's digits are no smiles
         with pytest.raises(DataError, match="smile degrees are classes named 0 to 5"):
             smile_degrees(Store(class_names=names))
+
+
+def test_other_images_than_the_sweep_s_are_refused(tmp_path):
+    c = LatentConfig(dataset="minifigures", dataset_limit=40, image_size=16, cache_dir=str(tmp_path))
+    own = load_images(c).content_hash
+    assert load_images(replace(c, data_hash=own)).content_hash == own
+    assert shared(c) != shared(replace(c, data_hash=own))
+    with pytest.raises(DataError, match="are not those that the sweep has"):
+        load_images(replace(c, data_hash="0" * 64))
 
 
 def test_the_same_labels_under_other_names_are_other_degrees(tmp_path):

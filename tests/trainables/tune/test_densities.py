@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trainables.data.batches import to_float
+from trainables.data.store import DataError
 from trainables.evaluation.likelihoods import likelihood_scores, log_weights, score
 from trainables.metrics.likelihood import importance_weighted_bound
 from trainables.models import bernoulli_vae, densities
@@ -59,6 +60,12 @@ def test_every_model_reports_the_same_scores(settings, tmp_path, trainable_class
     ]
     torch.testing.assert_close(samples[1], samples[0])
     torch.testing.assert_close(samples[2], samples[0])
+
+
+@pytest.mark.parametrize("trainable_class", [BernoulliVAE, PPCA, GaussianMixture])
+def test_other_images_than_the_sweep_s_are_refused(settings, trainable_class):
+    with pytest.raises(DataError, match="are not those that the sweep has"):
+        trainable_class(settings | {"data_hash": "0" * 64})
 
 
 def test_a_fitted_density_is_done_after_one_step_and_is_fitted_to_the_training_images(settings):

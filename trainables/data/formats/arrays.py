@@ -4,7 +4,7 @@ import gzip
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from trainables.data.formats.folders import UNKNOWN
 from trainables.data.formats.labels import Labels, as_labels
 from trainables.data.formats.layout import Source
 from trainables.data.formats.readers import ArrayReader
-from trainables.data.store import DISK_FULL, SPLITS, DataError, first_line
+from trainables.data.store import DISK_FULL, SPLITS, DataError, first_line, raise_the_machines
 
 IDX_PARTS = {"train": "train", "t10k": "test"}
 IMAGE_KEYS, LABEL_KEYS = ("images", "imgs", "x", "X", "data", "arr_0"), ("labels", "label", "y", "arr_1")
@@ -68,7 +68,8 @@ def open_idx(name: str, files: dict[str, Path], class_names: Sequence[str], scra
                 f"{files[f'{part}-images']} holds {len(parts[part])} images, its label file "
                 f"{len(labels[part])} labels; the two don't belong together"
             )
-    np.save(scratch / "images.npy", np.concatenate(list(parts.values())))
+    shape = (sum(map(len, parts.values())), *shapes.pop())
+    _write(scratch / "images.npy", shape, parts.values())
     splits = [SPLITS.index(IDX_PARTS[part]) for part in IDX_PARTS for _ in labels[part]]
     known = as_labels(np.concatenate(list(labels.values())), class_names)
     return _source(
@@ -183,6 +184,7 @@ def load_array(path: Path, named: Path) -> NDArray[Any]:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header can raise any exception
+        raise_the_machines(error)  # a column of labels would count as none
         raise DataError(
             f"{named} can't be read as an array ({first_line(error)}); is the file whole?"
         ) from error
@@ -206,8 +208,17 @@ def _joined(paths: Sequence[Path], target: Path, named: Path) -> Path:
             "be of one"
         )
     shape = (sum(map(len, parts)), *parts[0].shape[1:])
-    joined = np.lib.format.open_memmap(target, "w+", np.uint8, shape)
-    np.concatenate(parts, out=joined)
+    blocks = (part[first : first + BLOCK] for part in parts for first in range(0, len(part), BLOCK))
+    return _write(target, shape, blocks)
+
+
+def _write(target: Path, shape: tuple[int, ...], blocks: Iterable[NDArray[np.uint8]]) -> Path:
+    """Write a .npy file of uint8, block by block: on a full disk that fails, and filling a map is a crash."""
+    with open(target, "wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
+        for block in blocks:
+            file.write(np.ascontiguousarray(block).data)
     return target
 
 
@@ -225,17 +236,19 @@ def _as_uint8(path: Path, target: Path, named: Path) -> Path:
     if scale == 1 and not first:
         return path
     shape = (len(images), *images.shape[2:], images.shape[1]) if first else images.shape
-    levels = np.lib.format.open_memmap(target, "w+", np.uint8, shape)
-    for start in range(0, len(images), BLOCK):
-        block = images[start : start + BLOCK]
-        block = np.moveaxis(block, 1, -1) if first else block
-        if block.dtype.kind == "f" and not (block.min() >= 0 and block.max() <= 1):
-            raise DataError(
-                f"the images of {named} are floats from {block.min():.3g} to {block.max():.3g}; they should "
-                "be in [0, 1], or uint8"
-            )
-        levels[start : start + BLOCK] = np.rint(block * np.float64(scale))
-    return target
+
+    def levels() -> Iterator[NDArray[np.uint8]]:
+        for start in range(0, len(images), BLOCK):
+            block = images[start : start + BLOCK]
+            block = np.moveaxis(block, 1, -1) if first else block
+            if block.dtype.kind == "f" and not (block.min() >= 0 and block.max() <= 1):
+                raise DataError(
+                    f"the images of {named} are floats from {block.min():.3g} to {block.max():.3g}; they "
+                    "should be in [0, 1], or uint8"
+                )
+            yield np.rint(block * np.float64(scale)).astype(np.uint8)
+
+    return _write(target, shape, levels())
 
 
 def _scale(images: NDArray[Any], named: Path) -> int:

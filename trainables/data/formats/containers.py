@@ -5,6 +5,7 @@ import gzip
 import lzma
 import os
 import posixpath
+import re
 import shutil
 import tarfile
 import zipfile
@@ -16,8 +17,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from latentune import LEDGER, STORED
 from trainables.data.formats.readers import BytesReader, FileReader, TarReader, ZipReader
-from trainables.data.store import DataError, first_line
+from trainables.data.store import DataError, first_line, raise_the_machines
 
 OUTSIDE = "its path leads out of the archive"
 REPLACED = "a later member has the same name"
@@ -25,13 +27,17 @@ REPLACED = "a later member has the same name"
 MAX_RATIO = {"images": 50, "arrays": 150}
 SMALL = 256_000_000  # bytes that any archive may unpack to
 BLOCK = 1 << 22
+# Where a sweep runs among its own images: its folder has one of these files, and MLflow writes beside it.
+OF_A_SWEEP = frozenset((LEDGER, STORED))
+OF_MLFLOW = re.compile(r"mlruns|mlartifacts|.*\.db(-journal|-wal|-shm)?")
 
 
 @dataclass(frozen=True)
 class Listing:
     """All files of a folder or an archive, by name in sorted order; `rejects` are (name, reason).
 
-    `hidden` counts the files and folders that were passed over because their names begin with a dot.
+    `hidden` counts the files and folders that were passed over: their names begin with a dot, or sweeps and
+    MLflow wrote them.
     """
 
     names: list[str]
@@ -58,7 +64,9 @@ def list_folder(root: Path) -> Listing:
 def walk(root: Path, passed: Passed | None = None) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the name below `root` and the status of each regular file that is not hidden.
 
-    A folder that links lead to twice is entered once, so loops end. What is left out is added to `passed`.
+    A folder that links lead to twice is entered once, so loops end. What sweeps and MLflow wrote below it is
+    passed over like what is hidden. What is left out is added to `passed`. Raises OSError where that is no
+    file's fault.
     """
     passed = Passed() if passed is None else passed
     entered, stack = set(), [""]
@@ -71,11 +79,15 @@ def walk(root: Path, passed: Passed | None = None) -> Iterator[tuple[str, os.sta
             entered.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
         except OSError as error:
+            raise_the_machines(error)
             passed.rejects.append((folder, error.strerror or str(error)))
+            continue
+        if folder and not OF_A_SWEEP.isdisjoint(entry.name for entry in entries):
+            passed.hidden += 1
             continue
         for entry in entries:
             name = posixpath.join(folder, entry.name)
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
+            if entry.name.startswith(".") or entry.name == "__MACOSX" or OF_MLFLOW.fullmatch(entry.name):
                 passed.hidden += 1
                 continue
             try:
@@ -87,6 +99,7 @@ def walk(root: Path, passed: Passed | None = None) -> Iterator[tuple[str, os.sta
                     why = "neither a file nor a folder, or a link that leads nowhere"
                     passed.rejects.append((name, why))
             except OSError as error:
+                raise_the_machines(error)
                 passed.rejects.append((name, error.strerror or str(error)))
 
 

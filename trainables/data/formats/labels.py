@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from trainables.data.formats.folders import UNKNOWN
 
-NAMED = 1000  # numbers below this are taken for indices; larger ones are numbered anew
-
 
 @dataclass(frozen=True)
 class Labels:
@@ -24,29 +22,34 @@ class Labels:
 def as_labels(raw: NDArray[Any], class_names: Sequence[str] = ()) -> Labels:
     """Return the labels that an array (N,) of numbers or words stands for.
 
-    Of numbers, whole ones from 0 on are labels; others, NaN among them, are unknown, and noted unless they
-    are NaN or -1. Without `class_names` the names are the numbers or words themselves.
+    Of numbers, whole ones from 0 on are labels; others are unknown. Without `class_names` the names are the
+    distinct numbers or words themselves. NaN, -1 and the empty word say that an image has no label.
     """
+    values = np.full(len(raw), UNKNOWN, np.int64)
     if raw.dtype.kind == "U":
-        words, values = np.unique(raw, return_inverse=True)
-        return Labels(values.astype(np.int64), [str(word) for word in words])
+        known = raw != ""
+        words, values[known] = np.unique(raw[known], return_inverse=True)
+        return Labels(values, [str(word) for word in words], _gaps(~known))
     numbers = raw.astype(np.float64)
     limit = float(len(class_names)) if class_names else np.inf
     known = (numbers == np.floor(numbers)) & (numbers >= 0) & (numbers < limit)
-    wrong = ~known & ~np.isnan(numbers) & (numbers != UNKNOWN)
-    notes = []
+    gaps = np.isnan(numbers) | (numbers == UNKNOWN)
+    wrong = ~known & ~gaps
+    notes = _gaps(gaps)
     if wrong.any():
         of = f"none of the {len(class_names)} classes" if class_names else "no whole number from 0 on"
         first = numbers[wrong][0]
         notes.append(f"{int(wrong.sum())} of {len(numbers)} labels are {of}, the first {first:g}: unknown")
-    values = np.full(len(numbers), UNKNOWN, np.int64)
-    if class_names or not known.any():
+    if class_names:
         values[known] = numbers[known]
         return Labels(values, list(class_names), notes)
-    if numbers[known].max() < NAMED:
-        values[known] = numbers[known]
-        return Labels(values, [str(k) for k in range(int(values.max()) + 1)], notes)
     # Whole numbers above 2**53, such as hashes, differ by less than floats can tell.
     exact = raw if raw.dtype.kind in "iu" else numbers
     distinct, values[known] = np.unique(exact[known], return_inverse=True)
     return Labels(values, [f"{int(number)}" for number in distinct], notes)
+
+
+def _gaps(missing: NDArray[np.bool_]) -> list[str]:
+    """Return a sentence on the images that have no label where others have one."""
+    count = int(missing.sum())
+    return [f"{count} of {len(missing)} images have no label"] if 0 < count < len(missing) else []

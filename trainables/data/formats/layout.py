@@ -79,9 +79,8 @@ def arrange(name: str, listing: Listing, tables: Mapping[str, str] | None = None
     placed = place(names)
     aside = None if tables or placed.class_names else labels_beside(listing, names)
     taken = {*tables, *(aside.files if aside else ())}
-    others = ignored(file for file in listing.names if not (is_image(file) or file in taken))
-    if listing.hidden:
-        others.append(f"{listing.hidden} hidden files and folders ignored")
+    others = (file for file in listing.names if not (is_image(file) or file in taken))
+    told = ignored(others, listing.hidden)
     reader = listing.reader.part(rows)
     if tables:
         known = describe(names, tables)
@@ -94,7 +93,7 @@ def arrange(name: str, listing: Listing, tables: Mapping[str, str] | None = None
             known.factors,
             known.splits,
             listing.rejects,
-            [*others, *known.notes],
+            [*told, *known.notes],
         )
     classes = aside.labels if aside else Labels(placed.labels, placed.class_names, placed.notes)
     source = Source(
@@ -105,7 +104,7 @@ def arrange(name: str, listing: Listing, tables: Mapping[str, str] | None = None
         classes.class_names,
         splits=placed.splits,
         rejects=listing.rejects,
-        notes=[*others, *classes.notes],
+        notes=[*told, *classes.notes],
     )
     if not placed.left_out:
         return source
@@ -119,8 +118,11 @@ def is_image(name: str) -> bool:
     return posixpath.splitext(name)[1].lower() in SUFFIXES
 
 
-def ignored(names: Iterable[str]) -> list[str]:
-    """Return a sentence for each kind of file that was ignored, by ending, the most frequent first."""
+def ignored(names: Iterable[str], hidden: int = 0) -> list[str]:
+    """Return a sentence for each kind of file that was ignored, by ending, the most frequent first.
+
+    The last one is of as many as a listing has `hidden`.
+    """
     kinds: dict[str, list[str]] = defaultdict(list)
     for name in names:
         kinds[posixpath.splitext(name)[1].lower()].append(name)
@@ -132,6 +134,8 @@ def ignored(names: Iterable[str]) -> list[str]:
     ]
     if rest := sum(len(files) for _, files in by_count[GROUPS:]):
         notes.append(f"{_files(rest)} with other endings ignored")
+    if hidden:
+        notes.append(f"{hidden} hidden files and folders, or a sweep's, ignored")
     return notes
 
 
@@ -152,7 +156,9 @@ def complete_splits(splits: NDArray[np.uint8] | None, identities: NDArray[np.uin
     """Return a split for each image; where a source lacks a split, a tenth of its training images becomes it.
 
     An image's content hash decides, so that copies of an image share a split, and one keeps its split when
-    others join the set. In a set so small that a split would come out empty, the lowest hashes are taken.
+    others join the set. In a set so small that fewer than two different images would come into a split, which
+    a score compares, the lowest hashes fill it, as far as two are left to train on, and one for the other
+    split.
     """
     n = len(identities)
     splits = np.zeros(n, np.uint8) if splits is None else splits.copy()
@@ -160,9 +166,10 @@ def complete_splits(splits: NDArray[np.uint8] | None, identities: NDArray[np.uin
         hashes = np.unique(identities[splits == 0])
         if (splits == split).any() or hashes.size < 2:
             continue
-        share = identities / 2.0**64
-        chosen = (splits == 0) & (bounds[0] <= share) & (share < bounds[1])
-        if not chosen.any() or chosen[splits == 0].all():
-            chosen = (splits == 0) & (identities == hashes[0])
-        splits[chosen] = split
+        share = hashes / 2.0**64
+        inside = (bounds[0] <= share) & (share < bounds[1])
+        most = max(1, hashes.size - 3)
+        missing = max(0, min(2, most) - int(inside.sum()))
+        chosen = np.concatenate([hashes[inside], hashes[~inside][:missing]])[:most]
+        splits[(splits == 0) & np.isin(identities, chosen)] = split
     return splits

@@ -29,14 +29,14 @@ def open_parquet(name: str, paths: Sequence[Path]) -> Source:
     """
     paths, beside = _placed(sorted(paths))
     try:
-        files = [pq.ParquetFile(path) for path in paths]
+        schemas, groups, numbers = zip(*map(_read, paths), strict=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{name} can't be read as Parquet ({first_line(error)})") from error
-    schema = files[0].schema_arrow
+    schema = schemas[0]
     if len(set(schema.names)) < len(schema.names):
         raise DataError(f"{paths[0]} has two columns of one name among {', '.join(schema.names)}")
-    for path, file in zip(paths, files, strict=True):
-        if not file.schema_arrow.equals(schema):
+    for path, other in zip(paths, schemas, strict=True):
+        if not other.equals(schema):
             raise DataError(f"{path} has other columns than {paths[0]}; convert them one by one")
     image = next((field.name for field in schema if _holds_images(field.type)), None)
     if image is None:
@@ -44,22 +44,16 @@ def open_parquet(name: str, paths: Sequence[Path]) -> Source:
             f"{paths[0]} has the columns {', '.join(schema.names)}; none holds encoded images (bytes, or a "
             "struct with bytes)"
         )
-    counts = [file.metadata.num_rows for file in files]
+    counts = [sum(lengths) for lengths in groups]
     if not sum(counts):
         raise DataError(f"{name} holds no images: its tables have no rows")
     places = [
         (f, group, row)
-        for f, file in enumerate(files)
-        for group in range(file.num_row_groups)
-        for row in range(file.metadata.row_group(group).num_rows)
+        for f, lengths in enumerate(groups)
+        for group, length in enumerate(lengths)
+        for row in range(length)
     ]
-    columns = {
-        field.name: np.concatenate([_numbers(file, field.name) for file in files])
-        for field in schema
-        if pa.types.is_integer(field.type)
-        or pa.types.is_floating(field.type)
-        or pa.types.is_boolean(field.type)
-    }
+    columns = {column: np.concatenate([part[column] for part in numbers]) for column in numbers[0]}
     label = next((column for column in LABELS if column in columns), None)
     values = columns.pop(label) if label else np.full(len(places), np.nan)
     known = as_labels(values, _class_names(schema, label))
@@ -100,8 +94,21 @@ def _holds_images(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _numbers(file: pq.ParquetFile, column: str) -> NDArray[Any]:
-    values = file.read([column]).column(column)
+def _holds_numbers(kind: pa.DataType) -> bool:
+    return any(holds(kind) for holds in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
+
+
+def _read(path: Path) -> tuple[pa.Schema, list[int], dict[str, NDArray[Any]]]:
+    """Return a file's schema, how many rows each of its groups has, and its columns of numbers."""
+    with pq.ParquetFile(path) as file:  # not kept open: there may be more files than may be open
+        schema = file.schema_arrow
+        lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        table = file.read([field.name for field in schema if _holds_numbers(field.type)])
+    values = zip(table.column_names, table.columns, strict=True)
+    return schema, lengths, {name: _as_numbers(column) for name, column in values}
+
+
+def _as_numbers(values: pa.ChunkedArray) -> NDArray[Any]:
     if pa.types.is_integer(values.type) and not values.null_count:
         return values.to_numpy()  # floats would round those above 2**53
     values = values.cast(pa.float64(), safe=False)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from trainables.data.synthetic.drawing import BATCH, Drawing
 
 MAX_BYTES = 256_000_000  # an encoded image of more bytes is taken for something else
+ROWS, BUFFER = 64, 1 << 22  # of Parquet: rows decoded, and bytes read, at a time
 
 
 class Reader(Protocol):
@@ -129,7 +130,7 @@ class ParquetReader:
     def read(self, i: int) -> bytes:
         """Return the cell's bytes."""
         file, group, row = (int(k) for k in self.places[i])
-        value = _row_group(self.paths[file], group, self.column)[row].as_py()
+        value = _row_group(self.paths[file], group, self.column).cell(row)
         value = value.get("bytes") if isinstance(value, dict) else value
         if value is None:
             raise ValueError("the cell holds no bytes")
@@ -198,11 +199,44 @@ def _array(path: Path) -> NDArray[np.uint8]:
     return np.load(path, mmap_mode="r")
 
 
-@lru_cache(maxsize=1)
-def _row_group(path: Path, group: int, column: str):
-    from pyarrow.parquet import ParquetFile  # slow to import, and few decoding processes need it
+class _RowGroup:
+    """A column of one row group, which may be larger than the memory: read forwards, some rows at a time."""
 
-    return ParquetFile(path).read_row_group(group, columns=[column]).column(column)
+    def __init__(self, path: Path, group: int, column: str):
+        self.path = path
+        self.asked: dict[str, Any] = {"row_groups": [group], "columns": [column]}
+        self._begin()
+
+    def _begin(self) -> None:
+        from pyarrow.parquet import ParquetFile  # slow to import, and few decoding processes need it
+
+        file = ParquetFile(self.path, buffer_size=BUFFER)  # else all its bytes are read at first
+        self.batches = file.iter_batches(ROWS, **self.asked)
+        self.first = self.end = 0
+
+    def cell(self, row: int) -> Any:
+        """Return what the cell of a row holds."""
+        if row < self.first:
+            self._begin()
+        try:
+            while row >= self.end:
+                self.cells = next(self.batches).column(0)
+                self.first, self.end = self.end, self.end + len(self.cells)
+        except Exception:
+            self._begin()  # an iterator that failed gives no more
+            raise
+        return self.cells[row - self.first].as_py()
+
+
+@lru_cache(maxsize=1)
+def _row_group(path: Path, group: int, column: str) -> _RowGroup:
+    return _RowGroup(path, group, column)
+
+
+def close_files() -> None:
+    """Close what is kept open."""
+    for kept in (_zip, _array, _row_group):
+        kept.cache_clear()
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ Dots in the name of the tar, which stands before a colon, do not count.
 import json
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from trainables.data.formats.folders import are_splits, split_of
 from trainables.data.formats.labels import Labels, as_labels
 from trainables.data.formats.readers import BytesReader
 from trainables.data.formats.tables import text_of
+from trainables.data.store import raise_the_machines
 
 LABELS = ("label", "labels", "cls", "class")  # of a sample's .json
 ASIDE = (".cls", ".json")
@@ -40,8 +41,16 @@ class JoinedReader:
         return self.readers[reader].read(int(row))
 
     def part(self, rows: Sequence[int]) -> "JoinedReader":
-        """Return a reader of these files."""
-        return replace(self, places=self.places[list(rows)])
+        """Return a reader of these files, which holds those of no other reader."""
+        places = self.places[list(rows)]
+        used, numbers = np.unique(places[:, 0], return_inverse=True)
+        renumbered = np.stack([numbers, np.empty_like(numbers)], axis=1)
+        readers = []
+        for number, reader in enumerate(used):
+            mine = numbers == number
+            readers.append(self.readers[reader].part(places[mine, 1].tolist()))
+            renumbered[mine, 1] = np.arange(mine.sum())
+        return JoinedReader(readers, renumbered)
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,8 @@ def _contents(reader: BytesReader, row: int) -> bytes:
     """Return a file's bytes, none where it can't be read: it holds no label then."""
     try:
         return reader.read(row)
-    except Exception:  # of a broken archive: OSError, tarfile.ReadError, zipfile.BadZipFile, zlib.error, …
+    except Exception as error:  # of a broken archive: tarfile.ReadError, zipfile.BadZipFile, zlib.error, …
+        raise_the_machines(error)
         return b""
 
 

@@ -1,11 +1,13 @@
 """Arrays whose parts do not belong together are refused in one sentence, or told with a count."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trainables.data.__main__ import main
+from trainables.data.formats import arrays
 from trainables.data.sources import load
 from trainables.data.store import DataError
 
@@ -40,6 +42,13 @@ def test_arrays_that_do_not_fit(tmp_path, arrays, message):
     with pytest.raises(DataError, match=message) as error:
         opened(tmp_path, **arrays)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_an_error_and_no_crash():
+    """Who fills a map of a file with holes is ended by the system."""
+    with pytest.raises(OSError, match="No space left"):
+        arrays._write(Path("/dev/full"), (8, 64, 64), [images(8, 64)])
 
 
 def test_labels_that_are_unknown_or_large(tmp_path, capsys):

@@ -1,7 +1,9 @@
 """Archives that are joined, locked or bombs: nothing is missing without a word, nothing fills the disk."""
 
+import errno
 import gzip
 import io
+import os
 import tarfile
 import zipfile
 from types import SimpleNamespace
@@ -9,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.fixtures.files import encoded, pack_tar, pack_zip, picture
+from tests.fixtures.files import encoded, pack_tar, pack_zip, picture, write
 from trainables.data.formats import containers, readers
 from trainables.data.sources import load
 from trainables.data.store import DataError
@@ -94,7 +96,34 @@ def test_hidden_files_are_counted(tmp_path):
     ):
         store = converted(path, tmp_path)
         assert len(store) == 12
-        assert store.notes == ["2 hidden files and folders ignored"]
+        assert store.notes == ["2 hidden files and folders, or a sweep's, ignored"]
+
+
+def test_what_a_sweep_writes_among_its_own_images_is_none_of_them(tmp_path):
+    """`cd photos; latentune sweep … --dataset .`: the next one has the same images, from the same store."""
+    before = converted(write(tmp_path / "set", FILES), tmp_path)
+    grid = {"0001.png": encoded(picture(99)), "samples/1.png": encoded(picture(98))}
+    write(tmp_path / "set/results/faces", {"ledger.jsonl": b"{}", "sweep.json": b"{}", **grid})
+    write(tmp_path / "set/results/begun", {"sweep.json": b"{}", **grid})
+    write(tmp_path / "set/mlruns/1", grid)
+    write(tmp_path / "set", {"mlflow.db": b"x", "mlflow.db-journal": b"x", "mlartifacts/1/a.png": b"x"})
+    assert converted(tmp_path / "set", tmp_path).path == before.path
+    assert sorted(containers.list_folder(tmp_path / "set").names) == sorted(FILES)
+    assert len(containers.list_folder(tmp_path / "set/results/faces").names) == 4  # who names it means it
+
+
+def test_a_network_s_failure_is_no_reason_to_leave_a_folder_out(tmp_path, monkeypatch):
+    write(tmp_path / "set", {f"a/{name}": data for name, data in FILES.items()})
+    scandir = containers.os.scandir
+
+    def stale(path):
+        if path.name == "a":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return scandir(path)
+
+    monkeypatch.setattr(containers.os, "scandir", stale)
+    with pytest.raises(DataError, match="can't be looked at"):
+        converted(tmp_path / "set", tmp_path)
 
 
 def tar_of_zeros(path, size):

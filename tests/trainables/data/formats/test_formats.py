@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import resource
 import struct
 
 import numpy as np
@@ -14,8 +16,9 @@ from sklearn.datasets import load_digits
 from tests.fixtures.files import celeba, encoded, pack_zip, picture, write
 from tests.fixtures.real_data import REAL
 from trainables.data import download
+from trainables.data.catalogue import find
 from trainables.data.decoding import CROPS
-from trainables.data.formats import arrays
+from trainables.data.formats import arrays, readers
 from trainables.data.sources import load
 from trainables.data.store import DataError
 
@@ -169,6 +172,45 @@ def test_parquet_beside_the_files_that_name_splits_is_left_out(tmp_path, caplog)
     assert len(store.split("test")) == 12
     (reject,) = store.manifest["rejects"]
     assert reject == ["extra.parquet", "it lies beside the files that name the splits, and may belong to any"]
+
+
+def test_a_row_group_larger_than_the_memory_is_read_by_parts(tmp_path, monkeypatch):
+    """Forwards, as a conversion reads it, and from its beginning where a row before is asked for."""
+    monkeypatch.setattr(readers, "ROWS", 4)
+    pq.write_table(hub_table(0, 20, null_at=6), tmp_path / "t.parquet", row_group_size=15)
+    reader = find(tmp_path / "t.parquet").open(tmp_path).reader
+    for row in (0, 9, 10, 14, 3, 19, 15, 2):
+        assert reader.read(row) == encoded(picture(row))
+        assert len(readers._row_group(tmp_path / "t.parquet", int(row > 14), "image").cells) <= 4
+    with pytest.raises(ValueError, match="holds no bytes"):
+        reader.read(6)
+
+
+def test_more_parquet_files_than_may_be_open(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for k in range(40):
+        pq.write_table(hub_table(2 * k, 2), folder / f"{k:02}.parquet")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 15, before[1]))
+    try:
+        store = load(folder, image_size=16, cache_dir=tmp_path, workers=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert len(store) == 80 and store.labels.tolist() == [0, 1] * 40
+
+
+def test_what_is_missing_beside_parquet_and_idx_files_is_told(tmp_path):
+    pq.write_table(hub_table(0, 8), write(tmp_path / "parquet", {".hidden": b""}) / "0.parquet")
+    write(
+        tmp_path / "idx", mnist_files(random_images(20, 28, 28), random_images(4, 28, 28)) | {".hidden": b""}
+    )
+    for kind in ("parquet", "idx"):
+        (tmp_path / kind / "1.parquet").symlink_to(tmp_path / "nowhere")
+        store = load(tmp_path / kind, image_size=16, cache_dir=tmp_path / "cache")
+        why = "neither a file nor a folder, or a link that leads nowhere"
+        assert store.manifest["rejects"] == [["1.parquet", why]]
+        assert store.manifest["notes"] == ["1 hidden files and folders, or a sweep's, ignored"]
 
 
 def test_labels_in_parquet_that_floats_would_round(tmp_path):

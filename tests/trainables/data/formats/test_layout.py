@@ -33,6 +33,15 @@ def test_no_split_takes_all_of_a_small_set(share, distinct):
     assert len(np.unique(complete_splits(None, values))) == min(3, distinct)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_a_small_set_has_two_images_to_compare(seed):
+    """25 photos had one to hold out in a quarter of cases, which a sweep refuses."""
+    for n in (5, 6, 7, 25):
+        values = np.random.default_rng(seed).integers(0, 2**64, n, np.uint64)
+        train, validation, test = np.bincount(complete_splits(None, values), minlength=3)
+        assert train >= 2 and validation >= 2 and test >= (2 if n == 25 else 1)
+
+
 @settings(deadline=None, max_examples=40)
 @given(identities, st.randoms(use_true_random=False))
 def test_order_does_not_matter(values, random):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import pickle
 import tarfile
 
 import numpy as np
@@ -66,6 +67,32 @@ def test_labels_lie_beside_the_images(tmp_path, beside, class_names):
         assert (label == blue) == (pixel == COLORS["blue"])
     part = source.part(np.array([29, 3]))
     assert colors_of(part) == [colors_of(source)[29], colors_of(source)[3]]
+
+
+def test_a_part_takes_no_other_tar_along(tmp_path):
+    """What goes to a decoding process is as large as its part, whatever the set's size."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(40):
+        shard(folder / f"{number:03d}.tar", by_color(number, lambda _: {}))
+    source = opened(folder, tmp_path)
+    rows = [399, 3, 395, 7]
+    part = source.reader.part(rows)
+    assert [part.read(i) for i in range(4)] == [source.reader.read(row) for row in rows]
+    assert sorted(len(reader) for reader in part.readers) == [2, 2]
+    assert [part.part([2, 1]).read(i) for i in range(2)] == [source.reader.read(row) for row in (395, 3)]
+    assert len(pickle.dumps(part)) < len(pickle.dumps(source.reader)) / 20
+
+
+def test_a_shard_that_is_missing_is_told(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    shard(folder / "0.tar", by_color(0, lambda _: {}))
+    (folder / "1.tar").symlink_to(tmp_path / "nowhere.tar")
+    (folder / ".2.tar").touch()
+    source = opened(folder, tmp_path)
+    assert source.rejects == [("1.tar", "neither a file nor a folder, or a link that leads nowhere")]
+    assert source.notes == ["1 hidden files and folders, or a sweep's, ignored"]
 
 
 def test_names_of_shards_are_splits_and_no_classes(tmp_path):
