@@ -144,6 +144,10 @@ class PPCA(FittedDensity):
         """Whether a sample is a draw of N(0, I), decoded: it is."""
         return True
 
+    def prior_sample(self, n: int, generator: torch.Generator | None) -> Tensor:
+        """Draw n latents from the prior, (n, q), float64."""
+        return torch.randn(n, self.config.latent_dim, generator=generator, dtype=torch.float64)
+
     def from_noise(self, noise: Tensor) -> Tensor:
         """Return draws of the prior, which is N(0, I)."""
         return noise
@@ -154,7 +158,7 @@ class PPCA(FittedDensity):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return the mean images of n latents from the prior, without the pixels' noise ε."""
-        return self.decode(torch.randn(n, self.config.latent_dim, generator=generator, dtype=torch.float64))
+        return self.decode(self.prior_sample(n, generator))
 
     @property
     def _scale(self) -> NDArray[np.float64]:
