@@ -124,8 +124,8 @@ class Answers:
     def best_trial(self, model: Model | CurveModel | None = None, trained: bool = False) -> str:
         """Return the id of the trial to be recommended.
 
-        It is the fully trained one of best value unless the model is sure of another, which with `trained` is
-        a fully trained one: see `recommended`.
+        It is the fully trained one of best value unless the model is sure of another; with `trained` both are
+        fully trained ones of this sweep: see `recommended`.
         """
         model = model or self.model()
         trial = model.finals()[0][recommended(model, self._signs[0], self._final_epoch, trained)]
@@ -139,8 +139,12 @@ class Answers:
         return config, self.predicted_finals(model)[trial_id][0]
 
     def pareto_front(self) -> list[Observation]:
-        """Return the ended trials that no other dominates: is as good in all objectives, better in one."""
-        ended = [o for o in self.observations() if o.state in ("stopped", "finished")]
+        """Return the ended trials that no other dominates: is as good in all objectives, better in one.
+
+        Of several sweeps that share they are this one's alone.
+        """
+        own = [o for o in self.observations() if not self.history.trials[o.trial_id].elsewhere]
+        ended = [o for o in own if o.state in ("stopped", "finished")]
         if not ended:
             return []
         values = np.array([(o.value, *o.others) for o in ended]).reshape(len(ended), -1) * self._signs

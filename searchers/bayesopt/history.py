@@ -4,6 +4,7 @@ Plain data that JSON holds exactly, and the training set of a surrogate that tak
 Pure: no Ray here.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,14 +19,21 @@ WHOLE = 0  # the epoch of a value from elsewhere, which counts as fully trained
 def not_begun(points: Iterable[dict[str, Any]], begun: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the points without those that trials have begun, each of which was one of them at most.
 
-    Workers begin in any order: a point whose trial is not among the begun ones is still to come.
+    Workers begin in any order: a point whose trial is not among the begun ones is still to come. Both are
+    compared as JSON has them, which knows no tuples: a ledger brings lists back.
     """
-    left = list(points)
+    left = [(_plain(point), point) for point in points]
     for config in begun:
-        found = next((point for point in left if point.items() <= config.items()), None)
+        known = _plain(config).items()
+        found = next((n for n, (plain, _) in enumerate(left) if plain.items() <= known), None)
         if found is not None:
-            left.remove(found)
-    return left
+            del left[found]
+    return [point for _, point in left]
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(config))
+    return found
 
 
 @dataclass
@@ -33,7 +41,8 @@ class Trial:
     """One configuration (name → code) and its rows: epoch → the objectives' values, epoch → their errors.
 
     `errors` hold the standard deviation of a row's sampling noise where the trainable reports it.
-    `heard`: the history's count of ended trials when the trial was last heard of.
+    `heard`: the history's count of ended trials when the trial was last heard of. `elsewhere`: it was
+    another sweep's.
     """
 
     codes: dict[str, Any]
@@ -41,6 +50,7 @@ class Trial:
     rows: dict[int, list[float]] = field(default_factory=dict)
     errors: dict[int, list[float]] = field(default_factory=dict)
     heard: int = 0
+    elsewhere: bool = False
 
     @property
     def epoch(self) -> int:
@@ -69,9 +79,9 @@ class History:
         self.trials: dict[str, Trial] = {}
         self.ended = 0
 
-    def start(self, trial_id: str, codes: dict[str, Any]) -> None:
-        """Note that a trial runs."""
-        self.trials[trial_id] = Trial(codes, heard=self.ended)
+    def start(self, trial_id: str, codes: dict[str, Any], elsewhere: bool = False) -> None:
+        """Note that a trial runs, here or `elsewhere`."""
+        self.trials[trial_id] = Trial(codes, heard=self.ended, elsewhere=elsewhere)
 
     def report(
         self, trial_id: str, epoch: int, values: Sequence[float], errors: Sequence[float] | None

@@ -16,12 +16,11 @@ def recommended(model: Model | CurveModel, sign: float, final: int, trained: boo
     difference is `model.sure` times its standard deviation. Without noise the best value is no luck, and a
     model that smooths it away is wrong; with noise the best of many values is mostly luck. `sign`: 1 for a
     metric that is minimized, −1 for one that is maximized; `final`: the epoch of full training. `trained`:
-    the other one, too, is to be fully trained, where any trial is.
+    both are to be of this sweep, and fully trained, where any trial is.
     """
     trials, forecast = model.finals()
-    values = np.array(
-        [sign * t.last[0] if t.epoch >= final or t.epoch == WHOLE else math.inf for t in trials]
-    )
+    whole = [(t.epoch >= final or t.epoch == WHOLE) and not (trained and t.elsewhere) for t in trials]
+    values = np.array([sign * t.last[0] if w else math.inf for t, w in zip(trials, whole, strict=True)])
     seen, mean = int(np.argmin(values)), forecast.mean
     if trained and math.isfinite(values[seen]):
         mean = np.where(np.isfinite(values), mean, math.inf)

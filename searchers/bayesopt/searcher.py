@@ -27,7 +27,6 @@ from searchers.bayesopt.tune_space import has_dimensions, read_space
 logger = logging.getLogger(__name__)
 MODES = ("min", "max")
 VERSION = 3  # of the state
-ELSEWHERE = "known-"  # begins the ids of trials that were not suggested here
 
 
 class Record(Protocol):
@@ -181,20 +180,19 @@ class BayesOptSearch(Answers, Searcher):
         """Return the configuration of the most promising fully trained trial, with another seed, to train
         again.
 
-        Each is trained again once. None where there is no fully trained trial that was not. What differs
-        between the two is the luck of training, which the model learns from them.
+        Each trial of this sweep is trained again once. None where there is no fully trained one that was
+        not. What differs between the two is the luck of training, which the model learns from them.
         """
         try:
             model = self.model()
         except ValueError:  # no trial has reported a finite value
             return None
         trials, forecast = model.finals()
-        runs = [t.codes for t in self.history.trials.values()]
-        own = {id(t) for i, t in self.history.trials.items() if not i.startswith(ELSEWHERE)}
+        runs = [t.codes for t in self.history.trials.values() if not t.elsewhere]
         final = self._final_epoch
         for k in np.argsort(forecast.mean, kind="stable"):
             trial = trials[k]
-            if trial.epoch >= final and runs.count(trial.codes) == 1 and id(trial) in own:
+            if not trial.elsewhere and trial.epoch >= final and runs.count(trial.codes) == 1:
                 return {**self._begin(trial_id, dict(trial.codes)), self.seed_key: self.settings.seed + 1}
         return None
 
@@ -211,12 +209,14 @@ class BayesOptSearch(Answers, Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note a row. A trial that is not known (its searcher was rolled back) is taken in.
 
-        A result that says `diverged` need not hold the scores: those that are missing count as NaN.
+        All scores of a result that says `diverged` are NaN: those that are finite, an own one's say, are of
+        a model that is lost.
         """
         if trial_id not in self.history.trials and not self._adopt(trial_id, result):
             return
         names = [self._metric, *self.objectives]
-        if not result.get("diverged") and any(n is None or n not in result for n in names):
+        diverged = result.get("diverged")
+        if not diverged and any(n is None or n not in result for n in names):
             return
         noise_key = self.settings.noise_key
         error = result.get(noise_key) if noise_key else None
@@ -224,7 +224,8 @@ class BayesOptSearch(Answers, Searcher):
         known = math.isfinite(deviation) and deviation >= 0
         epoch = result.get(self.settings.time_attr) or self.history.trials[trial_id].epoch + 1
         errors = [deviation] + [0.0] * len(self.objectives) if known else None
-        self.history.report(trial_id, epoch, [_number(result.get(str(n))) for n in names], errors)
+        values = [math.nan if diverged else _number(result.get(str(n))) for n in names]
+        self.history.report(trial_id, epoch, values, errors)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -261,9 +262,11 @@ class BayesOptSearch(Answers, Searcher):
             logger.warning("A known value is left out: %s", reason)
             return
         number = len(self.history.trials)
-        while (trial_id := f"{ELSEWHERE}{number}") in self.history.trials:
+        while (trial_id := f"known-{number}") in self.history.trials:
             number += 1
-        self.history.start(trial_id, codes)
+        self.history.start(trial_id, codes, elsewhere=True)
+        if math.isfinite(_number(value)) and not error:
+            self._has_begun(codes)
         curve = intermediate_values or []
         for epoch, (intermediate, deviation) in enumerate(zip_longest(curve, errors or ()), start=1):
             if math.isfinite(intermediate) or epoch == len(curve):
@@ -283,13 +286,12 @@ class BayesOptSearch(Answers, Searcher):
         for record in records:
             codes = self._known_space.encode(record.config)
             self.history.start(record.trial, codes)
-            self._replayed.append(codes)
+            self._has_begun(codes)
             for epoch, metrics in sorted(record.metrics.items()):
                 self.on_trial_result(record.trial, {**metrics, self.settings.time_attr: epoch})
             if record.status is not None:
                 self.history.end(record.trial, failed=record.status == FAILED)
             self.suggested += 1
-        self.first = not_begun(self.first, self._replayed)
         # At most one decision a row was made: the random numbers of earlier ones are not drawn again.
         self.decisions = sum(1 + len(trial.rows) for trial in self.history.trials.values())
 
@@ -301,9 +303,8 @@ class BayesOptSearch(Answers, Searcher):
         """
         if record.trial not in self.history.trials:
             codes = self._known_space.encode(record.config)
-            self.history.start(record.trial, codes)
-            self._replayed.append(codes)
-            self.first = not_begun(self.first, [codes])
+            self.history.start(record.trial, codes, elsewhere=True)
+            self._has_begun(codes)
         for epoch, metrics in sorted(record.metrics.items()):
             self.on_trial_result(record.trial, {**metrics, self.settings.time_attr: epoch})
         if record.status is not None:
@@ -383,6 +384,11 @@ class BayesOptSearch(Answers, Searcher):
         waiting, self._waiting = self._waiting, []
         for known in waiting:
             self.add_evaluated_point(*known)
+
+    def _has_begun(self, codes: dict[str, Any]) -> None:
+        """Strike the first point that a trial which was not suggested here has begun."""
+        self._replayed.append(codes)
+        self.first = not_begun(self.first, [codes])
 
     def _begin(self, trial_id: str, codes: dict[str, Any]) -> dict[str, Any]:
         self.history.start(trial_id, codes)

@@ -49,6 +49,8 @@ def _read(
 ) -> None:
     for key, value in node.items():
         name = "/".join((*path, str(key)))
+        if (not isinstance(key, str) or "/" in key) and has_dimensions({key: value}):
+            raise SpaceError(f"{name}: {key!r} leads to a range; such a key must be a string without a slash")
         if isinstance(value, Domain):
             dimensions.append(_dimension(name, value))
         elif isinstance(value, Mapping) and "grid_search" in value:

@@ -57,7 +57,7 @@ def recommended(
     except ValueError:  # there is no finite value
         return best, []
     known, words = {record.trial: record for record in records}, []
-    chosen = known.get(search.best_trial(model, trained=True))  # or it is of an earlier sweep
+    chosen = known.get(search.best_trial(model, trained=True))
     if chosen is not None and chosen.status == FINISHED and chosen is not best:
         score = number(best.last(study.metric))
         words = [

@@ -239,11 +239,11 @@ def ends_of(study: Study) -> Iterator[dict[str, Any]]:
         if isinstance(dimension, Choice):
             values = dimension.choices[:: -(-len(dimension.choices) // MOST_BUILT)]
         else:
-            values = (dimension.low, dimension.high)
+            values = (dimension.value(0.0), dimension.value(1.0))
         yield from ({dimension.name: value} for value in values)
 
 
 def first_point(study: Study, points: list[dict[str, Any]] | None) -> dict[str, Any]:
-    """Return the first trial's place in the space; what it leaves open is drawn."""
-    first = {name: domain.sample() for name, domain in study.space.items()}
-    return first | (points or study.points_to_evaluate or [{}])[0]
+    """Return the first trial's place in the space; what it leaves open is in the middle."""
+    middle = {d.name: d.value(0.5) for d in read_space(study.space).dimensions}
+    return middle | (points or study.points_to_evaluate or [{}])[0]

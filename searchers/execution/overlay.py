@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import tune
 
-from searchers.bayesopt.space import SpaceError
+from searchers.bayesopt.space import Space, SpaceError
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.resume import located
 from searchers.record.schema import SHARED
@@ -52,7 +52,7 @@ def overlay(study: Study, config: SweepConfig) -> Study:
     points = [
         {name: value for name, value in point.items() if name in space} for point in study.points_to_evaluate
     ]
-    inside = [point for point in points if point and _is_inside(point, known.dimensions)]
+    inside = [point for point in points if point and _is_inside(point, known)]
     return replace(
         study,
         space=space,
@@ -110,8 +110,9 @@ def _is_number(argument: Any) -> bool:
     return isinstance(argument, int | float) and not isinstance(argument, bool)
 
 
-def _is_inside(point: Mapping[str, Any], dimensions: Any) -> bool:
+def _is_inside(point: Mapping[str, Any], space: Space) -> bool:
     try:
-        return all(d.encode(point[d.name]) is not None for d in dimensions if d.name in point)
-    except ValueError:
+        space.check(point)
+    except SpaceError:
         return False
+    return True

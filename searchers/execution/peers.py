@@ -22,6 +22,7 @@ from searchers.bayesopt.space import Choice, Real, Space
 from searchers.bayesopt.tune_space import read_space
 from searchers.record.schema import FAILED as FAILED_STATUS
 from searchers.record.trials import TrialRecord
+from searchers.scheduling.rule import value_of
 
 # The searcher's name and what it needs, module: package.
 PEERS: dict[str, dict[str, str]] = {
@@ -225,10 +226,11 @@ class PeerSearch(Searcher):
         self.history.resume(trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note a row; one without the metric, as a diverged trial's, makes the trial a bad one."""
+        """Note a row; one without the metric, or of a model that diverged, makes the trial a bad one."""
         if trial_id in self.history.trials:
-            value = float(result.get(self.metric, math.nan))
-            self.history.report(trial_id, result["training_iteration"], [value], None)
+            value = value_of(result, self.metric)
+            row = [math.nan if value is None else float(value)]
+            self.history.report(trial_id, result["training_iteration"], row, None)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -107,7 +107,7 @@ def extent(dimension: Dimension) -> str:
         return f"{dimension.name}: one of {', '.join(map(str, dimension.choices))}"
     kinds = [*(["whole numbers"] if dimension.integer else []), *(["logarithmic"] if dimension.log else [])]
     behind = f" ({', '.join(kinds)})" if kinds else ""
-    return f"{dimension.name}: {number(dimension.low)} to {number(dimension.high)}{behind}"
+    return f"{dimension.name}: {number(dimension.value(0.0))} to {number(dimension.value(1.0))}{behind}"
 
 
 def short(seconds: float) -> str:

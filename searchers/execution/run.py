@@ -3,6 +3,7 @@
 `Study` says what is tuned, `SweepConfig` how this run of it goes, `run` does it.
 """
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from cluster.storage import opened
 from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.bayesopt.space import Choice, Space, SpaceError
 from searchers.bayesopt.tune_space import read_space
 from searchers.display.closing import Ending, ResultTable, best_words, closing_words, trouble_words
 from searchers.display.pareto import ParetoFigure, describe, front
@@ -113,6 +115,7 @@ def run(
     Raises UsageError, ClusterError and the data's and metrics' own errors, before anything has begun.
     """
     study, points = checked(study, config)
+    asked = config  # what is kept: a resumed sweep may be given the same again
     if points:
         config = replace(config, num_samples=len(points), early_stopping=False, trainings=None, replicates=0)
     elif config.num_samples > (size := read_space(study.space).size):
@@ -121,14 +124,14 @@ def run(
     first = first_point(study, points)
     code = own_code(study, first)
     say_beforehand(study, first, console)
-    search = make_search(study, config, points)
+    search = make_search(study, config, points, sweep_id)
     trials = len(search.points) if isinstance(search, FixedPoints) else config.num_samples
     if config.dry_run:
         plan(study, config, make_scheduler(study, config, ()).rule, first, join(config, code), console)
         return Outcome(study, config.folder, Ending.planned(config))
     place = opened(config.share) if config.share else None
     with Driver(
-        config,
+        asked,
         sweep_id,
         program,
         console,
@@ -193,8 +196,30 @@ def checked(study: Study, config: SweepConfig) -> tuple[Study, list[dict[str, An
     points = given_points(study, config)
     if any("processes" in place for place in (study.space, *(points or ()))):
         raise UsageError("processes: all trials of a sweep have as many; --set processes=… says how many")
+    known = Space(read_space(study.space).dimensions, study.settings)
+    for number, point in enumerate(study.points_to_evaluate):
+        try:
+            known.check(point)
+        except SpaceError as error:
+            raise UsageError(f"points_to_evaluate[{number}]: {error}") from error
+    require_plain(study, points)
     check_settings(study, points)
     return study, points
+
+
+def require_plain(study: Study, points: list[dict[str, Any]] | None) -> None:
+    """Raise UsageError where a setting or a choice of one is nothing that the record can hold."""
+    choices = [
+        (d.name, c) for d in read_space(study.space).dimensions if isinstance(d, Choice) for c in d.choices
+    ]
+    given = [pair for point in (study.settings, *(points or ())) for pair in point.items()]
+    for name, value in [*choices, *given]:
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"{name} = {value!r} can't be recorded: give a name or a number, by which the model chooses"
+            ) from error
 
 
 def told_of(study: Study, config: SweepConfig) -> Told:

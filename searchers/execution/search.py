@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Choice, Space
+from searchers.bayesopt.surrogate import report_hyperparameters
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.fixed_points import FixedPoints, read_points
 from searchers.execution.peers import PEERS, PeerSearch, grid_of
@@ -21,10 +22,13 @@ from searchers.study.config import SweepConfig, UsageError, require
 from searchers.study.study import Study
 
 
-def make_search(study: Study, config: SweepConfig, points: list[dict[str, Any]] | None) -> Searcher:
+def make_search(
+    study: Study, config: SweepConfig, points: list[dict[str, Any]] | None, sweep_id: str = ""
+) -> Searcher:
     """Return the searcher: Bayesian optimization, another package's, or the given points one after another.
 
-    Raises UsageError where a package is missing and where the earlier sweep can't be used.
+    Raises UsageError where a package is missing and where the earlier sweep can't be used, SpaceError where
+    the surrogate can't be used in the space.
     """
     if config.surrogate == "nuts":
         require("--surrogate nuts", {"pyro": "pyro-ppl"})
@@ -32,9 +36,11 @@ def make_search(study: Study, config: SweepConfig, points: list[dict[str, Any]] 
         return FixedPoints(points, study.metric, study.mode)
     if config.searcher != "ours":
         return peer_search(study, config)
+    if config.surrogate == "report":
+        report_hyperparameters(read_space(study.space))
     seed, first = config.seed, list(study.points_to_evaluate)
-    if config.share:  # such sweeps begin with different points, also where their seeds are equal
-        seed = crc32(f"{seed} {config.title}".encode()) % 2**31
+    if config.share:  # such sweeps begin with different points, also where seeds and names are equal
+        seed = crc32(f"{seed} {sweep_id}".encode()) % 2**31
         Random(seed).shuffle(first)
     return BayesOptSearch(
         points_to_evaluate=first,

@@ -30,9 +30,10 @@ def described(study: Study, first: dict[str, Any]) -> Event:
 
     `first`: a trial's place in the space. The model's defaults, which nobody named, stand there, too.
     """
-    model_class, named = study.trainable.model_of({**study.settings, **first})
+    model_class = getattr(study.trainable, "model_class", study.trainable)
     settings = dict(study.settings)
-    if "recipe" not in study.space:  # else defaults differ from trial to trial
+    if "recipe" not in study.space:  # else class and defaults differ from trial to trial
+        model_class, named = study.trainable.model_of({**settings, **first})
         training, hyperparameters = split_config(model_class, named)
         settings |= asdict(training) | asdict(hyperparameters)
     apart = {*OF_THIS_RUN, *study.space} | ({"dataset"} if settings.get("data_hash") else set())

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from searchers.record.schema import FINISHED
+from searchers.record.schema import DIVERGED, FINISHED
 
 
 @dataclass
@@ -32,7 +32,7 @@ class TrialRecord:
 
 
 def ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
-    """Return the trials with a finite last value of the metric, the best first.
+    """Return the trials with a finite last value of the metric that did not diverge, the best first.
 
     Scores at different epochs are different numbers: fully trained trials come first, then those that are
     trained further.
@@ -43,7 +43,8 @@ def ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialReco
         whole = record.status == FINISHED
         return not whole, 0 if whole else -record.epoch, sign * record.last(metric)
 
-    return sorted((record for record in records if math.isfinite(record.last(metric))), key=place)
+    scored = (r for r in records if r.status != DIVERGED and math.isfinite(r.last(metric)))
+    return sorted(scored, key=place)
 
 
 def best_record(records: list[TrialRecord], metric: str, mode: str) -> TrialRecord | None:

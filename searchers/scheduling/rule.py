@@ -239,7 +239,8 @@ class PauseRule:
         """Return how far each trial of the search is from its end once it can be halted."""
         ahead = {}
         for trial, p in self.trials.items():
-            if not p.whole and (p.state != "ended" or p.epoch >= self.max_epochs):
+            trained = p.epoch >= self.max_epochs and math.isfinite(p.values.get(p.epoch, math.nan))
+            if not p.whole and (p.state != "ended" or trained):
                 ahead[trial] = self.max_epochs - (self.halt(p) if p.state == "running" else p.epoch)
         return ahead
 
@@ -332,8 +333,8 @@ class PauseRule:
         for record in records:
             self.begin(record.trial, record.trial in whole)
             for epoch, metrics in sorted(record.metrics.items()):
-                if metric in metrics:
-                    self.report(record.trial, epoch, sign * metrics[metric], record.flags.get(epoch, ""))
+                if (value := value_of(metrics, metric)) is not None:
+                    self.report(record.trial, epoch, sign * value, record.flags.get(epoch, ""))
             progress = self.trials[record.trial]
             *_, before, progress.epoch = [0, 0, *sorted(record.metrics)]
             if record.status is None and progress.epoch >= self.max_epochs:
@@ -342,6 +343,11 @@ class PauseRule:
             at_rung = any(before < rung <= progress.epoch for rung in self.rungs)
             going_on: State = "paused" if at_rung and not progress.whole else "running"
             progress.state = going_on if record.status is None else "ended"
+
+
+def value_of(result: Mapping[str, Any], metric: str | None) -> float | None:
+    """Return what a result says of the metric: nan of a model that `diverged`, None where it says nothing."""
+    return math.nan if result.get("diverged") else result.get(str(metric))
 
 
 def decide(rule: PauseRule, searcher: Any, trial: str) -> dict[str, Any] | str | None:

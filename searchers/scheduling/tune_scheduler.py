@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from searchers.scheduling.rule import PauseRule, Record, decide
+from searchers.scheduling.rule import PauseRule, Record, decide, value_of
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -98,9 +98,10 @@ class PauseScheduler(TrialScheduler):
         return action
 
     def _report(self, trial: Trial, result: dict[str, Any]) -> str:
-        if self._metric not in result or self._time_attr not in result:
+        value = value_of(result, self._metric)
+        if value is None or self._time_attr not in result:
             return TrialScheduler.CONTINUE
-        value = -result[self._metric] if self._mode == "max" else result[self._metric]
+        value = -value if self._mode == "max" else value
         flags = result.get("flags") or ""
         return ACTIONS[self.rule.report(trial.trial_id, result[self._time_attr], value, flags)]
 

@@ -16,11 +16,14 @@ class Predicting:
 
     sure = 2.0
 
-    def __init__(self, rows, gap_std):
-        self.rows, self.gap_std = rows, gap_std
+    def __init__(self, rows, gap_std, elsewhere=()):
+        self.rows, self.gap_std, self.elsewhere = rows, gap_std, elsewhere
 
     def finals(self):
-        trials = [type("Trial", (), {"epoch": e, "last": [v]}) for _, v, e in self.rows]
+        trials = [
+            type("Trial", (), {"epoch": e, "last": [v], "elsewhere": n in self.elsewhere})
+            for n, (_, v, e) in enumerate(self.rows)
+        ]
         mean, none = np.array([m for m, _, _ in self.rows]), np.zeros(len(self.rows))
         return trials, Forecast(mean, none, none, none)
 
@@ -45,6 +48,12 @@ def test_a_value_of_partial_training_is_none():
     assert recommended(Predicting([*rows, (1.5, 3.0, 9)], 0.1), 1.0, 9, trained=True) == 3
     none = Predicting([(2.0, 0.0, 3), (1.0, 9.0, 3)], 10.0)
     assert recommended(none, 1.0, 9) == recommended(none, 1.0, 9, trained=True) == 1
+
+
+def test_a_sweeps_best_is_its_own_also_where_another_sweep_has_a_better_one():
+    shared = Predicting([(0.1, 0.2, 9), (2.0, 1.0, 9), (1.0, 1.5, 9)], 0.1, elsewhere=[0])
+    assert recommended(shared, 1.0, 9) == 0
+    assert recommended(shared, 1.0, 9, trained=True) == 2
 
 
 def test_a_known_value_counts_as_fully_trained():

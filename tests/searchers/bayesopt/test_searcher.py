@@ -191,7 +191,8 @@ def test_one_value_out_of_all_proportion_does_not_hide_the_others():
 
 @pytest.mark.parametrize("objectives", [{}, {"mig": "max"}])
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_a_trial_that_diverged_has_failed_whatever_scores_its_result_lacks(objectives, epoch):
+@pytest.mark.parametrize("finite", [{}, {"loss": 0.01, "mig": 0.9}])
+def test_a_trial_that_diverged_has_failed_whatever_scores_its_result_has(objectives, epoch, finite):
     """The trainable tells NaN of the one score it knows to count, whichever ones the search is for."""
     search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", objectives=objectives)
     for trial in "ab":
@@ -199,7 +200,8 @@ def test_a_trial_that_diverged_has_failed_whatever_scores_its_result_lacks(objec
         for i in range(1, epoch + (trial == "a")):
             search.on_trial_result(trial, {"loss": 0.1 * i, "mig": 0.5, "training_iteration": i})
     search.on_trial_complete("a")
-    search.on_trial_complete("b", {"fd": math.nan, "diverged": True, "training_iteration": epoch})
+    last = {"fd": math.nan, "diverged": True, "training_iteration": epoch} | finite
+    search.on_trial_complete("b", last)
     assert {name: t.state for name, t in search.history.trials.items()} == {"a": ENDED, "b": FAILED}
     assert [o.trial_id for o in search.pareto_front()] == ["a"]
     assert search.best()[0] == search.space.configuration(search.history.trials["a"].codes)
@@ -253,6 +255,17 @@ def test_a_first_point_whose_trial_never_began_is_suggested_after_a_replay():
     search.set_search_properties("loss", "min", {"x": tune.uniform(0, 1)})  # as Tune does, once more
     assert [search.suggest(name)["x"] for name in "cd"] == [0.2, 0.1]
     assert search.suggest("e")["x"] not in (0.1, 0.2, 0.3)
+
+
+def test_a_first_point_that_a_warm_start_knows_is_not_tried_again():
+    first = [{"x": 0.1}, {"x": 0.2}, {"x": 0.3}, {"x": 0.1}]
+    known = [({"x": 0.1}, 1.0), ({"x": 0.2}, math.nan)]
+    search = BayesOptSearch(points_to_evaluate=first, warm_start=known)
+    for _ in range(2):  # as Tune does
+        search.set_search_properties("loss", "min", {"x": tune.uniform(0, 1)})
+    search.replay([TrialRecord("a", 1, {"x": 0.3})])
+    assert [search.suggest(name)["x"] for name in "bc"] == [0.2, 0.1]
+    assert search.suggest("d")["x"] not in (0.1, 0.2, 0.3)
 
 
 @pytest.mark.parametrize(
@@ -462,6 +475,23 @@ def test_the_best_fully_trained_configurations_are_trained_again_once_with_anoth
     assert search.replicate("e") is None
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_sweep_trains_its_own_best_again_also_where_another_trained_the_same(shared):
+    search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=3, max_epochs=9)
+    configs = partially_trained(search)
+    best = min((configs[i] for i in configs if int(i) % 2 == 0), key=lambda c: halves(c, 9))
+    for n, config in enumerate((best, {"x": 0.3}, {"x": 0.31})):  # two of them are better than all here
+        curve = [halves(config, epoch) for epoch in range(1, 10)]
+        if shared:
+            metrics = {epoch: {"loss": value} for epoch, value in enumerate(curve, 1)}
+            search.learn(TrialRecord(f"other-id/{n}", n, config, metrics, "finished"))
+        else:
+            search.add_evaluated_point(config, curve[-1], intermediate_values=curve)
+    again = BayesOptSearch()
+    again.set_state(json.loads(json.dumps(search.get_state())))
+    assert search.replicate("a") == again.replicate("a") == {**best, "seed": 4}
+
+
 def test_where_every_trial_diverged_nothing_is_trained_again():
     search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", max_epochs=9)
     search.suggest("a")
@@ -632,6 +662,9 @@ def test_two_objectives_give_a_front_of_both():
         assert not beaten.any()
     mean, _ = search.posterior([{"x": 0.2}])
     assert mean[0] == pytest.approx(0.0, abs=0.02)  # of the metric, in its own units
+    better = {1: {"loss": -1.0, "score": 9.0}}
+    search.learn(TrialRecord("other-id/a", 1, {"x": 0.5}, better, "finished"))
+    assert search.pareto_front() == front  # of this sweep's own trials
     with pytest.raises(ValueError, match="score is 'up'"):
         BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", objectives={"score": "up"})
 

@@ -157,6 +157,8 @@ def test_numbers_in_rising_order_are_ordered_and_others_are_not():
         ({"a": tune.randn(0, 1)}, "no bounds"),
         ({"a": [tune.uniform(0, 1)]}, "inside a list"),
         ({"a": 3}, "no dimension"),
+        ({"a": {"b/c": tune.uniform(0, 1)}}, "a/b/c: 'b/c' leads to a range; such a key must be a string"),
+        ({3: {"b": tune.uniform(0, 1)}}, "3: 3 leads to a range"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_by_name(notation, says):
@@ -207,6 +209,15 @@ def test_choices_that_are_equal_but_of_other_types_are_told_apart():
     d = Choice("x", (1, True, 1.5, "1"))
     assert [d.encode(v) for v in (1, True, 1.5, "1")] == [0, 1, 2, 3]
     assert Choice("x", ((3, 3), (5, 5))).encode([5, 5]) == 1
+
+
+def test_a_choice_is_known_as_json_brings_it_back():
+    choices = ((1, (2, 3)), [4], {"sizes": (5,)})
+    dimension = Choice("x", choices)
+    for choice in choices:
+        assert dimension.decode(dimension.encode(json.loads(json.dumps(choice)))) is choice
+    space = read_space({"a": tune.uniform(0, 1), "b/c": 3, 4: 5})  # constants may have any keys
+    assert space.constants == {"b/c": 3, 4: 5}
 
 
 def test_has_dimensions():

@@ -95,3 +95,10 @@ def test_settings_that_were_begun_in_any_order_are_not_begun_again():
     assert [searcher.suggest(name) for name in "cd"] == [{"beta": 2.0}, {"beta": 1.0}]
     assert searcher.suggest("e") == FixedPoints.FINISHED
     assert len(points) == 4
+
+
+def test_settings_that_json_changes_are_known_again():
+    points = [{"sizes": (1, 2)}, {"sizes": (3, (4,))}, {"sizes": [1, 2]}]
+    searcher = FixedPoints(points, "fid", "min")
+    searcher.replay([TrialRecord("a", 1, {"sizes": [3, [4]], "seed": 0})])
+    assert [searcher.suggest(name) for name in "bc"] == [{"sizes": (1, 2)}, {"sizes": [1, 2]}]

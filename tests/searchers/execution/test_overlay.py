@@ -18,6 +18,7 @@ from searchers.execution import check
 from searchers.execution.check import check_settings, ends_of
 from searchers.execution.fixed_points import check_points
 from searchers.execution.overlay import from_anywhere, overlay
+from searchers.execution.plan import extent
 from searchers.record.schema import reference_param
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
@@ -60,6 +61,10 @@ def test_a_dimension_given_anew_replaces_it_and_first_points_outside_are_left_ou
     study = laid(["beta=loguniform(2,60)"])
     assert isinstance(study.space["beta"], Float) and study.space["beta"].upper == 60
     assert study.points_to_evaluate == ({"beta": 50.0},)
+
+
+def test_first_points_between_the_steps_are_left_out():
+    assert laid(["beta=quniform(0,200,50)"]).points_to_evaluate == ({"beta": 50.0}, {"beta": 150.0})
 
 
 def test_a_dimension_that_is_set_is_searched_no_longer():
@@ -422,3 +427,9 @@ def test_own_scores_are_tried_on_as_many_samples_as_they_will_get():
     check_settings(own_study(Own, scores=f"{__name__}:many", evaluation_samples=30), None)
     with pytest.raises(UsageError, match=":many raised AssertionError on 64 samples"):
         check_settings(own_study(Own, scores=f"{__name__}:many", evaluation_samples=500), None)
+
+
+def test_the_ends_are_values_that_a_trial_can_have():
+    study = laid(["latent_dim=qrandint(1,66,8)"])
+    assert [end["latent_dim"] for end in ends_of(study) if "latent_dim" in end] == [8, 64]
+    assert extent(read_space(study.space).dimensions[1]) == "latent_dim: 8 to 64 (whole numbers)"

@@ -7,6 +7,7 @@ import pytest
 from ray import tune
 from ray.tune.search import Searcher
 
+from searchers.bayesopt.history import FAILED
 from searchers.bayesopt.space import Choice, Integer, Ordinal, Real, Space
 from searchers.execution.peers import PEERS, PeerSearch, grid_of
 from searchers.execution.search import make_search
@@ -135,8 +136,9 @@ def test_a_failed_and_a_diverged_trial_teach_nothing_wrong():
         made.suggest("failed")
         made.on_trial_complete("failed", error=True)
         made.suggest("diverged")
-        made.on_trial_result("diverged", {"training_iteration": 1, "diverged": True})
+        made.on_trial_result("diverged", {"training_iteration": 1, "diverged": True, "loss": 0.0})
         made.on_trial_complete("diverged")
+        assert kind == "grid" or made.history.trials["diverged"].state == FAILED
         assert isinstance(made.suggest("next"), dict)
 
 

@@ -26,11 +26,12 @@ def study(**changes):
     return SimpleNamespace(**values | {"settings": {"seed": 0}} | changes)
 
 
-def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged():
-    """A result without the score never came to the scheduler."""
+@pytest.mark.parametrize("last", [{}, {"mig": 0.9}])
+def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged(last):
+    """Of a model that is lost no score counts, nor need there be any."""
     rows = {
         "a": {2: {"mig": 0.5}, 4: {"mig": 0.6}},
-        "b": {2: {"mig": 0.4}, 4: {"fd": math.nan, "diverged": 1.0}},
+        "b": {2: {"mig": 0.4}, 4: {"fd": math.nan, "diverged": 1.0} | last},
     }
     records = [TrialRecord(name, n, {"seed": 0}, metrics) for n, (name, metrics) in enumerate(rows.items())]
     records[0].status, records[1].status = FINISHED, DIVERGED
@@ -38,7 +39,7 @@ def test_a_resumed_sweep_has_the_rungs_that_it_had_though_a_trial_diverged():
     rule = make_scheduler(study(), replace(CONFIG, replicates=1), [*records, again]).rule
     assert rule.reached == {2: {"a": -0.5, "b": -0.4, "again": -0.5}} and rule.rungs == [2, 4]
     assert [i for i, p in rule.trials.items() if p.whole] == ["again"]
-    assert rule.spent == 10
+    assert rule.spent == 10 and rule._ahead() == {"a": 0}  # b is none of the fully trained
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,7 @@ def test_of_trials_without_a_full_training_those_trained_further_come_first():
         TrialRecord(name, n, {}, {e: {"fd": v} for e, v in values.items()}, status)
         for n, (name, (status, values)) in enumerate(rows.items())
     ]
+    records += [TrialRecord("lost", 5, {}, {3: {"fd": 0.1}}, DIVERGED)]
     assert [record.trial for record in ranked(records, "fd", "min")] == ["a", "d", "c", "b"]
 
 
@@ -135,6 +137,45 @@ def test_a_space_of_few_settings_has_no_more_trials(monkeypatch, searcher, sampl
     assert config.num_samples == rule.max_trials == begun
     said = "The space has 2 settings: so many trials at most, not 12.\n" if samples > 2 else ""
     assert console.file.getvalue() == said
+
+
+def test_a_sweep_keeps_what_was_asked_for_also_where_the_space_has_fewer_settings(monkeypatch):
+    """Else the same words with --resume would be refused."""
+    for name in ("check_settings", "first_point", "own_code", "say_beforehand"):
+        monkeypatch.setattr(run, name, lambda *arguments: None)
+    begun = []
+
+    def driver(config, *arguments, num_samples, **others):
+        begun.append((config, num_samples))
+        raise UsageError("enough")
+
+    monkeypatch.setattr(run, "Driver", driver)
+    of = Study(None, {"latent_dim": tune.choice([32, 64])}, {"seed": 0}, "fid")
+    with pytest.raises(UsageError, match="enough"):
+        run.run(of, CONFIG, "id", "python -m x", Console(file=io.StringIO()))
+    assert begun == [(CONFIG, 2)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"points_to_evaluate": ({"n": 8}, {"n": 12})},
+            r"points_to_evaluate\[1\]: n = 12 is no multiple of 8",
+        ),
+        ({"points_to_evaluate": ({"m": 8},)}, r"points_to_evaluate\[0\]: 'm' is not searched"),
+        ({"space": {"kind": tune.choice([dict, list])}}, r"kind = <class 'dict'> can't be recorded: give a"),
+        ({"settings": {"act": math.sin}}, "act = <built-in function sin> can't be recorded"),
+        (
+            {"points": ({"n": 8}, {"n": 8, "act": math.sin})},
+            "act = <built-in function sin> can't be recorded",
+        ),
+    ],
+)
+def test_what_would_end_a_sweep_that_has_begun_is_refused(changes, sentence):
+    of = Study(**{"trainable": None, "space": {"n": tune.qrandint(8, 64, 8)}, "metric": "fid"} | changes)
+    with pytest.raises(UsageError, match=sentence):
+        run.checked(of, CONFIG)
 
 
 def test_a_plans_disk_holds_the_trials_that_are_trained_again_and_the_pictures_twice_where_mlflow_is_here():

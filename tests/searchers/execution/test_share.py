@@ -16,6 +16,7 @@ from ray import tune
 from cluster.storage import opened
 from searchers.bayesopt.history import ENDED, FAILED, RUNNING
 from searchers.bayesopt.searcher import BayesOptSearch
+from searchers.bayesopt.space import SpaceError
 from searchers.execution.search import given_points, make_search
 from searchers.execution.share import Share, described, difference
 from searchers.record.ledger import Ledger
@@ -212,14 +213,23 @@ def test_first_points_that_another_sweep_has_begun_are_not_begun_again(tmp_path)
     assert two.search.suggest("mine")["beta"] == 99.0
 
 
-def test_sweeps_begin_with_different_points(tmp_path):
-    configs = [SweepConfig(name=name, share=str(tmp_path)) for name in ("one", "two")]
+@pytest.mark.parametrize("share", [True, False])
+def test_sweeps_that_share_begin_with_different_points_and_others_by_their_seed_alone(tmp_path, share):
+    config = SweepConfig(name="one", share=str(tmp_path) if share else None)
     first = []
-    for config in configs:
-        search = make_search(STUDY, config, None)
+    for sweep_id in ("a", "b", "a"):  # of one name; the last is the first one resumed
+        search = make_search(STUDY, config, None, sweep_id)
         search.set_search_properties("fid", "min", SPACE)
         first.append(search.suggest("x")["beta"])
-    assert first[0] != first[1]
+    assert first[0] == first[2] and (first[0] != first[1]) == share
+
+
+def test_a_kernel_that_the_space_has_no_axes_for_is_refused_before_anything_begins():
+    config = SweepConfig(name="x", surrogate="report")
+    make_search(STUDY, config, None)
+    study = replace(STUDY, space={"rate": tune.loguniform(1e-4, 1e-2)})
+    with pytest.raises(SpaceError, match="surrogate='report' measures distances on raw axes; rate has none"):
+        make_search(study, config, None)
 
 
 @pytest.mark.parametrize(
@@ -295,3 +305,11 @@ def test_a_description_names_the_models_defaults():
     )
     assert difference(said, said) is None
     assert json.loads(json.dumps(said)) == said
+
+
+def test_a_description_is_the_same_whichever_recipe_a_sweep_begins_with():
+    study = replace(STUDY, space=SPACE | {"recipe": tune.choice(["larsen", "modern"])})
+    said = [described(study, FIRST | {"recipe": recipe}) for recipe in ("larsen", "modern")]
+    assert said[0] == said[1]
+    held = described(replace(STUDY, settings={**SETTINGS, "recipe": "modern"}), FIRST)
+    assert "its model is trainables.models.modern:Modern" in difference(held, described(STUDY, FIRST))

@@ -180,7 +180,9 @@ def trained(tmp_path_factory):
         )
         ledger.append("result", trial=f"{number}", epoch=1, metrics={"fid": float(number)}, images={})
         ledger.append("end", trial=f"{number}", status=STOPPED)
-    with MlflowExporter(ledger, folder, uri, sweep_record(study, config, "id", "python -m searchers.x")):
+    with MlflowExporter(
+        ledger, folder, uri, sweep_record(study, None, config, "id", "python -m searchers.x")
+    ):
         pass
     ledger.close()
     return study, replace(config, name="later", warm_start="mine")

@@ -179,6 +179,20 @@ def test_results_without_the_metric_change_nothing_and_a_maximized_one_turns_its
     assert scheduler.on_trial_result(controller, other, {"training_iteration": 1, "score": 1.0}) == "PAUSE"
 
 
+@pytest.mark.parametrize("score", [{}, {"score": 5.0}])
+def test_a_trial_that_diverged_is_compared_with_none_and_not_fully_trained(score):
+    """Whatever an own score says of a model that is lost."""
+    scheduler = PauseScheduler(PauseRule(9, 3), "score", "max")
+    for name, epoch in (("a", 3), ("b", 9)):
+        trial, controller = tuned(name, Trial.PENDING), controlled()
+        scheduler.on_trial_add(controller, trial)
+        scheduler.on_trial_complete(
+            controller, trial, {"training_iteration": epoch, "diverged": True} | score
+        )
+    assert scheduler.rule.reached == {} and scheduler.rule.spent == 12
+    assert scheduler.rule._ahead() == {}  # neither came to its end
+
+
 def controlled(*trials, searcher=None):
     """Tune's controller, as far as a scheduler asks it."""
     generator = SimpleNamespace(searcher=searcher, set_finished=lambda: None)
