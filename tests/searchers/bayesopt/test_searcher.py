@@ -480,8 +480,10 @@ def test_a_sweep_trains_its_own_best_again_also_where_another_trained_the_same(s
     search = BayesOptSearch({"x": tune.uniform(0, 1)}, "loss", "min", seed=3, max_epochs=9)
     configs = partially_trained(search)
     best = min((configs[i] for i in configs if int(i) % 2 == 0), key=lambda c: halves(c, 9))
-    for n, config in enumerate((best, {"x": 0.3}, {"x": 0.31})):  # two of them are better than all here
-        curve = [halves(config, epoch) for epoch in range(1, 10)]
+    for n, config in enumerate(
+        (best, {"x": 0.3}, configs["1"])
+    ):  # two of them are better; the last waits here
+        curve = [halves(config, epoch) - (config is configs["1"]) for epoch in range(1, 10)]
         if shared:
             metrics = {epoch: {"loss": value} for epoch, value in enumerate(curve, 1)}
             search.learn(TrialRecord(f"other-id/{n}", n, config, metrics, "finished"))
