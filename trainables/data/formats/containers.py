@@ -29,7 +29,7 @@ SMALL = 256_000_000  # bytes that any archive may unpack to
 BLOCK = 1 << 22
 # Where a sweep runs among its own images: its folder has one of these files, and MLflow writes beside it.
 OF_A_SWEEP = frozenset((LEDGER, STORED))
-OF_MLFLOW = re.compile(r"mlruns|mlartifacts|.*\.db(-journal|-wal|-shm)?")
+OF_MLFLOW = re.compile(r"mlruns|mlartifacts|.*\.db(-journal|-wal|-shm|\.lock)?")
 
 
 @dataclass(frozen=True)

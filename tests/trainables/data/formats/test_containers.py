@@ -106,7 +106,10 @@ def test_what_a_sweep_writes_among_its_own_images_is_none_of_them(tmp_path):
     write(tmp_path / "set/results/faces", {"ledger.jsonl": b"{}", "sweep.json": b"{}", **grid})
     write(tmp_path / "set/results/begun", {"sweep.json": b"{}", **grid})
     write(tmp_path / "set/mlruns/1", grid)
-    write(tmp_path / "set", {"mlflow.db": b"x", "mlflow.db-journal": b"x", "mlartifacts/1/a.png": b"x"})
+    write(
+        tmp_path / "set",
+        {f"mlflow.db{end}": b"x" for end in ("", "-journal", ".lock")} | {"mlartifacts/1/a.png": b"x"},
+    )
     assert converted(tmp_path / "set", tmp_path).path == before.path
     assert sorted(containers.list_folder(tmp_path / "set").names) == sorted(FILES)
     assert len(containers.list_folder(tmp_path / "set/results/faces").names) == 4  # who names it means it
