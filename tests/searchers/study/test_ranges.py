@@ -85,7 +85,7 @@ def test_no_text_is_empty(sweep):
         (["--name", "../../x"], "--name is '../../x'; it must be a plain name"),
         (["--max-concurrent", "0"], "--max-concurrent is 0; it must be from 1 to"),
         (["--dataset-limit", "-3"], "--dataset-limit is -3; it must be from 1 to"),
-        (["--width", "inf"], "--width is inf; it must be from 0.01 to 100"),
+        (["--cpus-per-trial", "inf"], "--cpus-per-trial is inf; it must be"),
         (["--gpus-per-trial", "nan"], "--gpus-per-trial is nan; it must be 0, a share"),
         (["--name", "x" * 300], "it must be a plain name"),
     ],
