@@ -81,7 +81,7 @@ def study(config: BaselinesConfig, prepared: "Prepared") -> Study:
 
 
 def weigh_settings(config: BaselinesConfig, console: Console) -> None:
-    """Say which models do without a setting that was asked for. Raises UsageError where all of them do."""
+    """Say which models do without what was asked for. Raises UsageError where all do without a setting."""
     from trainables.tune.baselines import Baseline
 
     asked = given.read_settings(config.set)
@@ -93,7 +93,7 @@ def weigh_settings(config: BaselinesConfig, console: Console) -> None:
     scaled = ["width"] if config.width != PRESETS[config.preset].width else []
     for name in [*asked, *scaled]:
         without = [model for model in config.models if name not in taken[model]]
-        if len(without) == len(taken):
+        if name in asked and len(without) == len(taken):
             known = set().union(*taken.values())
             raise UsageError(f"{name}: none of the models takes it{nearest(name, known)}")
         if without:

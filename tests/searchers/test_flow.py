@@ -109,6 +109,7 @@ def test_a_setting_that_no_baseline_takes_is_refused_and_one_that_some_take_is_t
     models = ("VAE", "WGAN-GP", "flow")
     assert asked_of_baselines(models=models) == []
     assert asked_of_baselines(models=models, width=2.0) == ["width: not of WGAN-GP, flow"]
+    assert asked_of_baselines(models=models[2:], width=2.0) == ["width: not of flow"]
 
 
 def test_a_baselines_record_has_what_its_model_takes():
