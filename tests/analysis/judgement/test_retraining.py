@@ -270,7 +270,11 @@ SWEEPS = [
         lambda c: lego_vae.study(c, Prepared({}, None, RECORDED)),
         {"random_starts": 3, "final_epochs": 0},
     ),
-    (densities, lambda c: densities.study("vae", c, Prepared({}, None, RECORDED), 400), {"models": ("vae",)}),
+    (
+        densities,
+        lambda c: densities.study("vae", c, Prepared({}, None, RECORDED), 400),
+        {"models": ("vae",), "width": 1.0},
+    ),
 ]
 
 
