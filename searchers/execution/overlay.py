@@ -61,6 +61,16 @@ def overlay(study: Study, config: SweepConfig) -> Study:
     )
 
 
+def own_setting(study: Study) -> tuple[dict[str, Any], ...]:
+    """Return the model's own values of what is searched, a first point, as far as they lie in the space."""
+    space = read_space(study.space)
+    middle = {dimension.name: dimension.value(0.5) for dimension in space.dimensions}
+    model_class, _ = study.trainable.model_of({**study.settings, **middle})
+    own = {field.name: field.default for field in fields(model_class.Config) if field.name in middle}
+    point = {name: value for name, value in own.items() if _is_inside({name: value}, space)}
+    return (point,) if point else ()
+
+
 def as_trained(study: Study, config: Mapping[str, Any]) -> Study:
     """Return the study with a trial's own settings, as `--points` may give them; not those that all share."""
     own = {name: value for name, value in config.items() if name not in SHARED}

@@ -27,7 +27,7 @@ from searchers.execution.best import best_scores, export_best, recommended
 from searchers.execution.check import check_settings, first_point
 from searchers.execution.driver import Driver, join
 from searchers.execution.fixed_points import FixedPoints
-from searchers.execution.overlay import from_anywhere, overlay
+from searchers.execution.overlay import from_anywhere, overlay, own_setting
 from searchers.execution.plan import plan
 from searchers.execution.prepare import Prepared, prepare
 from searchers.execution.search import given_points, make_scheduler, make_search
@@ -203,6 +203,8 @@ def checked(study: Study, config: SweepConfig) -> tuple[Study, list[dict[str, An
         except SpaceError as error:
             raise UsageError(f"points_to_evaluate[{number}]: {error}") from error
     require_plain(study, points)
+    if not (study.points_to_evaluate or points):
+        study = replace(study, points_to_evaluate=own_setting(study))
     check_settings(study, points)
     return study, points
 

@@ -17,6 +17,7 @@ from searchers.record.schema import DIVERGED, FINISHED
 from searchers.record.trials import TrialRecord, ranked
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
+from trainables import VAE
 
 CONFIG = SweepConfig(epochs=4, grace_epochs=2, num_samples=9)
 
@@ -129,7 +130,7 @@ def test_a_space_of_few_settings_has_no_more_trials(monkeypatch, searcher, sampl
     for name in ("check_settings", "first_point", "own_code", "say_beforehand", "join"):
         monkeypatch.setattr(run, name, lambda *arguments: None)
     monkeypatch.setattr(run, "plan", lambda study, config, rule, *others: planned.append((config, rule)))
-    of = Study(None, {"latent_dim": tune.choice([32, 64])}, {"seed": 0}, "fid")
+    of = Study(VAE, {"latent_dim": tune.choice([32, 64])}, {"seed": 0}, "fid")
     console = Console(file=io.StringIO())
     config = replace(CONFIG, searcher=searcher, num_samples=samples, dry_run=True)
     run.run(of, config, "id", "python -m x", console)
@@ -150,7 +151,7 @@ def test_a_sweep_keeps_what_was_asked_for_also_where_the_space_has_fewer_setting
         raise UsageError("enough")
 
     monkeypatch.setattr(run, "Driver", driver)
-    of = Study(None, {"latent_dim": tune.choice([32, 64])}, {"seed": 0}, "fid")
+    of = Study(VAE, {"latent_dim": tune.choice([32, 64])}, {"seed": 0}, "fid")
     with pytest.raises(UsageError, match="enough"):
         run.run(of, CONFIG, "id", "python -m x", Console(file=io.StringIO()))
     assert begun == [(CONFIG, 2)]
@@ -196,5 +197,24 @@ def test_trials_of_a_sweep_have_as_many_processes(monkeypatch, place):
     with pytest.raises(UsageError, match="processes: all trials of a sweep have as many; --set processes="):
         run.checked(of, CONFIG)
     monkeypatch.setattr(run, "check_settings", lambda *arguments: None)
-    held = replace(of, settings={"processes": 2}, space={"beta": tune.uniform(1, 2)}, points=None)
+    space = {"beta": tune.uniform(1, 2)}
+    held = replace(of, trainable=VAE, settings={"processes": 2}, space=space, points=None)
     assert run.checked(held, CONFIG)[0].settings["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("space", "first"),
+    [
+        ({"beta": tune.loguniform(0.3, 30), "learning_rate": tune.loguniform(1e-4, 1e-1)}, ["beta", "rate"]),
+        ({"beta": tune.uniform(10, 20), "learning_rate": tune.loguniform(1e-4, 1e-1)}, ["rate"]),
+        ({"beta": tune.uniform(10, 20)}, []),
+    ],
+)
+def test_a_search_begins_with_the_models_own_setting_as_far_as_it_lies_in_the_space(space, first):
+    of = Study(VAE, space, {"recipe": "modern", "image_size": 16, "epochs": 3}, "elbo", mode="max")
+    own = VAE.model_of(of.settings)[0].Config()
+    values = {"beta": own.beta, "learning_rate": own.learning_rate}
+    expected = {name: values[name] for name in space if name.removeprefix("learning_") in first}
+    assert list(run.checked(of, CONFIG)[0].points_to_evaluate) == ([expected] if expected else [])
+    given = replace(of, points_to_evaluate=({name: d.lower for name, d in space.items()},))
+    assert run.checked(given, CONFIG)[0].points_to_evaluate == given.points_to_evaluate
