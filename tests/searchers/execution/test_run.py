@@ -206,8 +206,8 @@ def test_trials_of_a_sweep_have_as_many_processes(monkeypatch, place):
     ("space", "first"),
     [
         ({"beta": tune.loguniform(0.3, 30), "learning_rate": tune.loguniform(1e-4, 1e-1)}, ["beta", "rate"]),
-        ({"beta": tune.uniform(10, 20), "learning_rate": tune.loguniform(1e-4, 1e-1)}, ["rate"]),
-        ({"beta": tune.uniform(10, 20)}, []),
+        ({"beta": tune.uniform(30, 40), "learning_rate": tune.loguniform(1e-4, 1e-1)}, ["rate"]),
+        ({"beta": tune.uniform(30, 40)}, []),
     ],
 )
 def test_a_search_begins_with_the_models_own_setting_as_far_as_it_lies_in_the_space(space, first):
