@@ -2,6 +2,7 @@
 
     python -m benchmarks.quality models RECORD faces PATH/celeba10k.tar PATH/smiles.tar
     python -m benchmarks.quality betas RECORD faces PATH/celeba10k.tar PATH/smiles.tar
+    python -m benchmarks.quality betas RECORD faces --preset thorough
     python -m benchmarks.quality papers RECORD faces
 
 `quality_report.py` makes tables and figures of RECORD.
@@ -79,17 +80,19 @@ def model_of(model: str) -> tuple[type[GenerativeModel], dict[str, Any]]:
     return model_class, latents | settings
 
 
-def data_settings(dataset: str) -> dict[str, Any]:
+def data_settings(dataset: str, preset: str = "quick") -> dict[str, Any]:
     """Return what all trainings on a data set share."""
-    size = PRESETS["quick"]
+    size = PRESETS[preset]
     names = ("dataset_limit", "image_size", "batch_size", "evaluation_samples")
     return {"dataset": dataset, "flip": dataset != "faces"} | {name: getattr(size, name) for name in names}
 
 
-def configuration(dataset: str, model: str, values: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
+def configuration(
+    dataset: str, model: str, values: dict[str, Any], seed: int, epochs: int, preset: str = "quick"
+) -> dict[str, Any]:
     """Return Tune's flat configuration of a training that is evaluated once, at its end."""
     return {
-        **data_settings(dataset),
+        **data_settings(dataset, preset),
         "disentanglement": DISENTANGLEMENT if dataset == "faces" else False,
         "images": True,
         "epochs": epochs,
@@ -168,12 +171,20 @@ def search(dataset: str, model: str, folder: Path) -> dict:
     }
 
 
-def train(dataset: str, model: str, values: dict[str, Any], seed: int, epochs: int, folder: Path) -> dict:
+def train(
+    dataset: str,
+    model: str,
+    values: dict[str, Any],
+    seed: int,
+    epochs: int,
+    folder: Path,
+    preset: str = "quick",
+) -> dict:
     """Train one model; return its row, and write its samples into the folder.
 
     A row of a training that diverged has the reason, `diverged`, in place of scores.
     """
-    trainable = trainable_of(model, configuration(dataset, model, values, seed, epochs))
+    trainable = trainable_of(model, configuration(dataset, model, values, seed, epochs, preset))
     seconds = timed(trainable)
     result = trainable.train()
     beta = beta_of(values)
@@ -187,7 +198,9 @@ def train(dataset: str, model: str, values: dict[str, Any], seed: int, epochs: i
     scores = {k: v for k, v in result.items() if isinstance(v, int | float) and not k.startswith("gradient")}
     row["metric"] = trainable.metric
     row["scores"] = scores | drawing_scores(trainable)
-    row["references"] = reference_scores(trainable.store, trainable.extractor, trainable.reference, 500)
+    row["references"] = reference_scores(
+        trainable.store, trainable.extractor, trainable.reference, trainable.training.evaluation_samples
+    )
     trainable.stop()
     return row
 
@@ -221,7 +234,7 @@ def drawing_scores(trainable: GenerativeTrainable) -> dict[str, float]:
     }
 
 
-def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int) -> None:
+def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int, preset: str) -> None:
     """Search for and train what the record does not hold yet."""
     folder = samples_folder(record)
     folder.mkdir(parents=True, exist_ok=True)
@@ -234,13 +247,14 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
         print(*told, row["scores"][row["metric"]] if "scores" in row else "", flush=True)
 
     if part == "betas":
-        if others := {row["epochs"] for row in trained(record)} - {EPOCHS}:
+        epochs = PRESETS[preset].epochs
+        if others := {row["epochs"] for row in trained(record)} - {epochs}:
             raise SystemExit(
-                f"{record} has trainings of {max(others)} epochs, not {EPOCHS}: name another file"
+                f"{record} has trainings of {max(others)} epochs, not {epochs}: name another file"
             )
         ways = [(BETA, beta) for beta in BETAS] + [(APART, APART_BETA)]
         jobs = [
-            (dataset, model, {"beta": beta}, EPOCHS) for dataset, (model, beta) in product(datasets, ways)
+            (dataset, model, {"beta": beta}, epochs) for dataset, (model, beta) in product(datasets, ways)
         ]
     elif part == "papers":
         papers = {f"{name}{OF_PAPER}": {} for name in BASELINE_FID} | {BETA + OF_PAPER: {"beta": PAPERS_BETA}}
@@ -278,7 +292,7 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
     known = {(row["dataset"], row["model"], row["beta"], row["seed"]) for row in ended}
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         trainings = [
-            pool.submit(train, dataset, model, values, seed, epochs, folder)
+            pool.submit(train, dataset, model, values, seed, epochs, folder, preset)
             for seed in SEEDS[:seeds]
             for dataset, model, values, epochs in jobs
             if (Path(dataset).stem, model, beta_of(values), seed) not in known
@@ -326,9 +340,10 @@ def main() -> None:
     parser.add_argument("datasets", nargs="*", default=["faces"], help="faces, or paths")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="the first so many")
     parser.add_argument("--processes", type=int, default=1, help="trainings side by side, a thread each")
+    parser.add_argument("--preset", choices=("quick", "thorough"), default="quick", help="of betas alone")
     arguments = parser.parse_args()
     datasets = [str(Path(name).resolve()) if os.path.exists(name) else name for name in arguments.datasets]
-    run(arguments.part, arguments.record, datasets, arguments.seeds, arguments.processes)
+    run(arguments.part, arguments.record, datasets, arguments.seeds, arguments.processes, arguments.preset)
 
 
 if __name__ == "__main__":
