@@ -369,7 +369,7 @@ def test_two_trials_share_a_gpu(tmp_path, cache):
 def test_objectives_that_the_known_factors_do_not_allow_are_refused(tmp_path, cache, monkeypatch):
     """One factor has no other to be told from, and an image without it is left out."""
     factor = np.where(np.arange(60) == 5, np.nan, np.arange(60) % 4).astype(np.float32)
-    real = sources.load
+    real = sources.load_same
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
 
     def with_one_factor(*arguments, **settings):
@@ -377,7 +377,7 @@ def test_objectives_that_the_known_factors_do_not_allow_are_refused(tmp_path, ca
         store.__dict__["factors"] = {"turn": factor}
         return store
 
-    monkeypatch.setattr("trainables.evaluation.inputs.load", with_one_factor)
+    monkeypatch.setattr("trainables.evaluation.inputs.load_same", with_one_factor)
     config = replace(PRESETS["quick"], dataset_limit=60, image_size=16, objectives=("modularity",))
     settings = {"dataset": "faces", "dataset_limit": 60, "image_size": 16}
     with pytest.raises(UsageError, match=r"can't be computed of what is known of faces \(there is 1 factor"):

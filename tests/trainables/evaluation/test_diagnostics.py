@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainables import GAN, VAE, BetaVAEGAN, FactorVAE
-from trainables.data.store import spread
+from trainables.data.store import DataError, spread
 from trainables.evaluation.diagnostics import diversity, flags, gradient_norms, latent_scores, pixel_variance
 from trainables.evaluation.latent_units import encoder_scores, known_factors, scored_rows, unit_scores
 from trainables.metrics.errors import MetricError
@@ -189,8 +189,10 @@ def test_one_score_alone_is_what_all_scores_say_of_it(cache_dir):
     alone = build(VAE, cache_dir, disentanglement=("mig",)).evaluate()
     found = {key: value for key, value in alone.items() if key.startswith("disentanglement/")}
     assert found == {"disentanglement/mig": every["disentanglement/mig"]}
-    with pytest.raises(MetricError, match="no disentanglement score 'mgi'; there are: mig, dci"):
-        build(VAE, cache_dir, disentanglement=("mgi",)).evaluate()
+    with pytest.raises(
+        DataError, match=r"disentanglement is \('mgi',\); choose true, or a list of some of mig"
+    ):
+        build(VAE, cache_dir, disentanglement=("mgi",))
 
 
 def test_disentanglement_is_reported_where_it_is_asked_for(cache_dir, monkeypatch):
