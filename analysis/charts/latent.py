@@ -85,10 +85,10 @@ def nearest(subject: Subject) -> Image.Image:
     store = subject.held_out()
     rows = store.split("train")
     found = nearest_rows(drawn, store.images, rows, NEAREST)
-    below = [store.images[found[:, k]] for k in range(NEAREST)]
+    below = [store.images[ranked] for ranked in found.T]
     sheet = tile(np.concatenate([drawn, *below]), 8, ground=WHITE, scale=enlargement(drawn))
     title = f"{subject.title}: draws and the nearest of {len(rows)} training images, in pixels"
-    return labelled(sheet, title, ("drawn", "nearest", *(f"number {k}" for k in range(2, NEAREST + 1))))
+    return labelled(sheet, title, ("drawn", "nearest", *(f"number {k}" for k in range(2, len(below) + 1))))
 
 
 def nearest_rows(
@@ -124,6 +124,8 @@ def interpolations(subject: Subject) -> Image.Image:
     """Six pairs of held-out images, each a row from one to the other."""
     require_continuous(subject)
     x = subject.images(12)
+    if len(x) < 2:
+        raise AnalysisError("A path from one held-out image to another needs two, and there is one.")
     rows = [subject.model.interpolate(9, ends=x[k : k + 2]) for k in range(0, len(x) - 1, 2)]
     title = f"{subject.title}: from one held-out image to another"
     return labelled(grid(torch.cat(rows), 9), title, [f"pair {k}" for k in range(1, len(rows) + 1)])

@@ -51,6 +51,22 @@ def test_the_nearest_training_images_are_found_whatever_the_chunks(monkeypatch):
         assert found[:, 0].tolist() == [7, 30] and (found == expected).all()
 
 
+def test_of_few_training_images_all_stand_under_a_draw(monkeypatch):
+    monkeypatch.setattr(latent, "labelled", lambda sheet, _, names: (np.asarray(sheet), names))
+    images = np.full((2, latent.MIN_SIDE, latent.MIN_SIDE, 1), 255, np.uint8)
+    store = SimpleNamespace(images=images, split=lambda _: np.arange(2))
+    model = SimpleNamespace(sample=lambda n, _: torch.ones(n, 1, latent.MIN_SIDE, latent.MIN_SIDE))
+    sheet, names = latent.nearest(SimpleNamespace(model=model, held_out=lambda: store, title="made up"))
+    assert names == ("drawn", "nearest", "number 2") and (sheet[:: latent.MIN_SIDE + GAP] == 255).all()
+
+
+def test_a_path_needs_two_images():
+    network = SimpleNamespace(has_encoder=True, config=SimpleNamespace(latent_dim=2))
+    alone = SimpleNamespace(model=SimpleNamespace(network=network), images=lambda n: torch.zeros(1, 1, 8, 8))
+    with pytest.raises(AnalysisError, match="needs two, and there is one"):
+        latent.interpolations(alone)
+
+
 def test_a_title_and_names_change_no_pixel_of_the_images():
     sheet = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
     page = np.asarray(latent.labelled(sheet, "β = 3", ("image", "rebuilt")))
