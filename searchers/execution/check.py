@@ -20,6 +20,7 @@ from trainables.evaluation.classes import with_classes
 from trainables.evaluation.generation import require_images
 from trainables.evaluation.held_out import held_out_scores
 from trainables.evaluation.inputs import load_store, require_fit, split_config
+from trainables.metrics.disentanglement import SCORES
 from trainables.metrics.scores import better, keys_of
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
@@ -217,11 +218,13 @@ def require_reported(study: Study, known: set[str], own: set[str]) -> None:
     if study.trainable.evaluate is not base.evaluate or study.trainable.step is not base.step:
         return
     families = {"loss", "gradient_norm", "loss_scale"} | ({"class"} if "evaluated_images" in known else set())
-    units = study.settings.get("disentanglement") and known >= OF_ENCODER
+    units = study.settings.get("disentanglement") if known >= OF_ENCODER else False
     families |= {"disentanglement"} if units else set()
     for name, mode in {study.metric: study.mode, **study.objectives}.items():
-        family, slash, _ = name.partition("/")
-        if name not in known | own and not (slash and family in families):
+        family, slash, key = name.partition("/")
+        of = next((score for score in SCORES if key.startswith(score)), "unsupervised")
+        left_out = family == "disentanglement" and isinstance(units, list | tuple) and of not in units
+        if name not in known | own and (left_out or not (slash and family in families)):
             there = some_of(name, known | own)
             raise UsageError(f"no trial reports {name}{nearest(name, known | own)}; it reports {there}")
         if name not in own and (best := better(name)) not in (None, mode):

@@ -164,6 +164,10 @@ def test_disentanglement_is_held_by_a_setting_and_searched_by():
     search = replace(STUDY, metric="disentanglement/mig", mode="max")
     check_settings(laid([], ["disentanglement=true"], study=search), None)
     check_settings(laid([], ["disentanglement=[mig,dci]"], study=search), None)
+    with pytest.raises(UsageError, match="no trial reports disentanglement/mig"):
+        check_settings(laid([], ["disentanglement=[dci]"], study=search), None)
+    of_dci = replace(search, metric="disentanglement/dci_completeness")
+    check_settings(laid([], ["disentanglement=[dci]"], study=of_dci), None)
     gan = Study(GAN, {"learning_rate": tune.uniform(1e-4, 1e-3)}, {"image_size": 16, "width": 0.1})
     with pytest.raises(UsageError, match="no trial reports disentanglement/mig"):  # it has no encoder
         check_settings(laid([], ["disentanglement=true"], study=replace(gan, metric=search.metric)), None)
