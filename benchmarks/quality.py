@@ -23,6 +23,7 @@ import math
 import os
 import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
 from multiprocessing import get_context
@@ -263,25 +264,7 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
             for dataset, (model, values) in product(datasets, papers.items())
         ]
     else:
-        for dataset, model in product(datasets, SPACES):
-            if (Path(dataset).stem, model) not in tried(record, True):
-                write(search(dataset, model, folder))
-        searched, own = tried(record, True), tried(record, False)
-        missing = [
-            (dataset, model)
-            for dataset, model in product(datasets, SPACES)
-            if (Path(dataset).stem, model) not in own
-        ]
-        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-            futures = {}
-            for dataset, model in missing:
-                row = searched[Path(dataset).stem, model] | {"search": False, "values": first(model)}
-                job = (dataset, model, row["values"], SEARCH_SEED, row["epochs"], folder)
-                futures[pool.submit(train, *job)] = row
-            for future in as_completed(futures):
-                result = future.result()
-                found = math.inf if "diverged" in result else result["scores"][result["metric"]]
-                write(futures[future] | {"found": found})
+        tune_models(record, datasets, processes, write)
         chosen = best(record)
         jobs = [
             (dataset, model, row["values"], row["epochs"])
@@ -299,6 +282,30 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
         ]
         for training in as_completed(trainings):
             write(training.result())
+
+
+def tune_models(record: Path, datasets: list[str], processes: int, write: Callable[[dict], None]) -> None:
+    """Search for each model's setting, and train the one that its search began with to the end."""
+    folder = samples_folder(record)
+    for dataset, model in product(datasets, SPACES):
+        if (Path(dataset).stem, model) not in tried(record, True):
+            write(search(dataset, model, folder))
+    searched, own = tried(record, True), tried(record, False)
+    missing = [
+        (dataset, model)
+        for dataset, model in product(datasets, SPACES)
+        if (Path(dataset).stem, model) not in own
+    ]
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        futures = {}
+        for dataset, model in missing:
+            row = searched[Path(dataset).stem, model] | {"search": False, "values": first(model)}
+            job = (dataset, model, row["values"], SEARCH_SEED, row["epochs"], folder)
+            futures[pool.submit(train, *job)] = row
+        for future in as_completed(futures):
+            result = future.result()
+            found = math.inf if "diverged" in result else result["scores"][result["metric"]]
+            write(futures[future] | {"found": found})
 
 
 def samples_folder(record: Path) -> Path:

@@ -73,9 +73,10 @@ def row_of(
 
 def table() -> None:
     """Print a table of the sweeps of each command, and what their winners have in common."""
-    rows = records.read("sweeps")
-    for command in dict.fromkeys(" ".join([row["module"], *row["flags"]]) for row in rows):
-        sweeps = [row for row in rows if " ".join([row["module"], *row["flags"]]) == command]
+    by_command: dict[str, list[dict[str, Any]]] = {}
+    for row in records.read("sweeps"):
+        by_command.setdefault(" ".join([row["module"], *row["flags"]]), []).append(row)
+    for command, sweeps in by_command.items():
         best = [next(t for t in row["trials"] if t["number"] == row["best"]) for row in sweeps]
         searched = [k for k in best[0] if k not in ("number", "seed", "status", "epoch", "score")]
         header = [command, "minutes", "trials", "trained to the end", "FD of the best", *searched]

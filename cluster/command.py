@@ -12,8 +12,8 @@ from rich.table import Table
 from cluster.errors import ClusterError
 from cluster.head import Head, quietly
 from cluster.laptop import say, watch
-from cluster.runs import HOME, LEDGER
-from latentune import called
+from cluster.runs import HOME
+from latentune import LEDGER, called
 
 PROGRAM = "python -m cluster.command"
 

@@ -16,7 +16,7 @@ import tyro
 from rich.console import Console
 
 from analysis.charts.text import megabytes
-from cluster.runs import LEDGER
+from latentune import LEDGER
 from searchers.execution.rebuild import latest_checkpoint
 from searchers.record.folders import TUNE, SweepFolder
 from searchers.record.ledger import Ledger, LedgerBusyError

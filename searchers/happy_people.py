@@ -204,7 +204,7 @@ def prepare(
     A dry run trains no scorer. Raises DataError and MetricError with one sentence each.
     """
     from searchers.execution.prepare import extractor_of, say_notes
-    from searchers.execution.resume import stored
+    from searchers.execution.resume import images_of
     from trainables.latent.problem import held_out_references, load_images, training_rows
     from trainables.latent.scorer import JUDGE, SmileScorer, load_scorer, quality_on, smile_degrees
     from trainables.latent.settings import parse_config
@@ -213,7 +213,7 @@ def prepare(
     settings = {
         **SETTINGS[config.preset],
         "dataset": config.dataset,
-        "data_hash": before.data_hash if config.resume and (before := stored(config.folder)) else None,
+        "data_hash": images_of(config),
         "dataset_limit": config.dataset_limit,
         "data_root": config.data_root,
         "crop": config.crop,

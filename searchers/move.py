@@ -26,7 +26,7 @@ import tyro
 from rich.console import Console
 
 from analysis.charts.text import megabytes
-from cluster.runs import LEDGER, STORED
+from latentune import LEDGER, STORED
 from searchers.record.files import flush, write_whole
 from searchers.record.folders import is_running, size
 from searchers.study.command import run_command

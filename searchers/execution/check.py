@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from analysis.charts.text import number
 from searchers.bayesopt.space import Choice
 from searchers.bayesopt.tune_space import read_space
+from searchers.execution.overlay import first_point
 from searchers.record.schema import REFERENCE_PARAM
 from searchers.study.config import UsageError
 from searchers.study.study import Study
@@ -20,7 +21,6 @@ from trainables.evaluation.classes import with_classes
 from trainables.evaluation.generation import require_images
 from trainables.evaluation.held_out import held_out_scores
 from trainables.evaluation.inputs import load_store, require_fit, split_config
-from trainables.metrics.disentanglement import SCORES
 from trainables.metrics.scores import better, keys_of
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
@@ -222,14 +222,20 @@ def require_reported(study: Study, known: set[str], own: set[str]) -> None:
     families |= {"disentanglement"} if units else set()
     for name, mode in {study.metric: study.mode, **study.objectives}.items():
         family, slash, key = name.partition("/")
-        of = next((score for score in SCORES if key.startswith(score)), "unsupervised")
-        left_out = family == "disentanglement" and isinstance(units, list | tuple) and of not in units
+        left_out = family == "disentanglement" and isinstance(units, list | tuple) and not _is_of(key, units)
         if name not in known | own and (left_out or not (slash and family in families)):
             there = some_of(name, known | own)
             raise UsageError(f"no trial reports {name}{nearest(name, known | own)}; it reports {there}")
         if name not in own and (best := better(name)) not in (None, mode):
             word = "lower" if best == "min" else "higher"
             raise UsageError(f"{name} is the better the {word} it is: its mode is {best}, not {mode}")
+
+
+def _is_of(key: str, scores: Collection[str]) -> bool:
+    """Whether a reported number, such as dci_completeness, belongs to one of these scores."""
+    from trainables.metrics.disentanglement import SCORES  # imports scikit-learn
+
+    return next((score for score in SCORES if key.startswith(score)), "unsupervised") in scores
 
 
 def ends_of(study: Study) -> Iterator[dict[str, Any]]:
@@ -244,9 +250,3 @@ def ends_of(study: Study) -> Iterator[dict[str, Any]]:
         else:
             values = (dimension.value(0.0), dimension.value(1.0))
         yield from ({dimension.name: value} for value in values)
-
-
-def first_point(study: Study, points: list[dict[str, Any]] | None) -> dict[str, Any]:
-    """Return the first trial's place in the space; what it leaves open is in the middle."""
-    middle = {d.name: d.value(0.5) for d in read_space(study.space).dimensions}
-    return middle | (points or study.points_to_evaluate or [{}])[0]

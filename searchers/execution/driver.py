@@ -22,9 +22,10 @@ from cluster.errors import ClusterError
 from cluster.interrupts import end_in_order
 from cluster.limiter import ClusterLimiter
 from cluster.ray_patches import silent_progress
-from cluster.runs import LEDGER, TABLE_VARIABLE
+from cluster.runs import TABLE_VARIABLE
 from cluster.storage import full_disk_told, refuse_unseen, resolve
 from cluster.watchdog import RETRIES, watchdogs
+from latentune import LEDGER
 from searchers.display.closing import Ending
 from searchers.display.commands import resume_command
 from searchers.display.live_page import LivePage

@@ -64,11 +64,16 @@ def overlay(study: Study, config: SweepConfig) -> Study:
 def own_setting(study: Study) -> tuple[dict[str, Any], ...]:
     """Return the model's own values of what is searched, a first point, as far as they lie in the space."""
     space = read_space(study.space)
-    middle = {dimension.name: dimension.value(0.5) for dimension in space.dimensions}
-    model_class, _ = study.trainable.model_of({**study.settings, **middle})
-    own = {field.name: field.default for field in fields(model_class.Config) if field.name in middle}
+    model_class, _ = study.trainable.model_of({**study.settings, **first_point(study, None)})
+    own = {field.name: field.default for field in fields(model_class.Config) if field.name in study.space}
     point = {name: value for name, value in own.items() if _is_inside({name: value}, space)}
     return (point,) if point else ()
+
+
+def first_point(study: Study, points: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """Return the first trial's place in the space; what it leaves open is in the middle."""
+    middle = {d.name: d.value(0.5) for d in read_space(study.space).dimensions}
+    return middle | (points or study.points_to_evaluate or [{}])[0]
 
 
 def as_trained(study: Study, config: Mapping[str, Any]) -> Study:

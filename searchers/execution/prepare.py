@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from searchers.execution.resume import stored
+from searchers.execution.resume import images_of
 from searchers.record.schema import REFERENCES, reference_param
 from searchers.study.config import RunConfig, SweepConfig, UsageError
 from trainables.data.batches import Batches
@@ -154,8 +154,7 @@ def prepare(config: SweepConfig, console: Console, channels: int = 3) -> Prepare
         seed=config.seed,
         processes=max(1, int(config.gpus_per_trial or 0)),
     )
-    before = stored(config.folder) if config.resume else None
-    began = replace(training, data_hash=before.data_hash if before else None)
+    began = replace(training, data_hash=images_of(config))
     store = load_store(began, config.image_size, channels)
     for split in ("train", "validation"):
         if len(store.split(split)) < 2:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cluster.runs import LEDGER, STORED
+from latentune import LEDGER, STORED
 from searchers.display.commands import resume_command
 from searchers.record.files import write_whole
 from searchers.record.ledger import Ledger
@@ -146,6 +146,12 @@ class Stored:
     data_hash: str | None
     config: dict[str, Any]
     study: dict[str, Any] | None = None
+
+
+def images_of(config: RunConfig) -> str | None:
+    """Return the hash of the images that a resumed sweep began with; None of a new one."""
+    before = stored(config.folder) if config.resume else None
+    return before.data_hash if before else None
 
 
 def _refuse_secrets(config: RunConfig) -> None:

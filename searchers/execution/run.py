@@ -24,10 +24,10 @@ from searchers.display.pareto import ParetoFigure, describe, front
 from searchers.display.posterior import PosteriorFigure
 from searchers.display.snapshot import Told, rows_of
 from searchers.execution.best import best_scores, export_best, recommended
-from searchers.execution.check import check_settings, first_point
+from searchers.execution.check import check_settings
 from searchers.execution.driver import Driver, join
 from searchers.execution.fixed_points import FixedPoints
-from searchers.execution.overlay import from_anywhere, overlay, own_setting
+from searchers.execution.overlay import first_point, from_anywhere, overlay, own_setting
 from searchers.execution.plan import plan
 from searchers.execution.prepare import Prepared, prepare
 from searchers.execution.search import given_points, make_scheduler, make_search

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.charts.text import value_of
-from cluster.runs import LEDGER
+from latentune import LEDGER
 from searchers.bayesopt.space import Choice, Dimension
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.resume import stored

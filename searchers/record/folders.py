@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cluster.runs import LEDGER, STORED, sweep_id_of
+from cluster.runs import sweep_id_of
+from latentune import LEDGER, STORED
 from searchers.record.ledger import Ledger
 from searchers.record.schema import COMPLETE, FINISHED, MODEL, NOTE
 from searchers.record.trials import TrialRecord

@@ -83,8 +83,9 @@ class MeanWeights:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Let the model have the means inside the block, and its own weights again behind it."""
-        kept = [[t.clone() for t in values] for _, values in self._pairs()]
-        for means, values in self._pairs():
+        pairs = self._pairs()
+        kept = [[t.clone() for t in values] for _, values in pairs]
+        for means, values in pairs:
             _copy(values, means)
         try:
             yield

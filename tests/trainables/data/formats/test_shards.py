@@ -45,6 +45,15 @@ def by_color(number, beside):
     return [(f"{number}-{k}", color, beside(color)) for k, color in enumerate(names)]
 
 
+def shards(tmp_path, names, beside=lambda _: {}):
+    """A folder of tars of ten samples each, their numbers in the keys."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number, name in enumerate(names):
+        shard(folder / f"{name}.tar", by_color(number, beside))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("beside", "class_names"),
     [
@@ -55,10 +64,7 @@ def by_color(number, beside):
     ],
 )
 def test_labels_lie_beside_the_images(tmp_path, beside, class_names):
-    folder = tmp_path / "set"
-    folder.mkdir()
-    for number in range(3):
-        shard(folder / f"part-{number:06d}.tar", by_color(number, beside))
+    folder = shards(tmp_path, [f"part-{number:06d}" for number in range(3)], beside)
     source = opened(folder, tmp_path)
     assert len(source) == 30 and source.splits is None
     assert list(source.class_names) == class_names
@@ -71,10 +77,7 @@ def test_labels_lie_beside_the_images(tmp_path, beside, class_names):
 
 def test_a_part_takes_no_other_tar_along(tmp_path):
     """What goes to a decoding process is as large as its part, whatever the set's size."""
-    folder = tmp_path / "set"
-    folder.mkdir()
-    for number in range(40):
-        shard(folder / f"{number:03d}.tar", by_color(number, lambda _: {}))
+    folder = shards(tmp_path, [f"{number:03d}" for number in range(40)])
     source = opened(folder, tmp_path)
     rows = [399, 3, 395, 7]
     part = source.reader.part(rows)
@@ -85,9 +88,7 @@ def test_a_part_takes_no_other_tar_along(tmp_path):
 
 
 def test_a_shard_that_is_missing_is_told(tmp_path):
-    folder = tmp_path / "set"
-    folder.mkdir()
-    shard(folder / "0.tar", by_color(0, lambda _: {}))
+    folder = shards(tmp_path, ["0"])
     (folder / "1.tar").symlink_to(tmp_path / "nowhere.tar")
     (folder / ".2.tar").touch()
     source = opened(folder, tmp_path)
@@ -110,10 +111,7 @@ def test_names_of_shards_are_splits_and_no_classes(tmp_path):
 
 
 def test_shards_without_labels_have_no_classes(tmp_path):
-    folder = tmp_path / "set"
-    folder.mkdir()
-    for number in range(2):
-        shard(folder / f"{number}.tar", by_color(number, lambda _: {}))
+    folder = shards(tmp_path, ["0", "1"])
     source = opened(folder, tmp_path)
     assert len(source) == 20 and not source.class_names and (source.labels == -1).all()
 
