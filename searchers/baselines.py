@@ -26,7 +26,7 @@ from searchers.execution.cli import main_of
 from searchers.record.schema import FINISHED
 from searchers.record.trials import TrialRecord
 from searchers.study import given
-from searchers.study.config import SweepConfig, UsageError, without
+from searchers.study.config import Role, SweepConfig, UsageError, having, without
 from searchers.study.ranges import SEVERAL, between, multiple_of
 from searchers.study.study import Study
 from trainables.models.settings import nearest
@@ -36,14 +36,11 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m searchers.baselines"
 FIGURE = "baselines.png"
-# Of a search: here nothing is searched, and each training runs to its last epoch.
-SEARCH = ("space", "searcher", "surrogate", "warm_start", "share")
-BUDGET = ("num_samples", "trainings", "grace_epochs", "replicates", "early_stopping")
 Model = Literal["GAN", "WGAN-GP", "VAE", "FactorVAE", "VAE-GAN", "beta-VAE-GAN", "flow", "EDM", "latent-flow"]
 
 
 @dataclass(frozen=True)
-@without(*SEARCH, *BUDGET)
+@without(*having(SweepConfig, Role.SEARCH), "space", "early_stopping")  # each training runs to its end
 class BaselinesConfig(SweepConfig):
     """Settings of one run; the command line is this class."""
 

@@ -19,7 +19,7 @@ from searchers.execution.cli import main_of
 from searchers.record.provenance import PACKAGES, lasting_settings, origin
 from searchers.record.schema import METRIC_TAG, MODE_TAG
 from searchers.record.sweep_record import SweepRecord
-from searchers.study.config import RunConfig, require
+from searchers.study.config import Role, RunConfig, require
 from searchers.study.ranges import ONE_GPU, SEVERAL, between, each, multiple_of, one_of
 
 PROGRAM = "python -m searchers.happy_people"
@@ -36,7 +36,7 @@ class HappyPeopleConfig(RunConfig):
     smiling and not"""
     max_degree: Annotated[float, between(0, 100)] = 2.0
     """the generators see images up to this smile degree only"""
-    scorer_weights: str | None = None
+    scorer_weights: Annotated[str | None, Role.FILE] = None
     """file of a smile classifier; trained on the data's labels, if not given"""
     methods: Annotated[tuple[Method, ...], SEVERAL] = ("vqvae-retrained", "vqvae", "vae-retrained")
     """what is compared"""

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m searchers.tune"
 OF_STUDY = {"model", "metric", "mode", "objectives"}
-OF_COMMAND_LINE = {"on", "attach"}
 MODEL_IS = "A model is a subclass of trainables.models.base.GenerativeModel"
 
 
@@ -199,7 +198,7 @@ def sweep(study: Study, console: Console | None = None, **settings: Any) -> "Out
     if preset not in PRESETS:
         raise UsageError(f"preset is {preset!r}; choose {', '.join(PRESETS)}")
     defaults = PRESETS[preset]
-    known = asdict(defaults).keys() - OF_STUDY - OF_COMMAND_LINE
+    known = asdict(defaults).keys() - OF_STUDY - {"on", "attach"}
     if unknown := settings.keys() - known:
         name = min(unknown)
         there = "; the study has it" if name in OF_STUDY else nearest(name, known)

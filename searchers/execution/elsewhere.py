@@ -13,11 +13,10 @@ from cluster.laptop import Job, run_on, watch, without
 from cluster.runs import HOME, Run
 from latentune import typed
 from searchers.execution.resume import resolve
-from searchers.study.config import RunConfig, UsageError
+from searchers.study.config import Role, RunConfig, UsageError, having
 from trainables.data.catalogue import NAMES
 
 Config = TypeVar("Config", bound=RunConfig)
-FILES = ("dataset", "points", "inception_weights")  # settings that may name what is on this machine
 
 
 def elsewhere(program: str, config: Config, preset: Config, given: Sequence[str], console: Console) -> int:
@@ -48,7 +47,8 @@ def elsewhere(program: str, config: Config, preset: Config, given: Sequence[str]
         fetch=f"{config.results.rstrip('/')}/{name}",
         sweep=True,
     )
-    named = {name: value for name in FILES if (value := getattr(config, name, None)) and value not in NAMES}
+    names = ("dataset", *having(type(config), Role.FILE))
+    named = {name: value for name in names if (value := getattr(config, name)) and value not in NAMES}
     # All machines see the folder of results, or the sweep is refused there.
     shared = Path(config.results) if config.results != RunConfig.results else HOME
     job = Job(

@@ -13,18 +13,9 @@ from latentune import LEDGER, STORED
 from searchers.display.commands import resume_command
 from searchers.record.files import write_whole
 from searchers.record.ledger import Ledger
-from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, UsageError
+from searchers.study.config import Role, RunConfig, SweepConfig, UsageError, having
 from trainables.data.addresses import secret_in
 from trainables.data.catalogue import NAMES
-
-OF_THIS_RUN = ("dry_run", "dashboard", "on", "attach")  # a resumed sweep has them as they are now
-PLACES = ("storage", "share")  # folders or buckets
-FILES = ("data_root", "inception_weights", "scorer_weights")
-OF_SEARCH = (
-    *("searcher", "surrogate", "warm_start", "share"),
-    *("num_samples", "trainings", "grace_epochs", "replicates"),
-)
-
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -68,7 +59,7 @@ def resolve(
         again = resume_command(before.program, config, config.resume)
         raise UsageError(f"Sweep {config.resume!r} is one of {before.program}: {again}")
     try:
-        kept = type(config)(**before.config)
+        kept = from_anywhere(type(config)(**before.config))
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"The settings of sweep {config.resume!r} are another version's, or damaged: {error}"
@@ -83,18 +74,19 @@ def resolve(
         for field in fields(config)
         if (value := getattr(config, field.name)) != getattr(defaults, field.name) or field.name in given
     }
+    of_command = having(type(config), Role.COMMAND)
+    may_change = {*of_command, *having(type(config), Role.MAY_CHANGE)}
     for name, value in now.items():
-        may_change = name in ("resume", *OF_THIS_RUN, *MAY_CHANGE_ON_RESUME)
-        if not may_change and value != getattr(kept, name):
+        if name not in may_change and value != getattr(kept, name):
             flag = "--" + name.replace("_", "-")
             raise UsageError(f"A resumed sweep keeps the settings it began with: leave out {flag}")
-    now |= {name: getattr(config, name) for name in ("resume", "results", *OF_THIS_RUN)}
+    now |= {name: getattr(config, name) for name in ("results", *of_command)}
     return from_anywhere(replace(kept, **now)), before.sweep_id
 
 
 def refuse_search(given: Collection[str]) -> None:
     """Raise UsageError where a setting of a search is given beside trials that are given themselves."""
-    if asked := [name for name in OF_SEARCH if name in given]:
+    if asked := [name for name in having(SweepConfig, Role.SEARCH) if name in given]:
         flag = "--" + asked[0].replace("_", "-")
         raise UsageError(f"{flag} is for a search, and --points leaves nothing to search: leave one out")
 
@@ -106,14 +98,14 @@ def from_anywhere(config: Config) -> Config:
     """
     if config.on:
         return config
-    named = {name: value for name in (*PLACES, *FILES) if (value := getattr(config, name, None))}
-    found: dict[str, Any] = {
-        name: _absolute(value) if name in PLACES else absolute(value) for name, value in named.items()
-    }
-    return replace(config, dataset=located(config.dataset), **found)
+    found: dict[str, Any] = {"dataset": located(config.dataset)}
+    for role, call in ((Role.FILE, absolute), (Role.FOLDER, called_everywhere)):
+        names = having(type(config), role)
+        found |= {name: call(value) for name in names if (value := getattr(config, name))}
+    return replace(config, **found)
 
 
-def _absolute(place: str) -> str:
+def called_everywhere(place: str) -> str:
     """Return a folder as it is called from everywhere; a bucket's address stays as it is."""
     place = place.removeprefix("file://")
     return place if "://" in place else str(Path(place).expanduser().resolve())

@@ -28,10 +28,9 @@ from searchers.record.schema import (
     reference_param,
 )
 from searchers.scheduling.rule import REDUCTION_FACTOR
-from searchers.study.config import MAY_CHANGE_ON_RESUME, RunConfig, SweepConfig
+from searchers.study.config import Role, RunConfig, SweepConfig, having
 from searchers.study.study import Study
 
-NO_ARGUMENTS = ("name", "resume", "dry_run", "dashboard", "on", "attach", "tracking_uri")
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "bayesian-optimization", "pytorch-fid", "latentune")
 
 
@@ -75,7 +74,7 @@ def about(study: Study, space: Space, config: SweepConfig, program: str) -> Abou
 
 def recorded_arguments(config: RunConfig) -> dict[str, Any]:
     """Return what another run needs to train as this one did: all settings, but not where the record is."""
-    left_out = {*NO_ARGUMENTS, *config.unused}
+    left_out = {"name", "tracking_uri", *having(type(config), Role.COMMAND), *config.unused}
     return {name: value for name, value in asdict(config).items() if name not in left_out}
 
 
@@ -88,7 +87,7 @@ def references_of(study: Study) -> dict[str, float]:
 
 def lasting_settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings that a resumed sweep keeps: MLflow holds a parameter to its first value."""
-    changing = {"resume", "dry_run", "on", "attach", *MAY_CHANGE_ON_RESUME}
+    changing = having(type(config), Role.COMMAND, Role.MAY_CHANGE)
     return {name: value for name, value in asdict(config).items() if name not in changing}
 
 

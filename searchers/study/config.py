@@ -4,7 +4,8 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from enum import Enum, auto
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar, get_type_hints
@@ -15,17 +16,21 @@ from searchers.study import given
 from searchers.study.ranges import COUNT, CPUS, GPUS, PLAIN_NAME, SEED, WIDTH, between, check
 
 Config = TypeVar("Config", bound="RunConfig")
-MAY_CHANGE_ON_RESUME = (
-    "tracking_uri",
-    "address",
-    "max_concurrent",
-    "results",
-    "dataset",
-    "data_root",
-    "inception_weights",
-    "dashboard",
-    "share",
-)
+
+
+class Role(Enum):
+    """What a setting is beside its value, told beside its type: `on: Annotated[str | None, Role.COMMAND]`."""
+
+    COMMAND = auto()
+    """of this command alone: a resumed sweep has it as it is now, and no record keeps it"""
+    MAY_CHANGE = auto()
+    """a resumed sweep keeps it, or takes another"""
+    SEARCH = auto()
+    """of a search, and nothing to trials that are given themselves"""
+    FILE = auto()
+    """a file; a cluster is sent it"""
+    FOLDER = auto()
+    """a folder, or a bucket's address"""
 
 
 class UsageError(ValueError):
@@ -62,6 +67,12 @@ def without(*names: str) -> Callable[[type[Config]], type[Config]]:
     return narrow
 
 
+def having(kind: type["RunConfig"], *roles: Role) -> list[str]:
+    """Return the names of a configuration's settings that have one of some roles."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [f.name for f in fields(kind) if set(roles) & set(getattr(hints[f.name], "__metadata__", ()))]
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Options of every sweep: its images and scores, what a trial gets, its name and where all goes."""
@@ -70,12 +81,12 @@ class RunConfig:
     """inherited settings that a command does not offer, since it makes no use of them"""
     preset: Literal["quick", "report"] = "quick"
     """quick: minutes on two CPU cores; report: the paper's own setting, for GPUs"""
-    dataset: str = "faces"
+    dataset: Annotated[str, Role.MAY_CHANGE] = "faces"
     """faces or minifigures (drawn, embedded), celeba, hf:NAME, or a path: images, class folders, CelebA's,
     tar, zip"""
     dataset_limit: Annotated[int | None, between(1, 1_000_000_000)] = None
     """use this many images at most"""
-    data_root: str | None = None
+    data_root: Annotated[str | None, Role.MAY_CHANGE, Role.FOLDER] = None
     """folder of the named data sets"""
     crop: Literal["larsen", "square"] | None = None
     """part of each image to take: larsen, the face of CelebA's aligned images; square, the middle; the
@@ -86,35 +97,35 @@ class RunConfig:
     """multiplies every hidden channel count of the networks"""
     features: str = "auto"
     """extractor of the Fréchet distance: auto, inception, efficientnet_lite0, dinov2"""
-    inception_weights: str | None = None
+    inception_weights: Annotated[str | None, Role.MAY_CHANGE, Role.FILE] = None
     """file of pytorch-fid's Inception weights"""
     cpus_per_trial: Annotated[float, CPUS] = 1.0
     """CPU cores a trial gets"""
     gpus_per_trial: Annotated[float | None, GPUS] = None
     """share of a GPU a trial gets, half of one where the cluster has any, if not given; or 2 and more, each
     with a process that trains on its part of batches"""
-    max_concurrent: Annotated[int | None, COUNT] = None
+    max_concurrent: Annotated[int | None, COUNT, Role.MAY_CHANGE] = None
     """trials side by side; as many as fit, if not given"""
     name: Annotated[str | None, PLAIN_NAME] = None
     """name of the sweep; made from the date, if not given"""
-    resume: Annotated[str | None, PLAIN_NAME] = None
+    resume: Annotated[str | None, PLAIN_NAME, Role.COMMAND] = None
     """go on with the sweep of this name; its folder holds pickles: never a stranger's"""
-    results: str = "results"
+    results: Annotated[str, Role.MAY_CHANGE] = "results"
     """folder of all sweeps"""
-    storage: str | None = None
+    storage: Annotated[str | None, Role.FOLDER] = None
     """where checkpoints go: a folder that all nodes see, s3://… or gs://…; among the results, if not given"""
-    tracking_uri: str = field(default_factory=default_tracking_uri)
+    tracking_uri: Annotated[str, Role.MAY_CHANGE] = field(default_factory=default_tracking_uri)
     """MLflow's database or server; MLFLOW_TRACKING_URI, where that is set"""
-    on: str | None = None
+    on: Annotated[str | None, Role.COMMAND] = None
     """run it on the cluster of this file, which `ray up` has started: ray_cluster.yaml; it goes on there
     without this terminal, and its results come here; kuberay prints it for kubectl apply -f -"""
-    attach: str | None = None
+    attach: Annotated[str | None, Role.COMMAND] = None
     """show what --on has begun under this name, and fetch its results; nothing is begun"""
-    address: str | None = None
+    address: Annotated[str | None, Role.MAY_CHANGE] = None
     """Ray cluster to join; an embedded one is started, if neither this nor RAY_ADDRESS is given"""
-    dashboard: bool = field(default_factory=at_a_desk)
+    dashboard: Annotated[bool, Role.COMMAND] = field(default_factory=at_a_desk)
     """serve a page on this machine, for its own browsers, that redraws as results arrive"""
-    dry_run: bool = False
+    dry_run: Annotated[bool, Role.COMMAND] = False
     """say what the sweep would do, how long it takes and what it fills, and start nothing"""
 
     @property
@@ -152,15 +163,15 @@ class SweepConfig(RunConfig):
     """images that each evaluation generates"""
     evaluate_every: Annotated[int, COUNT] = 1
     """epochs between two evaluations"""
-    num_samples: Annotated[int, COUNT] = 20
+    num_samples: Annotated[int, COUNT, Role.SEARCH] = 20
     """settings to try, at most: the budget of --trainings may be used up before"""
-    trainings: Annotated[float | None, between(1, 1_000_000)] = None
+    trainings: Annotated[float | None, between(1, 1_000_000), Role.SEARCH] = None
     """full trainings' worth of epochs that the sweep may spend; a third of --num-samples, if not
     given and trials are paused"""
-    grace_epochs: Annotated[int | None, COUNT] = 2
+    grace_epochs: Annotated[int | None, COUNT, Role.SEARCH] = 2
     """trials are compared after so many epochs first, or at the next evaluation; learned from the first
     trials' curves, if None"""
-    replicates: Annotated[int, between(0, 1_000)] = 0
+    replicates: Annotated[int, between(0, 1_000), Role.SEARCH] = 0
     """the best so many are trained again with another seed, from budget set aside: training's own noise;
     none of a search by several scores"""
     early_stopping: bool = True
@@ -171,16 +182,18 @@ class SweepConfig(RunConfig):
     latent_dim=choice(32,64)"""
     set: tuple[str, ...] = ()
     """settings that all trials have, of the model and its training: gamma=0.1 recipe=larsen"""
-    searcher: Literal["ours", "bayesian-optimization", "optuna-tpe", "optuna-gp", "random", "grid"] = "ours"
+    searcher: Annotated[
+        Literal["ours", "bayesian-optimization", "optuna-tpe", "optuna-gp", "random", "grid"], Role.SEARCH
+    ] = "ours"
     """who proposes trials: this project's Bayesian optimization or, to compare, another on the same budget"""
-    surrogate: Literal["fitted", "report", "matern", "nuts"] = "fitted"
+    surrogate: Annotated[Literal["fitted", "report", "matern", "nuts"], Role.SEARCH] = "fitted"
     """Gaussian process of the search: hyperparameters learned, [BVG]'s own, fixed Matérn, drawn by NUTS"""
-    warm_start: Annotated[str | None, PLAIN_NAME] = None
+    warm_start: Annotated[str | None, PLAIN_NAME, Role.SEARCH] = None
     """name of an earlier sweep, among the results or in MLflow, whose scores the search begins with"""
-    share: str | None = None
+    share: Annotated[str | None, Role.SEARCH, Role.MAY_CHANGE, Role.FOLDER] = None
     """folder or bucket in which sweeps of one study on several clusters tell each other their trials' scores
     while they run"""
-    points: str | None = None
+    points: Annotated[str | None, Role.FILE] = None
     """JSON file with a list of settings to train to the end instead of searching"""
     seed: Annotated[int, SEED] = 0
     """of data order, networks and search"""

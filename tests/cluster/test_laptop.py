@@ -24,7 +24,7 @@ from cluster.errors import ClusterError
 from cluster.head import Head
 from cluster.laptop import Follower, content_hash, place_of, replaced, without
 from cluster.runs import MARK, Run
-from searchers import beta_vaegan, flow
+from searchers import beta_vaegan, flow, happy_people
 from searchers.record.ledger import Ledger
 from tests.fixtures.files import write
 from tests.fixtures.machines import REPOSITORY
@@ -54,6 +54,12 @@ def test_a_dry_run_says_what_would_run_and_what_would_be_sent(tmp_path, monkeypa
     assert flow.main(["--dry-run", f"--on={YAML}", "--preset", "quick"]) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert "searchers.flow --preset quick --name 2" in first and "--on" not in first
+    (tmp_path / "judge.pt").write_bytes(b"x")  # one study's own file goes as those of all do
+    assert happy_people.main(["--dry-run", "--on", YAML, "--scorer-weights=judge.pt"]) == 0
+    place = f"/sent/{content_hash(tmp_path / 'judge.pt')}/judge.pt"
+    first, _, sent, _ = capsys.readouterr().out.splitlines()
+    assert f"--scorer-weights=~/latentune{place}" in first.replace("'", "")
+    assert sent == f"Sent, where it is not there yet: judge.pt to ~/latentune{place}"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ SEARCHES = ["beta_vaegan", "baselines", "densities", "flow", "lego_vae", "tune"]
     ("names", "flags", "sentence"),
     [
         ([*SEARCHES, "happy_people"], ["--dataset", "nowhere"], "there is no data set or path 'nowhere'"),
-        (SEARCHES, ["--points", "nowhere.json"], "--points: nowhere.json can't be read: No such file"),
+        (SEARCHES, ["--points", "nowhere.json"], "nowhere.json can't be read: No such file"),
     ],
 )
 def test_files_that_are_not_there_are_told_without_torch_and_ray(names, flags, sentence, tmp_path):

@@ -136,12 +136,14 @@ def test_what_may_change_may_become_the_default_s(folder):
     assert now.max_concurrent is None and now.tracking_uri == usual.tracking_uri
 
 
-def test_given_trials_are_resumed_from_the_file_that_the_sweep_keeps(folder):
+def test_given_trials_are_resumed_from_the_file_that_the_sweep_keeps(folder, monkeypatch):
     points = folder.parent / "mine.json"
     began = SweepConfig(name="one", results=str(folder.parent), points=str(points))
     assert began.points_file == points
     store(folder, PROGRAM, "id", began)
     assert resume(folder)[0].points_file == points  # none was kept
+    monkeypatch.chdir(folder.parent)
+    assert resume(folder, points="mine.json")[0].points_file == points  # the same, as it was typed
     began.kept_points.write_text("[]")
     assert began.points_file == points  # left by another
     assert resume(folder)[0].points_file == began.kept_points

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from searchers import happy_people, sweeps
-from searchers.study.config import RunConfig, UsageError, require
+from searchers.baselines import BaselinesConfig
+from searchers.happy_people import HappyPeopleConfig
+from searchers.study.config import Role, RunConfig, SweepConfig, UsageError, having, require
 from searchers.study.given import listed_points
 
 
@@ -37,3 +39,13 @@ def test_the_home_folder_is_found_where_a_shell_leaves_its_sign(tmp_path, monkey
     assert listed_points(Path("~/points.json")) == [{"beta": 1}]
     assert sweeps.main(["--results=~/runs"]) == 0
     assert str(tmp_path / "runs") in capsys.readouterr().out.replace("\n", "")
+
+
+def test_each_setting_of_a_role_is_named_once_with_it():
+    changing = {"dataset", "data_root", "inception_weights", "max_concurrent", "results", "tracking_uri"}
+    assert set(having(RunConfig, Role.MAY_CHANGE)) == changing | {"address"}
+    assert set(having(SweepConfig, Role.MAY_CHANGE)) == changing | {"address", "share"}
+    assert set(having(RunConfig, Role.COMMAND)) == {"resume", "on", "attach", "dashboard", "dry_run"}
+    assert having(HappyPeopleConfig, Role.FILE) == ["inception_weights", "scorer_weights"]
+    # What a command does not offer keeps its role.
+    assert having(BaselinesConfig, Role.SEARCH) == having(SweepConfig, Role.SEARCH)
