@@ -2,7 +2,9 @@
 
 import ast
 import importlib
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 
 from searchers.tune import trainable_for
 from tests.fixtures.settings import SMALL_FACES
+from tests.test_site import python_of
 from trainables.models.base import GenerativeModel
 from trainables.models.storage import load_model, trust
 from trainables.tune.export import export_model
@@ -76,3 +79,33 @@ def test_it_is_as_short_as_the_page_says(name):
     page = (DOCS / "own_model.md").read_text()
     (said,) = re.findall(rf"\[{name}\.py\].*\| (\d+) lines", page)
     assert beside == int(said) <= SHORT
+
+
+SMALLER = {
+    r"dataset_limit\b(\D+)\d+": r"dataset_limit\g<1>80",
+    r"epochs=\d+": "epochs=2",
+    r"num_samples=\d+": "num_samples=2",
+    r"dataset_limit=80": "dataset_limit=80, evaluation_samples=20",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "word", "said"),
+    [
+        ("howto/own_sweep.md", "trainable=BetaVAEGAN", r"'beta': [\d.]+.*\} .*/results/python"),
+        ("howto/own_sweep.md", "tune.Tuner", r"[\d.]+"),
+        ("own_model.md", "trainable=Flow", r"'steps': [12]0.*\} .*/results/flow"),
+    ],
+)
+def test_the_scripts_of_the_pages_run(page, word, said, tmp_path):
+    """As they stand there, but for fewer images, epochs and trials."""
+    script = python_of(f"docs/{page}", word)
+    for long, short in SMALLER.items():
+        script = re.sub(long, short, script)
+    path = os.pathsep.join(map(str, (DOCS.parent, DOCS / "examples")))
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"PYTHONPATH": path}
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr
+    assert re.search(rf"{said}$", run.stdout, flags=re.MULTILINE), run.stdout
