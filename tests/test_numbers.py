@@ -88,7 +88,8 @@ def test_seeds_are_compared_with_themselves_and_what_diverged_is_counted(tmp_pat
     from benchmarks.quality_report import by_seed, over_beta, table
 
     order = [(1.0, 0), (5.0, 2), (1.0, 1), (5.0, 0), (1.0, 2)]
-    rows = [training(BETA, beta, seed, fid=10 * beta + seed) for beta, seed in order]
+    keys = ("fid", "ex_post_mixture/fid")
+    rows = [training(BETA, beta, seed, **dict.fromkeys(keys, 10 * beta + seed)) for beta, seed in order]
     lost = training(BETA, 5.0, 1) | {"diverged": "loss_not_finite"}
     record = written(tmp_path / "betas.jsonl", *rows, lost)
     assert by_seed(over_beta(record)["photos"], "fid").tolist() == [[10, 50], [12, 52]]
