@@ -194,7 +194,7 @@ def train(
     if result["diverged"]:
         trainable.stop()
         return row | {"diverged": result["flags"]}
-    name = "-".join(str(part) for part in (Path(dataset).stem, model, beta, seed) if part is not None)
+    name = samples_name(Path(dataset).stem, model, beta, seed)
     (folder / f"{name}.png").write_bytes(result["images"]["samples"])
     scores = {k: v for k, v in result.items() if isinstance(v, int | float) and not k.startswith("gradient")}
     row["metric"] = trainable.metric
@@ -311,6 +311,11 @@ def tune_models(record: Path, datasets: list[str], processes: int, write: Callab
 def samples_folder(record: Path) -> Path:
     """Return the folder of the samples that a record's trainings drew."""
     return record.parent.resolve() / f"{record.stem}-samples"
+
+
+def samples_name(*parts: str | float | None) -> str:
+    """Return the name of a training's samples: data set, model, β where that is all that is set, and seed."""
+    return "-".join(str(part) for part in parts if part is not None)
 
 
 def tried(record: Path, search: bool) -> dict[tuple[str, str], dict]:

@@ -2,7 +2,7 @@
 
 python -m benchmarks.quality_report table RECORD        Markdown
 python -m benchmarks.quality_report betas RECORD FOLDER     beta.png and disentanglement.png
-python -m benchmarks.quality_report samples RECORD FOLDER   equal_cost.png, a row a model, the best first
+python -m benchmarks.quality_report samples RECORD FOLDER   samples.png, a row a model or a β
 """
 
 import argparse
@@ -18,7 +18,7 @@ from PIL import Image
 
 from analysis.charts.bands import LINES, draw_band
 from analysis.charts.style import CYCLE, axis_label, canvas, draw_references, legend_above, use_scale
-from benchmarks.quality import BETA, best, samples_folder, trained
+from benchmarks.quality import BETA, best, samples_folder, samples_name, trained
 from trainables.metrics.extractors.extractor import kid_key
 
 CELL = 34  # pixels of a sample of 32 in its grid of eight columns
@@ -184,19 +184,21 @@ def disentanglement(record: Path) -> Figure:
 
 
 def samples(record: Path) -> Figure:
-    """Draw each model's first sixteen samples, data sets side by side, the best model of each on top."""
+    """Draw each model's first sixteen samples, data sets side by side, as `grouped` has them, top down."""
     groups = grouped(record)
     datasets = list(dict.fromkeys(key[0] for key in groups))
     count = max(sum(key[0] == dataset for key in groups) for dataset in datasets)
     result, axes = canvas(4.2 * len(datasets), 1.3 * count, count, len(datasets), squeeze=False)
     for column, dataset in enumerate(datasets):
-        of_dataset = [(key[1], group) for key, group in groups.items() if key[0] == dataset]
-        for row, (model, group) in enumerate(of_dataset):
-            name = f"{dataset}-{model}-{min(row['seed'] for row in group)}.png"
-            with Image.open(samples_folder(record) / name) as image:
+        of_dataset = [key for key in groups if key[0] == dataset]
+        for row, key in enumerate(of_dataset):
+            first = min(groups[key], key=lambda row: row["seed"])
+            with Image.open(samples_folder(record) / f"{samples_name(*key, first['seed'])}.png") as image:
                 box = image.crop((0, 0, image.width, SHOWN * CELL + 2))
             axes[row, column].imshow(box, interpolation="nearest")
-            axes[row, column].set_title(f"{dataset}, {model}: {mean_distance(group):.1f}", fontsize="small")
+            beta = "" if key[2] is None else f", β = {key[2]:g}"
+            told = f"{dataset}, {key[1]}{beta}: {mean_distance([first]):.1f}"
+            axes[row, column].set_title(told, fontsize="small")
         for cell in axes[:, column]:
             cell.axis("off")
     return result
@@ -217,7 +219,7 @@ def main() -> None:
         figure(arguments.record).savefig(arguments.folder / "beta.png", dpi=120)
         disentanglement(arguments.record).savefig(arguments.folder / "disentanglement.png", dpi=120)
     else:
-        samples(arguments.record).savefig(arguments.folder / "equal_cost.png", dpi=120)
+        samples(arguments.record).savefig(arguments.folder / "samples.png", dpi=120)
 
 
 if __name__ == "__main__":
