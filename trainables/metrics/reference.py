@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -186,11 +187,12 @@ def _load_if_sound(path: Path) -> ReferenceStatistics | None:
 def _compute(
     images: NDArray[np.uint8] | Tensor | Iterable[NDArray[np.uint8] | Tensor], extractor: Extractor
 ) -> ReferenceStatistics:
-    statistics = GaussianStatistics(extractor.dim)
-    keys, kept = np.empty(0), np.empty((0, extractor.dim), np.float32)
+    batches = map(extractor, _batches(images))
+    first = next(batches, np.empty((0, 0)))
+    statistics = GaussianStatistics(first.shape[1])
+    keys, kept = np.empty(0), np.empty((0, first.shape[1]), np.float32)
     generator = np.random.default_rng(0)
-    for batch in _batches(images):
-        features = extractor(batch)
+    for features in chain([first], batches):
         statistics.update(features)
         # The rows with the smallest random keys are a random subset, whatever the batches.
         keys = np.append(keys, generator.random(len(features)))

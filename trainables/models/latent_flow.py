@@ -29,11 +29,12 @@ from trainables.models.unet import Level
 
 MEAN_WIDTH = 0.1  # of the running mean of the flow's weights, as a share of its steps
 BLOCKS = 3
+OF_FIRST_STAGE = ("width", "latent_dim", "beta", "first_share")
 
 
 @dataclass(frozen=True)
 class LatentFlowConfig:
-    """Hyperparameters of `LatentFlow`. `width`, `latent_dim` and `beta` are of a VAE that is trained here."""
+    """Hyperparameters of `LatentFlow`. Those in `OF_FIRST_STAGE` are of a VAE that is trained here."""
 
     image_size: int = 64
     channels: int = 3
@@ -95,7 +96,10 @@ class LatentFlow(GenerativeModel):
         self.steps = 0
 
     def build(self) -> None:
-        """Build both stages. Raises ValueError where the first is no autoencoder of such images."""
+        """Build both stages.
+
+        Raises ValueError where the first is no autoencoder of such images, or is another than is asked for.
+        """
         c = self.config
         check_solver(c.sampler, c.steps)
         check_times(c.times)
@@ -111,6 +115,12 @@ class LatentFlow(GenerativeModel):
                 f"first_stage is of images of size and channels {sizes}, and these are of "
                 f"{c.image_size, c.channels}"
             )
+        for name in OF_FIRST_STAGE if c.first_stage else ():
+            value, own = getattr(c, name), getattr(first.config, name, None)
+            if value not in (getattr(LatentFlowConfig, name), own):
+                raise ValueError(
+                    f"{name} is {value}: with a first_stage, which is trained, it changes nothing"
+                )
         self.config = replace(c, latent_dim=first.config.latent_dim)
         self.network = LatentNetwork(self.config.latent_dim, c.hidden)
         mean = AveragedModel(self.network, multi_avg_fn=power_mean(MEAN_WIDTH))

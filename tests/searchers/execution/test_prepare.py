@@ -10,6 +10,7 @@ from searchers.execution.resume import store
 from searchers.study.config import SweepConfig
 from tests.fixtures.files import encoded, picture, write
 from trainables.data.store import DataError
+from trainables.metrics.errors import MetricError
 
 
 @pytest.mark.parametrize(
@@ -45,11 +46,11 @@ def prepared(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def prepared(images, **settings):
+        settings = {"features": "random"} | settings
         files = {f"{number}.png": encoded(picture(number)) for number in range(images)}
         config = SweepConfig(
             dataset=str(write(tmp_path / "set", files)),
             image_size=16,
-            features="random",
             results=str(tmp_path),
             **settings,
         )
@@ -73,3 +74,10 @@ def test_a_resumed_sweep_takes_the_images_that_it_began_with(prepared, tmp_path)
     assert prepared(31, batch_size=2).provenance["data_hash"] != began
     found = prepared(32, batch_size=2, name="one", resume="one")
     assert found.provenance["data_hash"] == began == found.settings["data_hash"]
+
+
+def test_features_that_never_vary_are_refused(prepared, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "still.py").write_text("import torch\ndef one(x):\n    return torch.full((len(x), 4), 0.3)\n")
+    with pytest.raises(MetricError, match="training images have the same features by still:one: no score by"):
+        prepared(40, features="still:one", batch_size=4)

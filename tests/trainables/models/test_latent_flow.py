@@ -8,7 +8,7 @@ import torch
 from trainables.evaluation.diagnostics import gradient_norms
 from trainables.models.fitted_prior import fit
 from trainables.models.gan import GAN
-from trainables.models.latent_flow import LatentFlow
+from trainables.models.latent_flow import OF_FIRST_STAGE, LatentFlow
 from trainables.models.storage import load_model, save_model
 from trainables.models.vae import VAE
 from trainables.models.vqvae import VQVAE
@@ -127,6 +127,16 @@ def test_a_first_stage_that_cannot_be_one_is_told(tmp_path, model_class, setting
         save_model(tmp_path, model_class, model.hyperparameters(), model.state_dict())
     with pytest.raises(ValueError, match=sentence):
         build(first_stage=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", OF_FIRST_STAGE)
+def test_what_a_trained_first_stage_does_not_use_is_refused(tmp_path, name):
+    """Its own values, and the defaults, may be given."""
+    first = VAE(VAE.configure(SMALL), seed=5)
+    save_model(tmp_path, VAE, first.hyperparameters(), first.state_dict())
+    build(first_stage=str(tmp_path))
+    with pytest.raises(ValueError, match=f"{name} is 0.5: with a first_stage, which is trained, it changes"):
+        build(first_stage=str(tmp_path), **{name: 0.5})
 
 
 def test_a_model_of_ones_own_is_no_first_stage(tmp_path):

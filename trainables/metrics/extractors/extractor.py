@@ -45,8 +45,8 @@ class Extractor:
     """A frozen network with its resize. Called with uint8 images (n, H, W, 1 or 3) it gives (n, d) float64.
 
     `name`, by which `load_extractor` gives it again; `metric` and `kid_metric`, the keys of its scores;
-    `dim`, d; `side`, to which images are resized, None where they are not; `identity`; `reason`, a sentence
-    that says which extractor was taken and why.
+    `side`, to which images are resized, None where they are not; `identity`; `reason`, a sentence that says
+    which extractor was taken and why.
     """
 
     def __init__(
@@ -75,7 +75,8 @@ class Extractor:
                 raise MetricError(
                     f"device is {device}, but torch finds no CUDA GPU on this machine; take cpu"
                 )
-            torch.empty(1, device=self.device)
+            with thread_limit(threads):  # which raises ValueError where there are none
+                torch.empty(1, device=self.device)
         except (RuntimeError, NotImplementedError, AssertionError) as error:
             said = str(error).partition("\n")[0][:80]
             raise MetricError(
@@ -86,14 +87,12 @@ class Extractor:
         self.batch_size = batch_size if self.device.type == "cpu" else 256
         self._resize, self.side = resize, resize.size
         self._network = network.to(self.device)
-        side = resize.size or 64
-        self.dim = self(np.zeros((1, side, side, 3), np.uint8)).shape[1]
 
     def __call__(self, images: NDArray[np.uint8] | Tensor) -> NDArray[np.float64]:
         """Return the features of images.
 
         Raises TypeError where images are not uint8, MetricError where their shape is another than (n, H, W,
-        1 or 3), there is none, or a feature is not finite.
+        1 or 3), there is none, a person's own network does not take them, or a feature is not finite.
         """
         images = as_uint8_images(images)
         parts = []
@@ -104,8 +103,19 @@ class Extractor:
                 if not isinstance(batch, Tensor):
                     batch = torch.from_numpy(batch.copy())  # a memory-mapped store is read-only
                 batch = batch.to(self.device)
-                features = self._network(self._resize(batch))
-                parts.append(features.flatten(1).cpu().double().numpy())
+                try:
+                    features = self._network(self._resize(batch)).flatten(1)
+                    if len(features) != len(batch):
+                        raise ValueError(f"{len(batch)} of them have {len(features)} rows of features")
+                except (Exception, SystemExit) as error:  # whatever a stranger's network raises
+                    if self.side:  # ours: not by the images' size
+                        raise
+                    height, width = images.shape[1:3]
+                    said = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+                    raise MetricError(
+                        f"{self.name} does not take images of {height}×{width} pixels: {said}"
+                    ) from error
+                parts.append(features.cpu().double().numpy())
         features = np.concatenate(parts)
         if not np.isfinite(features).all():
             raise MetricError(f"{self.identity} gives features that are not finite for these images")

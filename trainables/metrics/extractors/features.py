@@ -3,12 +3,14 @@
 import hashlib
 import socket
 import urllib.error
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from types import FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,7 @@ DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_
 DINOV2_SHA256 = "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9"
 DINOV2_SIZES = {384: ("vits14", 12), 768: ("vitb14", 12), 1024: ("vitl14", 24)}  # width: name, depth
 DOWNLOAD_TIMEOUT = 20.0  # seconds without a byte
+STATE = {"_parameters", "_buffers", "_modules"}  # attributes of torch's modules
 
 
 # pytorch-fid's protocol; another one moves pixels by 2 to 7 grey levels, and the score with them.
@@ -228,23 +231,15 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 def _classifier(path: Path, options: Options) -> Extractor:
     if not path.is_file():
         raise WeightsError(f"no network at {path}")
-    network = networks.load_exported(path)
-    try:
-        return Extractor(
-            f"classifier:{path}",
-            network,
-            networks.sha256(path),
-            NATIVE,
-            network_name="classifier",
-            reason=f"The network {path} was asked for.",
-            **options,
-        )
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise WeightsError(
-            f"{path} does not take images (B, 3, 64, 64) for any B; export it with dynamic batch, height and "
-            f"width: {reason}"
-        ) from error
+    return Extractor(
+        f"classifier:{path}",
+        networks.load_exported(path),
+        networks.sha256(path),
+        NATIVE,
+        network_name="classifier",
+        reason=f"The network {path} was asked for.",
+        **options,
+    )
 
 
 def _own(name: str, options: Options) -> Extractor:
@@ -254,46 +249,73 @@ def _own(name: str, options: Options) -> Extractor:
         digest = hashlib.sha256(source_hash(module).encode())
     except OwnCodeError as error:
         raise MetricError(str(error)) from error
-    if isinstance(found, nn.Module):
-        network, contents = found.eval(), content_of(found)
-    elif callable(found) and not isinstance(found, type):
-        network = Function(found)
-        contents = networks_of(found) if isinstance(found, FunctionType) else iter(())
-    else:
+    if not callable(found) or isinstance(found, type):
         raise MetricError(f"{name} is no network and no function of images (B, 3, H, W) in [0, 1]")
-    for key, value in contents:
-        digest.update(key.encode() + value)
-    try:
-        return Extractor(
-            name,
-            network,
-            digest.hexdigest(),
-            NATIVE,
-            network_name=name.partition(":")[2],
-            reason=f"The extractor {name} was asked for.",
-            **options,
-        )
-    except Exception as error:  # whatever a stranger's code raises
-        raise MetricError(
-            f"{name} does not take images (B, 3, 64, 64): {type(error).__name__}: {error}"
-        ) from error
+    for key, content in held("", found, module.__name__.partition(".")[0], set()):
+        digest.update(key.encode() + content)
+    return Extractor(
+        name,
+        found if isinstance(found, nn.Module) else Function(found),
+        digest.hexdigest(),
+        NATIVE,
+        network_name=name.partition(":")[2],
+        reason=f"The extractor {name} was asked for.",
+        **options,
+    )
 
 
-def content_of(network: nn.Module) -> Iterator[tuple[str, bytes]]:
-    """Yield the names and the bytes of a network's weights."""
-    for key, value in network.state_dict().items():
-        flat = value.detach().cpu().reshape(-1).contiguous()
-        yield key, f"{value.dtype} {tuple(value.shape)}".encode() + flat.view(torch.uint8).numpy().tobytes()
+def held(name: str, value: Any, package: str, seen: set[int]) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and the bytes of what an extractor computes with: features change with them.
+
+    They are arrays, and the weights of networks, which are set to evaluate: those that functions of this
+    package name or enclose, and those in attributes of its objects.
+    """
+    if isinstance(value, Tensor):
+        flat = value.detach().cpu().to_dense().reshape(-1).contiguous()
+        yield name, f"{value.dtype} {tuple(value.shape)}".encode() + flat.view(torch.uint8).numpy().tobytes()
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        yield name, f"{value.dtype} {value.shape}".encode() + value.tobytes()
+    elif id(value) not in seen:
+        seen.add(id(value))
+        for key, part in parts_of(value, package):
+            yield from held(f"{name}.{key}" if name else key, part, package, seen)
 
 
-def networks_of(function: Any) -> Iterator[tuple[str, bytes]]:
-    """Yield the weights of the networks that a function names or encloses: its features change with them."""
-    named = {name: function.__globals__.get(name) for name in function.__code__.co_names}
-    closed = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    named |= {name: cell.cell_contents for name, cell in closed}
-    for name, value in sorted(named.items()):
-        if isinstance(value, nn.Module):
-            yield from ((f"{name}.{key}", content) for key, content in content_of(value.eval()))
+def parts_of(value: Any, package: str) -> Iterable[tuple[str, Any]]:
+    """Return the names and the values of what lies in something that an extractor computes with."""
+    if isinstance(value, list | tuple):
+        return ((str(index), part) for index, part in enumerate(value))
+    if isinstance(value, dict):
+        return ((str(key), part) for key, part in value.items())
+    if isinstance(value, partial):
+        return [("func", value.func), ("args", value.args), ("keywords", value.keywords)]
+    if isinstance(value, MethodType):
+        return [("self", value.__self__), ("func", value.__func__)]
+    own = str(getattr(value, "__module__", None)).partition(".")[0] == package  # an object's is its class's
+    if isinstance(value, FunctionType):
+        parts = {word: value.__globals__.get(word) for word in names_in(value.__code__)}
+        closed = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        parts |= {word: cell.cell_contents for word, cell in closed}
+        return sorted({**parts, "=": value.__defaults__, "*=": value.__kwdefaults__}.items()) if own else ()
+    if isinstance(value, nn.Module):
+        state = value.eval().state_dict() | dict(value.named_buffers())
+        beside = [
+            (f"{path}.{key}", part) for path, m in value.named_modules() for key, part in beside_state(m)
+        ]
+        return [*state.items(), *beside]
+    return beside_state(value) if own and hasattr(value, "__dict__") else ()
+
+
+def beside_state(value: Any) -> list[tuple[str, Any]]:
+    """Return an object's attributes, but those of which a network's state is, and its classes' methods."""
+    methods = (item for kind in type(value).__mro__ for item in vars(kind).items())
+    attributes = [item for item in vars(value).items() if item[0] not in STATE]
+    return [*attributes, *(item for item in methods if isinstance(item[1], FunctionType))]
+
+
+def names_in(code: CodeType) -> set[str]:
+    """Return the global names of a function's code and of the functions within it."""
+    return set(code.co_names).union(*(names_in(c) for c in code.co_consts if isinstance(c, CodeType)))
 
 
 class Function(nn.Module):

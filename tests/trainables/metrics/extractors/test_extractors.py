@@ -1,6 +1,7 @@
 import hashlib
 import math
 import re
+import sys
 import urllib.error
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional as F
 
-from trainables.metrics.errors import WeightsError
+from trainables.metrics.errors import MetricError, WeightsError
 from trainables.metrics.extractors import features, networks
 from trainables.metrics.extractors.dinov2 import DinoV2
 from trainables.metrics.extractors.extractor import Resize
@@ -66,7 +67,7 @@ def test_inception_gives_the_features_of_pytorch_fid(inception_weights, monkeypa
     monkeypatch.setattr(fid, "load_state_dict_from_url", lambda *_, **__: state)
     peer = fid.InceptionV3([fid.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
     extractor = load_extractor("inception", weights=inception_weights)
-    assert extractor.dim == 2048
+    assert extractor(noise(1, 8, 8)).shape == (1, 2048)
     for images in (noise(3, 32, 40), noise(2, 109, 89, seed=1), noise(1, 320, 300, seed=2)):
         with torch.no_grad():
             expected = peer(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)[0][:, :, 0, 0]
@@ -117,7 +118,7 @@ def test_efficientnet_lite0_gives_the_features_of_its_package():
     with torch.no_grad():
         peer.extract_features((torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128)
     np.testing.assert_allclose(extractor(images), maps[0].mean((2, 3)).numpy() / 8, rtol=1e-3, atol=1e-4)
-    assert (extractor.dim, extractor.metric) == (192, "fd_efficientnet_lite0")
+    assert (extractor(noise(1, 8, 8)).shape[1], extractor.metric) == (192, "fd_efficientnet_lite0")
     assert (
         str(extractor.identity)
         == "efficientnet_lite0-block14-x0.125-579344248a93-uint8-bilinear-antialias-64"
@@ -196,7 +197,8 @@ def test_dinov2_of_any_published_size_is_read_from_its_file(tmp_path):
     path = tmp_path / "vits14.pth"
     torch.save(network.state_dict(), path)
     extractor = load_extractor("dinov2", weights=path)
-    assert (extractor.name, extractor.metric, extractor.dim) == ("dinov2", "fd_dinov2_vits14", 384)
+    assert (extractor.name, extractor.metric) == ("dinov2", "fd_dinov2_vits14")
+    assert extractor(noise(1, 8, 8)).shape == (1, 384)
     images = noise(2, 224, 224)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     with torch.no_grad():
@@ -212,20 +214,120 @@ def test_a_users_network_is_read_from_an_export(tmp_path):
     shapes = ({0: automatic, 2: automatic, 3: automatic},)
     torch.export.save(torch.export.export(network, (torch.zeros(2, 3, 64, 64),), dynamic_shapes=shapes), path)
     extractor = load_extractor(f"classifier:{path}")
-    assert (extractor.name, extractor.metric, extractor.dim) == (f"classifier:{path}", "fd_classifier", 8)
+    assert (extractor.name, extractor.metric) == (f"classifier:{path}", "fd_classifier")
     images = noise(70, 20, 24)
     with torch.no_grad():
         expected = network(torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
     np.testing.assert_allclose(extractor(images), expected.numpy(), rtol=1e-4, atol=1e-6)
 
     torch.export.save(torch.export.export(network, (torch.zeros(2, 3, 32, 32),)), path)
-    with pytest.raises(WeightsError, match="dynamic batch"):
-        load_extractor(f"classifier:{path}")
+    fixed = load_extractor(f"classifier:{path}")
+    np.testing.assert_array_equal(fixed(noise(2, 32, 32)).shape, (2, 8))
+    for other in (noise(2, 64, 64), noise(3, 32, 32)):
+        with pytest.raises(MetricError, match=f"does not take images of {other.shape[1]}×.* pixels: "):
+            fixed(other)
     path.write_text("no network")
     with pytest.raises(WeightsError, match="no exported network"):
         load_extractor(f"classifier:{path}")
     with pytest.raises(WeightsError, match="no network at"):
         load_extractor(f"classifier:{tmp_path / 'absent.pt2'}")
+
+
+OWN = """
+import functools, numpy, torch
+from torch import nn
+
+P = torch.randn(3, 2)
+Q = numpy.random.default_rng().normal(size=(3, 2)).astype("float32")
+PARTS = {"a": [torch.randn(3, 2)]}
+
+def tensor(x):
+    return x.mean((2, 3)) @ P
+
+def array(x):
+    return x.mean((2, 3)) @ torch.from_numpy(Q)
+
+def called(x):
+    return [inner(y) for y in (x,)][0]
+
+def inner(x):
+    return x.mean((2, 3)) @ PARTS["a"][0]
+
+def default(x, w=torch.randn(3, 2)):
+    return x.mean((2, 3)) @ w
+
+def closure(w):
+    return lambda x: x.mean((2, 3)) @ w
+
+closed = closure(torch.randn(3, 2))
+partial = functools.partial(default, w=torch.randn(3, 2))
+wrapped = torch.no_grad()(tensor)
+
+class Thing:
+    def __init__(self):
+        self._w = torch.randn(3, 2)
+
+    def __call__(self, x):
+        return x.mean((2, 3)) @ self._w
+
+thing = Thing()
+method = thing.__call__
+
+class Attribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.randn(3, 2)
+
+    def forward(self, x):
+        return x.mean((2, 3)) @ self.w
+
+class Buffer(Attribute):
+    def __init__(self):
+        super().__init__()
+        del self.w
+        self.register_buffer("w", torch.randn(3, 2), persistent=False)
+
+class Global(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3)) @ P
+
+network, buffer, names = nn.Sequential(Attribute()), Buffer(), Global()
+"""
+
+
+def test_what_an_own_extractor_computes_with_is_its_identity(tmp_path, monkeypatch):
+    """Numbers drawn at import are others in each process."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "held.py").write_text(OWN)
+    names = ["tensor", "array", "called", "default", "closed", "partial", "wrapped", "thing", "method"]
+    names += ["network", "buffer", "names"]
+    found = []
+    for seed in (0, 0, 1):
+        monkeypatch.delitem(sys.modules, "held", raising=False)
+        torch.manual_seed(seed)
+        random = np.random.default_rng
+        with monkeypatch.context() as patch:
+            patch.setattr(np.random, "default_rng", lambda: random(seed))  # noqa: B023
+            found.append({name: load_extractor(f"held:{name}").identity for name in names})
+    first, same, other = found
+    assert first == same
+    assert not [name for name in names if first[name] == other[name]]
+
+
+def test_an_own_extractor_gets_images_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sized.py").write_text(
+        "import torch\nW = torch.ones(768, 8)\ndef flat(x):\n    return x.flatten(1)\n"
+        "def linear(x):\n    return x.flatten(1) @ W\n"
+        "def turned(x):\n    return x.mean((2, 3)).T\ndef leaves(x):\n    raise SystemExit('away')\n"
+    )
+    images = noise(20, 16, 16)
+    for name, dims in (("flat", 768), ("linear", 8)):
+        reference = reference_statistics(images, load_extractor(f"sized:{name}"), cache_dir=None, key="x")
+        assert reference.dim == dims
+    for name, said in (("turned", "ValueError: 20 of them have 3 rows"), ("leaves", "SystemExit: away")):
+        with pytest.raises(MetricError, match=f"sized:{name} does not take images of 16×16 pixels: {said}"):
+            load_extractor(f"sized:{name}")(images)
 
 
 def test_wrong_weights_and_settings_are_refused(tmp_path, monkeypatch):
