@@ -23,6 +23,7 @@ from analysis.charts.text import number, with_deviation
 from analysis.command import run_command
 from analysis.judgement.comparable import refuse_unlike
 from analysis.record.store import AnalysisError, connect
+from analysis.record.sweeps import distinct
 from analysis.record.tables import Tables, load
 
 if TYPE_CHECKING:
@@ -88,30 +89,32 @@ def draw(lines: dict[str, list[pd.Series]], metric: str, sign: int) -> Figure:
     return figure
 
 
-def grouped(all_tables: list[Tables], by: str | None) -> dict[str, list[Tables]]:
-    """Return the sweeps by line. Raises AnalysisError where one has no setting of this name."""
+def grouped(all_tables: dict[str, Tables], by: str | None) -> dict[str, list[Tables]]:
+    """Return sweeps, which come by name, by line.
+
+    Raises AnalysisError where one has no setting of the name `by`.
+    """
     lines: dict[str, list[Tables]] = {}
-    for tables in all_tables:
+    for name, tables in all_tables.items():
         settings = tables.sweep.arguments or {}
         if by is not None and by not in settings:
             known = ", ".join(sorted(settings)) or "none"
             raise AnalysisError(f"{tables.sweep.name!r} has no setting {by!r}; it has: {known}.")
-        name = tables.sweep.name if by is None else str(settings[by])
-        lines.setdefault(name, []).append(tables)
+        lines.setdefault(name if by is None else str(settings[by]), []).append(tables)
     return lines
 
 
 def compare(config: CompareConfig, console: Console) -> int:
     """Show which sweep found a good trial first, and which the best."""
-    names = dict.fromkeys(config.sweeps)
-    if len(names) < 2:
-        raise AnalysisError("Name two sweeps or more.")
     if config.output.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise AnalysisError(f"--output {config.output}: its name ends in .png, .svg or .pdf")
     client = connect(config.tracking_uri)
-    all_tables = [load(client, name) for name in names]
-    refuse_unlike(all_tables)
-    metric, sign = all_tables[0].sweep.metric, all_tables[0].sweep.sign
+    all_tables = {name: load(client, sweep) for name, sweep in distinct(client, config.sweeps).items()}
+    if len(all_tables) < 2:
+        raise AnalysisError("Name two sweeps or more.")
+    first, *_ = all_tables.values()
+    refuse_unlike(list(all_tables.values()))
+    metric, sign = first.sweep.metric, first.sweep.sign
     lines = {
         name: [best_so_far(tables) for tables in members]
         for name, members in grouped(all_tables, config.by).items()

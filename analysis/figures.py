@@ -29,7 +29,7 @@ from analysis.judgement.comparable import refuse_unlike
 from analysis.judgement.seeds import retraining_sweeps
 from analysis.record.belief import belief_of
 from analysis.record.store import AnalysisError, connect
-from analysis.record.sweeps import Sweep
+from analysis.record.sweeps import distinct
 from analysis.record.tables import Tables, load
 from analysis.record.weights import with_weights
 from trainables.data.store import DataError
@@ -123,11 +123,13 @@ def subject_of(client: "MlflowClient", tables: Tables, number: int | None = None
         kept = with_weights(client, tables)
         number = kept[0] if kept else int(tables.best_first()["number"].iloc[0])
     model, store, reason = load_trained(client, tables, number), None, None
+    trial = tables.trials.set_index("number").loc[number]
     try:
-        store = load_images(tables.trials.set_index("number").loc[number])
+        store = load_images(trial)
     except (AnalysisError, DataError, KeyError) as error:
         reason = str(error)
-    return Subject(model, store, f"{tables.sweep.name}, trial {number}", reason)
+    mirrored = str(trial.get("params.flip")) == "True"
+    return Subject(model, store, f"{tables.sweep.name}, trial {number}", reason, mirrored)
 
 
 def comparison(client: "MlflowClient", tables: Tables, beside: tuple[str, ...]) -> list[tuple[str, Tables]]:
@@ -135,10 +137,10 @@ def comparison(client: "MlflowClient", tables: Tables, beside: tuple[str, ...]) 
 
     Raises AnalysisError where their scores are of different things.
     """
-    further: list[Sweep | str] = [*retraining_sweeps(client, tables.sweep), *beside]
-    all_tables = [tables, *(load(client, sweep) for sweep in further)]
-    refuse_unlike(all_tables)
-    return [(t.sweep.name, t) for t in all_tables]
+    sweeps = distinct(client, [tables.sweep, *retraining_sweeps(client, tables.sweep), *beside])
+    named = [(k, tables if s is tables.sweep else load(client, s)) for k, s in sweeps.items()]
+    refuse_unlike([tables for _, tables in named])
+    return named
 
 
 def posterior(client: "MlflowClient", tables: Tables) -> Figure:

@@ -54,6 +54,10 @@ class LiveConfig(Record):
 def live(config: LiveConfig, console: Console) -> int:
     """Serve a sweep's page, to this machine alone, until Ctrl-C."""
     os.nice(NICE)
+    if config.moment is None:  # a driver's sweep may not be on record yet
+        from analysis.record.sweeps import find  # imports pandas
+
+        find(connect(config.tracking_uri), config.sweep)
     server = PageServer(LivePage(config.tracking_uri, config.sweep, config.moment).answer, config.port)
     console.print(f"Live page: {server.address}", soft_wrap=True)
     if config.moment is not None:

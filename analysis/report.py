@@ -8,7 +8,6 @@ it is, curves and points that respond, images, settings and provenance of each t
 
 import io
 import json
-import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -22,6 +21,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from analysis.charts.curves import rungs
 from analysis.charts.style import STATUS, axis_label, label
 from analysis.charts.text import file_name
 from analysis.command import Record, run_command
@@ -33,7 +33,7 @@ from analysis.judgement.verdict import front, ranking_of, verdict_of, verdict_ov
 from analysis.record.belief import belief_of
 from analysis.record.images import data_uri, images_of
 from analysis.record.store import AnalysisError, connect
-from analysis.record.sweeps import Sweep
+from analysis.record.sweeps import Sweep, distinct
 from analysis.record.tables import Tables, load
 from searchers.record.schema import COMMAND_TAG, MODEL_TAG, STOPPED
 from trainables.data.store import DataError
@@ -70,10 +70,15 @@ class ReportConfig(Record):
 def report(config: ReportConfig, console: Console) -> int:
     """Write the report of a sweep, or of several."""
     client = connect(config.tracking_uri)
-    sweeps = [load(client, name) for name in (config.sweep, *config.beside)]
-    output = config.output or Path(f"{file_name(sweeps[0].sweep.name)}.html")
+    sweeps = distinct(client, (config.sweep, *config.beside))
+    output = config.output or Path(f"{file_name(next(iter(sweeps.values())).name)}.html")
     output.parent.mkdir(parents=True, exist_ok=True)
-    page = render([content(client, tables, config.tracking_uri) for tables in sweeps])
+    page = render(
+        [
+            content(client, load(client, sweep), config.tracking_uri) | {"name": name}
+            for name, sweep in sweeps.items()
+        ]
+    )
     # A name that is not UTF-8 stands in the page as JSON escapes it.
     output.write_bytes(page.encode("utf-8", "backslashreplace"))
     console.print(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
@@ -199,9 +204,11 @@ def story(tables: Tables) -> str:
     """Say how the answer was found."""
     sweep, counts = tables.sweep, tables.trials["status"].value_counts()
     parts = [f"{count} {status}" for status, count in counts.items()]
-    words = re.sub(r"[*`]", "", sweep.tags.get("mlflow.note.content", "")).split("\n\n")[0]
+    most = f" of up to {many(sweep.epochs, 'epoch')}" if sweep.epochs else ""
     seconds = (tables.trials["end"].max() - tables.trials["start"].min()).total_seconds()
-    return f"{words} {many(len(tables.trials), 'trial')} in {duration(seconds)}: {', '.join(parts)}."
+    stopping = ", with pauses at ASHA's rungs" if rungs(tables) else ""
+    trials = many(len(tables.trials), "trial")
+    return f"{trials}{most} in {duration(seconds)}{stopping}: {', '.join(parts)}."
 
 
 def duration(seconds: float) -> str:

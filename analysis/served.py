@@ -24,8 +24,9 @@ class PageServer(ThreadingHTTPServer):
         self.answer, self.token = answer, secrets.token_urlsafe(16)
         try:
             super().__init__(("127.0.0.1", port), Handler)
-        except OSError as error:
-            raise AnalysisError(f"--port {port} can't be used: {error.strerror}") from error
+        except (OSError, OverflowError) as error:  # the latter: no number of a port
+            reason = getattr(error, "strerror", error)
+            raise AnalysisError(f"--port {port} can't be used: {reason}") from error
 
     @property
     def address(self) -> str:

@@ -25,7 +25,7 @@ from analysis.command import run_command
 from analysis.judgement import comparable
 from analysis.papers import TABLES, Column, PaperTable, Row
 from analysis.record.store import AnalysisError, connect
-from analysis.record.sweeps import find, sweeps
+from analysis.record.sweeps import distinct, sweeps
 from analysis.record.trials import load_trials
 from searchers.record.schema import (
     FINISHED,
@@ -126,7 +126,7 @@ def all_trials(client: "MlflowClient", names: tuple[str, ...]) -> pd.DataFrame:
 
     Beside their columns: `model`, `recipe`, `sweep` and the references' scores.
     """
-    chosen = [find(client, name) for name in names] or sweeps(client)
+    chosen = distinct(client, names).values() or sweeps(client)
     parts = []
     for sweep in chosen:
         trials = load_trials(client, sweep)

@@ -70,6 +70,8 @@ class TrialConfig(Record):
         for name, value in (("epochs", self.epochs), ("samples", self.samples)):
             if value is not None and value < 1:
                 raise AnalysisError(f"--{name} is {value}; it must be 1 or more")
+        if not 0 <= self.seed < 2**63:
+            raise AnalysisError(f"--seed is {self.seed}; it must be between 0 and {2**63 - 1}")
 
 
 def trial(config: TrialConfig, console: Console) -> int:

@@ -45,7 +45,8 @@ def stretches(tables: Tables) -> pd.DataFrame:
     """Return when trials were trained, a row a stretch: `number`, `status`, `node`, `start`, `end`.
 
     The record has the times of results, not those of pauses. A trial that waited at a rung is taken to have
-    gone on as long before its next result as its epochs take elsewhere.
+    gone on as long before its next result as its epochs take elsewhere, or up to half as long where a worker
+    of its node became free only then.
     """
     halts, rows = set(rungs(tables)), []
     times = tables.history.groupby(["number", "epoch"])["time"].max()
@@ -55,31 +56,32 @@ def stretches(tables: Tables) -> pd.DataFrame:
         steps = [(before in halts, last, time) for (before, last), (_, time) in known]
         straight = [time - last for halted, last, time in steps if not halted]
         usual = pd.Series(straight, dtype="timedelta64[ns]").median()
-        begin = trial.start
+        begin, slack = trial.start, pd.Timedelta(0)
         for halted, last, time in steps:
             if halted and time - last > PAUSED * usual:
-                rows.append((trial, begin, last))
-                begin = time - usual
+                rows.append((trial, begin, last, slack))
+                begin, slack = time - usual, usual / 2
         over = trial.status in (STOPPED, INTERRUPTED) and len(results)
-        rows.append((trial, begin, results.iloc[-1] if over else trial.end))
-    return pd.DataFrame(
-        [
-            {"number": t.number, "status": t.status, "node": t.node, "start": start, "end": end}
-            for t, start, end in rows
-        ]
-    )
+        rows.append((trial, begin, results.iloc[-1] if over else trial.end, slack))
+    names = ["number", "status", "node", "start", "end", "slack"]
+    worked = pd.DataFrame([(t.number, t.status, t.node, *when) for t, *when in rows], columns=names)
+    worked["node"] = worked["node"].where(worked["node"].map(lambda node: isinstance(node, str)), "worker")
+    for row in worked.itertuples():
+        ends = worked["end"][worked["node"] == row.node]
+        near = ends[ends.between(row.start, row.start + row.slack)]
+        worked.loc[row.Index, "start"] = max(row.start, *near) if len(near) else row.start
+    return worked
 
 
 def lanes(trials: pd.DataFrame) -> tuple[list[int], list[str]]:
-    """Place trials on rows so that none overlap, by node where it is known; return rows and their names."""
+    """Place trials on rows so that none overlap, by node; return rows and their names."""
     free: dict[str, list[pd.Timestamp]] = {}
     placed = []
     for row in trials.sort_values("start").itertuples():
-        node = row.node if isinstance(row.node, str) else "worker"
-        slots = free.setdefault(node, [])
+        slots = free.setdefault(row.node, [])
         k = next((k for k, until in enumerate(slots) if until <= row.start), len(slots))
         slots[k : k + 1] = [row.end]
-        placed.append((row.Index, node, k))
+        placed.append((row.Index, row.node, k))
     lanes_by_node = [(node, k) for node in sorted(free) for k in range(len(free[node]))]
     order = {lane: row for row, lane in enumerate(lanes_by_node)}
     by_index = {index: order[node, k] for index, node, k in placed}

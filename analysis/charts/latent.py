@@ -44,6 +44,8 @@ class Subject:
     store: ImageStore | None
     title: str
     missing: str | None = None
+    mirrored: bool = False
+    """whether it was trained on mirrored images, too"""
 
     def held_out(self) -> ImageStore:
         """Return the store. Raises AnalysisError where there is none."""
@@ -84,27 +86,37 @@ def nearest(subject: Subject) -> Image.Image:
     drawn = to_uint8(subject.model.sample(8, SEED)).cpu().numpy()
     store = subject.held_out()
     rows = store.split("train")
-    found = nearest_rows(drawn, store.images, rows, NEAREST)
-    below = [store.images[ranked] for ranked in found.T]
+    found, turned = nearest_rows(drawn, store.images, rows, NEAREST, subject.mirrored)
+    below = store.images[found.T]
+    below = np.where(turned.T[..., None, None, None], below[..., ::-1, :], below)
     sheet = tile(np.concatenate([drawn, *below]), 8, ground=WHITE, scale=enlargement(drawn))
-    title = f"{subject.title}: draws and the nearest of {len(rows)} training images, in pixels"
+    them = f"{len(rows)} training images{' and their mirror images' * subject.mirrored}"
+    title = f"{subject.title}: draws and the nearest of {them}, in pixels"
     return labelled(sheet, title, ("drawn", "nearest", *(f"number {k}" for k in range(2, len(below) + 1))))
 
 
 def nearest_rows(
-    images: NDArray[np.uint8], others: NDArray[np.uint8], rows: NDArray[np.intp], count: int
-) -> NDArray[np.intp]:
+    images: NDArray[np.uint8],
+    others: NDArray[np.uint8],
+    rows: NDArray[np.intp],
+    count: int,
+    mirrored: bool = False,
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Return the `count` of `rows` of others (N, H, W, C) that are nearest to each image (n, H, W, C) in L2.
 
-    Shape (n, count), the nearest first.
+    Shape (n, count), the nearest first; with `mirrored` as they are or mirrored, whichever is nearer. The
+    second array says which were mirrored.
     """
-    x = images.reshape(len(images), -1).astype(np.float32)
+    seen = np.concatenate([images, images[:, :, ::-1]]) if mirrored else images
+    x = seen.reshape(len(seen), -1).astype(np.float32)
     parts = []
     size = max(1, AT_ONCE // x.shape[1])
     for k in range(0, len(rows), size):
         y = others[rows[k : k + size]].reshape(-1, x.shape[1]).astype(np.float32)
         parts.append((y**2).sum(1) - 2 * x @ y.T)
-    return rows[np.argsort(np.concatenate(parts, axis=1), axis=1, kind="stable")[:, :count]]
+    distances = np.concatenate(parts, axis=1).reshape(-1, len(images), len(rows))
+    ranked = np.argsort(distances.min(0), axis=1, kind="stable")[:, :count]
+    return rows[ranked], np.take_along_axis(distances.argmin(0), ranked, 1) == 1
 
 
 def reconstructions(subject: Subject) -> Image.Image:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.charts.pareto import Objective, draw_front, pareto_front
 from analysis.charts.style import (
+    GREY,
     SCALE,
     STATUS,
     axis_label,
@@ -29,14 +30,18 @@ from analysis.record.tables import Tables
 
 
 def evolution(tables: Tables) -> Figure:
-    """The search in the order of its trials: the objective with the best so far, then each dimension."""
+    """The search in the order of its trials: the objective with the best so far, then each dimension.
+
+    There the complete trials alone are colored by their scores: at other epochs those are other numbers.
+    """
     sweep, scored = tables.sweep, tables.scored()
     space = dimensions_of(tables)
     figure, axes = canvas(7.5, 2.6 + 1.5 * len(space), 1 + len(space), 1, sharex=True, squeeze=False)
     axes = axes[:, 0]
     values = tables.objective[scored.index]
     _scatter(axes[0], scored, scored["number"], values)
-    complete = scored[tables.complete[scored.index]]
+    whole = tables.complete[scored.index]
+    complete = scored[whole]
     ended = values[complete.index]
     running = ended.cummin() if sweep.mode == "min" else ended.cummax()
     name = "best so far, of those trained to the end"
@@ -45,9 +50,14 @@ def evolution(tables: Tables) -> Figure:
     axes[0].set_ylabel(in_lines(axis_label(sweep.metric, sweep.sign)))
     legend_above(axes[0], 4)
     for ax, (name, domain) in zip(axes[1:], space.items(), strict=True):
-        points = ax.scatter(scored["number"], _plotted(scored, name, domain), c=values, cmap=SCALE, s=24)
+        x, y = scored["number"], _plotted(scored, name, domain)
+        points = ax.scatter(x[whole], y[whole], c=ended, cmap=SCALE, s=24)
+        partial = {"facecolors": "none", "edgecolors": GREY, "label": "not trained to the end"}
+        ax.scatter(x[~whole], y[~whole], s=24, **partial)
         _name_axis(ax, name, domain, "y")
-    if len(space):
+    if not whole.all():
+        legend_above(axes[1])
+    if whole.any():
         figure.colorbar(points, ax=axes[1:], label=in_lines(label(sweep.metric)))
     axes[-1].set_xlabel("trial")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)

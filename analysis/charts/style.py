@@ -39,6 +39,8 @@ MODELS = {  # of [BVG] and beside it
     "latent-flow": INK,
 }
 METHODS = {"vqvae-retrained": BLUE, "vqvae": VERMILION, "vae-retrained": GREEN}  # of [HP]
+ON_TOP = 0.3  # of an axis: over a line there, a name may reach what stands at the top
+CLOSE = 0.1  # of an axis: over a line so far below another, a name may reach that one's
 REFERENCES = {"grey": ":", "mean image": "--", "real images": "-."}  # lines
 SCALE = "viridis"  # for values: even steps look even, in grey as well
 RC: dict[Any, Any] = {
@@ -81,7 +83,7 @@ def draw_references(axes: Axes, references: Mapping[str, float]) -> None:
     """Draw what images that no model made score, as horizontal lines with their names, after all else.
 
     What is farther from the drawn values than these from each other would press them together: it is told
-    in words.
+    in words. Of two close lines the lower one has its name below it.
     """
     low, high = axes.dataLim.intervaly
     near = {
@@ -91,13 +93,18 @@ def draw_references(axes: Axes, references: Mapping[str, float]) -> None:
     }
     beyond = ", ".join(f"{name} {number(references[name])}" for name in references if name not in near)
     style: dict[str, Any] = {"ha": "right", "fontsize": 8, "color": INK}
-    on_top = max((name for name in near if near[name] > high), key=lambda name: near[name], default=None)
-    if beyond and on_top is None:
-        axes.annotate(f"beyond: {beyond}", (1, 0.99), xycoords="axes fraction", va="top", **style)
     for name, value in near.items():
         axes.axhline(value, color=GREY, linestyle=REFERENCES.get(name, ":"), linewidth=1, zorder=0)
+    bottom, top = axes.get_ylim()
+    on_top = max(near, key=lambda name: near[name], default="")
+    if beyond and near.get(on_top, bottom) < top - ON_TOP * (top - bottom):
+        axes.annotate(f"beyond: {beyond}", (1, 0.99), xycoords="axes fraction", va="top", **style)
+        on_top = ""
+    for name, value in near.items():
         words = f"{name} (beyond: {beyond})" if beyond and name == on_top else name
-        place = {"xytext": (-2, 2), "textcoords": "offset points", **style}
+        under = any(0 < other - value < CLOSE * (top - bottom) for other in near.values())
+        place = {"xytext": (-2, -2 if under else 2), "textcoords": "offset points", **style}
+        place["va"] = "top" if under else "baseline"
         axes.annotate(words, (1, value), xycoords=("axes fraction", "data"), **place)
 
 

@@ -1,6 +1,8 @@
 """Sweeps as their parent runs in MLflow tell them."""
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -126,6 +128,19 @@ def find(client: "MlflowClient", name: str) -> Sweep:
         ids = ", ".join(f"{sweep.sweep_id} ({sweep.started:%Y-%m-%d %H:%M})" for sweep in found)
         raise AnalysisError(f"{len(found)} sweeps are called {name!r}; give the id of one: {ids}.")
     return found[0]
+
+
+def distinct(client: "MlflowClient", wanted: Iterable[Sweep | str]) -> dict[str, Sweep]:
+    """Return sweeps by name, each once; where several have a name, their ids stand behind it.
+
+    wanted: themselves, or names or ids, for which it raises as `find`.
+    """
+    found: dict[str, Sweep] = {}
+    for one in wanted:
+        sweep = find(client, one) if isinstance(one, str) else one
+        found.setdefault(sweep.sweep_id, sweep)
+    alike = Counter(sweep.name for sweep in found.values())
+    return {s.name if alike[s.name] == 1 else f"{s.name} ({s.sweep_id})": s for s in found.values()}
 
 
 def _sweep(run: "Run", experiment: str) -> Sweep:

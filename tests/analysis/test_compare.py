@@ -1,6 +1,7 @@
 """Sweeps beside each other: the best fully trained trial over the epochs spent, by hand and from MLflow."""
 
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from analysis.compare import at, best_so_far, main
+from analysis.record.sweeps import find, sweeps
 from analysis.record.tables import Tables
 
 
@@ -56,6 +58,21 @@ def test_the_command_draws_and_tells(tracking_uri, tmp_path, capsys):
     assert "one" in said and "going-on" in said and "epochs to" in said
     with Image.open(figure) as drawn:
         assert drawn.size[0] > 1000
+
+
+def test_two_sweeps_of_one_name_are_two_lines(client, tracking_uri, tmp_path, capsys):
+    ids = [sweep.sweep_id for sweep in sweeps(client) if sweep.name == "twin"]
+    command = ["--tracking-uri", tracking_uri, "--output", str(tmp_path / "twins.png")]
+    assert main([*ids, *command]) == 0
+    said = capsys.readouterr().out
+    assert all(f"twin ({sweep_id})" in said for sweep_id in ids) and "±" not in said
+    assert main([ids[0], "one", "one", *command, "--by", "epochs"]) == 0
+    assert re.search(r"│ 9 +│ +2 │", capsys.readouterr().out)
+
+
+def test_a_sweep_by_its_name_and_by_its_id_is_one(client, tracking_uri, capsys):
+    assert main(["one", find(client, "one").sweep_id, "--tracking-uri", tracking_uri]) == 2
+    assert "Name two sweeps or more." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from analysis.charts.curves import learning_curves
 from analysis.charts.gantt import gantt
 from analysis.charts.search import evolution, pareto, slices
 from analysis.charts.space import importance, pairs, parallel_coordinates
+from analysis.record.sweeps import sweeps
 from analysis.record.tables import load
 
 
@@ -46,6 +47,27 @@ def test_curves_of_other_features_are_not_drawn_beside_a_sweep(client, tmp_path,
     assert figures.main([*arguments, "--only", "seed-bands", "--beside", "inception"]) == 2
     said = " ".join(capsys.readouterr().out.split())
     assert "Left out seed-bands: The sweeps' scores differ in extractor: not comparable." in said
+
+
+def test_a_sweep_stands_beside_itself_once(client, three):
+    twins = [sweep.sweep_id for sweep in sweeps(client) if sweep.name == "twin"]
+    wanted = ("three", three.sweep.sweep_id, *twins, twins[0])
+    assert [name for name, _ in figures.comparison(client, three, wanted)] == [
+        "three",
+        *(f"twin ({sweep_id})" for sweep_id in twins),
+    ]
+
+
+def test_scores_of_other_epochs_have_no_color_among_those_of_the_last(three):
+    panel = evolution(three).axes[1]
+    whole, partial = panel.collections
+    finished = three.trials[three.complete]
+    assert list(whole.get_offsets()[:, 0]) == list(finished["number"])
+    np.testing.assert_allclose(whole.get_array(), three.objective[finished.index])
+    others = three.scored()[~three.complete[three.scored().index]]
+    assert len(others) and list(partial.get_offsets()[:, 0]) == list(others["number"])
+    assert len(partial.get_facecolor()) == 0
+    assert panel.get_legend().get_texts()[0].get_text() == "not trained to the end"
 
 
 def test_the_command_draws_what_it_can_and_says_what_it_cannot(client, tmp_path, capsys):

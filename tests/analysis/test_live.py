@@ -122,6 +122,21 @@ def test_what_keeps_the_record_from_being_read_is_said(running, uri, sweep, said
     assert said in page.news("")["says"] and page.content is None
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--sweep", "nosuch"), "MLflow has no sweep 'nosuch'; the latest are: now."),
+        (("--sweep", "now", "--port", "99999"), "--port 99999 can't be used: "),
+        (("--sweep", "now", "--port", "-1"), "--port -1 can't be used: "),
+    ],
+)
+def test_a_page_that_cannot_be_served_is_not_begun(arguments, said, running, capsys, monkeypatch):
+    monkeypatch.setattr("os.nice", Mock())
+    monkeypatch.setattr(live.PageServer, "serve_forever", Mock())
+    assert live.main([*arguments, "--tracking-uri", running[0]]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_whatever_is_wrong_with_a_reading_the_next_one_is_tried(running, monkeypatch):
     monkeypatch.setattr(live, "SHORTEST_REST", 0.0)
     monkeypatch.setattr(live, "RESTS", 0)

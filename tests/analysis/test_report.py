@@ -18,7 +18,7 @@ from PIL import Image
 from analysis import figures, report
 from analysis.charts.latent import Subject
 from analysis.record import images
-from analysis.record.sweeps import find
+from analysis.record.sweeps import find, sweeps
 from analysis.record.tables import load
 from tests.fixtures.recorded import METRIC, Imagined, record
 from trainables.data.batches import to_float
@@ -33,8 +33,12 @@ def page(client, tmp_path_factory):
 
 def embedded(path):
     """Return what the page holds of its first sweep."""
+    return all_embedded(path)[0]
+
+
+def all_embedded(path):
     text = path.read_text(encoding="utf-8")
-    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])[0]
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
 
 
 def test_every_trial_is_there_with_its_last_images(client, page):
@@ -315,6 +319,24 @@ def test_several_sweeps_stand_in_one_page(browser, client, tmp_path):
     rows[1].find_element("tag name", "button").click()
     assert browser.title == "two-objectives: sweep report"
     assert "and the highest ELBO" in browser.find_element("tag name", "h1").text
+
+
+def test_a_sweep_stands_in_the_page_once_and_its_name_is_its_own(client, tmp_path):
+    twins = [sweep.sweep_id for sweep in sweeps(client) if sweep.name == "twin"]
+    arguments = ["--sweep", "inception", "--beside", find(client, "inception").sweep_id, *twins, twins[0]]
+    path = tmp_path / "page.html"
+    assert report.main([*arguments, "--tracking-uri", client.tracking_uri, "--output", str(path)]) == 0
+    assert [data["name"] for data in all_embedded(path)] == [
+        "inception",
+        *(f"twin ({sweep_id})" for sweep_id in twins),
+    ]
+
+
+def test_the_story_is_of_the_record_alone(page):
+    assert embedded(page)["story"] == (
+        "12 trials of up to 9 epochs in 7 minutes, with pauses at ASHA's rungs: "
+        "8 finished, 3 stopped, 1 diverged."
+    )
 
 
 def test_the_rungs_stand_in_the_curves(browser, page):

@@ -56,6 +56,11 @@ def test_a_setting_finds_its_row_and_seeds_are_averaged():
     assert ours(filled, "β found by the search") == ["10 (beta = 75)"]
 
 
+def test_a_sweep_that_is_named_twice_counts_once(client):
+    once, twice = (tables.all_trials(client, ("one",) * n) for n in (1, 2))
+    assert len(once) == len(twice) > 0
+
+
 @pytest.mark.parametrize(
     ("column", "values"),
     [

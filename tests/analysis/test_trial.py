@@ -76,6 +76,13 @@ def test_the_card_says_what_a_trial_scores_and_learnt_from(client, recorded, cap
     assert f"echo '{point}' > points.json" in said and "--epochs 9" in said
 
 
+@pytest.mark.parametrize("seed", [-5, 2**63, 99999999999999999999])
+def test_a_seed_that_no_noise_has_is_refused(seed, client, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(client, "original", 1, "--samples", 3, "--seed", seed)
+    assert f"--seed is {seed}; it must be between 0 and" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_trial_is_trained_again_and_its_scores_compared(
     client, folder, recorded, monkeypatch, tmp_path, capsys
 ):

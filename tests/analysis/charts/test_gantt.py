@@ -61,3 +61,28 @@ def test_a_trial_that_waits_at_a_rung_has_no_bar_and_its_worker_another_trial():
     assert set(gantt.lanes(worked)[0]) == {0}
     assert [round(bar.get_width()) for bar in gantt.gantt(tables).axes[0].patches] == [6, 4, 6, 14]
     assert len(gantt.stretches(Tables(sweep, trials, tables.history.iloc[:0]))) == 3
+
+
+def test_a_trial_goes_on_where_a_worker_became_free_and_not_on_one_that_is_not_there():
+    """Trials 1 and 2 are on two workers; 1 goes on faster than usual, after 4 on its worker."""
+    ends = {1: minutes(2, 4, 6, 13.5, 15.5), 2: minutes(2, 4, 6, 8, 10), 4: minutes(8, 10, 12)}
+    history = [
+        {"number": n, "epoch": k, "time": time, "metric": METRIC, "value": 1.0}
+        for n, times in ends.items()
+        for k, time in enumerate(times, 1)
+    ]
+    trials = pd.DataFrame(
+        {
+            "number": [1, 2, 4, 5],
+            "status": ["finished", "finished", "stopped", "finished"],
+            "node": None,
+            "start": minutes(0, 0, 6, 10),
+            "end": minutes(15.5, 10, 60, 20),
+        }
+    )
+    sweep = SimpleNamespace(
+        name="x", params={"early_stopping": "True", "grace_epochs": "3"}, epochs=5, signs={METRIC: 1}
+    )
+    worked = gantt.stretches(Tables(sweep, trials, pd.DataFrame(history)))
+    assert list(worked["start"][worked["number"] == 1]) == minutes(0, 12)
+    assert gantt.lanes(worked)[1] == ["worker · 1", "worker · 2"]

@@ -47,8 +47,26 @@ def test_the_nearest_training_images_are_found_whatever_the_chunks(monkeypatch):
     expected = rows[distances.argsort(1)[:, :3]]
     for size in (7, 4096):
         monkeypatch.setattr(latent, "AT_ONCE", size)
-        found = latent.nearest_rows(images, others, rows, 3)
-        assert found[:, 0].tolist() == [7, 30] and (found == expected).all()
+        found, turned = latent.nearest_rows(images, others, rows, 3)
+        assert found[:, 0].tolist() == [7, 30] and (found == expected).all() and not turned.any()
+
+
+def test_a_copy_of_a_mirrored_training_image_is_found_where_it_was_trained_on(monkeypatch):
+    monkeypatch.setattr(latent, "labelled", lambda sheet, *_: np.asarray(sheet))
+    side = latent.MIN_SIDE
+    images = np.random.default_rng(0).integers(0, 256, (50, side, side, 3), dtype=np.uint8)
+    drawn = images[10:18].copy()
+    drawn[::2] = drawn[::2, :, ::-1]
+    store = SimpleNamespace(images=images, split=lambda _: np.arange(50))
+    model = SimpleNamespace(sample=lambda n, _: to_float(drawn, torch.device("cpu")))
+    for mirrored, copies in ((True, 8), (False, 4)):
+        sheet = latent.nearest(latent.Subject(model, store, "made up", mirrored=mirrored))
+        above, below = (sheet[k * (side + GAP) :][:side].astype(int) for k in (0, 1))
+        same = [
+            (above[:, x : x + side] == below[:, x : x + side]).all()
+            for x in range(0, 8 * (side + GAP), side + GAP)
+        ]
+        assert sum(same) == copies
 
 
 def test_of_few_training_images_all_stand_under_a_draw(monkeypatch):
@@ -56,7 +74,7 @@ def test_of_few_training_images_all_stand_under_a_draw(monkeypatch):
     images = np.full((2, latent.MIN_SIDE, latent.MIN_SIDE, 1), 255, np.uint8)
     store = SimpleNamespace(images=images, split=lambda _: np.arange(2))
     model = SimpleNamespace(sample=lambda n, _: torch.ones(n, 1, latent.MIN_SIDE, latent.MIN_SIDE))
-    sheet, names = latent.nearest(SimpleNamespace(model=model, held_out=lambda: store, title="made up"))
+    sheet, names = latent.nearest(latent.Subject(model, store, "made up"))
     assert names == ("drawn", "nearest", "number 2") and (sheet[:: latent.MIN_SIDE + GAP] == 255).all()
 
 

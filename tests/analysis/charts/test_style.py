@@ -1,6 +1,7 @@
 """What all figures share: colors, labels, and how values are placed."""
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -70,6 +71,8 @@ def test_a_reference_is_a_line_at_its_score_with_its_name():
     [
         ((26.0, 70.0), [100.3, 1.6], ["mean image (beyond: grey 206)", "real images"]),
         ((26.0, 30.0), [], ["beyond: grey 206, mean image 100.3, real images 1.6"]),
+        ((90.0, 103.0), [100.3], ["mean image (beyond: grey 206, real images 1.6)"]),
+        ((99.0, 180.0), [206.0, 100.3], ["grey (beyond: real images 1.6)", "mean image"]),
         ((20.0, 190.0), [206.0, 100.3, 1.6], ["grey", "mean image", "real images"]),
     ],
 )
@@ -79,6 +82,16 @@ def test_a_reference_far_from_all_scores_is_told_in_words(drawn, lines, words):
     draw_references(axes, {"grey": 206.0, "mean image": 100.3, "real images": 1.6})
     assert [line.get_ydata()[0] for line in axes.get_lines() if line is not curve] == lines
     assert [text.get_text() for text in axes.texts] == words
+
+
+@pytest.mark.parametrize("drawn", [(20.0, 190.0), (90.0, 103.0), (100.0, 118.0), (16.0, 26.0), (60.0, 230.0)])
+def test_no_two_names_of_references_stand_over_each_other(drawn):
+    figure, axes = canvas(7.5, 4.5)
+    axes.plot((0, 1), drawn)
+    draw_references(axes, {"grey": 104.0, "mean image": 100.3, "real images": 17.0})
+    figure.draw_without_rendering()
+    boxes = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))
 
 
 @pytest.mark.parametrize(
