@@ -5,7 +5,7 @@ import hashlib
 import inspect
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
@@ -62,6 +62,9 @@ OURS = re.compile(
     r"(class|disentanglement|ex_post|ex_post_mixture|gradient_norm|loss|loss_scale)/.+"
 )
 
+# What MLflow takes as a metric's name, also where `loss/` stands before it.
+METRIC_NAME = re.compile(r"(?!.{201})[\w: -][\w.: -]*(/[\w: -][\w.: -]*)*")
+
 
 def with_neighbors(names: Collection[str]) -> dict[str, ModuleType]:
     """Return what is imported of these modules, by name, and a file's neighbors that it has imported.
@@ -98,19 +101,31 @@ def packages_imported(modules: Collection[ModuleType]) -> set[str]:
 def numbers_of(path: str, found: Any, taken: Collection[str] = ()) -> dict[str, float]:
     """Return an own function's scores as floats.
 
-    Raises OwnCodeError where they are no numbers by name, and where a name is reserved, `taken`, or like
-    those of the scores that are computed here.
+    Raises OwnCodeError where they are no numbers by name, where a name is reserved, `taken`, or like those of
+    the scores that are computed here, and where MLflow would not take it.
     """
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise OwnCodeError(f"{path} returns {type(found).__name__}; it must return numbers by name")
     if wrong := sorted(name for name in found if name in {*RESERVED, *taken} or OURS.fullmatch(name)):
         raise OwnCodeError(
-            f"{path} returns {wrong[0]}, named like what a trial reports itself: give it another name"
+            f"{path} returns {wrong[0]}, named like what a trial reports itself, or a setting: give it "
+            "another name"
         )
+    require_names(path, found)
     try:
         return {name: float(value) for name, value in found.items()}
     except (TypeError, ValueError) as error:
         raise OwnCodeError(f"{path} returns what is no number: {error}") from error
+
+
+def require_names(path: str, names: Iterable[str]) -> None:
+    """Raise OwnCodeError for a name that MLflow refuses, and with it all that comes at the same time."""
+    for name in names:
+        if not METRIC_NAME.fullmatch(str(name)):
+            raise OwnCodeError(
+                f"{path} returns {name!r}, a name that MLflow refuses: give it one of up to 200 letters, "
+                "digits, spaces and _-.: with single / between them"
+            )
 
 
 def source_hash(module: ModuleType) -> str:

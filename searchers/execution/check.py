@@ -2,14 +2,16 @@
 
 import io
 import json
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields
+from itertools import combinations, product
 from typing import Any
 
 import torch
 
 from analysis.charts.text import number
-from searchers.bayesopt.space import Choice
+from searchers.bayesopt.space import Choice, Dimension
 from searchers.bayesopt.tune_space import read_space
 from searchers.execution.overlay import first_point
 from searchers.record.schema import REFERENCE_PARAM
@@ -25,7 +27,7 @@ from trainables.metrics.scores import better, keys_of
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
 from trainables.models.settings import nearest, some_of
-from trainables.own import OwnCodeError, imported, module_of, numbers_of, source_hash
+from trainables.own import OwnCodeError, imported, module_of, numbers_of, require_names, source_hash
 from trainables.tune.evaluated import GRID_IMAGES
 from trainables.tune.parallel import random_state, restore_random_state
 from trainables.tune.trainable import GenerativeTrainable
@@ -38,12 +40,15 @@ KEPT = "its fields must be numbers, words, True, False or None, or tuples of the
 def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
     """Build the networks of the first trial, of each given one and of each end of the space once.
 
+    Where two dimensions are at an end, only the settings are looked at.
+
     Raises UsageError where a trial would refuse its settings.
     """
     first = first_point(study, points)
     ends = [{**first, **other} for other in (points[1:] if points else ends_of(study))]
+    corners = [] if points else [{**first, **other} for other in corners_of(study)]
     store: ImageStore | None = None  # opened once: of a folder, each time looks at all of its files
-    for point in [first, *ends]:
+    for n, point in enumerate([first, *ends, *corners]):
         try:
             model_class, settings = study.trainable.model_of({**study.settings, **point})
             training, hyperparameters = split_config(model_class, settings)
@@ -55,6 +60,8 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
             if issubclass(model_class, GenerativeModel):
                 require_fit(model_class, training, hyperparameters)
                 options["scale_losses"] = training.precision == "float16"
+            if n > len(ends):
+                continue
             model = model_class(hyperparameters, **options)
             if isinstance(model, GenerativeModel) and point is first:
                 model.eval()
@@ -64,10 +71,12 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
                 step = try_step(model, shape, training.channels_last)
                 if not model_class.__module__.startswith("trainables."):
                     require_resumed(model, rebuilt(model, options), step)
-                known, own = reported(study, model), set[str]()
+                known, own = reported(study, model), dict[str, float]()
                 if training.scores:
                     count = min(GRID_IMAGES, training.evaluation_samples)
-                    own = try_scores(training.scores, model.eval(), count, known)
+                    of_it = (*fields(training), *fields(hyperparameters))
+                    taken = known | study.space.keys() | {field.name for field in of_it}
+                    own = try_scores(training.scores, model.eval(), count, taken)
                 require_reported(study, known, own)
             if store is not None and "batch_size" in point:
                 Batches(store, "train", training.batch_size)
@@ -105,6 +114,7 @@ def try_step(
         isinstance(v, torch.Tensor) and not v.dim() for v in found.values()
     ):
         raise TypeError(f"{type(model).__name__}.training_step must return scalar losses by name")
+    require_names(f"{type(model).__name__}.training_step", found)
     model.eval()
     if model.has_encoder:
         grey = torch.full((4, *shape), 128, dtype=torch.uint8)
@@ -181,10 +191,10 @@ def _rates(model: GenerativeModel) -> dict[str, list[float]]:
     }
 
 
-def try_scores(path: str, model: Any, count: int, taken: set[str]) -> set[str]:
-    """Ask a person's own function for the scores of `count` samples; return their names. Raises OwnCodeError.
+def try_scores(path: str, model: Any, count: int, taken: set[str]) -> dict[str, float]:
+    """Ask a person's own function for the scores of `count` samples. Raises OwnCodeError.
 
-    `taken`: the names that the trial reports itself.
+    `taken`: the names that the trial reports itself, and those of its settings.
     """
     function = imported(path)
     try:
@@ -193,7 +203,7 @@ def try_scores(path: str, model: Any, count: int, taken: set[str]) -> set[str]:
     except Exception as error:  # whatever a stranger's code raises
         raise OwnCodeError(f"{path} raised {type(error).__name__} on {count} samples: {error}") from error
     source_hash(module_of(path))  # it goes into the record
-    return set(numbers_of(path, found, taken | {"kl_per_unit"}))
+    return numbers_of(path, found, taken | {"kl_per_unit"})
 
 
 def reported(study: Study, model: GenerativeModel) -> set[str]:
@@ -208,11 +218,11 @@ def reported(study: Study, model: GenerativeModel) -> set[str]:
     return known
 
 
-def require_reported(study: Study, known: set[str], own: set[str]) -> None:
+def require_reported(study: Study, known: set[str], own: dict[str, float]) -> None:
     """Raise UsageError where the study searches by a key that no trial reports, or for the worst of one.
 
-    `known`: what a trial reports; `own`: what an own function does. A trainable that evaluates by itself may
-    report anything.
+    `known`: what a trial reports; `own`: what an own function does, of which what is searched must be finite.
+    A trainable that evaluates by itself may report anything.
     """
     base = GenerativeTrainable
     if study.trainable.evaluate is not base.evaluate or study.trainable.step is not base.step:
@@ -223,9 +233,16 @@ def require_reported(study: Study, known: set[str], own: set[str]) -> None:
     for name, mode in {study.metric: study.mode, **study.objectives}.items():
         family, slash, key = name.partition("/")
         left_out = family == "disentanglement" and isinstance(units, list | tuple) and not _is_of(key, units)
-        if name not in known | own and (left_out or not (slash and family in families)):
-            there = some_of(name, known | own)
-            raise UsageError(f"no trial reports {name}{nearest(name, known | own)}; it reports {there}")
+        if name not in known | own.keys() and (left_out or not (slash and family in families)):
+            there = some_of(name, known | own.keys())
+            raise UsageError(
+                f"no trial reports {name}{nearest(name, known | own.keys())}; it reports {there}"
+            )
+        if not math.isfinite(own.get(name, 0.0)):
+            raise UsageError(
+                f"{name} is {own[name]} of a model at its first step: a search needs finite numbers, also of "
+                "poor models"
+            )
         if name not in own and (best := better(name)) not in (None, mode):
             word = "lower" if best == "min" else "higher"
             raise UsageError(f"{name} is the better the {word} it is: its mode is {best}, not {mode}")
@@ -244,9 +261,16 @@ def ends_of(study: Study) -> Iterator[dict[str, Any]]:
     Of many choices only some are yielded: building their networks would take minutes.
     """
     for dimension in read_space(study.space).dimensions:
-        values: Sequence[Any]
-        if isinstance(dimension, Choice):
-            values = dimension.choices[:: -(-len(dimension.choices) // MOST_BUILT)]
-        else:
-            values = (dimension.value(0.0), dimension.value(1.0))
-        yield from ({dimension.name: value} for value in values)
+        yield from ({dimension.name: value} for value in _ends(dimension, every=True))
+
+
+def corners_of(study: Study) -> Iterator[dict[str, Any]]:
+    """Yield the ends of each two dimensions; of rising choices the least and the greatest alone."""
+    for one, other in combinations(read_space(study.space).dimensions, 2):
+        yield from ({one.name: a, other.name: b} for a, b in product(_ends(one), _ends(other)))
+
+
+def _ends(dimension: Dimension, every: bool = False) -> Sequence[Any]:
+    if isinstance(dimension, Choice) and (every or dimension.categorical):
+        return dimension.choices[:: -(-len(dimension.choices) // MOST_BUILT)]
+    return dimension.value(0.0), dimension.value(1.0)

@@ -96,7 +96,7 @@ class Driver:
                 self.ledger.claim()
                 self._refuse_others(sweep_id, data_hash)  # one may have begun and ended meanwhile
                 self.recorder = LedgerCallback(self.ledger, self.folder, epochs)
-                self._refuse_other_features(needs.get("feature_identity"))
+                self._refuse_other_scores(needs)
             except LedgerBusyError:
                 raise UsageError(f"Sweep {config.title!r} is running already, in another process") from None
             except UsageError:
@@ -128,14 +128,23 @@ class Driver:
                 "with: bring those back to go on, or begin a new sweep"
             )
 
-    def _refuse_other_features(self, features: str | None) -> None:
-        """Raise UsageError where trials on record are scored by another extractor than this one."""
-        began = {record.config.get("feature_identity") for record in self.records} - {None, features}
-        if features and began:
+    def _refuse_other_scores(self, needs: Mapping[str, Any]) -> None:
+        """Raise UsageError where trials on record are scored by another extractor, or by other code."""
+        if features := self._began_with("feature_identity", needs):
             raise UsageError(
-                f"The features' extractor is {features}, and the sweep began with {began.pop()}: bring its "
-                "weights back to go on, or begin a new sweep"
+                f"The features' extractor is {needs['feature_identity']}, and the sweep began with "
+                f"{features}: bring its weights back to go on, or begin a new sweep"
             )
+        if self._began_with("scores_hash", needs):
+            raise UsageError(
+                f"The code of {needs['scores']} is not that which sweep {self.config.title!r} began with: "
+                "bring it back to go on, or begin a new sweep"
+            )
+
+    def _began_with(self, name: str, needs: Mapping[str, Any]) -> Any:
+        """Return what trials on record have of a setting, where it is not what they would have now."""
+        known = {record.config.get(name) for record in self.records} - {None, needs.get(name)}
+        return known.pop() if known and needs.get(name) else None
 
     def __enter__(self) -> Self:
         return self

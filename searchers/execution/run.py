@@ -41,6 +41,7 @@ from searchers.record.sweep_record import SweepRecord, flat
 from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
+from trainables.evaluation.inputs import split_config
 from trainables.models.conditional import ConditionalModel
 from trainables.models.gan import GAN
 from trainables.models.vaegan import VAEGAN
@@ -206,6 +207,12 @@ def checked(study: Study, config: SweepConfig) -> tuple[Study, list[dict[str, An
     if not (study.points_to_evaluate or points):
         study = replace(study, points_to_evaluate=own_setting(study))
     check_settings(study, points)
+    if "scores" in study.settings:
+        place = first_point(study, points)
+        training, _ = split_config(*study.trainable.model_of({**study.settings, **place}))
+        if training.scores:  # it may be a setting of the model's own
+            code = source_hash(module_of(training.scores))
+            study = replace(study, settings={**study.settings, "scores_hash": code})
     return study, points
 
 
@@ -303,9 +310,7 @@ def sweep_record(
         return {name: value for name, value in config.items() if name in names}
 
     described = about(study, read_space(study.space), config, program)
-    provenance = dict(study.provenance or {})
-    if path := study.settings.get("scores"):
-        provenance["scores_hash"] = source_hash(module_of(path))
+    provenance = study.provenance or {}
     of_trials = {key: value for key, value in provenance.items() if not key.startswith(REFERENCE_PARAM)}
     trials = [taken({**study.settings, **point}) for point in points or ()]
     configured = flat({k: v for k, v in study.settings.items() if all(k in trial for trial in trials)})

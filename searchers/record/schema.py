@@ -71,6 +71,7 @@ SHARED = frozenset(
         "features",
         "feature_identity",
         "feature_weights",
+        "scores_hash",
         "evaluation_samples",
         "evaluate_every",
         "epochs",

@@ -125,6 +125,7 @@ class PauseScheduler(TrialScheduler):
         """Return the trial that is to run next; end the paused ones once nothing can go on."""
         trials = {t.trial_id: t for t in tune_controller.get_trials()}
         live = any(t.status in (Trial.PENDING, Trial.RUNNING) for t in trials.values())
+        live = live or bool(self.rule.running)  # one that goes on, and is being saved still, is neither yet
         if not (self.gated and (self.asked or live)):  # a limit in front of the gate may let nothing through
             self._choose(tune_controller, trials)
         self.asked = False

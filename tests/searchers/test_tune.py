@@ -1,5 +1,6 @@
 """A model that this project has not got, tuned from the command line."""
 
+import hashlib
 import json
 import os
 import re
@@ -375,6 +376,7 @@ def test_its_own_extractor_and_scores_are_searched_by_and_judged(folder):
     for record in records:
         metrics = record.metrics[1]
         assert 0 < metrics["sharpness"] < 1 and metrics["pixels"] == 3 * 16 * 16 and metrics["fd_embed"] > 0
+        assert record.config["scores_hash"] == hashlib.sha256((folder / "mine.py").read_bytes()).hexdigest()
     best = max(records, key=lambda record: record.metrics[1]["sharpness"])
     assert f"Best: trial {best.number}," in done.stdout
     assert "Pareto front of sharpness and fd_embed:" in done.stdout

@@ -70,6 +70,7 @@ class TrainingConfig:
     data_hash: str | None = None  # of the sweep's images: others are refused
     evaluation_samples: int = 1000
     scores: str | None = None  # MODULE:NAME: a function (model, uint8 samples (n, H, W, C)) → numbers by name
+    scores_hash: str | None = None  # of the module's source in the sweep: other code is refused
     disentanglement: bool | tuple[str, ...] = False  # score the encoder's units, by all scores or by these
     images: bool = False  # send grids of samples and reconstructions, PNG, under `images` with each result
     seed: int = 0

@@ -38,6 +38,14 @@ class EDMConfig:
     sigma_min: float = 0.002
     sigma_max: float = 80.0
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where no levels of noise follow."""
+        if not (self.data_deviation > 0 and self.rho > 0 and 0 < self.sigma_min < self.sigma_max):
+            raise ValueError(
+                f"data_deviation is {self.data_deviation:g}, rho {self.rho:g}, sigma_min {self.sigma_min:g} "
+                f"and sigma_max {self.sigma_max:g}; all must be above 0, and sigma_max above sigma_min"
+            )
+
 
 class EDM(DenoisingModel):
     """Its network is F."""
@@ -45,16 +53,6 @@ class EDM(DenoisingModel):
     Config = EDMConfig
     config: EDMConfig
     sampling_settings = (*DenoisingModel.sampling_settings, "rho", "sigma_min", "sigma_max")
-
-    def build(self) -> None:
-        """Build the network. Raises ValueError as `DenoisingModel`'s, and where no levels of noise follow."""
-        c = self.config
-        if not (c.data_deviation > 0 and c.rho > 0 and 0 < c.sigma_min < c.sigma_max):
-            raise ValueError(
-                f"data_deviation is {c.data_deviation:g}, rho {c.rho:g}, sigma_min {c.sigma_min:g} and "
-                f"sigma_max {c.sigma_max:g}; all must be above 0, and sigma_max above sigma_min"
-            )
-        super().build()
 
     def loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the mean over images and pixels of λ(σ)·(D(x + σε; σ) − x)², ()."""

@@ -25,7 +25,7 @@ from trainables.metrics.scores import score
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
 from trainables.models.fitted_prior import fit
-from trainables.own import imported, numbers_of
+from trainables.own import imported, module_of, numbers_of, source_hash
 
 GRID_IMAGES = 64
 GRID_COLUMNS = 8
@@ -60,6 +60,8 @@ class Evaluated(tune.Trainable):
                 )
             self.reference = load_reference(self.store, self.extractor, t.cache_dir)
         self.own_scores = imported(t.scores) if t.scores else None
+        if t.scores and t.scores_hash not in (None, source_hash(module_of(t.scores))):
+            raise MetricError(f"{t.scores} is other code here than where the sweep began: bring that back")
         self.metric = self.extractor.metric if self.extractor else self.objective
         self.held_out = self.store.some("validation", t.evaluation_samples)
         self.held_out_images = torch.from_numpy(self.store.images[self.held_out])

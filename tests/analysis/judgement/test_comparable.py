@@ -4,6 +4,8 @@ import re
 
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import _validate_metric
 
 import trainables.torchvision_shim  # noqa: F401  before torchvision
 from analysis.judgement import comparable
@@ -68,4 +70,12 @@ def test_no_score_of_a_persons_own_takes_the_rules_of_a_known_one():
     for name in names:
         with pytest.raises(OwnCodeError, match=f"m:f returns {name}, named like what a trial reports itself"):
             numbers_of("m:f", {name: 1.0})
+    for name in ("größe 100%", "", ".", "..", "a/../b", "a//b", "/a", "a/", "a" * 251):
+        with pytest.raises(MlflowException):
+            _validate_metric(name, 1.0, 0, 0)  # MLflow's own rule
+        with pytest.raises(OwnCodeError, match=r"m:f returns .*, a name that MLflow refuses"):
+            numbers_of("m:f", {name: 1.0})
+    for name in ("größe", "a/b c", "a:b", "a.b", "-", "A/b/c.d"):
+        _validate_metric(f"loss/{name}", 1.0, 0, 0)
+        assert numbers_of("m:f", {name: 1.0}) == {name: 1.0}
     assert numbers_of("m:f", {"topology": 1, "fdr": 2, "my_kid": 3}) == {"topology": 1, "fdr": 2, "my_kid": 3}

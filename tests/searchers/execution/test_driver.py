@@ -117,13 +117,23 @@ def test_a_sweep_does_not_go_on_with_other_images(config):
     drive(config)
 
 
-def test_a_sweep_does_not_go_on_with_other_features(config):
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (
+            "feature_identity",
+            "extractor is inception-b, and the sweep began with inception-a: bring its weights",
+        ),
+        ("scores_hash", "The code of mine:f is not that which sweep 'one' began with: bring it back"),
+    ],
+)
+def test_a_sweep_does_not_go_on_with_other_features_or_other_code_of_scores(config, setting, said):
     driver = drive(config)
-    driver.ledger.append("trial", trial="t1", number=1, config={"feature_identity": "inception-a"})
+    driver.ledger.append("trial", trial="t1", number=1, config={setting: "inception-a"})
     driver.ledger.close()
-    with pytest.raises(UsageError, match="extractor is inception-b, and the sweep began with inception-a"):
-        drive(config, needs={"feature_identity": "inception-b"})
-    drive(config, needs={"feature_identity": "inception-a"})
+    with pytest.raises(UsageError, match=said):
+        drive(config, needs={setting: "inception-b", "scores": "mine:f"})
+    drive(config, needs={setting: "inception-a"})
 
 
 def test_trials_of_another_sweep_are_not_taken_for_this_ones(config):

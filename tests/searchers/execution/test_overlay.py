@@ -25,7 +25,7 @@ from searchers.study.study import Study
 from trainables import BetaVAEGAN
 from trainables.evaluation.inputs import load_store
 from trainables.models.base import GenerativeModel
-from trainables.tune.builtin import GAN, ConvVAE
+from trainables.tune.builtin import EDM, GAN, ConvVAE, Flow
 from trainables.tune.trainable import GenerativeTrainable
 
 STUDY = Study(
@@ -201,6 +201,7 @@ def test_without_an_encoder_its_scores_are_not_reported():
     [
         *("elbo", "active_units", "kl_per_unit", "sample_diversity", "evaluated_images", "images_per_second"),
         *("evaluation_seconds", "fd_random", "kid_random_std", "ex_post/fd_random", "loss/kl", "class/2"),
+        *("beta", "gamma", "batch_size"),
     ],
 )
 def test_an_own_score_has_a_name_of_its_own(name, tmp_path, monkeypatch):
@@ -431,6 +432,60 @@ def test_own_scores_are_tried_on_as_many_samples_as_they_will_get():
     check_settings(own_study(Own, scores=f"{__name__}:many", evaluation_samples=30), None)
     with pytest.raises(UsageError, match=":many raised AssertionError on 64 samples"):
         check_settings(own_study(Own, scores=f"{__name__}:many", evaluation_samples=500), None)
+
+
+def nowhere(model, samples):
+    return {"endless": float("inf"), "unknown": float("nan"), "sharpness": 1.0}
+
+
+@pytest.mark.parametrize(("metric", "said"), [("endless", "inf"), ("unknown", "nan")])
+def test_an_own_score_that_is_never_finite_is_not_searched_by(metric, said):
+    study = own_study(Own, scores=f"{__name__}:nowhere")
+    check_settings(replace(study, metric="sharpness"), None)
+    for searched in (replace(study, metric=metric), replace(study, objectives={metric: "min"})):
+        with pytest.raises(UsageError, match=f"{metric} is {said} of a model at its first step"):
+            check_settings(searched, None)
+
+
+def test_losses_have_names_that_the_record_can_keep():
+    step = {"loss 100%": torch.tensor(1.0, requires_grad=True)}
+    model = type("Odd", (Own,), {"training_step": lambda self, x: step})
+    with pytest.raises(
+        UsageError, match=r"Odd\.training_step returns 'loss 100%', a name that MLflow refuses"
+    ):
+        check_settings(own_study(model), None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "space", "said"),
+    [
+        (
+            Flow,
+            {"batch_size": tune.choice([4, 16, 64]), "accumulate": tune.choice([1, 2, 8])},
+            "A trial of batch_size = 4, accumulate = 8 can't be built: accumulate is 8: a part",
+        ),
+        (
+            EDM,
+            {
+                "sigma_min": tune.uniform(0.01, 0.6),
+                "sigma_max": tune.uniform(0.5, 80),
+                "rho": tune.uniform(1, 9),
+            },
+            "sigma_min = 0.6, sigma_max = 0.5, rho = 5 can't be built: .* sigma_max above sigma_min",
+        ),
+    ],
+)
+def test_two_settings_that_do_not_go_together_are_refused_before_the_first_trial(tmp_path, kind, space, said):
+    small = {
+        "dataset": "faces",
+        "dataset_limit": 100,
+        "image_size": 16,
+        "width": 0.1,
+        "cache_dir": str(tmp_path),
+    }
+    study = Study(kind, space, {**small, "epochs": 1}, "sample_diversity", mode="max")
+    with pytest.raises(UsageError, match=said):
+        check_settings(study, None)
 
 
 def test_the_ends_are_values_that_a_trial_can_have():

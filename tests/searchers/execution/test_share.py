@@ -161,6 +161,7 @@ def test_a_place_that_is_away_is_told_once_and_holds_up_nothing(pair):
     [
         ({"settings": {**SETTINGS, "epochs": 3}}, "its epochs is 3, this sweep's 9"),
         ({"settings": {**SETTINGS, "data_hash": "other"}}, "its data_hash is other, this sweep's abc"),
+        ({"settings": {**SETTINGS, "scores_hash": "old"}}, "its scores_hash is old, this sweep's None"),
         ({"settings": {**SETTINGS, "gamma": 7.0}}, r"its gamma is 7.0, this sweep's [\d.]+"),
         ({"metric": "kid"}, "its metric is kid, this sweep's fid"),
         ({"mode": "max"}, "its mode is max, this sweep's min"),

@@ -216,6 +216,7 @@ def test_only_trials_that_this_sweep_would_train_alike_teach_it(trained, tmp_pat
         ({"flip": True}, "its flip is False, this sweep's True"),
         ({"batch_size": 32}, "its batch_size is 16, this sweep's 32"),
         ({"evaluate_every": 2}, "its evaluate_every is 1, this sweep's 2"),
+        ({"scores_hash": "other"}, "its scores_hash is None, this sweep's other"),
         ({"latent_dim": 4}, "its latent_dim is 8, this sweep's 4"),
     ):
         with pytest.raises(ValueError, match=said):

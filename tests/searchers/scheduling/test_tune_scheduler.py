@@ -4,6 +4,7 @@ budget."""
 import json
 import os
 import signal
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,8 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from cluster.connect import Cluster, Node
+from cluster.limiter import ClusterLimiter
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import PauseRule
@@ -166,6 +169,38 @@ def test_a_resumed_sweep_has_its_trials_paused_where_they_were(running_ray, tmp_
         )
     assert any(trial not in later.epochs for trial in told.epochs)  # not all were simply gone on with
     assert rules[1].spent >= 4 * EPOCHS
+
+
+class SlowlySaved(Curve):
+    """Saving takes longer than a step of Tune's, so that a trial is resumed before it is paused."""
+
+    def save_checkpoint(self, folder):
+        time.sleep(0.3)
+        super().save_checkpoint(folder)
+
+
+def test_of_one_worker_replicates_are_trained_also_where_the_last_trial_goes_on_while_it_is_saved(
+    running_ray, tmp_path
+):
+    rule = PauseRule(2, 1, first_trials=1, budget=4, max_trials=1, replicates=1)
+    scheduler = PauseScheduler(rule)
+    cluster = Cluster(None, (Node(1, 0),))
+    gate = scheduler.gate(BayesOptSearch(seed=1))
+    analysis = tune.run(
+        SlowlySaved,
+        config={**SPACE, "seed": 0},
+        metric="loss",
+        mode="min",
+        storage_path=str(tmp_path),
+        search_alg=ClusterLimiter(gate, cluster, 1, 0, 1, paused=lambda: len(rule.paused)),
+        scheduler=scheduler,
+        stop={"training_iteration": 2},
+        num_samples=-1,
+        checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
+        verbose=0,
+    )
+    assert [p.epoch for p in rule.trials.values() if p.whole] == [2]
+    assert {t.status for t in analysis.trials} == {Trial.TERMINATED} and rule.spent == 4
 
 
 def test_results_without_the_metric_change_nothing_and_a_maximized_one_turns_its_sign():

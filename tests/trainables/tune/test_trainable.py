@@ -529,6 +529,8 @@ def sample_count(model, samples):
 def test_own_scores_are_of_as_many_samples_as_are_asked_for(features, cache_dir):
     own = {"scores": f"{__name__}:sample_count", "features": features, "evaluation_samples": 70}
     assert build(VAE, cache_dir, **own).step()["sample_count"] == 70
+    with pytest.raises(ValueError, match="sample_count is other code here than where the sweep began"):
+        build(VAE, cache_dir, **own, scores_hash="0" * 64)
 
 
 def test_codes_that_are_not_finite_at_the_last_epoch_are_a_divergence(cache_dir, monkeypatch):
