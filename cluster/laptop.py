@@ -97,6 +97,7 @@ def without(words: Sequence[str], *flags: str) -> list[str]:
     kept, skip = [], False
     for word in words:
         flag, equals, _ = word.partition("=")
+        flag = flag.replace("_", "-")  # either is taken
         if not skip and flag not in flags:
             kept.append(word)
         skip = not skip and flag in flags and not equals and flag != "--dry-run"

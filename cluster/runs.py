@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pickle
+import shlex
 import signal
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def start(run: Run, width: int) -> None:
         raise BackgroundError("Ray does not run on the head, as after its restart: ray up starts it again")
     folder = home_of(run.name)
     if (folder / "lock").exists() and locked(folder):
-        raise BackgroundError(f"{run.name} is going on already: --attach {run.name} shows it")
+        raise BackgroundError(f"{run.name} is going on already: --attach {shlex.quote(run.name)} shows it")
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log"
     offset = log.stat().st_size if log.exists() else 0

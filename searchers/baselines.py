@@ -87,10 +87,11 @@ def weigh_settings(config: BaselinesConfig, console: Console) -> None:
         taken = {model: Baseline.taken({**settings, "model": model}) for model in config.models}
     except ValueError as error:
         raise UsageError(str(error)) from error
-    scaled = ["width"] if config.width != PRESETS[config.preset].width else []
-    for name in [*asked, *scaled]:
+    preset = PRESETS[config.preset]
+    flags = [name for name in ("width", "beta") if getattr(config, name) != getattr(preset, name)]
+    for name in [*asked, *flags]:
         without = [model for model in config.models if name not in taken[model]]
-        if name in asked and len(without) == len(taken):
+        if len(without) == len(taken):
             known = set().union(*taken.values())
             raise UsageError(f"{name}: none of the models takes it{nearest(name, known)}")
         if without:

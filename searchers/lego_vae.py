@@ -91,15 +91,11 @@ def study(config: LegoConfig, prepared: "Prepared") -> Study:
     )
 
 
-def final_study(sweep: Study, config: LegoConfig, winner: dict[str, Any], steps_per_epoch: int) -> Study:
-    """Return the winner's training: one given trial, with the learning rate falling to its last epoch."""
+def final_study(sweep: Study, config: LegoConfig, winner: dict[str, Any]) -> Study:
+    """Return the winner's training: one given trial."""
     return replace(
         sweep,
-        settings={
-            **sweep.settings,
-            "epochs": config.final_epochs,
-            "decay_steps": config.final_epochs * steps_per_epoch,
-        },
+        settings={**sweep.settings, "epochs": config.final_epochs},
         points=({name: winner[name] for name in sweep.space},),
     )
 
@@ -143,11 +139,13 @@ def work(config: LegoConfig, sweep_id: str, console: Console) -> int:
         share=None,
         points=None,
         space=(),
-        set=(),
+        set=(*config.set, f"decay_steps={config.final_epochs * steps}"),  # whoever trains it again is told
     )
     console.print(f"\nThe best sizes, for {config.final_epochs} epochs with a falling learning rate:")
-    decayed = final_study(sweep, config, best.config, steps)
-    final = run(decayed, once, f"{sweep_id}-final", PROGRAM, console, resume_as=config.title, closing=False)
+    given_sizes = final_study(sweep, config, best.config)
+    final = run(
+        given_sizes, once, f"{sweep_id}-final", PROGRAM, console, resume_as=config.title, closing=False
+    )
     if final.exit_code:
         return final.exit_code
     (record,) = final.records

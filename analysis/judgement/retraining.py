@@ -68,7 +68,9 @@ def require_retrainable(client: "MlflowClient", tables: Tables) -> None:
     if schema.RETRAINS_TAG in sweep.tags:
         origin = sweep.tags[schema.RETRAINS_TAG]
         of = {s.sweep_id: s.name for s in sweeps(client)}.get(origin, origin)
-        raise AnalysisError(f"{sweep.name!r} is a retraining of {of!r}; --sweep {of} trains further seeds.")
+        raise AnalysisError(
+            f"{sweep.name!r} is a retraining of {of!r}; --sweep {shlex.quote(of)} trains further seeds."
+        )
     program_of(sweep)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cluster.errors import ClusterError
 from cluster.head import cluster_up_here
-from cluster.laptop import say
+from cluster.laptop import say, without
 from latentune import called, gathered, line_of, typed, words_of
 from searchers.bayesopt.space import SpaceError
 from searchers.execution.elsewhere import elsewhere
@@ -54,7 +54,7 @@ def main_of(
             return work(config, sweep_id, console)
         console.print(changed(config, presets[config.preset]), highlight=False, markup=False, soft_wrap=True)
         code = work(config, sweep_id, console)
-        words = [word for word in given if word != "--dry-run"]
+        words = without(given, "--dry-run")
         again = line_of(words_of(program, *words))
         console.print(f"Start it: {again}", highlight=False, markup=False, soft_wrap=True)
         return code

@@ -31,9 +31,8 @@ from searchers.display.commands import resume_command
 from searchers.display.live_page import LivePage
 from searchers.display.live_table import LiveTable
 from searchers.display.snapshot import Told
-from searchers.execution.overlay import FIRST_STAGE
 from searchers.execution.rebuild import RebuiltTrials, Replays, what_goes_on
-from searchers.execution.resume import refuse_another, store, stored
+from searchers.execution.resume import FIRST_STAGE, refuse_another, store, stored
 from searchers.record.folders import TUNE
 from searchers.record.ledger import Ledger, LedgerBusyError
 from searchers.record.ledger_callback import LedgerCallback

@@ -8,13 +8,11 @@ from ray import tune
 
 from searchers.bayesopt.space import Space, SpaceError
 from searchers.bayesopt.tune_space import read_space
-from searchers.execution.resume import located
+from searchers.execution.resume import FIRST_STAGE, located
 from searchers.record.schema import SHARED
 from searchers.study import given
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
-
-FIRST_STAGE = "first_stage"  # a saved model, of the latent flow
 
 NOT_SEARCHED = SHARED | {"epoch_steps", "scores", "disentanglement"}
 

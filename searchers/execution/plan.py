@@ -64,7 +64,8 @@ def plan(
     table.add_row(
         "Trials", f"{config.num_samples} at most, {at_once} side by side, of {config.epochs} epochs at most"
     )
-    trainings, rungs = rule.budget / config.epochs, ", ".join(map(str, rule.rungs[:-1]))
+    trainings = min(rule.budget / config.epochs, config.num_samples + rule.replicates)
+    rungs = ", ".join(map(str, rule.rungs[:-1]))
     again = f"; the best {rule.replicates} are trained again with another seed" if rule.replicates else ""
     table.add_row("Budget", f"{trainings:g} whole trainings, in epochs{again}")
     table.add_row("Rungs", f"epochs {rungs}" if rungs else "none: each trial trains to its last epoch")

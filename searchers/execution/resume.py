@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shlex
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -14,10 +15,13 @@ from searchers.display.commands import resume_command
 from searchers.record.files import write_whole
 from searchers.record.ledger import Ledger
 from searchers.study.config import Role, RunConfig, SweepConfig, UsageError, having
+from searchers.study.given import read_settings, read_space
 from trainables.data.addresses import secret_in
 from trainables.data.catalogue import NAMES
 
 Config = TypeVar("Config", bound=RunConfig)
+
+FIRST_STAGE = "first_stage"  # a saved model, of the latent flow
 
 
 def resolve(
@@ -41,7 +45,8 @@ def resolve(
         name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{sweep_id[:4]}"
         if (Path(config.results) / name / STORED).exists():
             raise UsageError(
-                f"There is a sweep {name!r} in {config.results}/ already: --resume {name} continues it"
+                f"There is a sweep {name!r} in {config.results}/ already: --resume {shlex.quote(name)} "
+                "continues it"
             )
         return replace(config, name=name), sweep_id
     before = stored(Path(config.results) / config.resume)
@@ -67,7 +72,7 @@ def resolve(
     if kept.name != config.resume:
         raise UsageError(
             f"Sweep {config.resume!r} began as {kept.name!r}, the name that its record, its checkpoints and "
-            f"its parts have: give its folder that name back, then --resume {kept.name}"
+            f"its parts have: give its folder that name back, then --resume {shlex.quote(str(kept.name))}"
         )
     now = {
         field.name: value
@@ -102,7 +107,24 @@ def from_anywhere(config: Config) -> Config:
     for role, call in ((Role.FILE, absolute), (Role.FOLDER, called_everywhere)):
         names = having(type(config), role)
         found |= {name: call(value) for name in names if (value := getattr(config, name))}
+    if isinstance(config, SweepConfig):
+        found["set"] = tuple(map(_first_stage_located, config.set))
+        found["space"] = tuple(map(_first_stages_located, config.space))
     return replace(config, **found)
+
+
+def _first_stage_located(text: str) -> str:
+    """Return a word of `--set`, with the folder of a first stage as it is called from everywhere."""
+    folder = str(read_settings([text]).get(FIRST_STAGE))
+    return text if (place := located(folder)) == folder else f"{FIRST_STAGE}={place}"
+
+
+def _first_stages_located(text: str) -> str:
+    """Return a word of `--space`, with folders of first stages as they are called from everywhere."""
+    call = read_space([text]).get(FIRST_STAGE)
+    if call is None or not all(isinstance(folder, str) for folder in call.arguments):
+        return text
+    return f"{FIRST_STAGE}={call.kind}({','.join(repr(located(folder)) for folder in call.arguments)})"
 
 
 def called_everywhere(place: str) -> str:

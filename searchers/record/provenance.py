@@ -45,12 +45,17 @@ class About:
 
 def about(study: Study, space: Space, config: SweepConfig, program: str) -> About:
     """Describe the sweep: its settings, the code and the packages that ran it, and what the scores mean."""
+    tags = {**origin(program), METRIC_TAG: study.metric, MODE_TAG: study.mode}
+    kind = study.trainable.__name__
+    if hasattr(study.trainable, "model_class"):  # else each trial names its own
+        model, _ = study.trainable.model_of(study.settings)
+        tags[MODEL_TAG], kind = f"{model.__module__}:{model.__qualname__}", model.__name__
     whole = not config.early_stopping or study.objectives
     stopping = "no early stopping" if whole else "pauses at ASHA's rungs"
     further = "".join(f" and {mode}imizing `{name}`" for name, mode in study.objectives.items())
     description = (
-        f"**{config.title}**: {study.trainable.__name__} tuned over {', '.join(study.space)}, "
-        f"{config.num_samples} trials of up to {config.epochs} epochs, {study.mode}imizing "
+        f"**{config.title}**: {kind} tuned over {', '.join(study.space)}, "
+        f"{config.num_samples} settings at most, of up to {config.epochs} epochs, {study.mode}imizing "
         f"`{study.metric}`{further} with {stopping}.\n\n"
         f"Each child run is a trial; sort the runs table by `{study.metric}`."
     )
@@ -60,13 +65,9 @@ def about(study: Study, space: Space, config: SweepConfig, program: str) -> Abou
         **{f"{SPACE_PARAM}{name}": json.dumps(extent) for name, extent in extents(space).items()},
         "reduction_factor": REDUCTION_FACTOR,
     }
-    tags = {**origin(program), METRIC_TAG: study.metric, MODE_TAG: study.mode}
     tags[ARGUMENTS_TAG] = json.dumps(recorded_arguments(config))
     if study.objectives:
         tags[OBJECTIVES_TAG] = json.dumps({study.metric: study.mode, **study.objectives})
-    if hasattr(study.trainable, "model_class"):  # else each trial names its own
-        model, _ = study.trainable.model_of(study.settings)
-        tags[MODEL_TAG] = f"{model.__module__}:{model.__qualname__}"
     if config.points_file and "of" in (points := json.loads(config.points_file.read_text())):
         tags[RETRAINS_TAG] = points["of"]
     return About(description, params, tags)

@@ -236,6 +236,7 @@ def test_heads_of_clouds_go_and_own_ones_stay(tmp_path):
 def test_words_without_a_flag_and_with_another_place():
     words = ["--on", "--dry-run", "--on=x", "--name", "--on", "x", "--dry-run", "y"]
     assert without(words[3:], "--on", "--dry-run") == ["--name", "y"]
+    assert without(["--dry_run", "a"], "--dry-run") == without(["a", "--dry-run"], "--dry-run") == ["a"]
     assert without(["a", "--on", "x", "b", "--on=x"], "--on") == ["a", "b"]
     words = [
         "photos",

@@ -49,7 +49,7 @@ def cache(tmp_path_factory):
             ["--kind", "EDM", "--space", "steps=choice(3,9)"],
             "steps: of drawing images alone",
         ),
-        ("searchers.baselines", ["--models", "flow", "--seeds", "1"], "1 at most"),
+        ("searchers.baselines", ["--models", "VAE", "flow", "--seeds", "1"], "2 at most"),
     ],
 )
 def test_a_plan_names_what_is_searched(tmp_path, cache, module, arguments, words):
@@ -109,7 +109,11 @@ def test_a_setting_that_no_baseline_takes_is_refused_and_one_that_some_take_is_t
     models = ("VAE", "WGAN-GP", "flow")
     assert asked_of_baselines(models=models) == []
     assert asked_of_baselines(models=models, width=2.0) == ["width: not of WGAN-GP, flow"]
-    assert asked_of_baselines(models=models[2:], width=2.0) == ["width: not of flow"]
+    with pytest.raises(UsageError, match="width: none of the models takes it"):
+        asked_of_baselines(models=models[1:], width=2.0)
+    with pytest.raises(UsageError, match="beta: none of the models takes it"):
+        asked_of_baselines(models=models, beta=3.0)
+    assert asked_of_baselines(models=("GAN", "beta-VAE-GAN"), beta=3.0) == ["beta: not of GAN"]
 
 
 def test_a_baselines_record_has_what_its_model_takes():

@@ -56,13 +56,15 @@ def test_the_space_and_the_protocol_are_the_slides():
     assert tuned.provenance["likelihood"] == LegoVAE.likelihood
 
 
-def test_the_winner_is_trained_at_its_sizes_with_a_rate_that_falls_to_the_last_step():
+def test_the_winner_is_trained_at_its_sizes():
     config, tuned = sweep(final_epochs=7)
-    winner = {"hidden": 300, "latent_dim": 20, "seed": 0, "image_size": 16}
-    final = final_study(tuned, config, winner, steps_per_epoch=11)
+    final = final_study(tuned, config, {"hidden": 300, "latent_dim": 20, "seed": 0, "image_size": 16})
     assert final.points == ({"hidden": 300, "latent_dim": 20},)
-    assert final.settings == {"image_size": 16, "epochs": 7, "decay_steps": 77}
-    settings = {**final.settings, "hidden": 12, "latent_dim": 3}
+    assert final.settings == {"image_size": 16, "epochs": 7}
+
+
+def test_the_winners_rate_falls_to_the_last_step():
+    settings = {"image_size": 16, "hidden": 12, "latent_dim": 3, "decay_steps": 77}
     model = LegoVAE(split_config(LegoVAE, settings)[1])
     assert model.learning_rate(0) == 1e-3
     assert model.learning_rate(77) == pytest.approx(5e-7)
@@ -85,6 +87,7 @@ def test_the_recommended_trial_is_the_one_that_is_trained_whatever_searched(
         final_epochs=5,
         features="none",
         space=("batch_size=choice(16,32)",),
+        set=("learning_rate=2e-3",),
     )
     runs = []
 
@@ -104,6 +107,10 @@ def test_the_recommended_trial_is_the_one_that_is_trained_whatever_searched(
     assert search.points == [{"hidden": 300, "latent_dim": 20, "batch_size": 32}]
     assert (once.epochs, once.warm_start, once.share, once.space) == (5, None, None, ())
     assert final.settings["decay_steps"] == 5 * (96 // 32)
+    assert once.set == (
+        "learning_rate=2e-3",
+        "decay_steps=15",
+    )  # MLflow has these words: whoever trains it again
 
 
 def test_a_dry_run_tells_the_winners_epochs_too(monkeypatch):
@@ -165,9 +172,9 @@ def test_the_figures_are_of_the_models_own_faces(tmp_path, monkeypatch):
         assert film.n_frames <= MORPHS * (PAUSE + FILM_STEPS - 2)
 
 
-def run(folder, *arguments):
+def run(folder, *arguments, module="searchers.lego_vae"):
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "searchers.lego_vae", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
@@ -175,7 +182,7 @@ def run(folder, *arguments):
 
 @pytest.mark.slow
 def test_a_tiny_sweep_ends_with_a_trained_winner_and_its_figures_and_again_on_resume(tmp_path):
-    done = run(tmp_path, *TINY.split())
+    done = run(tmp_path, *TINY.split(), "--set", "dropout=0.1")
     assert done.returncode == 0, done.stdout + done.stderr
     told = re.search(
         r"Best: trial \d, hidden = (\d+), latent_dim = (\d+): validation_loss_last3", done.stdout
@@ -188,6 +195,8 @@ def test_a_tiny_sweep_ends_with_a_trained_winner_and_its_figures_and_again_on_re
     assert final.epoch == 3
     assert [final.config[name] for name in ("hidden", "latent_dim")] == [int(size) for size in told.groups()]
     assert final.config["decay_steps"] == 3 * (96 // 16)
+    again = run(tmp_path, "tiny-final", "1", "--reproduce", module="analysis.trial")
+    assert "That is the recorded training, digit by digit" in again.stdout, again.stdout + again.stderr
     resumed = run(tmp_path, "--resume", "tiny")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert drawn == {path.name: path.read_bytes() for path in figures.iterdir()}

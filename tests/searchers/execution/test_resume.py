@@ -90,6 +90,34 @@ def test_a_sweep_that_kept_the_words_that_were_typed_goes_on_beside_its_images(t
     assert resume(tmp_path / "one")[0].dataset == str(tmp_path / "photos")
 
 
+def test_first_stages_are_found_again_from_any_folder(tmp_path, monkeypatch):
+    def resolved(**settings):
+        return resolve(SweepConfig(results=str(tmp_path), **settings), SweepConfig(), PROGRAM)[0]
+
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    words = {
+        "set": ("first_stage=a", "gamma=2"),
+        "space": ("first_stage=choice('a',b,'no')", "x=uniform(0,1)"),
+    }
+    config = resolved(name="one", **words)
+    assert config.set == (f"first_stage={tmp_path}/a", "gamma=2")
+    assert config.space == (f"first_stage=choice('{tmp_path}/a','{tmp_path}/b','no')", "x=uniform(0,1)")
+    store(config.folder, PROGRAM, "id", config)
+    assert resolved(resume="one", **words).set == config.set
+    monkeypatch.chdir("/")
+    assert resolved(resume="one") == resolved(resume="one", set=config.set, space=config.space)
+    assert resolved(resume="one").set == config.set and resolved(set=("gamma=2",)).set == ("gamma=2",)
+
+
+def test_a_name_with_a_space_is_quoted_where_it_is_to_be_typed(tmp_path):
+    config = SweepConfig(name="lego 1", results=str(tmp_path))
+    store(config.folder, PROGRAM, "id", config)
+    with pytest.raises(UsageError, match="--resume 'lego 1' continues it"):
+        resolve(config, SweepConfig(), PROGRAM)
+
+
 def test_names_and_addresses_stay_as_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "faces").mkdir()

@@ -10,8 +10,9 @@ import pytest
 from ray import tune
 from rich.console import Console
 
+from cluster.connect import Cluster, Node
 from searchers.execution import run
-from searchers.execution.plan import Cost, costs
+from searchers.execution.plan import Cost, costs, plan
 from searchers.execution.search import make_scheduler
 from searchers.record.schema import DIVERGED, FINISHED
 from searchers.record.trials import TrialRecord, ranked
@@ -186,6 +187,17 @@ def test_a_plans_disk_holds_the_trials_that_are_trained_again_and_the_pictures_t
     for uri, said in uris.items():
         config = replace(CONFIG, tracking_uri=uri)
         assert dict(costs(config, cost, trials=10, trainings=3, at_once=2, on="one core"))["Disk"] == said
+
+
+@pytest.mark.parametrize(("trainings", "said"), [(8, 5), (4.5, 4.5)])
+def test_a_plan_has_no_budget_that_no_trial_could_spend(monkeypatch, trainings, said):
+    monkeypatch.setattr("searchers.execution.plan.check_tracking", lambda *_: None)
+    console = Console(file=io.StringIO(), width=100)
+    of = Study(object, {"beta": tune.uniform(1, 2)}, {"seed": 0}, "fid")
+    config = replace(CONFIG, num_samples=3, trainings=trainings, replicates=2)
+    rule = make_scheduler(of, config, []).rule
+    plan(of, config, rule, {}, Cluster(None, (Node(2, 0),)), console)
+    assert f"Budget  {said} whole trainings, in epochs; the best 2" in console.file.getvalue()
 
 
 @pytest.mark.parametrize("place", ["space", "points"])
