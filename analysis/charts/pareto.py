@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from analysis.charts.style import (
@@ -22,8 +24,8 @@ from analysis.charts.style import (
 )
 from analysis.charts.text import number
 
-# Neighbors' names stand in turn above and below their points.
-ABOVE, BELOW = (5, 4), (5, -11)
+PLACES = ((5, 4), (5, -11), (-5, -11), (-5, 4))  # of a name beside its point, the best first; points
+DOT = 4  # half of one, in pixels
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,32 @@ def draw_front(
         # At a given first score the line is at the second score of the next better trial.
         where = "post" if first.sign == 1 else "pre"
         axes.step(x, y, where=where, color="black", linewidth=1, zorder=0, label="Pareto front")
-    for k, index in enumerate(front):
-        place = {"xytext": (ABOVE, BELOW)[k % 2], "textcoords": "offset points", "fontsize": 8}
-        axes.annotate(plain(f"{label(name)} = {number(settings[index])}"), (x[k], y[k]), **place)
     axes.set_xlabel(axis_label(first.name, first.sign))
     axes.set_ylabel(axis_label(second.name, second.sign))
     axes.margins(0.1)
     legend_above(axes)
+    names = {index: f"{label(name)} = {number(settings[index])}" for index in front}
+    name_points(figure, axes, np.stack([first.values, second.values], axis=1), names)
     return figure
+
+
+def name_points(figure: Figure, axes: Axes, points: NDArray[np.float64], names: Mapping[int, str]) -> None:
+    """Write the names of some of points (n, 2) beside them, after all else.
+
+    Each covers no point and no other name where one of its places allows that.
+    """
+    figure.draw_without_rendering()  # until then no place is known
+    taken = [Bbox([dot - DOT, dot + DOT]) for dot in axes.transData.transform(points)]
+    taken += [text.get_window_extent() for text in axes.texts]
+    for index, name in names.items():
+        text = axes.annotate(
+            plain(name), points[index], xytext=PLACES[0], textcoords="offset points", fontsize=8
+        )
+        for place in (*PLACES[1:], PLACES[0]):
+            if not text.get_window_extent().count_overlaps(taken):
+                break
+            text.set(position=place, ha="left" if place[0] > 0 else "right")
+        taken.append(text.get_window_extent())
 
 
 def draw_cost(
@@ -114,9 +134,6 @@ def draw_cost(
     front = front[np.argsort(cost.values[front])]
     x, y = cost.values[front], score.values[front]
     axes.step(x, y, where="post", color="black", linewidth=1, linestyle=":", zorder=0, label="Pareto front")
-    for k, index in enumerate(front):
-        place = {"xytext": (ABOVE, BELOW)[k % 2], "textcoords": "offset points", "fontsize": 8}
-        axes.annotate(plain(names[index]), (x[k], y[k]), **place)
     draw_references(axes, references)
     axes.set(xscale="log", xlabel=axis_label(cost.name, cost.sign), ylabel=axis_label(score.name, score.sign))
     there: list[float] = []
@@ -127,4 +144,5 @@ def draw_cost(
     axes.minorticks_off()
     axes.margins(0.1)
     legend_above(axes)
+    name_points(figure, axes, np.stack([cost.values, score.values], axis=1), {k: names[k] for k in front})
     return figure

@@ -1,6 +1,7 @@
 """The front is what no trial beats, whatever the objectives' directions."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -31,6 +32,24 @@ def test_the_pareto_figure_is_of_the_sweeps_own_objectives(client):
     values = tables.trials[[f"metrics.{METRIC}", "metrics.elbo"]].to_numpy()
     expected = values[pareto_front(values * [1, -1])]
     np.testing.assert_allclose(np.sort(front.get_xdata()), np.sort(expected[:, 0]))
+
+
+def test_no_name_on_a_front_covers_another_or_a_point():
+    first, second = (
+        Objective(name, np.array(values))
+        for name, values in (
+            ("a", [132, 139, 139.2, 157, 164.5, 160, 161.4]),
+            ("b", [29, 23.1, 20.7, 16.9, 16.4, 18.7, 17.3]),
+        )
+    )
+    values = [84.75, 54.61, 42.78, 23.43, 20.69, 22.0, 22.5]
+    figure = draw_front(first, second, ["finished"] * 7, ("beta", values), range(5))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    points = axes.transData.transform(np.stack([first.values, second.values], axis=1))
+    assert not any(box.contains(*point) for box in boxes for point in points)
 
 
 def test_the_front_of_more_objectives_is_marked_but_not_joined():
