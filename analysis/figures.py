@@ -102,7 +102,10 @@ def figures(config: FiguresConfig, console: Console) -> int:
             console.print(save(draws[name](), folder / name, config.form), soft_wrap=True)
         except AnalysisError as error:
             missing[name] = str(error)
-        except Exception as error:  # a person's own model raises anything; the other figures are drawn
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a person's own model raises anything; the other figures are drawn
             missing[name] = f"{type(error).__name__}: {error}".partition("\n")[0]
     for reason in dict.fromkeys(missing.values()):
         names = ", ".join(name for name, why in missing.items() if why == reason)

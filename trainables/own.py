@@ -35,7 +35,7 @@ def module_of(path: str) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         raise OwnCodeError(f"{path}: {name} can't be imported from {here}: {error}") from error
-    except Exception as error:  # whatever a stranger's module raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
         raise OwnCodeError(f"{path}: importing {name} raised {type(error).__name__}: {error}") from error
 
 

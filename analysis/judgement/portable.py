@@ -57,7 +57,10 @@ def export(network: GenerativeModel, path: Path) -> None:
         generator = Generator(network.eval())
         with torch.no_grad():
             program = torch.export.export(generator, (noise,), dynamic_shapes={"noise": {0: many}})
-    except Exception as error:  # a person's own `decode`, and torch.export of it, raise anything
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a person's own `decode`, and torch.export of it, raise anything
         said = (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".")
         raise AnalysisError(f"torch.export cannot follow {kind.__name__}.decode: {said}.") from error
     with warnings.catch_warnings():

@@ -142,6 +142,6 @@ def read_trained(folder: Path, number: int) -> TrainedModel:
     """Return the `TrainedModel` of a trial's files. Raises AnalysisError where they cannot be read."""
     try:
         return TrainedModel.load(folder)
-    except Exception as error:  # a person's own model raises anything
+    except (Exception, SystemExit) as error:  # a person's own model raises anything
         said = str(error).rstrip(".") or type(error).__name__
         raise AnalysisError(f"The weights of trial {number} cannot be read: {said}.") from error

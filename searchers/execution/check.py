@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields
 from itertools import combinations, product
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -63,6 +64,8 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
             if n > len(ends):
                 continue
             model = model_class(hyperparameters, **options)
+            if not isinstance(model, GenerativeModel):  # fitted at once
+                model.check((study.provenance or {})["training_images"])
             if isinstance(model, GenerativeModel) and point is first:
                 model.eval()
                 shape = (training.image_size, training.image_size, training.channels)
@@ -80,15 +83,25 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
                 require_reported(study, known, own)
             if store is not None and "batch_size" in point:
                 Batches(store, "train", training.batch_size)
-        except Exception as error:  # a person's own model raises anything
+        except (Exception, SystemExit) as error:  # a person's own model raises anything
             shown = point if points else study.space
             where = ", ".join(f"{name} = {number(point[name])}" for name in shown)
             said = str(error).partition("\n")[0]
             if not isinstance(error, ValueError):
                 said = f"{type(error).__name__}: {said}"
+            said = f"{own_method(study, error)}{said}"
             if point is not first or not isinstance(error, ValueError):
                 said = f"A trial of {where} can't be built: {said}"
             raise UsageError(said) from error
+
+
+def own_method(study: Study, error: BaseException) -> str:
+    """Return "CLASS.METHOD: " of a person's own model where the error is from there, else nothing."""
+    kind = getattr(study.trainable, "model_class", GenerativeModel)
+    module = kind.__module__
+    frames = (frame for frame, _ in walk_tb(error.__traceback__) if frame.f_globals.get("__name__") == module)
+    entered = None if module.startswith("trainables.") else next(frames, None)
+    return f"{kind.__name__}.{entered.f_code.co_name}: " if entered else ""
 
 
 def try_step(
@@ -133,7 +146,7 @@ def rebuilt(model: GenerativeModel, options: dict[str, Any]) -> GenerativeModel:
     kind = type(model)
     try:
         again = kind(kind.configure(json.loads(json.dumps(model.hyperparameters()))), **options)
-    except Exception as error:  # a person's own model raises anything
+    except (Exception, SystemExit) as error:  # a person's own model raises anything
         raise UsageError(f"a record can't keep {kind.__name__}.Config ({error}): {KEPT}") from error
     told = kind.hyperparameters is GenerativeModel.hyperparameters  # else a record has what the model says
     for name in (field.name for field in fields(model.config) if told):
@@ -200,7 +213,7 @@ def try_scores(path: str, model: Any, count: int, taken: set[str]) -> dict[str, 
     try:
         with torch.no_grad():
             found = function(model, to_uint8(model.sample(count)))
-    except Exception as error:  # whatever a stranger's code raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's code raises
         raise OwnCodeError(f"{path} raised {type(error).__name__} on {count} samples: {error}") from error
     source_hash(module_of(path))  # it goes into the record
     return numbers_of(path, found, taken | {"kl_per_unit"})

@@ -74,7 +74,7 @@ def plan(
             cost = measure(study.trainable, {**study.settings, **first})
         except (DataError, MetricError):
             raise
-        except Exception as error:  # a person's own model raises anything
+        except (Exception, SystemExit) as error:  # a person's own model raises anything
             said = str(error).partition("\n")[0]
             raise UsageError(f"The first trial fails: {type(error).__name__}: {said}") from error
         trials = config.num_samples + rule.replicates

@@ -47,9 +47,11 @@ def digits(n=60):
 @pytest.fixture
 def store(monkeypatch):
     """Images that nobody reads."""
-    found = SimpleNamespace(split=lambda _: np.arange(IMAGES))
+    found, counted = SimpleNamespace(split=lambda _: np.arange(IMAGES)), {"training_images": IMAGES}
     monkeypatch.setattr("trainables.evaluation.inputs.load_store", lambda *_, **__: found)
-    monkeypatch.setattr("searchers.execution.prepare.prepare", lambda *_, **__: Prepared(SHARED, None, {}))
+    monkeypatch.setattr(
+        "searchers.execution.prepare.prepare", lambda *_, **__: Prepared(SHARED, None, counted)
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -101,6 +103,18 @@ def test_no_model_is_asked_for_more_than_the_images_allow():
         ),
         ({"set": ("layers=2",)}, "layers: ConvVAE has no use for it"),
         ({"set": ("learning_rate=0.1",)}, "'learning_rate' is no setting of PPCA"),
+        (
+            {"models": ("mixture",), "space": ("components=choice(400,401)",)},
+            "A trial of components = 401 can't be built: components is 401; 400 images allow 1 … 400",
+        ),
+        (
+            {"models": ("ppca",), "space": ("latent_dim=randint(0,3)",)},
+            "A trial of latent_dim = 0 can't be built: latent_dim is 0; 400 images of 64 pixels allow 1 … 63",
+        ),
+        (
+            {"models": ("mixture",), "set": ("max_iterations=0",)},
+            "max_iterations is 0; it must be 1 or more",
+        ),
         ({"warm_start": "old"}, "--warm-start: results/old-vae holds no sweep"),
     ],
 )
@@ -121,7 +135,7 @@ def test_what_is_left_of_another_comparison_is_told_before_the_first_is_tuned(
     monkeypatch.setattr("searchers.execution.run.run", lambda *_, **__: pytest.fail("a sweep began"))
     remember(tmp_path / "results" / left, PROGRAM, "other-mixture", PRESETS["quick"])
     with pytest.raises(UsageError, match=f"results/{left} holds another sweep's trials"):
-        work(replace(PRESETS["quick"], name="x"), "id", Console())
+        work(replace(PRESETS["quick"], name="x", image_size=8), "id", Console())
 
 
 def test_a_dry_run_tells_the_last_fits_too(monkeypatch, tmp_path, store):
@@ -316,7 +330,7 @@ def test_the_end_says_once_what_to_type_next_and_ctrl_c_in_the_last_fits_how_to_
     monkeypatch.setattr("searchers.execution.run.run", run)
     monkeypatch.setattr("searchers.reports.densities.write_report", write_report)
     console = Console(width=200, record=True)
-    config = replace(PRESETS["quick"], name="ends")
+    config = replace(PRESETS["quick"], name="ends", image_size=8)
     assert work(config, "id", console) == (130 if interrupted else 0)
     said = console.export_text()
     assert said.count("mlflow ui") == (0 if interrupted else 1)

@@ -199,6 +199,17 @@ class Tired(Flow):
         return super().loss(x)
 
 
+class Unpacks(Flow):
+    def loss(self, x):
+        mean, log_variance = x.mean((2, 3)).T
+        return mean.sum()
+
+
+class Leaves(Flow):
+    def build(self):
+        raise SystemExit(3)
+
+
 @dataclass(frozen=True)
 class WholeConfig(FlowConfig):
     width: int = 64
@@ -272,6 +283,9 @@ def test_it_is_tuned_over_its_own_settings_and_recorded(tuned):
         (["mine:Flo"], "mine has no model Flo (did you mean Flow?); there are: Flow, OwnSchedule"),
         (["mine:nn"], "mine has no model nn; there are: "),
         (["broken:Flow"], "importing broken raised ZeroDivisionError: division by zero"),
+        (["exits:Flow"], "importing exits raised SystemExit: 2"),
+        (["mine:Leaves", *SPACE], "can't be built: Leaves.build: SystemExit: 3"),
+        (["mine:Unpacks", *SPACE], "searchers.tune: Unpacks.loss: too many values to unpack"),
         (["mine:Flow"], "Say what is searched, such as --space"),
         (
             ["mine:Flow", "--space", "hiden=choice(1,2)"],
@@ -320,6 +334,7 @@ def test_it_is_tuned_over_its_own_settings_and_recorded(tuned):
 )
 def test_a_wrong_model_gets_a_sentence(folder, arguments, sentence, monkeypatch, capsys):
     (folder / "broken.py").write_text("1 / 0")
+    (folder / "exits.py").write_text("import argparse; argparse.ArgumentParser().parse_args(['--no'])")
     (folder / "points.json").write_text('[{"learning_rate": 0.001}]')
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))

@@ -65,7 +65,7 @@ def _collected(images: Any) -> dict[str, NDArray[Any]]:
     for number in range(length):
         try:
             image, label = _taken(images[number])
-        except Exception as error:  # whatever a person's data set raises
+        except (Exception, SystemExit) as error:  # whatever a person's data set raises
             said = f"{type(error).__name__}: {first_line(error)}"
             raise DataError(f"item {number} of {type(images).__name__} can't be read: {said}") from error
         if image is None:

@@ -344,7 +344,7 @@ def raise_the_machines(error: Exception) -> None:
         raise error
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return what an error of another library says, in one line without addresses in memory."""
     words = (getattr(error, "strerror", None) or str(error)).strip()
     line = words.splitlines()[0].rstrip(":") if words else type(error).__name__

@@ -6,6 +6,7 @@ the scale of [PML], 0–255, a log-density is lower by D·ln 255, and a squared 
 
 import warnings
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -79,8 +80,12 @@ class FittedDensity:
         """Return the scikit-learn estimator that the config describes."""
         raise NotImplementedError
 
+    def check(self, images: int) -> None:
+        """Raise ValueError where the config can't be fitted to so many images."""
+        raise NotImplementedError
+
     def fit(self, x: Tensor) -> None:
-        """Maximize the likelihood of images (B, C, H, W)."""
+        """Maximize the likelihood of images (B, C, H, W). Raises as `check`."""
         raise NotImplementedError
 
     def log_likelihood(self, x: Tensor) -> Tensor:
@@ -116,14 +121,17 @@ class PPCA(FittedDensity):
         """Return scikit-learn's PCA."""
         return PCA(self.config.latent_dim, svd_solver="covariance_eigh")
 
+    def check(self, images: int) -> None:
+        """Raise ValueError unless q is below D and below the number of images."""
+        q, pixels = self.config.latent_dim, prod(self.shape)
+        most = min(images, pixels) - 1
+        if not 1 <= q <= most:
+            raise ValueError(f"latent_dim is {q}; {images} images of {pixels} pixels allow 1 … {most}")
+
     def fit(self, x: Tensor) -> None:
-        """Maximize the likelihood of images. Raises ValueError unless q is below D and below their number."""
-        X, q = rows(x), self.config.latent_dim
-        if not 1 <= q < min(X.shape):
-            raise ValueError(
-                f"latent_dim is {q}; {len(X)} images of {X.shape[1]} pixels allow 1 … {min(X.shape) - 1}"
-            )
-        self.estimator = self.unfitted().fit(X)
+        """Maximize the likelihood of images. Raises as `check`."""
+        self.check(len(x))
+        self.estimator = self.unfitted().fit(rows(x))
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Return log N(x | μ, WWᵀ + σ²I) of each image, (B,), float64."""
@@ -213,21 +221,28 @@ class GaussianMixture(FittedDensity):
             random_state=self.seed,
         )
 
-    def fit(self, x: Tensor) -> None:
-        """Raise the likelihood of images until a step gains less than 1e-3 nats an image.
+    def check(self, images: int) -> None:
+        """Raise ValueError for fewer images than components, and for a subspace of more axes than pixels."""
+        c, pixels = self.config, prod(self.shape)
+        if not 1 <= c.components <= images:
+            raise ValueError(f"components is {c.components}; {images} images allow 1 … {images}")
+        if c.subspace is not None and not 1 <= c.subspace <= pixels:
+            raise ValueError(f"subspace is {c.subspace}; images of {pixels} pixels allow 1 … {pixels}")
+        if c.variance_floor < 0:
+            raise ValueError(f"variance_floor is {c.variance_floor}; it must be 0 or more")
+        if c.max_iterations < 1:
+            raise ValueError(f"max_iterations is {c.max_iterations}; it must be 1 or more")
 
-        Raises ValueError for fewer images than components, and for a subspace of more axes than pixels.
-        """
+    def fit(self, x: Tensor) -> None:
+        """Raise the likelihood of images until a step gains below 1e-3 nats an image. Raises as `check`."""
+        self.check(len(x))
         c, X = self.config, rows(x)
-        n, dims = X.shape
-        if not 1 <= c.components <= n:
-            raise ValueError(f"components is {c.components}; {n} images allow 1 … {n}")
-        if c.subspace is not None and not 1 <= c.subspace <= dims:
-            raise ValueError(f"subspace is {c.subspace}; images of {dims} pixels allow 1 … {dims}")
         self.mean = X.mean(0)
         variances, axes = np.linalg.eigh(np.cov(X.T, bias=True))
         self.axes = np.ascontiguousarray(axes[:, ::-1])
-        self.rest = np.maximum(variances[::-1][c.subspace or dims :], 0.0) + c.variance_floor / 255**2
+        self.rest = (
+            np.maximum(variances[::-1][c.subspace or len(variances) :], 0.0) + c.variance_floor / 255**2
+        )
         with warnings.catch_warnings():  # `converged_` tells, and max_iterations is our choice
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.estimator = self.unfitted().fit(self._inside(X))

@@ -1,12 +1,13 @@
 """A model of one's own: its inherited training step, updates in half precision, mistakes that are told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
 from torch import nn
 
-from trainables.models.base import GenerativeModel
+from tests.fixtures.models import MODELS
+from trainables.models.base import SIZES, GenerativeModel
 
 
 class Own(GenerativeModel):
@@ -122,3 +123,15 @@ class Plain(Own):
 def test_a_common_mistake_is_told(kind, sentence):
     with pytest.raises(TypeError, match=sentence):
         kind(Own.Config()).training_step(torch.ones(2, 4))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_network_of_no_units_is_refused(name):
+    """Where sizes have a least value, too: settings below it would be equal trials."""
+    kind, settings = MODELS[name]
+    sizes = {field.name for field in fields(kind.Config)} & set(SIZES)
+    assert {"channels", "image_size", "width"} <= sizes
+    for size in sizes:
+        for value in (0, -1):
+            with pytest.raises(ValueError, match=f"^{size} is {value}; it must be above 0$"):
+                kind(kind.configure(settings | {size: value}))
