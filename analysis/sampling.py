@@ -99,7 +99,9 @@ def read_values(texts: Sequence[str]) -> dict[str, list[Any]]:
         name, _, values = (part.strip() for part in text.partition("="))
         if not (name.isidentifier() and values):
             raise AnalysisError(f"--values {text}: it takes NAME=VALUE,VALUE, such as steps=2,5,10")
-        grid[name] = [value_of(word.strip()) for word in values.split(",")]
+        if name in grid:
+            raise AnalysisError(f"--values {text}: {name} is given twice")
+        grid[name] = list(dict.fromkeys(value_of(word.strip()) for word in values.split(",")))
     return grid
 
 

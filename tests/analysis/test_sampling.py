@@ -49,7 +49,7 @@ def run(client, tmp_path, monkeypatch, evaluation):
 
 
 def test_every_combination_is_scored_and_the_front_is_marked(run, name, tmp_path, capsys):
-    assert run("--sweep", name, "--values", "steps=1,2", "sampler=euler,midpoint") == 0
+    assert run("--sweep", name, "--values", "steps=1,2,1", "sampler=euler,midpoint") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     rows = [line for line in lines if "euler" in line or "midpoint" in line]
     found = [(row[5], row[1], row[3]) for row in rows]  # network evaluations, steps, sampler
@@ -75,6 +75,7 @@ def test_numbers_that_sampling_leaves_are_one_sentence(evaluation):
     [
         (["--sweep", "empty"], "has no"),
         (["--sweep", "flows", "--values", "steps"], "--values steps: it takes NAME=VALUE,VALUE"),
+        (["--sweep", "flows", "--values", "steps=2", "steps=5"], "--values steps=5: steps is given twice"),
         (["--sweep", "flows", "--values", "stps=3"], "stps is no setting of sampling of Flow"),
     ],
 )

@@ -66,7 +66,7 @@ def fetch(uri: str, cache_dir: Path, *, progress: bool | None = None) -> Path:
 def publish(store: ImageStore, uri: str, *, progress: bool | None = None) -> str:
     """Copy a store to a URI; return the URI with the store's hash, as machines should be given it.
 
-    Raises DataError where the URI can't be written.
+    An absolute path is one, too, without its file://. Raises DataError where the URI can't be written.
     """
     target, path = _filesystem(uri)
     try:
@@ -80,7 +80,7 @@ def publish(store: ImageStore, uri: str, *, progress: bool | None = None) -> str
             os.replace(partial, path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{uri} can't be written ({first_line(error)})") from error
-    return f"{uri}#{store.content_hash}"
+    return f"{uri if is_uri(uri) else Path(path).as_uri()}#{store.content_hash}"
 
 
 def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:

@@ -38,6 +38,10 @@ def test_convert_info_verify_and_publish(tmp_path, capsys):
     assert main(["publish", str(path), f"file://{tmp_path}/shared/pets.arrow"]) == 0
     uri = capsys.readouterr().out.split()[-1]
     assert load(uri, image_size=16, cache_dir=tmp_path / "node").images.shape == images.shape
+    assert main(["publish", str(path), f"{tmp_path}/own disk/pets.arrow"]) == 0
+    uri = capsys.readouterr().out.split()[-1]
+    assert uri.startswith(f"file://{tmp_path}/own%20disk/pets.arrow#")
+    assert load(uri, image_size=16, cache_dir=tmp_path / "node").images.shape == images.shape
 
 
 @pytest.mark.parametrize(
