@@ -13,6 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
+import searchers.execution.run  # noqa: F401  with its own load_store, which `store` replaces elsewhere
 from analysis.papers import DENSITIES
 from searchers.bayesopt.tune_space import read_space
 from searchers.densities import METRIC, PRESETS, PROGRAM, DensityConfig, main, part_of, study, work
