@@ -198,6 +198,10 @@ def caveats(tables: Tables, groups: int, seeds: bool) -> Iterator[str]:
         yield (
             "Another training seed moves a score, too: latentune winners --retrain-seeds says by how much."
         )
+        yield (
+            "P(best) is of drawing other images. Tied is what a stricter test can't tell from the best one, "
+            "which was chosen as the best of all."
+        )
 
 
 def story(tables: Tables) -> str:

@@ -27,6 +27,7 @@ from analysis.charts.style import (
 )
 from analysis.record.store import AnalysisError
 from analysis.record.tables import Tables
+from searchers.record.schema import FINISHED
 
 
 def evolution(tables: Tables) -> Figure:
@@ -126,10 +127,13 @@ def dimensions_of(tables: Tables) -> dict[str, dict[str, Any]]:
 
 
 def _scatter(axes: Axes, trials: pd.DataFrame, x: pd.Series, y: pd.Series) -> None:
+    """Draw trials by status; those that were not fully trained are hollow, as their scores are others."""
     for status, (color, marker, _) in STATUS.items():
         chosen = trials["status"] == status
         if chosen.any():
-            axes.plot(x[chosen], y[chosen], marker, color=color, markersize=5, alpha=0.85, label=status)
+            style: dict[str, Any] = {"markersize": 5, "alpha": 0.85, "label": status}
+            face = color if status == FINISHED else "none"
+            axes.plot(x[chosen], y[chosen], marker, color=color, markerfacecolor=face, **style)
 
 
 def _plotted(trials: pd.DataFrame, name: str, domain: dict[str, Any]) -> pd.Series:

@@ -70,6 +70,12 @@ def test_scores_of_other_epochs_have_no_color_among_those_of_the_last(three):
     assert panel.get_legend().get_texts()[0].get_text() == "not trained to the end"
 
 
+def test_who_was_not_fully_trained_is_hollow(three):
+    for axes in (evolution(three).axes[0], slices(three).axes[0]):
+        faces = {line.get_label(): line.get_markerfacecolor() for line in axes.get_lines()}
+        assert faces["finished"] != "none" and faces["stopped"] == "none"
+
+
 def test_the_command_draws_what_it_can_and_says_what_it_cannot(client, tmp_path, capsys):
     arguments = ["--sweep", "three", "--tracking-uri", client.tracking_uri, "--output", str(tmp_path)]
     assert figures.main([*arguments, "--only", "gantt", "posterior", "--form", "svg"]) == 0

@@ -74,6 +74,7 @@ def test_the_answer_says_what_is_not_known(page):
     assert any("These weights cannot be told apart from those of" in words for words in data["details"])
     assert any("is no FID" in caveat for caveat in data["caveats"])
     assert any("Another training seed" in caveat for caveat in data["caveats"])
+    assert any(caveat.startswith("P(best) is of drawing other images. Tied") for caveat in data["caveats"])
     assert data["commands"][0] == "python -m searchers.beta_vaegan --name one"
 
 
