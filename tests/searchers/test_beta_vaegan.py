@@ -237,7 +237,7 @@ def working(tmp_path, cache, monkeypatch):
         (["--resume", "nowhere"], "There is no sweep 'nowhere'"),
         (["--inception-weights", "nowhere.pth"], "nowhere.pth"),
         (["--warm-start", "nowhere"], "--warm-start: results/nowhere holds no sweep"),
-        (["--points", "nowhere.json"], "--points: nowhere.json can't be read: No such file or directory"),
+        (["--points", "nowhere.json"], "nowhere.json can't be read: No such file or directory"),
     ],
 )
 def test_bad_input_gets_a_sentence_and_exit_code_2(working, capsys, arguments, sentence):
