@@ -22,6 +22,7 @@ COLLAPSED = "collapsed"  # the flag of a model whose samples are nearly identica
 
 Action = Literal["continue", "pause", "stop"]
 State = Literal["running", "paused", "ended"]
+ROUNDING = 1e-6  # epochs that are none: what is left of sums of fractions
 STATES: dict[Action, State] = {"continue": "running", "pause": "paused", "stop": "ended"}
 
 
@@ -233,7 +234,7 @@ class PauseRule:
 
     def affords(self, whole: bool = False) -> bool:
         """Whether the budget lets a trial begin or go on; a `whole` one may use what is set aside."""
-        return self.left + (self.aside if whole else 0) > 0
+        return self.left + (self.aside if whole else 0) > ROUNDING
 
     def _ahead(self) -> dict[str, int]:
         """Return how far each trial of the search is from its end once it can be halted."""

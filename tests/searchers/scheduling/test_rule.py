@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from searchers.record.trials import TrialRecord
@@ -158,6 +158,7 @@ def test_budget_is_set_aside_for_replicates_which_nothing_halts():
     workers=st.integers(1, 4),
     seed=st.integers(0, 2**32 - 1),
 )
+@example(2, 1, 1.0, 1.0000000000000002, 0, 0, 2, 1, 0)
 def test_whatever_the_order_some_trial_is_trained_to_its_end_and_the_budget_is_kept(
     evaluations, every, share, trainings, replicates, first_trials, max_trials, workers, seed
 ):
