@@ -33,6 +33,7 @@ from analysis.record.sweeps import distinct
 from analysis.record.tables import Tables, load
 from analysis.record.weights import with_weights
 from trainables.data.store import DataError
+from trainables.own import RAISED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -102,10 +103,7 @@ def figures(config: FiguresConfig, console: Console) -> int:
             console.print(save(draws[name](), folder / name, config.form), soft_wrap=True)
         except AnalysisError as error:
             missing[name] = str(error)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # a person's own model raises anything; the other figures are drawn
+        except RAISED as error:  # a person's own model raises anything; the other figures are drawn
             missing[name] = f"{type(error).__name__}: {error}".partition("\n")[0]
     for reason in dict.fromkeys(missing.values()):
         names = ", ".join(name for name, why in missing.items() if why == reason)

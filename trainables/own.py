@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+RAISED = (Exception, SystemExit)  # by a person's own code: anything, also what ends Python
+
 
 class OwnCodeError(ValueError):
     """What was named cannot be imported; the message says what can."""
@@ -35,7 +37,7 @@ def module_of(path: str) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         raise OwnCodeError(f"{path}: {name} can't be imported from {here}: {error}") from error
-    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+    except RAISED as error:  # whatever a stranger's module raises
         raise OwnCodeError(f"{path}: importing {name} raised {type(error).__name__}: {error}") from error
 
 

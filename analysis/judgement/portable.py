@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from analysis.record.store import AnalysisError
 from trainables.models.base import GenerativeModel
+from trainables.own import RAISED
 
 NEEDED = ("onnx", "onnxscript")
 BATCH = 4  # of the traced example; the program takes any number
@@ -57,10 +58,7 @@ def export(network: GenerativeModel, path: Path) -> None:
         generator = Generator(network.eval())
         with torch.no_grad():
             program = torch.export.export(generator, (noise,), dynamic_shapes={"noise": {0: many}})
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a person's own `decode`, and torch.export of it, raise anything
+    except RAISED as error:  # a person's own `decode`, and torch.export of it, raise anything
         said = (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".")
         raise AnalysisError(f"torch.export cannot follow {kind.__name__}.decode: {said}.") from error
     with warnings.catch_warnings():

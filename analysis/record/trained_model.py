@@ -19,6 +19,7 @@ from trainables.data.decoding import Preprocessing, decode, fit, reason
 from trainables.evaluation.generation import at_once
 from trainables.models.base import GenerativeModel
 from trainables.models.storage import DESCRIPTION, load_model
+from trainables.own import RAISED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -142,6 +143,6 @@ def read_trained(folder: Path, number: int) -> TrainedModel:
     """Return the `TrainedModel` of a trial's files. Raises AnalysisError where they cannot be read."""
     try:
         return TrainedModel.load(folder)
-    except (Exception, SystemExit) as error:  # a person's own model raises anything
+    except RAISED as error:  # a person's own model raises anything
         said = str(error).rstrip(".") or type(error).__name__
         raise AnalysisError(f"The weights of trial {number} cannot be read: {said}.") from error

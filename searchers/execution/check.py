@@ -28,7 +28,15 @@ from trainables.metrics.scores import better, keys_of
 from trainables.models.base import GenerativeModel
 from trainables.models.conditional import ConditionalModel
 from trainables.models.settings import nearest, some_of
-from trainables.own import OwnCodeError, imported, module_of, numbers_of, require_names, source_hash
+from trainables.own import (
+    RAISED,
+    OwnCodeError,
+    imported,
+    module_of,
+    numbers_of,
+    require_names,
+    source_hash,
+)
 from trainables.tune.evaluated import GRID_IMAGES
 from trainables.tune.parallel import random_state, restore_random_state
 from trainables.tune.trainable import GenerativeTrainable
@@ -83,7 +91,7 @@ def check_settings(study: Study, points: list[dict[str, Any]] | None) -> None:
                 require_reported(study, known, own)
             if store is not None and "batch_size" in point:
                 Batches(store, "train", training.batch_size)
-        except (Exception, SystemExit) as error:  # a person's own model raises anything
+        except RAISED as error:  # a person's own model raises anything
             shown = point if points else study.space
             where = ", ".join(f"{name} = {number(point[name])}" for name in shown)
             said = str(error).partition("\n")[0]
@@ -146,7 +154,7 @@ def rebuilt(model: GenerativeModel, options: dict[str, Any]) -> GenerativeModel:
     kind = type(model)
     try:
         again = kind(kind.configure(json.loads(json.dumps(model.hyperparameters()))), **options)
-    except (Exception, SystemExit) as error:  # a person's own model raises anything
+    except RAISED as error:  # a person's own model raises anything
         raise UsageError(f"a record can't keep {kind.__name__}.Config ({error}): {KEPT}") from error
     told = kind.hyperparameters is GenerativeModel.hyperparameters  # else a record has what the model says
     for name in (field.name for field in fields(model.config) if told):
@@ -213,7 +221,7 @@ def try_scores(path: str, model: Any, count: int, taken: set[str]) -> dict[str, 
     try:
         with torch.no_grad():
             found = function(model, to_uint8(model.sample(count)))
-    except (Exception, SystemExit) as error:  # whatever a stranger's code raises
+    except RAISED as error:  # whatever a stranger's code raises
         raise OwnCodeError(f"{path} raised {type(error).__name__} on {count} samples: {error}") from error
     source_hash(module_of(path))  # it goes into the record
     return numbers_of(path, found, taken | {"kl_per_unit"})

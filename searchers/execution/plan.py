@@ -24,6 +24,7 @@ from searchers.study.study import Study
 from trainables.data.addresses import database_path
 from trainables.data.store import DataError
 from trainables.metrics.errors import MetricError
+from trainables.own import RAISED
 from trainables.tune.trainable import GenerativeTrainable
 
 STEPS = 12  # that are timed, after two that warm up
@@ -74,7 +75,7 @@ def plan(
             cost = measure(study.trainable, {**study.settings, **first})
         except (DataError, MetricError):
             raise
-        except (Exception, SystemExit) as error:  # a person's own model raises anything
+        except RAISED as error:  # a person's own model raises anything
             said = str(error).partition("\n")[0]
             raise UsageError(f"The first trial fails: {type(error).__name__}: {said}") from error
         trials = config.num_samples + rule.replicates

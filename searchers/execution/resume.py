@@ -104,6 +104,8 @@ def from_anywhere(config: Config) -> Config:
     if config.on:
         return config
     found: dict[str, Any] = {"dataset": located(config.dataset)}
+    if config.data_root:
+        found["data_root"] = absolute(config.data_root)
     for role, call in ((Role.FILE, absolute), (Role.FOLDER, called_everywhere)):
         names = having(type(config), role)
         found |= {name: call(value) for name in names if (value := getattr(config, name))}

@@ -30,7 +30,7 @@ class Role(Enum):
     FILE = auto()
     """a file; a cluster is sent it"""
     FOLDER = auto()
-    """a folder, or a bucket's address"""
+    """a folder to write to, or a bucket's address"""
 
 
 class UsageError(ValueError):
@@ -86,7 +86,7 @@ class RunConfig:
     tar, zip"""
     dataset_limit: Annotated[int | None, between(1, 1_000_000_000)] = None
     """use this many images at most"""
-    data_root: Annotated[str | None, Role.MAY_CHANGE, Role.FOLDER] = None
+    data_root: Annotated[str | None, Role.MAY_CHANGE] = None
     """folder of the named data sets"""
     crop: Literal["larsen", "square"] | None = None
     """part of each image to take: larsen, the face of CelebA's aligned images; square, the middle; the

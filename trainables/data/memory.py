@@ -14,6 +14,7 @@ from PIL import Image
 from trainables.data.decoding import in_eight_bits
 from trainables.data.hub import written
 from trainables.data.store import DataError, first_line
+from trainables.own import RAISED
 
 LABELS = ("label", "labels", "class")
 
@@ -65,7 +66,7 @@ def _collected(images: Any) -> dict[str, NDArray[Any]]:
     for number in range(length):
         try:
             image, label = _taken(images[number])
-        except (Exception, SystemExit) as error:  # whatever a person's data set raises
+        except RAISED as error:  # whatever a person's data set raises
             said = f"{type(error).__name__}: {first_line(error)}"
             raise DataError(f"item {number} of {type(images).__name__} can't be read: {said}") from error
         if image is None:

@@ -68,6 +68,8 @@ def test_images_and_weights_are_found_again_from_any_folder_and_may_move(tmp_pat
     for folder in ("photos", "moved"):
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "sets").symlink_to("moved")  # which each machine may have elsewhere
+    assert resolved(data_root="sets").data_root == str(tmp_path / "sets")
     config = resolved(name="one", dataset="photos/", inception_weights="w.pth", data_root="~/sets")
     assert config.dataset == str(tmp_path / "photos")
     assert config.inception_weights == str(tmp_path / "w.pth")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from trainables.metrics.errors import MetricError
 from trainables.metrics.statistics import Identity
 from trainables.metrics.threads import thread_limit
+from trainables.own import RAISED
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Extractor:
                     features = self._network(self._resize(batch)).flatten(1)
                     if len(features) != len(batch):
                         raise ValueError(f"{len(batch)} of them have {len(features)} rows of features")
-                except (Exception, SystemExit) as error:  # whatever a stranger's network raises
+                except RAISED as error:  # whatever a stranger's network raises
                     if self.side:  # ours: not by the images' size
                         raise
                     height, width = images.shape[1:3]
