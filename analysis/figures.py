@@ -145,31 +145,33 @@ def comparison(client: "MlflowClient", tables: Tables, beside: tuple[str, ...]) 
 
 
 def posterior(client: "MlflowClient", tables: Tables) -> Figure:
-    """What the searcher believes over a one-dimensional space: mean ± 2σ and expected improvement.
+    """What the searcher believes over each numeric dimension: mean ± 2σ and expected improvement.
 
     It is drawn from the numbers that the sweep recorded. Raises AnalysisError where it has none.
     """
     sweep, recorded = tables.sweep, belief_of(client, tables.sweep)
-    if "grid" not in recorded:
-        raise AnalysisError(f"Sweep {sweep.name!r} has no posterior on record; a search over one number has.")
+    # Over one number alone the curves stood beside `finals` in earlier versions.
+    rows = recorded.get("beliefs") or ([recorded] if "grid" in recorded else [])
+    if not rows:
+        raise AnalysisError(f"Sweep {sweep.name!r} has no posterior on record; a search over numbers has.")
     curves = fields(Belief)
-    if not recorded.keys() >= {"finals", *(field.name for field in curves if field.default is MISSING)}:
+    needed = {f.name for f in curves if f.default is MISSING and f.default_factory is MISSING}
+    if "finals" not in recorded or not all(row.keys() >= needed for row in rows):
         raise AnalysisError(f"The posterior of sweep {sweep.name!r} was recorded by another version.")
-    known: dict[str, Any] = {
-        field.name: np.array(v) if isinstance(v := recorded[field.name], list) else v
-        for field in curves
-        if field.name in recorded
-    }
-    belief = Belief(**known)
+    beliefs = []
+    for row in rows:
+        known: dict[str, Any] = {f.name: row[f.name] for f in curves if f.name in row}
+        known |= {name: np.array(values) for name, values in known.items() if isinstance(values, list)}
+        beliefs.append(Belief(**known))
     scored = tables.scored()
     trials = Scored(
-        scored[f"params.{belief.name}"].to_numpy(float),
+        {b.name: scored[f"params.{b.name}"].to_numpy(float) for b in beliefs},
         tables.objective[scored.index].to_numpy(float),
         tables.metric(f"{sweep.metric}_std")[scored.index].to_numpy(float),
         list(scored["status"]),
         *np.array([recorded["finals"].get(str(n), 3 * (np.nan,)) for n in scored["number"]]).T,
     )
-    return draw_posterior(belief, trials, sweep.metric, sweep.sign, sweep.references())
+    return draw_posterior(beliefs, trials, sweep.metric, sweep.sign, sweep.references())
 
 
 def save(drawn: Drawn, path: Path, form: str) -> str:

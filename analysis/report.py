@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m analysis.report"
 CAPTIONS = {
-    "posterior": "What the searcher believed at the end: mean ± 2σ, and where it would look next.",
+    "posterior": "What the searcher believed at the end of each dimension, the others as in the best trial: "
+    "mean ± 2σ, and the expected improvement.",
     "importance": "How much of the score's variance each setting explains (fANOVA).",
     "pairs": "The score over pairs of settings, interpolated between the trials.",
     "parallel": "Each trial's settings and score.",

@@ -1,7 +1,8 @@
-"""What the searcher believes over a one-dimensional space: [BVG], Figure 5."""
+"""What the searcher believes over each numeric dimension: [BVG], Figure 5."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +20,7 @@ from analysis.charts.style import (
     legend_above,
     use_scale,
 )
+from analysis.charts.text import number
 from searchers.record.schema import FINISHED
 
 INK = "#8A3500"  # VERMILION, dark enough to be read
@@ -32,6 +34,7 @@ class Belief:
     above it; band_of_run (2, G): those of one run's score, the noise of training and evaluation in it. gain
     (G,): the expected improvement, which proposes the next trial; None where several objectives do. foretold:
     it is of full training; else the model knows trials' last scores alone, of whatever epoch they are.
+    at: the values of the other dimensions.
     """
 
     name: str
@@ -42,17 +45,18 @@ class Belief:
     gain: NDArray[np.float64] | None
     log: bool = False
     foretold: bool = True
+    at: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What trials reached: the setting, the score, its deviation (NaN: unknown) and the status, each (n,).
+    """What trials reached: the score, its deviation (NaN: unknown) and the status, each (n,).
 
-    finals, lows, highs: what the model expects of a trial that was not fully trained, and two standard
-    deviations below and above it; NaN where unknown.
+    settings: the values of each dimension that is drawn, (n,). finals, lows, highs: what the model expects of
+    a trial that was not fully trained, and two standard deviations below and above it; NaN where unknown.
     """
 
-    settings: NDArray[np.float64]
+    settings: Mapping[str, NDArray[np.float64]]
     scores: NDArray[np.float64]
     stds: NDArray[np.float64]
     status: Sequence[str]
@@ -62,42 +66,66 @@ class Scored:
 
 
 def draw_posterior(
-    belief: Belief, trials: Scored, metric: str, sign: int = 1, references: Mapping[str, float] | None = None
+    beliefs: Sequence[Belief],
+    trials: Scored,
+    metric: str,
+    sign: int = 1,
+    references: Mapping[str, float] | None = None,
 ) -> Figure:
     """Draw the score after full training with trials and references, and below it the expected improvement.
+
+    A dimension has a column. Curves hold the others; the trials have values of their own there.
 
     Fully trained trials are filled. Others are hollow at the final score that the model expects, with a bar
     of ± 2σ and a thin line from the score at which they stopped: that one is another number.
 
     sign: 1 where lower is better, −1 where higher is. references: what images that no model made score.
     """
-    grid, mean = belief.grid, belief.mean
-    if belief.gain is None:
-        figure, above = canvas(7.5, 4.5)
-    else:
-        figure, (above, below) = canvas(7.5, 5.5, 2, 1, sharex=True, height_ratios=(3, 1))
-        _draw_gain(below, grid, belief.gain)
-    for band, alpha, name in ((belief.band_of_run, 0.12, "± 2σ of a run"), (belief.band, 0.25, "± 2σ")):
-        above.fill_between(grid, *band, color=BLUE, alpha=alpha, linewidth=0, label=name)
-    of = "after full training" if belief.foretold else "of the last scores"
-    above.plot(grid, mean, color="black", label=f"mean {of}")
-    for status, (color, marker, _) in STATUS.items():
-        chosen = np.array([s == status for s in trials.status])
-        if chosen.any():
-            _draw_trials(above, trials, chosen, status, color, marker)
-    draw_references(above, references or {})
-    above.set_ylabel(axis_label(metric, sign))
-    legend_above(above, 3)
-    lowest = figure.axes[-1]
-    lowest.set_xlabel(label(belief.name))
-    use_scale(lowest, {"log": belief.log})
+    one, gains = len(beliefs) == 1, beliefs[0].gain is not None
+    heights = (3, 1) if gains else (1,)
+    width = 7.5 if one else 5.0 * len(beliefs)
+    figure, grid = canvas(
+        width,
+        5.5 if gains else 4.5,
+        len(heights),
+        len(beliefs),
+        squeeze=False,
+        sharex="col",
+        sharey="row",
+        height_ratios=heights,
+    )
+    for belief, column in zip(beliefs, grid.T, strict=True):
+        _draw_belief(column[0], belief, trials)
+        draw_references(column[0], references or {})
+        if belief.gain is not None:
+            _draw_gain(column[1], belief.grid, belief.gain, named=one)
+        held = ", ".join(f"{label(name)} = {number(value)}" for name, value in belief.at.items())
+        column[-1].set_xlabel(label(belief.name) + (f"   (the curve: at {held})" if held else ""))
+        use_scale(column[-1], {"log": belief.log})
+    grid[0, 0].set_ylabel(axis_label(metric, sign))
+    if gains:
+        grid[1, 0].set_ylabel("expected\nimprovement")
+        grid[1, 0].set_ylim(bottom=0)
+    legend_above(grid[0, 0], 3 if one else 2)
     return figure
 
 
-def _draw_gain(axes: Axes, grid: NDArray[np.float64], gain: NDArray[np.float64]) -> None:
-    """Draw the expected improvement, and where it is highest."""
+def _draw_belief(axes: Axes, belief: Belief, trials: Scored) -> None:
+    """Draw the mean and its bands, and the trials at their values of this dimension."""
+    for band, alpha, name in ((belief.band_of_run, 0.12, "± 2σ of a run"), (belief.band, 0.25, "± 2σ")):
+        axes.fill_between(belief.grid, *band, color=BLUE, alpha=alpha, linewidth=0, label=name)
+    of = "after full training" if belief.foretold else "of the last scores"
+    axes.plot(belief.grid, belief.mean, color="black", label=f"mean {of}")
+    for status, (color, marker, _) in STATUS.items():
+        chosen = np.array([s == status for s in trials.status])
+        if chosen.any():
+            _draw_trials(axes, trials, belief.name, chosen, status, color, marker)
+
+
+def _draw_gain(axes: Axes, grid: NDArray[np.float64], gain: NDArray[np.float64], named: bool) -> None:
+    """Draw the expected improvement; `named`: and where it is highest, which is the next trial's place."""
     axes.fill_between(grid, 0, gain, color=VERMILION, alpha=0.4, linewidth=0)
-    if gain.max() > 0:
+    if named and gain.max() > 0:
         best = grid[int(gain.argmax())]
         axes.axvline(best, color=VERMILION, linestyle="--")
         left = gain.argmax() > len(grid) / 2
@@ -109,15 +137,19 @@ def _draw_gain(axes: Axes, grid: NDArray[np.float64], gain: NDArray[np.float64])
             ha="right" if left else "left",
             color=INK,
         )
-    axes.set_ylabel("expected\nimprovement")
-    axes.set_ylim(bottom=0)
 
 
 def _draw_trials(
-    axes: Axes, trials: Scored, chosen: NDArray[np.bool_], status: str, color: str, marker: str
+    axes: Axes,
+    trials: Scored,
+    dimension: str,
+    chosen: NDArray[np.bool_],
+    status: str,
+    color: str,
+    marker: str,
 ) -> None:
     """Draw the trials of one status, those that were not fully trained at their expected final scores."""
-    x, scores, whole = trials.settings[chosen], trials.scores[chosen], status == FINISHED
+    x, scores, whole = trials.settings[dimension][chosen], trials.scores[chosen], status == FINISHED
     expected = trials.finals[chosen]
     known = np.isfinite(expected) & (not whole)
     y = np.where(known, expected, scores)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def belief_of(client: "MlflowClient", sweep: Sweep) -> dict[str, Any]:
-    """Return what the searcher recorded: `finals`, and over one dimension the curves; {} where it did not.
+    """Return what the searcher recorded, {} where it did not: `finals`, and over numbers curves, `beliefs`.
 
     finals: by a trial's number, the metric that is expected of it after full training, and the values two
     standard deviations below and above.

@@ -1,7 +1,8 @@
 """[BVG]'s Figure 5, live: what the searcher believes of the score after full training.
 
-Over one dimension: the model's mean with its bands and the trials on it, and below it the expected
-improvement that proposes the next one. In any space: the final score that is expected of each trial.
+Over each numeric dimension, the others as in the best trial: the model's mean with its bands and the trials
+on it, and below it the expected improvement that proposes the next one. In any space: the final score that is
+expected of each trial.
 """
 
 import json
@@ -24,6 +25,7 @@ from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.provenance import references_of
 from searchers.record.schema import FIGURE as FIGURE_EVENT
 from searchers.record.schema import POSTERIOR_FILE, RUNNING
+from searchers.record.sweep_record import flat
 from searchers.record.trials import TrialRecord
 from searchers.study.study import Study
 
@@ -64,39 +66,51 @@ class PosteriorFigure(tune.Callback):
         finals = self.search.predicted_finals(model) if foretold else {}
         table: dict[str, Any] = {"metric": metric}
         table["finals"] = {r.number: finals[r.trial] for r in seen if r.trial in finals}
-        dimension, *others = read_space(self.study.space).dimensions
         files = [POSTERIOR_FILE]
-        if isinstance(dimension, Real) and not others:
+        if beliefs := self._beliefs(model, foretold):
             files.append(FIGURE)
-            belief = self._belief(dimension, model, foretold)
-            self._draw(belief, seen, finals)
-            table |= {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(belief).items()}
+            self._draw(beliefs, seen, finals)
+            table["beliefs"] = [
+                {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(belief).items()}
+                for belief in beliefs
+            ]
         (self.recorder.folder / POSTERIOR_FILE).write_text(json.dumps(table))
         for file in files:
             self.recorder.ledger.append(FIGURE_EVENT, path=file)
         self.delivery.wake()
 
-    def _belief(self, dimension: Real, model: Model | CurveModel, foretold: bool) -> Belief:
-        """Return the model's curves over the only dimension."""
-        values = list(dict.fromkeys(dimension.value(u) for u in np.linspace(0, 1, GRID)))
-        configs = [{dimension.name: value} for value in values]
-        said = self.search.forecast(configs, model)
-        gain = None if self.study.objectives else self.search.expected_improvement(configs, model)
-        curves = np.array(values, dtype=float), said.mean, said.band, said.band_of_run, gain
-        return Belief(dimension.name, *curves, dimension.log, foretold)
+    def _beliefs(self, model: Model | CurveModel, foretold: bool) -> list[Belief]:
+        """Return the model's curves over each numeric dimension, through the place of the best trial."""
+        space = read_space(self.study.space)
+        codes = self.search.history.trials[self.search.best_trial(model)].codes
+        best = {d.name: d.decode(codes[d.name]) for d in space.dimensions}
+        beliefs = []
+        for dimension in space.dimensions:
+            if not isinstance(dimension, Real):
+                continue
+            others = {name: value for name, value in best.items() if name != dimension.name}
+            values = list(dict.fromkeys(dimension.value(u) for u in np.linspace(0, 1, GRID)))
+            configs = [others | {dimension.name: value} for value in values]
+            said = self.search.forecast(configs, model)
+            gain = None if self.study.objectives else self.search.expected_improvement(configs, model)
+            curves = np.array(values, dtype=float), said.mean, said.band, said.band_of_run, gain
+            beliefs.append(Belief(dimension.name, *curves, dimension.log, foretold, others))
+        return beliefs
 
-    def _draw(self, belief: Belief, seen: list[TrialRecord], finals: Mapping[str, tuple[float, ...]]) -> None:
+    def _draw(
+        self, beliefs: list[Belief], seen: list[TrialRecord], finals: Mapping[str, tuple[float, ...]]
+    ) -> None:
         metric = self.study.metric
         unknown = (math.nan, math.nan, math.nan)
         trials = Scored(
-            np.array([r.config[belief.name] for r in seen], dtype=float),
+            {b.name: np.array([flat(r.config)[b.name] for r in seen], dtype=float) for b in beliefs},
             np.array([r.last(metric) for r in seen]),
             np.array([r.last(f"{metric}_std") for r in seen]),
             [r.status or RUNNING for r in seen],
             *np.array([finals.get(r.trial, unknown) for r in seen]).T,
         )
         sign = 1 if self.study.mode == "min" else -1
-        figure = draw_posterior(belief, trials, metric, sign, references_of(self.study))
+        figure = draw_posterior(beliefs, trials, metric, sign, references_of(self.study))
         temporary = self.recorder.folder / f"tmp_{FIGURE}"
         figure.savefig(temporary, dpi=120)
         temporary.replace(self.recorder.folder / FIGURE)

@@ -11,7 +11,6 @@ from searchers.bayesopt.history import not_begun
 from searchers.bayesopt.space import Space
 from searchers.execution.overlay import NOT_SEARCHED
 from searchers.record.trials import TrialRecord
-from searchers.study.given import listed_points
 from trainables.models.settings import some_of
 
 
@@ -44,16 +43,6 @@ class FixedPoints(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Read what `save` wrote."""
         self.points = json.loads(Path(checkpoint_path).read_text())
-
-
-def read_points(path: Path, space: Space, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return a file's list of settings: `[{"beta": 76.3, "seed": 1}, …]`, or the same under "points".
-
-    Raises ValueError where there is no such list, and as `check_points`.
-    """
-    points = listed_points(path)
-    check_points(points, str(path), space, settings)
-    return points
 
 
 def check_points(

@@ -1,6 +1,6 @@
 """`--space` and `--set` laid over a study: what a person searches and holds, beside or instead of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -46,17 +46,30 @@ def overlay(study: Study, config: SweepConfig) -> Study:
     if not space:
         held = " ".join(settings)
         raise UsageError(f"--set {held}: nothing is left to be searched; --space says over what")
+    beside = {name: value for name, value in study.settings.items() if name not in space}
+    return _over(replace(study, settings=beside | settings), space)
+
+
+def over_given(study: Study, configs: Iterable[Mapping[str, Any]]) -> Study:
+    """Return the study over those of its dimensions that some of these trials are given, or over all.
+
+    The others are at the model's own values: a resumed sweep may be of a version that searched less, and
+    given points may leave open what a search would not.
+    """
+    names = {name.split("/")[0] for config in configs for name in config}
+    space = {name: domain for name, domain in study.space.items() if name in names}
+    return _over(study, space) if space else study
+
+
+def _over(study: Study, space: dict[str, Any]) -> Study:
+    """Return the study over this space, with those of its first points that lie there."""
     known = read_space(space)
     points = [
         {name: value for name, value in point.items() if name in space} for point in study.points_to_evaluate
     ]
     inside = [point for point in points if point and _is_inside(point, known)]
-    return replace(
-        study,
-        space=space,
-        settings={name: value for name, value in study.settings.items() if name not in space} | settings,
-        points_to_evaluate=tuple(point for n, point in enumerate(inside) if point not in inside[:n]),
-    )
+    distinct = tuple(point for n, point in enumerate(inside) if point not in inside[:n])
+    return replace(study, space=space, points_to_evaluate=distinct)
 
 
 def own_setting(study: Study) -> tuple[dict[str, Any], ...]:

@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from cluster.storage import opened
+from latentune import LEDGER
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Choice, Space, SpaceError
 from searchers.bayesopt.tune_space import read_space
@@ -27,12 +28,13 @@ from searchers.execution.best import best_scores, export_best, recommended
 from searchers.execution.check import check_settings
 from searchers.execution.driver import Driver, join
 from searchers.execution.fixed_points import FixedPoints
-from searchers.execution.overlay import first_point, from_anywhere, overlay, own_setting
+from searchers.execution.overlay import first_point, from_anywhere, over_given, overlay, own_setting
 from searchers.execution.plan import plan
 from searchers.execution.prepare import Prepared, prepare
 from searchers.execution.search import given_points, make_scheduler, make_search
 from searchers.execution.share import sharing
 from searchers.record.files import write_whole
+from searchers.record.ledger import Ledger
 from searchers.record.ledger_callback import LedgerCallback
 from searchers.record.mlflow_exporter import MlflowExporter
 from searchers.record.provenance import about, references_of
@@ -194,7 +196,12 @@ def run(
 def checked(study: Study, config: SweepConfig) -> tuple[Study, list[dict[str, Any]] | None]:
     """Return the study with `--space` and `--set`, and its given points. Raises as `run` does."""
     study = from_anywhere(overlay(study, config))
+    if config.resume is not None:
+        begun = Ledger(config.folder / LEDGER).trials().values()
+        study = over_given(study, (record.config for record in begun))
     points = given_points(study, config)
+    if points and config.points_file:
+        study = over_given(study, points)
     if any("processes" in place for place in (study.space, *(points or ()))):
         raise UsageError("processes: all trials of a sweep have as many; --set processes=… says how many")
     known = Space(read_space(study.space).dimensions, study.settings)

@@ -11,7 +11,8 @@ from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.bayesopt.space import Choice, Space
 from searchers.bayesopt.surrogate import report_hyperparameters
 from searchers.bayesopt.tune_space import read_space
-from searchers.execution.fixed_points import FixedPoints, read_points
+from searchers.execution.fixed_points import FixedPoints, check_points
+from searchers.execution.overlay import over_given
 from searchers.execution.peers import PEERS, PeerSearch, grid_of
 from searchers.execution.resume import refuse_search
 from searchers.execution.warm_start import earlier_results
@@ -19,6 +20,7 @@ from searchers.record.trials import TrialRecord
 from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule, least_rung
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig, UsageError, require
+from searchers.study.given import listed_points
 from searchers.study.study import Study
 
 
@@ -127,7 +129,9 @@ def given_points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | No
     if config.share:
         refuse_search(["share"])
     try:
-        return read_points(path, read_space(study.space), study.settings)
+        points = listed_points(path)
+        check_points(points, str(path), read_space(over_given(study, points).space), study.settings)
+        return points
     except ValueError as error:
         raise UsageError(f"--points: {error}") from error
 

@@ -14,6 +14,7 @@ from analysis.charts.text import value_of
 from latentune import LEDGER
 from searchers.bayesopt.space import Choice, Dimension
 from searchers.bayesopt.tune_space import read_space
+from searchers.execution.overlay import own_setting
 from searchers.execution.resume import stored
 from searchers.execution.share import OF_THIS_RUN, described, difference
 from searchers.record.ledger import Ledger
@@ -67,6 +68,9 @@ def earlier_results(study: Study, config: SweepConfig) -> list[Known]:
                 for key, text in told.items()
             }
     _check(name, settings, new)
+    for own in own_setting(study):  # a version that searched less left the rest at the model's own values
+        for trial in trials:
+            trial.config = own | trial.config
     if not any(metric in row for trial in trials for row in trial.metrics.values()):
         raise ValueError(f"no trial of {name!r} reported {metric!r}")
     differ = {trial.trial: said for trial in trials if (said := unlike(study, trial.config))}

@@ -83,7 +83,7 @@ SHARED = frozenset(
 
 # Artifacts: of the parent run, and of trials' runs.
 POSTERIOR_FILE = (
-    "posterior.json"  # what the searcher believed at the end: final scores; a curve over one dimension
+    "posterior.json"  # what the searcher believed at the end: final scores; a curve over each number
 )
 WEIGHTS_FOLDER, IMAGES_FOLDER = "model", "images"
 

@@ -11,6 +11,7 @@ from analysis.charts.curves import learning_curves
 from analysis.charts.gantt import gantt
 from analysis.charts.search import evolution, pareto, slices
 from analysis.charts.space import importance, pairs, parallel_coordinates
+from analysis.record.store import AnalysisError
 from analysis.record.sweeps import sweeps
 from analysis.record.tables import load
 
@@ -86,6 +87,29 @@ def test_the_command_draws_what_it_can_and_says_what_it_cannot(client, tmp_path,
     assert "The record has no weights of trial" in capsys.readouterr().out
     assert figures.main([*arguments, "--only", "mandala"]) == 2
     assert "There is no figure 'mandala'; there are: curves, seed-bands" in capsys.readouterr().err
+
+
+def test_a_posterior_on_record_is_drawn_and_an_earlier_version_s_of_one_number_too(three, monkeypatch):
+    names = [name for name in three.space if name in three.settings][:2]
+    curve = {
+        "grid": [1.0, 2.0],
+        "mean": [3.0, 4.0],
+        "band": 2 * [[3.0, 4.0]],
+        "band_of_run": 2 * [[3.0, 4.0]],
+    }
+    curves = [curve | {"name": name, "gain": [0.0, 1.0], "at": {"other": 2.0}} for name in names]
+
+    def axes_of(recorded):
+        monkeypatch.setattr(figures, "belief_of", lambda *_: {"finals": {}} | recorded)
+        return figures.posterior(None, three).axes
+
+    drawn = axes_of({"beliefs": curves})
+    assert [axes.get_lines()[0].get_ydata().tolist() for axes in drawn[:2]] == [[3.0, 4.0]] * 2
+    assert ["at other = 2" in axes.get_xlabel() for axes in drawn] == [False, False, True, True]
+    assert len(axes_of(curves[0])) == 2
+    for recorded, said in (({}, "has no posterior"), ({"beliefs": [{"name": "lr"}]}, "by another version")):
+        with pytest.raises(AnalysisError, match=said):
+            axes_of(recorded)
 
 
 def test_one_figure_that_fails_leaves_the_others(client, tmp_path, capsys, monkeypatch):

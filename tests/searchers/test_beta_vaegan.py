@@ -99,7 +99,9 @@ def finished(tmp_path_factory, cache):
 def test_a_sweep_ends_with_a_table_a_figure_and_the_next_command(finished):
     folder, done = finished
     assert "all trials" in done.stdout
-    assert re.search(r"Best: trial \d, beta = [\d.]+, beta_norm = [\d.]+: fd_random", done.stdout)
+    assert re.search(
+        r"Best: trial \d, beta = [\d.]+, penalty = [\d.]+, beta_norm = [\d.]+: fd_random", done.stdout
+    )
     assert (folder / "results/tiny/posterior.png").exists()
     # In quotes where the environment's path has a space in it.
     assert re.search(r"mlflow'? ui --backend-store-uri\s+sqlite:///mlflow.db", done.stdout)
@@ -117,12 +119,20 @@ def test_the_first_trials_are_even_steps_and_the_next_are_proposed(finished):
 
 
 @pytest.mark.parametrize(
-    ("preset", "surrogate", "papers"),
-    [("quick", "fitted", False), ("quick", "report", True), ("report", "fitted", True)],
+    ("preset", "changes", "papers", "penalty"),
+    [
+        ("quick", {}, False, True),
+        ("quick", {"surrogate": "report"}, True, False),
+        ("quick", {"set": ("recipe=larsen",)}, False, False),  # has no such penalty
+        ("quick", {"set": ("recipe=modern",)}, False, True),
+        ("report", {}, True, False),
+    ],
 )
-def test_the_papers_preset_and_its_kernel_have_its_axis_and_its_first_betas(preset, surrogate, papers):
+def test_the_papers_preset_and_its_kernel_have_its_axis_and_its_first_betas(preset, changes, papers, penalty):
     prepared = SimpleNamespace(settings={}, distance="fd", provenance={})
-    made = study(replace(PRESETS[preset], surrogate=surrogate), prepared)
+    made = study(replace(PRESETS[preset], **changes), prepared)
+    assert ("penalty" in made.space) is penalty
+    assert all(("penalty" in point) is penalty for point in made.points_to_evaluate)
     assert [point["beta"] for point in made.points_to_evaluate] == list(
         PAPERS_BETAS if papers else EVEN_BETAS
     )
@@ -154,7 +164,7 @@ def test_mlflow_holds_what_tune_reported(finished):
         assert float(run_.data.params["beta_norm"]) == pytest.approx(
             record.config["beta"] * 64 / (3 * 16 * 16)
         )
-        assert set(run_.data.params) <= {"beta", "beta_norm", "seed"}  # a replicate's seed is its own
+        assert set(run_.data.params) <= {"beta", "penalty", "beta_norm", "seed"}  # a replicate's seed is its own
         images = [Path(file.path).name for file in client.list_artifacts(run_.info.run_id, "images")]
         assert sum(name.endswith(".png") for name in images) == 2 * (record.epoch + 1)
     of_all = {"features", "data_hash", "likelihood", "evaluation_samples", "image_size"}
@@ -225,7 +235,7 @@ def working(tmp_path, cache, monkeypatch):
     [
         (["--epochs", "0"], "--epochs is 0; it must be from 1 to"),
         (["--image-size", "30"], "--image-size is 30; it must be a multiple of 8"),
-        (["--image-size", "48"], "--image-size is 48; by the preset quick it must be a power of two"),
+        (["--image-size", "48"], "--image-size is 48; by the recipe modern it must be a power of two"),
         (["--objectives", "mig", "--dataset", "digits"], "factors are known, and digits has none"),
         (["--dataset", ""], "--dataset is ''; it must be left out or not empty"),
         (["--preset", "fast"], "'quick', 'thorough'"),
@@ -266,13 +276,14 @@ def test_a_name_that_is_taken_and_settings_that_cannot_change(finished, cache, m
 @pytest.mark.slow
 def test_given_points_are_trained_and_a_search_starts_from_what_is_known(finished, cache):
     folder, _ = finished
-    (folder / "points.json").write_text(json.dumps([{"beta": 7.0, "seed": 3}, {"beta": 7.0, "seed": 4}]))
+    larsen = {"beta": 7.0, "seed": 4, "recipe": "larsen"}  # it has no penalty
+    (folder / "points.json").write_text(json.dumps([{"beta": 7.0, "seed": 3}, larsen]))
     arguments = [*TINY.split(), "--epochs", "1"]
     given = run(folder, cache, *arguments, "--name", "given", "--points", "points.json")
     assert given.returncode == 0, given.stdout + given.stderr
     records = Ledger(folder / "results/given/ledger.jsonl").trials().values()
     assert sorted((r.config["beta"], r.config["seed"]) for r in records) == [(7.0, 3), (7.0, 4)]
-    assert json.loads((folder / "results/given/points.json").read_text())[1] == {"beta": 7.0, "seed": 4}
+    assert json.loads((folder / "results/given/points.json").read_text())[1] == larsen
     (folder / "points.json").unlink()
     again = run(folder, cache, "--resume", "given")
     assert again.returncode == 0, again.stdout + again.stderr

@@ -305,7 +305,8 @@ def test_a_sweep_is_recorded_under_the_class_that_it_trains(preset, model):
     config = beta_vaegan.PRESETS[preset]
     known = beta_vaegan.study(config, Prepared({}, METRIC, RECORDED))
     described = about(known, read_space(known.space), config, beta_vaegan.PROGRAM)
-    said = f"{model.partition(':')[2]} tuned over beta, {config.num_samples} settings at most, of up to "
+    over = ", ".join(known.space)
+    said = f"{model.partition(':')[2]} tuned over {over}, {config.num_samples} settings at most, of up to "
     assert f"**{config.title}**: {said}{config.epochs} epochs" in described.description
     tags = described.tags
     assert tags[MODEL_TAG] == f"trainables.models.{model}"

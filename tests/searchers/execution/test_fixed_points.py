@@ -5,8 +5,9 @@ import json
 import pytest
 
 from searchers.bayesopt.space import Choice, Integer, Real, Space
-from searchers.execution.fixed_points import FixedPoints, check_points, read_points
+from searchers.execution.fixed_points import FixedPoints, check_points
 from searchers.record.trials import TrialRecord
+from searchers.study.given import listed_points
 
 SPACE = Space([Real("beta", 1.0, 150.0), Integer("layers", 1, 4), Choice("model", ("VAE", "GAN"))])
 SETTINGS = {
@@ -25,7 +26,9 @@ WHOLE = {"beta": 2.0, "layers": 2, "model": "VAE"}
 def read(tmp_path, content):
     path = tmp_path / "points.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return read_points(path, SPACE, SETTINGS)
+    points = listed_points(path)
+    check_points(points, str(path), SPACE, SETTINGS)
+    return points
 
 
 def test_a_list_of_settings_is_returned_as_it_is(tmp_path):

@@ -8,10 +8,11 @@ import pytest
 
 from searchers.beta_vaegan import PRESETS, BetaVAEGANConfig
 from searchers.execution.cli import parse
-from searchers.execution.fixed_points import read_points
+from searchers.execution.fixed_points import check_points
 from searchers.execution.resume import STORED, resolve, store
 from searchers.record.ledger import Ledger
 from searchers.study.config import UsageError
+from searchers.study.given import listed_points
 from tests.fixtures.fuzz import Subject, check
 from tests.searchers.execution.test_fixed_points import SETTINGS, SPACE
 from tests.searchers.execution.test_resume import two_trials
@@ -68,6 +69,10 @@ def read_flags(path):
             raise Refused("the flags") from end
 
 
+def read_given(path):
+    check_points(listed_points(path), str(path), SPACE, SETTINGS)
+
+
 @pytest.mark.parametrize("kind", ["settings", "ledger", "points", "flags"])
 def test_damage_is_refused_in_one_sentence(tmp_path, kind):
     (tmp_path / "whole").mkdir()
@@ -80,7 +85,7 @@ def test_damage_is_refused_in_one_sentence(tmp_path, kind):
         )
     elif kind == "points":
         inputs = {"points.json": json.dumps(POINTS).encode(), "best.json": json.dumps(POINTS[0]).encode()}
-        subject = Subject(kind, inputs, lambda p: read_points(p, SPACE, SETTINGS), (ValueError,), 300)
+        subject = Subject(kind, inputs, read_given, (ValueError,), 300)
     else:
         inputs = {f"flags{number}": line.encode() for number, line in enumerate(FLAGS)}
         subject = Subject(kind, inputs, read_flags, (Refused,), 200)

@@ -17,7 +17,7 @@ from searchers.bayesopt.tune_space import read_space
 from searchers.execution import check
 from searchers.execution.check import check_settings, ends_of
 from searchers.execution.fixed_points import check_points
-from searchers.execution.overlay import from_anywhere, overlay
+from searchers.execution.overlay import from_anywhere, over_given, overlay
 from searchers.execution.plan import extent
 from searchers.record.schema import reference_param
 from searchers.study.config import SweepConfig, UsageError
@@ -71,6 +71,23 @@ def test_a_dimension_that_is_set_is_searched_no_longer():
     study = laid(["latent_dim=choice(8,16)"], ["beta=3"])
     assert list(study.space) == ["latent_dim"] and study.settings["beta"] == 3
     assert study.points_to_evaluate == ()
+
+
+def test_a_resumed_sweep_searches_what_its_trials_were_given():
+    """A later version of the program may search more."""
+    wider = replace(
+        STUDY,
+        space={**STUDY.space, "penalty": tune.loguniform(0.02, 5)},
+        points_to_evaluate=({"beta": 1.0, "penalty": 2.0}, {"beta": 1.0, "penalty": 0.05}, {"beta": 5.0}),
+    )
+    begun = over_given(wider, [{"beta": 3.0, "latent_dim": 64, "seed": 0}, {"beta": 4.0}])
+    assert begun.space == STUDY.space
+    assert begun.points_to_evaluate == ({"beta": 1.0}, {"beta": 5.0})
+    for configs in ([], [{"beta": 3.0}, {"penalty": 1.0}], [{"seed": 3}]):
+        begun = over_given(wider, configs)
+        assert (begun.space, begun.points_to_evaluate) == (wider.space, wider.points_to_evaluate)
+    nested = replace(STUDY, space={"beta": tune.uniform(1, 2), "inner": {"rate": tune.uniform(0, 1)}})
+    assert over_given(nested, [{"inner/rate": 0.5}]).space == {"inner": nested.space["inner"]}
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,14 @@ def test_only_trials_that_this_sweep_would_train_alike_teach_it(trained, tmp_pat
             values(**changes)
 
 
+def test_what_an_earlier_version_did_not_search_had_the_models_own_value(trained):
+    study, config = trained
+    wider = replace(study, space={**study.space, "gamma": tune.loguniform(0.1, 9)})
+    gamma = BetaVAEGAN.model_of(study.settings)[0].Config.gamma
+    places = [place for place, *_ in earlier_results(wider, config)]
+    assert sorted(place["gamma"] for place in places) == sorted([gamma, 3.5, gamma])
+
+
 def test_scores_by_other_features_are_refused(later, place):
     """In the folder there is the flag; in MLflow what it came to, with the hash of weights and the resize."""
     dinov2 = replace(STUDY, provenance={"features": "dinov2-of-other-weights"})
