@@ -17,7 +17,16 @@ import pytest
 from mlflow import MlflowClient
 
 from searchers import beta_vaegan
-from searchers.beta_vaegan import EVEN_BETAS, PAPERS_BETAS, PRESETS, PROGRAM, check_factors, main, study
+from searchers.beta_vaegan import (
+    EVEN_BETAS,
+    PAPERS_BETAS,
+    PENALTIES,
+    PRESETS,
+    PROGRAM,
+    check_factors,
+    main,
+    study,
+)
 from searchers.execution.prepare import Prepared
 from searchers.record.ledger import Ledger
 from searchers.record.schema import TRIAL_TAG
@@ -112,10 +121,14 @@ def test_a_sweep_ends_with_a_table_a_figure_and_the_next_command(finished):
 def test_the_first_trials_are_even_steps_and_the_next_are_proposed(finished):
     folder, _ = finished
     records = Ledger(folder / "results/tiny/ledger.jsonl").trials().values()
-    betas = [r.config["beta"] for r in records if r.config["seed"] == 0]  # others are replicates
-    assert sorted(betas[:4]) == list(EVEN_BETAS)  # actors side by side start in any order
-    assert 1 <= betas[4] <= 150
-    assert betas[4] not in EVEN_BETAS
+    places = [
+        (r.config["beta"], r.config["penalty"]) for r in records if r.config["seed"] == 0
+    ]  # no replicates
+    first = list(zip(EVEN_BETAS, PENALTIES, strict=True))
+    assert sorted(places[:4]) == first  # actors side by side start in any order
+    beta, penalty = places[4]
+    assert 1 <= beta <= 150 and 0.01 <= penalty <= 10
+    assert places[4] not in first
 
 
 @pytest.mark.parametrize(
@@ -164,7 +177,12 @@ def test_mlflow_holds_what_tune_reported(finished):
         assert float(run_.data.params["beta_norm"]) == pytest.approx(
             record.config["beta"] * 64 / (3 * 16 * 16)
         )
-        assert set(run_.data.params) <= {"beta", "penalty", "beta_norm", "seed"}  # a replicate's seed is its own
+        assert set(run_.data.params) <= {
+            "beta",
+            "penalty",
+            "beta_norm",
+            "seed",
+        }  # a replicate's seed is its own
         images = [Path(file.path).name for file in client.list_artifacts(run_.info.run_id, "images")]
         assert sum(name.endswith(".png") for name in images) == 2 * (record.epoch + 1)
     of_all = {"features", "data_hash", "likelihood", "evaluation_samples", "image_size"}
