@@ -17,7 +17,6 @@ from analysis.charts.style import (
     canvas,
     draw_references,
     label,
-    legend_above,
     use_scale,
 )
 from analysis.charts.text import number
@@ -83,10 +82,9 @@ def draw_posterior(
     """
     one, gains = len(beliefs) == 1, beliefs[0].gain is not None
     heights = (3, 1) if gains else (1,)
-    width = 7.5 if one else 5.0 * len(beliefs)
     figure, grid = canvas(
-        width,
-        5.5 if gains else 4.5,
+        7.5 if one else 5.0 * len(beliefs),
+        6.0 if gains else 4.5,
         len(heights),
         len(beliefs),
         squeeze=False,
@@ -106,7 +104,8 @@ def draw_posterior(
     if gains:
         grid[1, 0].set_ylabel("expected\nimprovement")
         grid[1, 0].set_ylim(bottom=0)
-    legend_above(grid[0, 0], 3 if one else 2)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=3, loc="outside upper left", fontsize=8, frameon=False)
     return figure
 
 
