@@ -2,7 +2,7 @@
 
 By the paper's preset or its kernel β alone is searched, from 1, 50, 100 and 150 on. Otherwise the first
 trials are even steps of log β, in which the distance is smooth, and beside it the weight of the
-discriminator's gradient penalty is searched: photographs want a hundred times that of drawings. Then the
+discriminator's gradient penalty is searched: CelebA wants a hundred times that of the drawn faces. Then the
 searcher proposes, and trials that do not keep up are paused. With `--objectives fd mig` the search is for the
 Pareto front of image quality and disentanglement, with `--objectives mig` for the latter alone.
 """
@@ -27,7 +27,7 @@ Objective = Literal["fd", "mig", "dci", "sap", "factor_vae", "modularity"]
 Preset = Literal["quick", "thorough", "report"]
 PAPERS_BETAS = (1.0, 50.0, 100.0, 150.0)
 EVEN_BETAS = (1.0, 5.0, 28.0, 150.0)  # in log β
-PENALTIES = (2.0, 0.05, 0.3, 0.05)  # with these: a small β with what photographs want and what drawings want
+PENALTIES = (2.0, 0.05, 0.3, 0.05)  # with these: what CelebA wants, what the drawn faces want, and between
 # The paper's recipe is for hours on a GPU; `modern` draws after minutes on a CPU core (models/modern.py).
 MODERN = {"recipe": "modern", "latent_dim": 64}
 RECIPES: dict[str, dict[str, Any]] = {"quick": MODERN, "thorough": MODERN, "report": {"latent_dim": 128}}
