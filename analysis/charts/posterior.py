@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from analysis.charts.style import (
 from analysis.charts.text import number
 from searchers.record.schema import FINISHED
 
+CHARACTERS = 14  # an inch
 INK = "#8A3500"  # VERMILION, dark enough to be read
 
 
@@ -97,15 +99,20 @@ def draw_posterior(
         draw_references(column[0], references or {})
         if belief.gain is not None:
             _draw_gain(column[1], belief.grid, belief.gain, named=one)
-        held = ", ".join(f"{label(name)} = {number(value)}" for name, value in belief.at.items())
-        column[-1].set_xlabel(label(belief.name) + (f"   (the curve: at {held})" if held else ""))
+        column[-1].set_xlabel(label(belief.name))
         use_scale(column[-1], {"log": belief.log})
     grid[0, 0].set_ylabel(axis_label(metric, sign))
     if gains:
         grid[1, 0].set_ylabel("expected\nimprovement")
         grid[1, 0].set_ylim(bottom=0)
+    if held := {**beliefs[0].at, **beliefs[-1].at}:
+        place = ", ".join(f"{label(name)} = {number(value)}" for name, value in held.items())
+        text = fill(f"The curves go through {place}.", int(CHARACTERS * figure.get_figwidth()))
+        figure.supxlabel(text, fontsize=8)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=3, loc="outside upper left", fontsize=8, frameon=False)
+    figure.legend(
+        handles, labels, ncols=3 * len(beliefs), loc="outside upper left", fontsize=8, frameon=False
+    )
     return figure
 
 

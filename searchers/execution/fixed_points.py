@@ -65,4 +65,7 @@ def check_points(
             except ValueError as error:
                 raise ValueError(f"entry {number} of {place}: {error}") from error
         if missing := dimensions.keys() - point.keys():
-            raise ValueError(f"entry {number} of {place} has no {min(missing)}, which this sweep searches")
+            name = min(missing)
+            given = any(name in other for other in points)
+            why = "other entries give: all do or none" if given else "this sweep searches"
+            raise ValueError(f"entry {number} of {place} has no {name}, which {why}")

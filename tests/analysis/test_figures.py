@@ -99,17 +99,17 @@ def test_a_posterior_on_record_is_drawn_and_an_earlier_version_s_of_one_number_t
     }
     curves = [curve | {"name": name, "gain": [0.0, 1.0], "at": {"other": 2.0}} for name in names]
 
-    def axes_of(recorded):
+    def figure_of(recorded):
         monkeypatch.setattr(figures, "belief_of", lambda *_: {"finals": {}} | recorded)
-        return figures.posterior(None, three).axes
+        return figures.posterior(None, three)
 
-    drawn = axes_of({"beliefs": curves})
-    assert [axes.get_lines()[0].get_ydata().tolist() for axes in drawn[:2]] == [[3.0, 4.0]] * 2
-    assert ["at other = 2" in axes.get_xlabel() for axes in drawn] == [False, False, True, True]
-    assert len(axes_of(curves[0])) == 2
+    drawn = figure_of({"beliefs": curves})
+    assert [axes.get_lines()[0].get_ydata().tolist() for axes in drawn.axes[:2]] == [[3.0, 4.0]] * 2
+    assert "other = 2" in drawn.get_supxlabel()
+    assert len(figure_of(curves[0]).axes) == 2
     for recorded, said in (({}, "has no posterior"), ({"beliefs": [{"name": "lr"}]}, "by another version")):
         with pytest.raises(AnalysisError, match=said):
-            axes_of(recorded)
+            figure_of(recorded)
 
 
 def test_one_figure_that_fails_leaves_the_others(client, tmp_path, capsys, monkeypatch):

@@ -79,11 +79,10 @@ def test_each_dimension_has_a_column_that_tells_where_the_others_are():
         "lr", np.geomspace(1e-4, 1e-2, 50), 31 * FLAT, BELIEF.band, BELIEF.band, FLAT, True, at={"beta": 40.0}
     )
     beta = replace(BELIEF, at={"lr": 0.001, "recipe": "modern"})
-    axes = draw_posterior([beta, rate], TRIALS, "fd_x").axes
-    assert [a.get_xlabel() for a in axes[2:]] == [
-        "β   (the curve: at lr = 0.001, recipe = modern)",
-        "lr   (the curve: at β = 40)",
-    ]
+    figure = draw_posterior([beta, rate], TRIALS, "fd_x")
+    axes = figure.axes
+    assert [a.get_xlabel() for a in axes[2:]] == ["β", "lr"]
+    assert figure.get_supxlabel() == "The curves go through lr = 0.001, recipe = modern, β = 40."
     assert [a.get_xscale() for a in axes[2:]] == ["linear", "log"]
     for above, trials in zip(axes[:2], ([10.0, 40.0], [1e-4, 1e-3]), strict=True):
         finished = {c.get_label(): c for c in above.containers}[FINISHED]

@@ -60,9 +60,11 @@ def test_a_bad_entry_is_named(tmp_path, second, reason):
 def test_an_entry_without_a_place_in_the_space_is_named(tmp_path):
     """Its trial would have the range itself for a value."""
     with pytest.raises(
-        ValueError, match=r"entry 2 of .*points.json has no layers, which this sweep searches"
+        ValueError, match=r"entry 2 of .*points.json has no layers, which other entries give: all do or none"
     ):
         read(tmp_path, [WHOLE, {"beta": 2.0, "model": "GAN"}])
+    with pytest.raises(ValueError, match=r"entry 1 of .*points.json has no beta, which this sweep searches"):
+        read(tmp_path, [{"seed": 2}])
 
 
 @pytest.mark.parametrize("content", ["", "[", "[" * 100_000, "[]", "{}", "3", "[3]", "[{}]", '{"points": 3}'])
