@@ -102,8 +102,9 @@ class PosteriorFigure(tune.Callback):
     ) -> None:
         metric = self.study.metric
         unknown = (math.nan, math.nan, math.nan)
+        configs = [flat(r.config) for r in seen]
         trials = Scored(
-            {b.name: np.array([flat(r.config)[b.name] for r in seen], dtype=float) for b in beliefs},
+            {b.name: np.array([config[b.name] for config in configs], dtype=float) for b in beliefs},
             np.array([r.last(metric) for r in seen]),
             np.array([r.last(f"{metric}_std") for r in seen]),
             [r.status or RUNNING for r in seen],
