@@ -3,6 +3,7 @@
     python -m benchmarks.quality models RECORD faces PATH/celeba10k.tar PATH/smiles.tar
     python -m benchmarks.quality betas RECORD faces PATH/celeba10k.tar PATH/smiles.tar
     python -m benchmarks.quality betas RECORD faces --preset thorough
+    python -m benchmarks.quality betas RECORD PATH/celeba10k.tar --penalty 5
     python -m benchmarks.quality papers RECORD faces
 
 `quality_report.py` makes tables and figures of RECORD.
@@ -50,20 +51,22 @@ SEEDS = (0, 1, 2)
 BETA = "beta-VAE-GAN"
 OF_PAPER, PAPERS_WIDTH, PAPERS_BETA = " of [BVG]", 0.25, 75.0
 APART, APART_BETA = "beta-VAE-GAN, the encoder apart", 5.0  # no adversarial gradient goes into the encoder
+PENALTY = "beta-VAE-GAN, penalty "  # of a model's name, a value behind it
 DISENTANGLEMENT = ("mig", "dci", "sap", "factor_vae")
 TIMED = 40  # steps
 TUNING = 3.0  # trainings of each model that its search may spend, stopped ones by their part
 SEARCH_SEED = 100
 RATE = ("learning_rate", (5e-4, 2e-3, 8e-3))
 VAES_RATE = ("learning_rate", (1e-3, 8e-3, 3e-2))
+PENALTIES = ("penalty", (0.01, 0.05, 10.0))  # of the discriminator's gradients, as the main job has them
 # Each model's two hyperparameters: the least value, the first that is tried, the greatest; or a choice.
 SPACES: dict[str, dict[str, tuple]] = {
-    "GAN": dict([RATE, ("penalty", (0.01, 0.05, 1.0))]),
+    "GAN": dict([RATE, PENALTIES]),
     "WGAN-GP": {"learning_rate": (5e-5, 1e-4, 2e-3), "gradient_penalty": (1.0, 10.0, 30.0)},
     "VAE": dict([VAES_RATE, ("beta", (0.3, 1.0, 50.0))]),
     "FactorVAE": {"learning_rate": (1e-4, 1e-3, 5e-3), "gamma": (1.0, 10.0, 50.0)},
-    "VAE-GAN": dict([VAES_RATE, ("gamma", (0.3, 3.0, 30.0))]),
-    "beta-VAE-GAN": dict([VAES_RATE, ("beta", (1.0, 5.0, 150.0))]),
+    "VAE-GAN": dict([PENALTIES, ("gamma", (0.3, 3.0, 30.0))]),
+    "beta-VAE-GAN": dict([PENALTIES, ("beta", (1.0, 5.0, 150.0))]),
     "flow": dict([RATE, ("times", ("logit_normal", "uniform"))]),
     "EDM": dict([RATE, ("noise_deviation", (0.6, 1.2, 2.0))]),
     "latent-flow": {"learning_rate": (5e-4, 2e-3, 3e-2), "beta": (0.3, 5.0, 50.0)},
@@ -75,8 +78,11 @@ def model_of(model: str) -> tuple[type[GenerativeModel], dict[str, Any]]:
     if model.endswith(OF_PAPER):
         model_class, settings, _ = MODELS[model.removesuffix(OF_PAPER)]
         return model_class, settings | {"width": PAPERS_WIDTH}
-    model_class, settings, _ = MODERN[BETA if model == APART else model]
-    settings = settings | ({"encoder_adversarial": False} if model == APART else {})
+    model_class, settings, _ = MODERN[BETA if model.startswith((APART, PENALTY)) else model]
+    if model == APART:
+        settings = settings | {"encoder_adversarial": False}
+    if model.startswith(PENALTY):
+        settings = settings | {"penalty": float(model.removeprefix(PENALTY))}
     latents = {"latent_dim": 64} if "latent_dim" in model_class.Config.__dataclass_fields__ else {}
     return model_class, latents | settings
 
@@ -235,7 +241,15 @@ def drawing_scores(trainable: GenerativeTrainable) -> dict[str, float]:
     }
 
 
-def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int, preset: str) -> None:
+def run(
+    part: str,
+    record: Path,
+    datasets: list[str],
+    seeds: int,
+    processes: int,
+    preset: str,
+    penalty: float | None = None,
+) -> None:
     """Search for and train what the record does not hold yet."""
     folder = samples_folder(record)
     folder.mkdir(parents=True, exist_ok=True)
@@ -253,7 +267,8 @@ def run(part: str, record: Path, datasets: list[str], seeds: int, processes: int
             raise SystemExit(
                 f"{record} has trainings of {max(others)} epochs, not {epochs}: name another file"
             )
-        ways = [(BETA, beta) for beta in BETAS] + [(APART, APART_BETA)]
+        model = BETA if penalty is None else f"{PENALTY}{penalty:g}"
+        ways = [(model, beta) for beta in BETAS] + ([(APART, APART_BETA)] if penalty is None else [])
         jobs = [
             (dataset, model, {"beta": beta}, epochs) for dataset, (model, beta) in product(datasets, ways)
         ]
@@ -353,9 +368,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="the first so many")
     parser.add_argument("--processes", type=int, default=1, help="trainings side by side, a thread each")
     parser.add_argument("--preset", choices=("quick", "thorough"), default="quick", help="of betas alone")
+    parser.add_argument("--penalty", type=float, help="of betas alone: the discriminator's, not the recipe's")
     arguments = parser.parse_args()
     datasets = [str(Path(name).resolve()) if os.path.exists(name) else name for name in arguments.datasets]
-    run(arguments.part, arguments.record, datasets, arguments.seeds, arguments.processes, arguments.preset)
+    sizes = (arguments.seeds, arguments.processes, arguments.preset, arguments.penalty)
+    run(arguments.part, arguments.record, datasets, *sizes)
 
 
 if __name__ == "__main__":

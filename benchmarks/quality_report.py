@@ -18,7 +18,7 @@ from PIL import Image
 
 from analysis.charts.bands import LINES, draw_band
 from analysis.charts.style import CYCLE, axis_label, canvas, draw_references, legend_above, use_scale
-from benchmarks.quality import BETA, best, samples_folder, samples_name, trained
+from benchmarks.quality import BETA, PENALTY, best, samples_folder, samples_name, trained
 from trainables.metrics.extractors.extractor import kid_key
 
 CELL = 34  # pixels of a sample of 32 in its grid of eight columns
@@ -104,7 +104,13 @@ def claims(record: Path) -> list[str]:
     """Return how much nearer than β = 1 the β is that the other seeds would choose, a line a data set."""
     head = "| data | samples | β by the others' mean | nearer than β = 1, % | mean |"
     lines = [f"\n{head}", "|---|---|--:|--:|--:|"]
-    for (dataset, curves), sampler in product(over_beta(record).items(), ("prior", "mixture")):
+    ways = [
+        (dataset, curves)
+        for penalty in (False, True)
+        for dataset, curves in over_beta(record, penalty).items()
+    ]
+    for (dataset, curves), sampler in product(ways, ("prior", "mixture")):
+        dataset += curves[0][1][0]["model"].removeprefix(BETA)  # ", penalty 5"
         metric = curves[0][1][0]["metric"]
         values = by_seed(curves, metric if sampler == "prior" else f"{MIXTURE}/{metric}")
         betas = [beta for beta, _ in curves]
@@ -128,29 +134,29 @@ def factors(record: Path) -> list[str]:
     return lines
 
 
-def over_beta(record: Path) -> dict[str, list[tuple[float, list[dict]]]]:
-    """Return each data set's trainings of the β-VAE-GAN by β, the least first."""
+def over_beta(record: Path, penalty: bool = False) -> dict[str, list[tuple[float, list[dict]]]]:
+    """Return each data set's trainings of the β-VAE-GAN by β, the least first; with a penalty or its own."""
     curves: dict[str, list[tuple[float, list[dict]]]] = {}
     for (dataset, model, beta), group in grouped(record).items():
-        if model == BETA:
+        if model.startswith(PENALTY) if penalty else model == BETA:
             curves.setdefault(dataset, []).append((beta, group))
     return curves
 
 
 def figure(record: Path) -> Figure:
     """Draw FD over β for each data set: of samples of the prior and of a mixture, mean ± deviation."""
-    datasets = over_beta(record)
+    datasets, penalized = over_beta(record), over_beta(record, penalty=True)
     result, _ = canvas(4.2 * len(datasets), 4.0)
     result.clear()
     panels = result.subplots(1, len(datasets), squeeze=False)[0]
     for axes, (dataset, curves) in zip(panels, datasets.items(), strict=True):
         metric = curves[0][1][0]["metric"]
-        for key, color, name, line in (
-            (metric, "C0", "prior", "-"),
-            (f"{MIXTURE}/{metric}", "C1", "mixture, ex post", "--"),
-        ):
-            values = by_seed(curves, key)
-            draw_band(axes, [beta for beta, _ in curves], values, color, f"{name} (n = {len(values)})", line)
+        bands = [(curves, metric, "prior", "-"), (curves, f"{MIXTURE}/{metric}", "mixture, ex post", "--")]
+        for other in [penalized[dataset]] if dataset in penalized else []:
+            bands.append((other, metric, other[0][1][0]["model"].removeprefix(f"{BETA}, "), ":"))
+        for color, (of_band, key, name, line) in zip(CYCLE, bands, strict=False):
+            values = by_seed(of_band, key)
+            draw_band(axes, [beta for beta, _ in of_band], values, color, f"{name} (n = {len(values)})", line)
         axes.update_datalim([(curves[0][0], 0.0)])  # the axis begins there
         draw_references(axes, {"real": curves[0][1][0]["references"]["real"]})
         axes.set_xlabel(f"β ({dataset})")

@@ -1,23 +1,14 @@
 """The valid values of each setting, beside its type: `epochs: Annotated[int, between(1, 9)] = 3`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from os import PathLike, fspath
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from trainables.models.settings import KINDS
+from trainables.models.settings import KINDS, Rule
 
 LONGEST_NAME = 200  # bytes; file names may have 255, and a sweep's parts and retrainings append to its name
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A condition on a setting, and its words: "--NAME is VALUE; it must be WORDS"."""
-
-    words: str
-    holds: Callable[[Any], bool]
 
 
 def between(low: float, high: float) -> Rule:

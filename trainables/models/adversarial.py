@@ -85,14 +85,6 @@ def discriminator_accuracy(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return ((real_logits > 0).float().mean() + (fake_logits <= 0).float().mean()).detach() / 2
 
 
-def check_gan_loss(gan_loss: str, critic_steps: int, known: tuple[str, ...]) -> None:
-    """Raise ValueError, with the valid ones, for an unknown `gan_loss` or a `critic_steps` below 1."""
-    if gan_loss not in known:
-        raise ValueError(f"gan_loss is {gan_loss!r}; it is one of: {', '.join(known)}")
-    if critic_steps < 1:
-        raise ValueError(f"critic_steps is {critic_steps}; it must be 1 or more")
-
-
 def _total(losses: list[Tensor]) -> Tensor:
     first, *rest = losses
     return sum(rest, first)

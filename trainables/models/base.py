@@ -11,13 +11,7 @@ from torch import Tensor, nn
 import trainables.late_compiler
 import trainables.torchvision_shim  # noqa: F401  before a person's model imports torchvision
 from trainables.models.losses import gaussian_log_likelihood, kl_divergence, reparameterize
-from trainables.models.settings import kinds_of
-
-# Settings of this project's models that make a network of no units, or the least one in their place.
-SIZES = (
-    *("channels", "codes", "discriminator_hidden", "embedding_dim", "hidden", "image_size", "latent_dim"),
-    "width",
-)
+from trainables.models.settings import check_values, kinds_of
 
 
 @dataclass(frozen=True)
@@ -76,9 +70,7 @@ class GenerativeModel(nn.Module):
     ):
         super().__init__()
         self.config = config
-        for size in SIZES if type(config).__module__.startswith("trainables.") else ():
-            if (value := getattr(config, size, 1)) <= 0:
-                raise ValueError(f"{size} is {value}; it must be above 0")
+        check_values(config)
         self.device = torch.device(device)
         self.progress = 0.0
         self.accumulate = 1

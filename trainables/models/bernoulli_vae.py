@@ -8,7 +8,7 @@ latents.
 import copy
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from trainables.models.base import ElboTerms, GenerativeModel
 from trainables.models.losses import kl_divergence, reparameterize
+from trainables.models.settings import BelowOne, Count, NotNegative, Positive
 
 Networks = Literal["dense", "convolutional"]
 
@@ -32,16 +33,16 @@ class BernoulliVAEConfig:
     weights of the last step, as [PML] does.
     """
 
-    image_size: int = 28
-    channels: int = 1
+    image_size: Count = 28
+    channels: Count = 1
     networks: Networks = "dense"
-    hidden: int = 400
-    layers: int = 1
-    width: float = 1.0
-    latent_dim: int = 2
-    frequency: float = 0.0
-    averaging: float = 0.0
-    learning_rate: float = 1e-3
+    hidden: Count = 400
+    layers: Count = 1
+    width: Positive = 1.0
+    latent_dim: Count = 2
+    frequency: NotNegative = 0.0
+    averaging: BelowOne = 0.0
+    learning_rate: Positive = 1e-3
 
 
 class BernoulliVAE(GenerativeModel):
@@ -56,12 +57,6 @@ class BernoulliVAE(GenerativeModel):
     def build(self) -> None:
         """Build encoder and decoder. Raises ValueError for a size that the layers cannot have."""
         c = self.config
-        if c.networks not in get_args(Networks):
-            raise ValueError(f"networks is {c.networks!r}; it must be one of {get_args(Networks)}")
-        if not 0 <= c.averaging < 1:
-            raise ValueError(f"averaging is {c.averaging}; 0 ≤ averaging < 1 is expected")
-        if c.layers < 1:
-            raise ValueError(f"layers is {c.layers}; it must be 1 or more")
         encoder, decoder = dense(c) if c.networks == "dense" else convolutional(c)
         self.networks = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
         self.average: nn.ModuleDict | None = None

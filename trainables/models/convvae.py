@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trainables.models.base import GenerativeModel
 from trainables.models.losses import kl_divergence, reparameterize
 from trainables.models.networks import channels_at
+from trainables.models.settings import Count, Positive
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,16 @@ class ConvVAEConfig:
     to `beta`.
     """
 
-    image_size: int = 64
-    channels: int = 3
-    width: float = 1.0
-    latent_dim: int = 64
-    beta: float = 0.21471
-    beta_start: float = 1e-6
+    image_size: Count = 64
+    channels: Count = 3
+    width: Positive = 1.0
+    latent_dim: Count = 64
+    beta: Positive = 0.21471
+    beta_start: Positive = 1e-6
     beta_warm_up: int = 5000
-    beta_growth: float = 1.1
-    beta_every: int = 50
-    learning_rate: float = 1e-4
+    beta_growth: Positive = 1.1
+    beta_every: Count = 50
+    learning_rate: Positive = 1e-4
 
 
 class ConvVAE(GenerativeModel):
@@ -42,14 +43,8 @@ class ConvVAE(GenerativeModel):
     likelihood = "gaussian, identity covariance, pixels in [-1, 1]"
 
     def build(self) -> None:
-        """Build encoder and decoder.
-
-        Raises ValueError unless the image size is a power of two from 8 on, and where β has no schedule.
-        """
+        """Build encoder and decoder. Raises ValueError unless the image size is a power of two from 8 on."""
         c = self.config
-        for name in ("beta", "beta_start", "beta_growth", "beta_every"):
-            if (value := getattr(c, name)) <= 0:
-                raise ValueError(f"{name} is {value}; it must be above 0")
         stages = int(math.log2(c.image_size)) - 1 if c.image_size >= 8 else 0
         if 2 ** (stages + 1) != c.image_size:
             raise ValueError(f"image_size is {c.image_size}; it must be 8, 16, 32, 64, …")

@@ -7,7 +7,7 @@ the scale of [PML], 0–255, a log-density is lower by D·ln 255, and a squared 
 import warnings
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Mixture
 from torch import Tensor
+
+from trainables.models.settings import Count, NotNegative, check_values
 
 Covariance = Literal["diag", "full", "tied", "spherical"]
 
@@ -39,6 +41,7 @@ class FittedDensity:
     likelihood = LIKELIHOOD
 
     def __init__(self, config: Any, *, device: torch.device | str = "cpu", seed: int = 0):
+        check_values(config)
         self.config, self.seed = config, seed
         self.device = torch.device("cpu")  # scikit-learn's, whatever was asked for
         self.shape = (config.channels, config.image_size, config.image_size)
@@ -105,9 +108,9 @@ class FittedDensity:
 class PPCAConfig:
     """Hyperparameters of `PPCA`. `latent_dim` is q, which is 2 in [PML]."""
 
-    image_size: int = 28
-    channels: int = 1
-    latent_dim: int = 2
+    image_size: Count = 28
+    channels: Count = 1
+    latent_dim: Count = 2
 
 
 class PPCA(FittedDensity):
@@ -185,13 +188,13 @@ class GaussianMixtureConfig:
     variance_floor: what is added to each variance, in squared gray levels.
     """
 
-    image_size: int = 28
-    channels: int = 1
-    components: int = 10
+    image_size: Count = 28
+    channels: Count = 1
+    components: Count = 10
     covariance: Covariance = "full"
     subspace: int | None = 50
-    variance_floor: float = LEVEL_VARIANCE
-    max_iterations: int = 100
+    variance_floor: NotNegative = LEVEL_VARIANCE
+    max_iterations: Count = 100
 
 
 class GaussianMixture(FittedDensity):
@@ -203,11 +206,6 @@ class GaussianMixture(FittedDensity):
 
     Config = GaussianMixtureConfig
     FITTED = ("weights_", "means_", "covariances_", "precisions_cholesky_")
-
-    def __init__(self, config: GaussianMixtureConfig, *, device: torch.device | str = "cpu", seed: int = 0):
-        if config.covariance not in get_args(Covariance):
-            raise ValueError(f"covariance is {config.covariance!r}; it must be one of {get_args(Covariance)}")
-        super().__init__(config, device=device, seed=seed)
 
     def unfitted(self) -> Mixture:
         """Return scikit-learn's mixture."""
@@ -228,10 +226,6 @@ class GaussianMixture(FittedDensity):
             raise ValueError(f"components is {c.components}; {images} images allow 1 … {images}")
         if c.subspace is not None and not 1 <= c.subspace <= pixels:
             raise ValueError(f"subspace is {c.subspace}; images of {pixels} pixels allow 1 … {pixels}")
-        if c.variance_floor < 0:
-            raise ValueError(f"variance_floor is {c.variance_floor}; it must be 0 or more")
-        if c.max_iterations < 1:
-            raise ValueError(f"max_iterations is {c.max_iterations}; it must be 1 or more")
 
     def fit(self, x: Tensor) -> None:
         """Raise the likelihood of images until a step gains below 1e-3 nats an image. Raises as `check`."""

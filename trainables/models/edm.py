@@ -17,34 +17,33 @@ from torch import Tensor
 
 from trainables.models.denoising import DenoisingModel
 from trainables.models.ode import Solver, solve
+from trainables.models.settings import Count, Positive
 
 
 @dataclass(frozen=True)
 class EDMConfig:
     """Hyperparameters of `EDM`. Those from `sampler` on count when images are drawn alone."""
 
-    image_size: int = 64
-    channels: int = 3
+    image_size: Count = 64
+    channels: Count = 3
     classes: int = 0
-    width: float = 1.0
-    learning_rate: float = 2e-3
-    data_deviation: float = 0.5  # σ_d
+    width: Positive = 1.0
+    learning_rate: Positive = 2e-3
+    data_deviation: Positive = 0.5  # σ_d
     noise_mean: float = -1.2  # of ln σ in training
-    noise_deviation: float = 1.2
+    noise_deviation: Positive = 1.2
     sampler: Solver = "heun"
-    steps: int = 10
+    steps: Count = 10
     guidance: float = 1.0
-    rho: float = 7.0
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    rho: Positive = 7.0
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
 
     def __post_init__(self) -> None:
-        """Raise ValueError where no levels of noise follow."""
-        if not (self.data_deviation > 0 and self.rho > 0 and 0 < self.sigma_min < self.sigma_max):
-            raise ValueError(
-                f"data_deviation is {self.data_deviation:g}, rho {self.rho:g}, sigma_min {self.sigma_min:g} "
-                f"and sigma_max {self.sigma_max:g}; all must be above 0, and sigma_max above sigma_min"
-            )
+        """Raise ValueError where the levels of noise have no order."""
+        least, most = self.sigma_min, self.sigma_max
+        if 0 < most <= least:
+            raise ValueError(f"sigma_max is {most:g}, sigma_min {least:g}; sigma_max must be above sigma_min")
 
 
 class EDM(DenoisingModel):

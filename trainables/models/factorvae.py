@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainables.models.losses import binary_cross_entropy, kl_divergence, reparameterize, squared_error
 from trainables.models.networks import channels_at
+from trainables.models.settings import Count, NotNegative, Positive
 from trainables.models.vae import VAE, VAEConfig
 
 LAYERS = 6
@@ -21,10 +22,10 @@ LAYERS = 6
 class FactorVAEConfig(VAEConfig):
     """Hyperparameters of `FactorVAE`: the VAE's, whose `beta` is 1 in the paper, and the paper's own."""
 
-    learning_rate: float = 1e-4
-    gamma: float = 10.0
-    discriminator_hidden: int = 1000
-    discriminator_learning_rate: float = 1e-4
+    learning_rate: Positive = 1e-4
+    gamma: NotNegative = 10.0
+    discriminator_hidden: Count = 1000
+    discriminator_learning_rate: Positive = 1e-4
 
 
 class CodeDiscriminator(nn.Sequential):

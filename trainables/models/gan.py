@@ -14,36 +14,36 @@ from torch import Tensor
 from trainables.models.adversarial import (
     WGAN_GP,
     GANLoss,
-    check_gan_loss,
     discriminator_labels,
     non_saturating,
     wasserstein,
 )
 from trainables.models.base import GenerativeModel
 from trainables.models.networks import Decoder, Discriminator, initialize, running_mean
+from trainables.models.settings import BelowOne, Count, NotNegative, Positive, Share
 
 
 @dataclass(frozen=True)
 class GANConfig:
     """Hyperparameters of `GAN`. The defaults are those of [BVG], Tables 1 and 3 and section 5.5."""
 
-    image_size: int = 64
-    channels: int = 3
-    width: float = 1.0
-    latent_dim: int = 128
-    learning_rate: float = 3e-4
-    discriminator_learning_rate: float | None = None  # None means the same; Heusel et al. (2017) use two
-    adam_beta1: float = 0.5
-    adam_beta2: float = 0.999
+    image_size: Count = 64
+    channels: Count = 3
+    width: Positive = 1.0
+    latent_dim: Count = 128
+    learning_rate: Positive = 3e-4
+    discriminator_learning_rate: Positive | None = None  # None means the same; Heusel et al. (2017) use two
+    adam_beta1: BelowOne = 0.5
+    adam_beta2: BelowOne = 0.999
     gan_loss: Literal["non_saturating", "wasserstein"] = "non_saturating"
-    gradient_penalty: float = (
+    gradient_penalty: NotNegative = (
         10.0  # this and `critic_steps` matter to "wasserstein" alone, labels to the other
     )
-    critic_steps: int = 1  # updates of the critic, each on its own batch, for one of the generator
-    real_label: float = 0.95
-    fake_label: float = 0.05
-    label_swap: float = 0.05
-    ema_decay: float | None = None  # with a decay, images come from the generator's running mean
+    critic_steps: Count = 1  # updates of the critic, each on its own batch, for one of the generator
+    real_label: Share = 0.95
+    fake_label: Share = 0.05
+    label_swap: Share = 0.05
+    ema_decay: BelowOne | None = None  # with a decay, images come from the generator's running mean
 
 
 class GAN(GenerativeModel):
@@ -57,7 +57,6 @@ class GAN(GenerativeModel):
     def build(self) -> None:
         """Build generator and discriminator."""
         c = self.config
-        check_gan_loss(c.gan_loss, c.critic_steps, ("non_saturating", "wasserstein"))
         critic = c.gan_loss == "wasserstein"
         self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
         self.discriminator = Discriminator(

@@ -19,11 +19,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from trainables.models.base import ElboTerms, GenerativeModel
 from trainables.models.fitted_prior import WINDOW, FittedPrior
-from trainables.models.flow import Times, check_times, draw_times, flow_loss
+from trainables.models.flow import Times, draw_times, flow_loss
 from trainables.models.losses import reparameterize, single
 from trainables.models.modern import ModernVAE
-from trainables.models.ode import Solver, check_solver, solve
+from trainables.models.ode import Solver, solve
 from trainables.models.schedule import power_mean, rate_share
+from trainables.models.settings import BelowOne, Count, NotNegative, Positive
 from trainables.models.storage import DESCRIPTION, described_model, load_model, trusted
 from trainables.models.unet import Level
 
@@ -36,18 +37,18 @@ OF_FIRST_STAGE = ("width", "latent_dim", "beta", "first_share")
 class LatentFlowConfig:
     """Hyperparameters of `LatentFlow`. Those in `OF_FIRST_STAGE` are of a VAE that is trained here."""
 
-    image_size: int = 64
-    channels: int = 3
-    width: float = 1.0
-    latent_dim: int = 64
-    beta: float = 5.0
+    image_size: Count = 64
+    channels: Count = 3
+    width: Positive = 1.0
+    latent_dim: Count = 64
+    beta: NotNegative = 5.0
     first_stage: str = ""
-    first_share: float = 0.7
-    hidden: int = 256
-    learning_rate: float = 2e-3
+    first_share: BelowOne = 0.7
+    hidden: Count = 256
+    learning_rate: Positive = 2e-3
     times: Times = "logit_normal"
     sampler: Solver = "midpoint"
-    steps: int = 10
+    steps: Count = 10
 
 
 class LatentNetwork(nn.Module):
@@ -101,10 +102,6 @@ class LatentFlow(GenerativeModel):
         Raises ValueError where the first is no autoencoder of such images, or is another than is asked for.
         """
         c = self.config
-        check_solver(c.sampler, c.steps)
-        check_times(c.times)
-        if not 0 <= c.first_share < 1:
-            raise ValueError(f"first_share is {c.first_share}; it must be from 0 to below 1")
         self.autoencoder = first = self.first_stage()
         name = type(first).__name__
         if not (first.has_encoder and hasattr(first.config, "latent_dim")):

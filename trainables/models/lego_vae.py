@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trainables.models.base import GenerativeModel
 from trainables.models.losses import kl_divergence, reparameterize
+from trainables.models.settings import Count, NotNegative, Positive, Share
 
 CHANNELS = (16, 32, 64, 128, 256)
 DECODER_CHANNELS = (128, 64, 32, 16, 8)
@@ -29,16 +30,16 @@ class LegoVAEConfig:
     epoch. The slides name no dropout rate.
     """
 
-    image_size: int = 128
-    channels: int = 3
-    width: float = 1.0
-    hidden: int = 512
-    latent_dim: int = 32
-    dropout: float = 0.2
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 5e-7
+    image_size: Count = 128
+    channels: Count = 3
+    width: Positive = 1.0
+    hidden: Count = 512
+    latent_dim: Count = 32
+    dropout: Share = 0.2
+    learning_rate: Positive = 1e-3
+    final_learning_rate: NotNegative = 5e-7
     decay_steps: int = 0
-    gradient_clip: float = 1.0
+    gradient_clip: Positive = 1.0
 
 
 class LegoVAE(GenerativeModel):

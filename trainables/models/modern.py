@@ -36,6 +36,7 @@ from trainables.models.losses import kl_divergence, reparameterize, single
 from trainables.models.modern_networks import Decoder, Discriminator, Encoder
 from trainables.models.relativistic import Verdict, judge, random_shift
 from trainables.models.schedule import power_mean, rate_share
+from trainables.models.settings import BelowOne, Count, NotNegative, Positive, Share
 
 PENALTY_EVERY = 8  # steps (lazy regularization; Karras et al. 2020, sec. 3.1)
 VARIANCE_WINDOW = 100  # batches that the running variance of pixels reaches back
@@ -45,31 +46,31 @@ VARIANCE_WINDOW = 100  # batches that the running variance of pixels reaches bac
 class ModernGANConfig:
     """Hyperparameters of `ModernGAN`."""
 
-    image_size: int = 64
-    channels: int = 3
-    width: float = 1.0
-    latent_dim: int = 64
-    learning_rate: float = 2e-3
-    adam_beta1: float = 0.5
-    adam_beta2: float = 0.99
+    image_size: Count = 64
+    channels: Count = 3
+    width: Positive = 1.0
+    latent_dim: Count = 64
+    learning_rate: Positive = 2e-3
+    adam_beta1: BelowOne = 0.5
+    adam_beta2: BelowOne = 0.99
     ema_width: float = 0.08  # of the running means: their deviation as a share of the steps so far
-    penalty: float = 0.05
-    discriminator_learning_rate: float | None = None  # None means the same; Heusel et al. (2017) use two
+    penalty: NotNegative = 0.05
+    discriminator_learning_rate: Positive | None = None  # None means the same; Heusel et al. (2017) use two
 
 
 @dataclass(frozen=True)
 class ModernVAEConfig:
     """Hyperparameters of `ModernVAE`."""
 
-    image_size: int = 64
-    channels: int = 3
-    width: float = 1.0
-    latent_dim: int = 64
-    learning_rate: float = 8e-3
-    adam_beta1: float = 0.5
-    adam_beta2: float = 0.99
+    image_size: Count = 64
+    channels: Count = 3
+    width: Positive = 1.0
+    latent_dim: Count = 64
+    learning_rate: Positive = 8e-3
+    adam_beta1: BelowOne = 0.5
+    adam_beta2: BelowOne = 0.99
     ema_width: float = 0.08
-    beta: float = 20.0
+    beta: NotNegative = 20.0
     fitted_prior: bool = True  # with the aggregate posterior's moments, else N(0, I)
 
 
@@ -77,11 +78,11 @@ class ModernVAEConfig:
 class ModernVAEGANConfig(ModernVAEConfig):
     """Hyperparameters of `ModernVAEGAN`: the VAE's, and what the discriminator brings."""
 
-    discriminator_learning_rate: float | None = 2e-3  # None: the same for both. Two: Heusel et al. (2017)
-    penalty: float = 0.05
-    gamma: float = 3.0  # Larsen's: the weight of L_rec against L_G
-    vae_share: float = 0.15  # of training, without a discriminator
-    ramp_share: float = 0.1  # of training, while L_G's weight rises
+    discriminator_learning_rate: Positive | None = 2e-3  # None: the same for both. Two: Heusel et al. (2017)
+    penalty: NotNegative = 0.05
+    gamma: Positive = 3.0  # Larsen's: the weight of L_rec against L_G
+    vae_share: BelowOne = 0.15  # of training, without a discriminator
+    ramp_share: Share = 0.1  # of training, while L_G's weight rises
     encoder_adversarial: bool = True
 
 
@@ -278,16 +279,6 @@ class ModernVAEGAN(ModernVAE):
 
     Config = ModernVAEGANConfig
     NETWORKS: ClassVar = {"autoencoder": ("encoder", "decoder"), "discriminator": ("discriminator",)}
-
-    def build(self) -> None:
-        """Build encoder, decoder and discriminator. Raises ValueError for a gamma or a share out of range."""
-        c = self.config
-        if c.gamma <= 0:
-            raise ValueError(f"gamma is {c.gamma}; it must be above 0")
-        if not (0 <= c.vae_share < 1 and 0 <= c.ramp_share <= 1):
-            shares = f"vae_share is {c.vae_share} and ramp_share {c.ramp_share}"
-            raise ValueError(f"{shares}; they are shares of training, the first one below 1")
-        super().build()
 
     def adversarial_weight(self) -> float | None:
         """Return w of this moment, 0 to 1, or None while the VAE trains alone."""

@@ -158,13 +158,10 @@ class Discriminator(nn.Module):
 def running_mean(network: nn.Module, decay: float | None) -> AveragedModel | None:
     """Return the exponential moving average of a network's parameters and buffers, or None without a decay.
 
-    An adversarial generator circles around a point that its running mean reaches (Yazıcı et al. 2019). Raises
-    ValueError unless 0 < decay < 1.
+    An adversarial generator circles around a point that its running mean reaches (Yazıcı et al. 2019).
     """
     if decay is None:
         return None
-    if not 0 < decay < 1:
-        raise ValueError(f"ema_decay is {decay}; it must lie between 0 and 1")
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
     return averaged.requires_grad_(False)
 

@@ -2,19 +2,11 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
 Solver = Literal["euler", "midpoint", "heun"]
-
-
-def check_solver(solver: str, steps: int) -> None:
-    """Raise ValueError where there is no such solver, and where the number of steps is none."""
-    if solver not in get_args(Solver):
-        raise ValueError(f"sampler is {solver!r}; choose {', '.join(get_args(Solver))}")
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; it must be 1 or more")
 
 
 def solve(field: Callable[[Tensor, float], Tensor], x: Tensor, times: list[float], solver: Solver) -> Tensor:

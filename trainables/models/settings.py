@@ -1,23 +1,59 @@
-"""What a setting may be by its type, and which name was meant where one is unknown."""
+"""What a setting may be: its type, and the rule beside it, as in `beta: NotNegative = 1.0`.
+
+And which name was meant where one is unknown.
+"""
 
 import math
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from difflib import SequenceMatcher, get_close_matches
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 SHOWN = 8  # names, where one is wrong
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}
 
 
-def kinds_of(config: type) -> dict[str, Any]:
-    """Return the types of a dataclass's fields by name, of those that are written as texts, too."""
+@dataclass(frozen=True)
+class Rule:
+    """A condition on a setting, and its words: "NAME is VALUE; it must be WORDS"."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+Count = Annotated[int, Rule("1 or more", lambda value: value >= 1)]
+Positive = Annotated[float, Rule("above 0", lambda value: value > 0)]
+NotNegative = Annotated[float, Rule("0 or more", lambda value: value >= 0)]
+Share = Annotated[float, Rule("from 0 to 1", lambda value: 0 <= value <= 1)]
+BelowOne = Annotated[float, Rule("from 0 to below 1", lambda value: 0 <= value < 1)]
+
+
+def kinds_of(config: type, rules: bool = False) -> dict[str, Any]:
+    """Return the types of a dataclass's fields by name, of those that are written as texts, too.
+
+    With `rules` those that stand beside a type come with it, as `Annotated`.
+    """
     try:
-        hints = get_type_hints(config)
+        hints = get_type_hints(config, include_extras=rules)
     except Exception:  # a text may name what is not there when it is read
         hints = {}
     return {field.name: hints.get(field.name, field.type) for field in fields(config)}
+
+
+def check_values(config: Any) -> None:
+    """Raise ValueError where a dataclass's value is none of its `Literal` or breaks a rule beside its type.
+
+    None may stand for any.
+    """
+    for name, kind in kinds_of(type(config), rules=True).items():
+        value = getattr(config, name)
+        if get_origin(kind) is Literal and value is not None:
+            check_kind(name, value, kind)
+        parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        for rule in (beside for part in parts for beside in getattr(part, "__metadata__", ())):
+            if isinstance(rule, Rule) and value is not None and not rule.holds(value):
+                raise ValueError(f"{name} is {value}; it must be {rule.words}")
 
 
 def check_kind(name: str, value: Any, kind: Any) -> None:

@@ -8,19 +8,20 @@ from torch import Tensor
 from trainables.models.base import GenerativeModel
 from trainables.models.losses import kl_divergence, reparameterize, squared_error
 from trainables.models.networks import Decoder, Encoder, initialize
+from trainables.models.settings import Count, NotNegative, Positive
 
 
 @dataclass(frozen=True)
 class VAEConfig:
     """Hyperparameters of `VAE`. The defaults are those of [BVG], Tables 1 and 3."""
 
-    image_size: int = 64
-    channels: int = 3
-    width: float = 1.0
-    hidden: int = 2048
-    latent_dim: int = 128
-    beta: float = 1.0
-    learning_rate: float = 3e-4
+    image_size: Count = 64
+    channels: Count = 3
+    width: Positive = 1.0
+    hidden: Count = 2048
+    latent_dim: Count = 128
+    beta: NotNegative = 1.0
+    learning_rate: Positive = 3e-4
 
 
 class VAE(GenerativeModel):

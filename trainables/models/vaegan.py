@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from trainables.models.adversarial import (
     WGAN_GP,
     GANLoss,
-    check_gan_loss,
     discriminator_labels,
     minimax,
     non_saturating,
@@ -35,6 +34,7 @@ from trainables.models.adversarial import (
 from trainables.models.base import GenerativeModel
 from trainables.models.losses import kl_divergence, reparameterize, squared_error
 from trainables.models.networks import Decoder, Discriminator, Encoder, FeatureLayer, initialize, running_mean
+from trainables.models.settings import BelowOne, Count, NotNegative, Positive, Share
 from trainables.models.wasserstein import mixed
 
 # What Larsen's code (github.com/andersbll/autoencoding_beyond_pixels) does otherwise than [BVG].
@@ -58,30 +58,30 @@ REST_DECODER_ABOVE = 1.03
 class VAEGANConfig:
     """Hyperparameters of `VAEGAN`. The defaults are those of [BVG]."""
 
-    image_size: int = 64
-    channels: int = 3
-    width: float = 1.0
-    hidden: int = 2048
-    latent_dim: int = 128
-    beta: float = 1.0
-    gamma: float = 1.0
+    image_size: Count = 64
+    channels: Count = 3
+    width: Positive = 1.0
+    hidden: Count = 2048
+    latent_dim: Count = 128
+    beta: NotNegative = 1.0
+    gamma: NotNegative = 1.0
     gan_loss: Literal["minimax", "non_saturating", "wasserstein"] = "minimax"
-    gradient_penalty: float = (
+    gradient_penalty: NotNegative = (
         10.0  # this and `critic_steps` matter to "wasserstein" alone, labels to the others
     )
-    critic_steps: int = 1  # updates of the critic, each on its own batch, for one of the other networks
+    critic_steps: Count = 1  # updates of the critic, each on its own batch, for one of the other networks
     feature_layer: FeatureLayer = "fully_connected"
     reconstructions_are_fake: bool = True
     equilibrium: bool = False
-    real_label: float = 0.95
-    fake_label: float = 0.05
-    label_swap: float = 0.05
+    real_label: Share = 0.95
+    fake_label: Share = 0.05
+    label_swap: Share = 0.05
     optimizer: Literal["adam", "rmsprop"] = "adam"
-    learning_rate: float = 3e-4
-    discriminator_learning_rate: float | None = None  # None means the same; Heusel et al. (2017) use two
-    adam_beta1: float = 0.5
-    adam_beta2: float = 0.999
-    ema_decay: float | None = None  # with a decay, images come from the decoder's running mean
+    learning_rate: Positive = 3e-4
+    discriminator_learning_rate: Positive | None = None  # None means the same; Heusel et al. (2017) use two
+    adam_beta1: BelowOne = 0.5
+    adam_beta2: BelowOne = 0.999
+    ema_decay: BelowOne | None = None  # with a decay, images come from the decoder's running mean
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,6 @@ class VAEGAN(GenerativeModel):
         c = self.config
         self.encoder = Encoder(c.image_size, c.channels, c.width, c.hidden, c.latent_dim)
         self.decoder = Decoder(c.image_size, c.channels, c.width, c.latent_dim)
-        check_gan_loss(c.gan_loss, c.critic_steps, ("minimax", "non_saturating", "wasserstein"))
         critic = c.gan_loss == "wasserstein"
         self.discriminator = Discriminator(
             c.image_size, c.channels, c.width, c.feature_layer, batch_norm=not critic

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainables.models.base import ElboTerms, GenerativeModel
 from trainables.models.networks import channels_at
 from trainables.models.quantizer import CodebookUpdate, VectorQuantizer
+from trainables.models.settings import BelowOne, Count, NotNegative, Positive
 
 PRIOR_DECAY = 0.99
 
@@ -21,16 +22,16 @@ class VQVAEConfig:
     (D).
     """
 
-    image_size: int = 64
-    channels: int = 3
-    width: float = 1.0
-    grid: int = 8
-    codes: int = 256
-    embedding_dim: int = 64
-    commitment: float = 0.25
+    image_size: Count = 64
+    channels: Count = 3
+    width: Positive = 1.0
+    grid: Count = 8
+    codes: Count = 256
+    embedding_dim: Count = 64
+    commitment: NotNegative = 0.25
     codebook: CodebookUpdate = "gradient"
-    ema_decay: float = 0.99
-    learning_rate: float = 1e-3
+    ema_decay: BelowOne = 0.99
+    learning_rate: Positive = 1e-3
 
 
 class ResidualBlock(nn.Module):
@@ -70,7 +71,7 @@ class VQVAE(GenerativeModel):
         Raises ValueError where the image is not the grid times a power of two.
         """
         c = self.config
-        halvings = int(math.log2(c.image_size / c.grid)) if 0 < c.grid < c.image_size else 0
+        halvings = int(math.log2(c.image_size / c.grid)) if c.grid < c.image_size else 0
         if halvings < 1 or c.grid * 2**halvings != c.image_size:
             raise ValueError(
                 f"image_size is {c.image_size}, grid {c.grid}; image_size must be 2, 4, 8, … times the grid"

@@ -74,9 +74,9 @@ def test_no_setting_of_sampling_changes_training():
         (Flow, {"steps": 2.5}, "steps is 2.5; it must be a whole number"),
         (Flow, {"sampler": "rk4"}, "sampler is 'rk4'; choose euler, midpoint, heun"),
         (Flow, {"guidance": 2.0}, "guidance is 2, and there are no classes: it would change nothing"),
-        (EDM, {"rho": 0}, "rho 0, sigma_min 0.002 and sigma_max 80; all must be above 0"),
-        (EDM, {"sigma_min": 0.0}, "sigma_min 0 and sigma_max 80; all must be above 0"),
-        (EDM, {"sigma_max": 0.001}, "sigma_max 0.001; all must be above 0, and sigma_max above sigma_min"),
+        (EDM, {"rho": 0}, "rho is 0; it must be above 0"),
+        (EDM, {"sigma_min": 0.0}, "sigma_min is 0.0; it must be above 0"),
+        (EDM, {"sigma_max": 0.001}, "sigma_max is 0.001, sigma_min 0.002; sigma_max must be above sigma_min"),
     ],
 )
 def test_other_settings_and_values_are_refused(model, settings, sentence):

@@ -1,13 +1,23 @@
 """A model of one's own: its inherited training step, updates in half precision, mistakes that are told."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, make_dataclass
+from typing import Literal
 
 import pytest
 import torch
 from torch import nn
 
 from tests.fixtures.models import MODELS
-from trainables.models.base import SIZES, GenerativeModel
+from trainables.models.base import GenerativeModel
+from trainables.models.settings import (
+    BelowOne,
+    Count,
+    NotNegative,
+    Positive,
+    Share,
+    check_values,
+    kinds_of,
+)
 
 
 class Own(GenerativeModel):
@@ -126,12 +136,32 @@ def test_a_common_mistake_is_told(kind, sentence):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_network_of_no_units_is_refused(name):
-    """Where sizes have a least value, too: settings below it would be equal trials."""
+def test_a_number_out_of_its_range_is_refused(name):
+    """All numbers have one, in the words that say what they are; but those whose sign means something."""
     kind, settings = MODELS[name]
-    sizes = {field.name for field in fields(kind.Config)} & set(SIZES)
-    assert {"channels", "image_size", "width"} <= sizes
-    for size in sizes:
-        for value in (0, -1):
-            with pytest.raises(ValueError, match=f"^{size} is {value}; it must be above 0$"):
-                kind(kind.configure(settings | {size: value}))
+    numbers = {key for key, found in kinds_of(kind.Config).items() if found in (int, float, float | None)}
+    for key in numbers - {"classes", "decay_steps", "ema_width", "guidance", "beta_warm_up", "noise_mean"}:
+        with pytest.raises(ValueError, match=f"^{key} is -1; it must be (1 or more|.*\\b0\\b.*)$"):
+            kind(kind.configure(settings | {key: -1}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "below", "words"),
+    [(Count, 1, 0, "1 or more"), (Positive, 1e-9, 0.0, "above 0"), (NotNegative, 0, -1e-9, "0 or more"),
+     (Share, 1.0, 1.01, "from 0 to 1"), (BelowOne, 0, 1, "from 0 to below 1")],
+)  # fmt: skip
+def test_a_rule_beside_a_type(kind, least, below, words):
+    """Of `X | None`, too, whose None keeps it."""
+    for there in (kind, kind | None):
+        config = make_dataclass("Config", [("size", there)])
+        check_values(config(least))
+        check_values(config(None))
+        with pytest.raises(ValueError, match=f"^size is {below}; it must be {words}$"):
+            check_values(config(below))
+
+
+def test_a_word_is_one_of_those_that_are_known():
+    config = make_dataclass("Config", [("loss", Literal["hinge", "minimax"])])
+    check_values(config("hinge"))
+    with pytest.raises(ValueError, match=r"^loss is 'wgan'; choose hinge, minimax$"):
+        check_values(config("wgan"))

@@ -118,7 +118,7 @@ def test_images_come_from_the_running_mean_of_the_decoder(model_class):
     noise = [torch.Generator().manual_seed(5) for _ in range(2)]
     torch.testing.assert_close(model.sample(4, noise[0]), plain.sample(4, noise[1]))
     assert not any(p.requires_grad for p in model.averaged_decoder.parameters())
-    with pytest.raises(ValueError, match=r"ema_decay is 1\.0; it must lie between 0 and 1"):
+    with pytest.raises(ValueError, match=r"ema_decay is 1\.0; it must be from 0 to below 1"):
         build(model_class, ema_decay=1.0)
 
 

@@ -145,7 +145,7 @@ def test_the_recipe_is_the_papers_and_typing_errors_are_named(model_class):
     config = model_class.configure({"recipe": "wgan_gp"})
     assert (config.critic_steps, config.gradient_penalty) == (5, 10.0)
     assert (config.learning_rate, config.adam_beta1, config.adam_beta2) == (1e-4, 0.0, 0.9)
-    with pytest.raises(ValueError, match=r"gan_loss is 'wgan'; it is one of: .*wasserstein"):
+    with pytest.raises(ValueError, match=r"gan_loss is 'wgan'; choose .*wasserstein"):
         build(model_class, gan_loss="wgan")
     with pytest.raises(ValueError, match="critic_steps is 0; it must be 1 or more"):
         build(model_class, critic_steps=0)
