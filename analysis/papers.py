@@ -2,8 +2,8 @@
 
 The papers are [BVG], [LEGO], [HP] and [PML], as docs/papers.md names them. A row's `match` is what a trial's
 columns must be, as `analysis.record.tables` names them, and `model` is the end of the model's name, or
-several; `or_match` is how another sweep records the same. Numbers on another scale than ours are converted,
-and the note says how.
+several; `or_match` is how another sweep records the same, where no trial is as `match`
+says. Numbers on another scale than ours are converted, and the note says how.
 """
 
 import math
@@ -154,7 +154,7 @@ TABLES = (
         (FID,),
         (
             *(_beta(beta, fid) for beta, fid in FID_BY_BETA.items()),
-            Row("β found by the search", {}, VAEGAN, best=("params.beta",)),
+            Row("β found by the search", {}, VAEGAN, best=("params.beta", "params.penalty")),
         ),
         "CelebA 64×64, 10 epochs, Inception, 1000 images",
     ),

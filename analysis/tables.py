@@ -212,14 +212,15 @@ def cell(row: Row, group: pd.DataFrame, metric: str, sign: int) -> tuple[float |
     settings the best one's. The best one of a search: its value ± the recorded deviation and its place.
     """
     found = matching(group, row.match)
-    if row.or_match is not None:
-        found = group.loc[found.index.union(matching(group, row.or_match).index)]
+    if found.empty and row.or_match is not None:
+        found = matching(group, row.or_match)
     if found.empty:
         return None, "–"
     values = found[f"metrics.{metric}"].astype(float)
     if row.best:
         best = found.loc[(sign * values).idxmin()]
-        places = [f"{place.removeprefix('params.')} = {number(best[place])}" for place in row.best]
+        told = [place for place in row.best if pd.notna(best.get(place))]
+        places = [f"{place.removeprefix('params.')} = {number(best[place])}" for place in told]
         return float(values[best.name]), f"{_with_std(best, metric)} ({', '.join(places)})"
     # The same training as two sweeps recorded it, as the first β of one and a baseline of the other.
     found = found.assign(seed=found.get("params.seed")).drop_duplicates(["seed", f"metrics.{metric}"])

@@ -63,9 +63,10 @@ class BetaVAEGANConfig(SweepConfig):
             )
 
     def is_modern(self) -> bool:
-        """Tell whether trials train the recipe `modern`, by the preset or by `--set`."""
+        """Tell whether all trials train the recipe `modern`, by the preset or by `--set`."""
         settings = {**RECIPES[self.preset], **given.read_settings(self.set)}
-        return settings.get("recipe") == MODERN["recipe"]
+        searched = "recipe" in given.read_space(self.space)
+        return settings.get("recipe") == MODERN["recipe"] and not searched
 
 
 QUICK: dict[str, Any] = {
@@ -131,6 +132,8 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
         settings["disentanglement"] = scores
         check_factors(config, settings)
     first, mode = next(iter(objectives.items()))
+    model_class, _ = BetaVAEGAN.model_of(settings)
+    own = model_class.Config.beta  # where given points leave β open
     latent_dim, image_dims = settings["latent_dim"], 3 * config.image_size**2
     papers = "report" in (config.preset, config.surrogate)
     space = {"beta": tune.uniform(1.0, 150.0) if papers else tune.loguniform(1.0, 150.0)}
@@ -147,9 +150,11 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
         metric=first,
         mode=mode,
         objectives={name: mode for name, mode in objectives.items() if name != first},
-        provenance={**prepared.provenance, "likelihood": BetaVAEGAN.model_of(settings)[0].likelihood},
+        provenance={**prepared.provenance, "likelihood": model_class.likelihood},
         derived=lambda trial: {
-            "beta_norm": normalized_beta(trial["beta"], trial.get("latent_dim", latent_dim), image_dims)
+            "beta_norm": normalized_beta(
+                trial.get("beta", own), trial.get("latent_dim", latent_dim), image_dims
+            )
         },
     )
 

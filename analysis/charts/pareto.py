@@ -53,12 +53,13 @@ def draw_front(
     status: Sequence[str],
     setting: tuple[str, Sequence[Any]],
     on_front: Sequence[int] | NDArray[np.intp],
+    trials: Sequence[int] | None = None,
 ) -> Figure:
     """Draw trials by two objectives, and each trial of the front with its setting.
 
     status: of each trial. setting: a dimension's name and each trial's value of it, which is the color where
     it is a number. on_front: the places of the front's trials; it is joined where these two objectives alone
-    make it one.
+    make it one. trials: their numbers, by which the front's are named where a setting has several parts.
     """
     figure, axes = canvas(6.5, 4.5)
     name, settings = setting
@@ -87,7 +88,8 @@ def draw_front(
     axes.set_ylabel(axis_label(second.name, second.sign))
     axes.margins(0.1)
     legend_above(axes)
-    names = {index: f"{label(name)} = {number(settings[index])}" for index in front}
+    of_setting = {index: f"{label(name)} = {number(settings[index])}" for index in front}
+    names = {index: f"trial {trials[index]}" for index in front} if trials else of_setting
     name_points(figure, axes, np.stack([first.values, second.values], axis=1), names)
     return figure
 

@@ -109,13 +109,14 @@ def pareto(tables: Tables) -> Figure:
         raise AnalysisError(
             f"Trial {best} of {sweep.name!r} is the best in {' and in '.join(objectives)}: no front to draw."
         )
-    name = next(iter(dimensions_of(tables)))
+    name, *others = dimensions_of(tables)
     return draw_front(
         Objective(sweep.metric, tables.objective[scored.index].to_numpy(float), sweep.sign),
         Objective(other, second[scored.index].to_numpy(float), other_sign),
         list(scored["status"]),
         (name, list(scored[f"params.{name}"])),
         on_front,
+        list(scored["number"]) if others else None,
     )
 
 

@@ -70,13 +70,14 @@ def describe(study: Study, on_front: list[TrialRecord]) -> str:
 
 
 def draw(study: Study, records: list[TrialRecord], on_front: list[TrialRecord]) -> Figure:
-    """Draw trials by the metric and the first further objective, the front's named by their setting."""
-    (second, second_mode), name = next(iter(study.objectives.items())), next(iter(study.space))
-    signs = {"min": 1, "max": -1}
+    """Draw trials by two scores, the front's named by their setting, or by number where that has parts."""
+    second, second_mode = next(iter(study.objectives.items()))
+    signs, (name, *others) = {"min": 1, "max": -1}, study.space
     return draw_front(
         Objective(study.metric, np.array([r.last(study.metric) for r in records]), signs[study.mode]),
         Objective(second, np.array([r.last(second) for r in records]), signs[second_mode]),
         [record.status or RUNNING for record in records],
         (name, [record.config[name] for record in records]),
         [records.index(record) for record in on_front],
+        [record.number for record in records] if others else None,
     )

@@ -11,7 +11,7 @@ from searchers.bayesopt.history import not_begun
 from searchers.bayesopt.space import Space
 from searchers.execution.overlay import NOT_SEARCHED
 from searchers.record.trials import TrialRecord
-from trainables.models.settings import some_of
+from trainables.models.settings import nearest, some_of
 
 
 class FixedPoints(Searcher):
@@ -58,7 +58,8 @@ def check_points(
     for number, point in enumerate(points, 1):
         for name, value in point.items():
             if name not in known:
-                raise ValueError(f"{place} sets {name!r}; it can set {some_of(name, known)}")
+                meant = nearest(name, known)
+                raise ValueError(f"{place} sets {name!r}{meant}; it can set {some_of(name, known)}")
             try:
                 if name in dimensions:
                     dimensions[name].encode(value)

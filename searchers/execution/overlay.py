@@ -50,13 +50,13 @@ def overlay(study: Study, config: SweepConfig) -> Study:
     return _over(replace(study, settings=beside | settings), space)
 
 
-def over_given(study: Study, configs: Iterable[Mapping[str, Any]]) -> Study:
+def over_given(study: Study, configs: Iterable[Mapping[str, Any]], asked: Iterable[str] = ()) -> Study:
     """Return the study over those of its dimensions that some of these trials are given, or over all.
 
     The others are at the model's own values: a resumed sweep may be of a version that searched less, and
-    given points may leave open what a search would not.
+    given points may leave open what a search would not. Those that were `asked` for stay.
     """
-    names = {name.split("/")[0] for config in configs for name in config}
+    names = {name.split("/")[0] for config in configs for name in config} | set(asked)
     space = {name: domain for name, domain in study.space.items() if name in names}
     return _over(study, space) if space else study
 
@@ -75,9 +75,11 @@ def _over(study: Study, space: dict[str, Any]) -> Study:
 def own_setting(study: Study) -> tuple[dict[str, Any], ...]:
     """Return the model's own values of what is searched, a first point, as far as they lie in the space."""
     space = read_space(study.space)
-    model_class, _ = study.trainable.model_of({**study.settings, **first_point(study, None)})
-    own = {field.name: field.default for field in fields(model_class.Config) if field.name in study.space}
-    point = {name: value for name, value in own.items() if _is_inside({name: value}, space)}
+    place = {**study.settings, **first_point(study, None)}
+    model_class, settings = study.trainable.model_of(place)
+    own = {field.name: field.default for field in fields(model_class.Config)}
+    own |= getattr(model_class, "RECIPES", {}).get(settings.get("recipe"), {})
+    point = {name: own[name] for name in study.space if name in own and _is_inside({name: own[name]}, space)}
     return (point,) if point else ()
 
 

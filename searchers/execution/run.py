@@ -42,6 +42,7 @@ from searchers.record.schema import REFERENCE_PARAM, STOPPED, WHY_TAG
 from searchers.record.sweep_record import SweepRecord, flat
 from searchers.record.trials import TrialRecord
 from searchers.study.config import SweepConfig, UsageError
+from searchers.study.given import read_space as typed_space
 from searchers.study.study import Study
 from trainables.evaluation.inputs import split_config
 from trainables.models.conditional import ConditionalModel
@@ -201,7 +202,7 @@ def checked(study: Study, config: SweepConfig) -> tuple[Study, list[dict[str, An
         study = over_given(study, (record.config for record in begun))
     points = given_points(study, config)
     if points and config.points_file:
-        study = over_given(study, points)
+        study = over_given(study, points, typed_space(config.space))
     if any("processes" in place for place in (study.space, *(points or ()))):
         raise UsageError("processes: all trials of a sweep have as many; --set processes=… says how many")
     known = Space(read_space(study.space).dimensions, study.settings)

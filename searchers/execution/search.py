@@ -21,6 +21,7 @@ from searchers.scheduling.rule import REDUCTION_FACTOR, PauseRule, least_rung
 from searchers.scheduling.tune_scheduler import PauseScheduler
 from searchers.study.config import SweepConfig, UsageError, require
 from searchers.study.given import listed_points
+from searchers.study.given import read_space as typed_space
 from searchers.study.study import Study
 
 
@@ -130,7 +131,8 @@ def given_points(study: Study, config: SweepConfig) -> list[dict[str, Any]] | No
         refuse_search(["share"])
     try:
         points = listed_points(path)
-        check_points(points, str(path), read_space(over_given(study, points).space), study.settings)
+        over = over_given(study, points, typed_space(config.space))
+        check_points(points, str(path), read_space(over.space), {**study.space, **study.settings})
         return points
     except ValueError as error:
         raise UsageError(f"--points: {error}") from error

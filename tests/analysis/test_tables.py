@@ -157,6 +157,14 @@ def test_a_comparison_of_models_names_them_itself():
     filled = tables.fill(BY_KEY["vaegan-baselines"], found)
     assert ours(filled, "GAN") == ["5"] and ours(filled, "VAE-GAN") == ["6"] and ours(filled, "VAE") == ["–"]
     assert ours(tables.fill(BY_KEY["vaegan-beta"], found), "β-VAE-GAN, β = 75") == []
+    first = trials(params__beta=[1.0], params__penalty=[2.0], **{f"metrics.{METRIC}": [4.0]})
+    both = tables.fill(BY_KEY["vaegan-baselines"], pd.concat([found, first], ignore_index=True))
+    assert ours(both, "VAE-GAN") == ["6"]  # not the search's own first trial
+    alone = tables.fill(BY_KEY["vaegan-baselines"], first)
+    assert ours(alone, "VAE-GAN") == ["4"]
+    assert ours(tables.fill(BY_KEY["vaegan-beta"], first), "β found by the search") == [
+        "4 (beta = 1, penalty = 2)"
+    ]
 
 
 def test_the_best_of_a_column_is_marked_and_no_other():

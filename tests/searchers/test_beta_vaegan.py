@@ -33,6 +33,7 @@ from searchers.record.schema import TRIAL_TAG
 from searchers.study.config import UsageError
 from tests.fixtures.command import refusal
 from tests.fixtures.waits import PATIENCE
+from trainables import BetaVAEGAN
 from trainables.data import sources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +139,7 @@ def test_the_first_trials_are_even_steps_and_the_next_are_proposed(finished):
         ("quick", {"surrogate": "report"}, True, False),
         ("quick", {"set": ("recipe=larsen",)}, False, False),  # has no such penalty
         ("quick", {"set": ("recipe=modern",)}, False, True),
+        ("quick", {"space": ("recipe=choice(modern,larsen)",)}, False, False),
         ("report", {}, True, False),
     ],
 )
@@ -149,6 +151,8 @@ def test_the_papers_preset_and_its_kernel_have_its_axis_and_its_first_betas(pres
     assert [point["beta"] for point in made.points_to_evaluate] == list(
         PAPERS_BETAS if papers else EVEN_BETAS
     )
+    own = BetaVAEGAN.model_of(made.settings)[0].Config.beta
+    assert made.derived({"latent_dim": 64}) == made.derived({"beta": own, "latent_dim": 64})  # as points may
     assert (type(made.space["beta"].get_sampler()).__name__ == "_LogUniform") is not papers
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trainables.models.base import GenerativeModel
 from trainables.models.losses import kl_divergence, reparameterize
 from trainables.models.networks import channels_at
-from trainables.models.settings import Count, Positive
+from trainables.models.settings import Count, Positive, Whole
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ConvVAEConfig:
     latent_dim: Count = 64
     beta: Positive = 0.21471
     beta_start: Positive = 1e-6
-    beta_warm_up: int = 5000
+    beta_warm_up: Whole = 5000
     beta_growth: Positive = 1.1
     beta_every: Count = 50
     learning_rate: Positive = 1e-4

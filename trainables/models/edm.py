@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trainables.models.denoising import DenoisingModel
 from trainables.models.ode import Solver, solve
-from trainables.models.settings import Count, Positive
+from trainables.models.settings import Count, Positive, Whole
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class EDMConfig:
 
     image_size: Count = 64
     channels: Count = 3
-    classes: int = 0
+    classes: Whole = 0
     width: Positive = 1.0
     learning_rate: Positive = 2e-3
     data_deviation: Positive = 0.5  # σ_d

@@ -25,7 +25,7 @@ class FactorVAEConfig(VAEConfig):
     learning_rate: Positive = 1e-4
     gamma: NotNegative = 10.0
     discriminator_hidden: Count = 1000
-    discriminator_learning_rate: Positive = 1e-4
+    discriminator_learning_rate: NotNegative = 1e-4
 
 
 class CodeDiscriminator(nn.Sequential):

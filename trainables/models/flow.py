@@ -19,7 +19,7 @@ from torch import Tensor
 from trainables.models.denoising import DenoisingModel
 from trainables.models.losses import single
 from trainables.models.ode import Solver, solve
-from trainables.models.settings import Count, Positive
+from trainables.models.settings import Count, Positive, Whole
 
 Times = Literal["logit_normal", "uniform"]
 
@@ -30,7 +30,7 @@ class FlowConfig:
 
     image_size: Count = 64
     channels: Count = 3
-    classes: int = 0
+    classes: Whole = 0
     width: Positive = 1.0
     learning_rate: Positive = 2e-3
     times: Times = "logit_normal"

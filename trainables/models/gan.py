@@ -32,7 +32,7 @@ class GANConfig:
     width: Positive = 1.0
     latent_dim: Count = 128
     learning_rate: Positive = 3e-4
-    discriminator_learning_rate: Positive | None = None  # None means the same; Heusel et al. (2017) use two
+    discriminator_learning_rate: NotNegative | None = None  # None: that one; Heusel et al. (2017) use two
     adam_beta1: BelowOne = 0.5
     adam_beta2: BelowOne = 0.999
     gan_loss: Literal["non_saturating", "wasserstein"] = "non_saturating"
@@ -40,8 +40,8 @@ class GANConfig:
         10.0  # this and `critic_steps` matter to "wasserstein" alone, labels to the other
     )
     critic_steps: Count = 1  # updates of the critic, each on its own batch, for one of the generator
-    real_label: Share = 0.95
-    fake_label: Share = 0.05
+    real_label: float = 0.95
+    fake_label: float = 0.05
     label_swap: Share = 0.05
     ema_decay: BelowOne | None = None  # with a decay, images come from the generator's running mean
 

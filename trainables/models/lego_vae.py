@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trainables.models.base import GenerativeModel
 from trainables.models.losses import kl_divergence, reparameterize
-from trainables.models.settings import Count, NotNegative, Positive, Share
+from trainables.models.settings import Count, NotNegative, Positive, Share, Whole
 
 CHANNELS = (16, 32, 64, 128, 256)
 DECODER_CHANNELS = (128, 64, 32, 16, 8)
@@ -38,7 +38,7 @@ class LegoVAEConfig:
     dropout: Share = 0.2
     learning_rate: Positive = 1e-3
     final_learning_rate: NotNegative = 5e-7
-    decay_steps: int = 0
+    decay_steps: Whole = 0
     gradient_clip: Positive = 1.0
 
 

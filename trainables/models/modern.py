@@ -55,7 +55,7 @@ class ModernGANConfig:
     adam_beta2: BelowOne = 0.99
     ema_width: float = 0.08  # of the running means: their deviation as a share of the steps so far
     penalty: NotNegative = 0.05
-    discriminator_learning_rate: Positive | None = None  # None means the same; Heusel et al. (2017) use two
+    discriminator_learning_rate: NotNegative | None = None  # None: that one; Heusel et al. (2017) use two
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ModernVAEConfig:
 class ModernVAEGANConfig(ModernVAEConfig):
     """Hyperparameters of `ModernVAEGAN`: the VAE's, and what the discriminator brings."""
 
-    discriminator_learning_rate: Positive | None = 2e-3  # None: the same for both. Two: Heusel et al. (2017)
+    discriminator_learning_rate: NotNegative | None = 2e-3  # None: that one; Heusel et al. (2017) use two
     penalty: NotNegative = 0.05
     gamma: Positive = 3.0  # Larsen's: the weight of L_rec against L_G
     vae_share: BelowOne = 0.15  # of training, without a discriminator

@@ -22,9 +22,12 @@ class Rule:
     holds: Callable[[Any], bool]
 
 
+AT_LEAST_0 = Rule("0 or more", lambda value: value >= 0)
+
 Count = Annotated[int, Rule("1 or more", lambda value: value >= 1)]
+Whole = Annotated[int, AT_LEAST_0]
 Positive = Annotated[float, Rule("above 0", lambda value: value > 0)]
-NotNegative = Annotated[float, Rule("0 or more", lambda value: value >= 0)]
+NotNegative = Annotated[float, AT_LEAST_0]
 Share = Annotated[float, Rule("from 0 to 1", lambda value: 0 <= value <= 1)]
 BelowOne = Annotated[float, Rule("from 0 to below 1", lambda value: 0 <= value < 1)]
 

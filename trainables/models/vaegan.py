@@ -73,12 +73,12 @@ class VAEGANConfig:
     feature_layer: FeatureLayer = "fully_connected"
     reconstructions_are_fake: bool = True
     equilibrium: bool = False
-    real_label: Share = 0.95
-    fake_label: Share = 0.05
+    real_label: float = 0.95
+    fake_label: float = 0.05
     label_swap: Share = 0.05
     optimizer: Literal["adam", "rmsprop"] = "adam"
     learning_rate: Positive = 3e-4
-    discriminator_learning_rate: Positive | None = None  # None means the same; Heusel et al. (2017) use two
+    discriminator_learning_rate: NotNegative | None = None  # None: that one; Heusel et al. (2017) use two
     adam_beta1: BelowOne = 0.5
     adam_beta2: BelowOne = 0.999
     ema_decay: BelowOne | None = None  # with a decay, images come from the decoder's running mean

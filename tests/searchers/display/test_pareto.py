@@ -10,7 +10,7 @@ from ray import tune
 
 from searchers.bayesopt.searcher import BayesOptSearch
 from searchers.beta_vaegan import main
-from searchers.display.pareto import FIGURE, ParetoFigure, describe, front
+from searchers.display.pareto import FIGURE, ParetoFigure, describe, draw, front
 from searchers.record.ledger import Ledger
 from searchers.record.schema import FRONT_TAG
 from searchers.record.trials import TrialRecord
@@ -57,6 +57,18 @@ def test_the_front_is_drawn_and_recorded(ended):
     assert [event["event"] for event in events] == ["figure", "note"]
     assert events[1]["tags"] == {FRONT_TAG: "1, 2, 4"}
     assert woken
+
+
+@pytest.mark.parametrize(
+    ("space", "names"), [(STUDY.space, {"β = 10"}), ({**STUDY.space, "penalty": 1}, {"trial 1"})]
+)
+def test_a_point_of_the_front_is_named_by_its_setting_or_where_that_is_long_by_its_number(
+    ended, space, names
+):
+    _, recorder = ended
+    records = [record for record in recorder.records.values() if record.number != 5]
+    figure = draw(SimpleNamespace(**{**vars(STUDY), "space": space}), records, records[:1])
+    assert {text.get_text() for text in figure.axes[0].texts} >= names
 
 
 def test_nothing_is_drawn_before_a_trial_has_ended(tmp_path):

@@ -1,13 +1,18 @@
 """Files of settings to train: what can't be trained is refused before anything begins."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from ray import tune
 
 from searchers.bayesopt.space import Choice, Integer, Real, Space
 from searchers.execution.fixed_points import FixedPoints, check_points
+from searchers.execution.search import given_points
 from searchers.record.trials import TrialRecord
+from searchers.study.config import SweepConfig, UsageError
 from searchers.study.given import listed_points
+from searchers.study.study import Study
 
 SPACE = Space([Real("beta", 1.0, 150.0), Integer("layers", 1, 4), Choice("model", ("VAE", "GAN"))])
 SETTINGS = {
@@ -80,8 +85,22 @@ def test_entries_that_python_gives_are_checked_as_a_file_s_are():
 
 
 def test_an_unknown_setting_is_told(tmp_path):
-    with pytest.raises(ValueError, match=r"sets 'bta'; it can set .*beta"):
+    with pytest.raises(ValueError, match=r"sets 'bta' \(did you mean beta\?\); it can set .*beta"):
         read(tmp_path, [{**WHOLE, "bta": 2.0}])
+
+
+def test_a_file_of_points_may_leave_open_what_the_study_searches_but_not_what_was_asked_for(tmp_path):
+    (file := tmp_path / "points.json").write_text('[{"beta": 2.0}]')
+    of = Study(None, {"beta": tune.uniform(1, 9), "penalty": tune.loguniform(0.1, 1)}, {"seed": 0}, "fid")
+    config = SweepConfig(points=str(file), dataset="faces")
+    assert given_points(of, config) == [{"beta": 2.0}]
+    with pytest.raises(UsageError, match="has no penalty, which this sweep searches"):
+        given_points(of, replace(config, space=("penalty=uniform(0.1,1)",)))
+    file.write_text('[{"beta": 2.0, "penalti": 0.5}]')
+    with pytest.raises(
+        UsageError, match=r"sets 'penalti' \(did you mean penalty\?\); it can set beta, penalty"
+    ):
+        given_points(of, config)
 
 
 @pytest.mark.parametrize("name", ["image_size", "epoch_steps"])

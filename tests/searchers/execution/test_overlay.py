@@ -86,6 +86,7 @@ def test_a_resumed_sweep_searches_what_its_trials_were_given():
     for configs in ([], [{"beta": 3.0}, {"penalty": 1.0}], [{"seed": 3}]):
         begun = over_given(wider, configs)
         assert (begun.space, begun.points_to_evaluate) == (wider.space, wider.points_to_evaluate)
+    assert over_given(wider, [{"beta": 3.0}], asked=["penalty"]).space == wider.space
     nested = replace(STUDY, space={"beta": tune.uniform(1, 2), "inner": {"rate": tune.uniform(0, 1)}})
     assert over_given(nested, [{"inner/rate": 0.5}]).space == {"inner": nested.space["inner"]}
 

@@ -12,13 +12,14 @@ from rich.console import Console
 
 from cluster.connect import Cluster, Node
 from searchers.execution import run
+from searchers.execution.overlay import own_setting
 from searchers.execution.plan import Cost, costs, plan
 from searchers.execution.search import make_scheduler
 from searchers.record.schema import DIVERGED, FINISHED
 from searchers.record.trials import TrialRecord, ranked
 from searchers.study.config import SweepConfig, UsageError
 from searchers.study.study import Study
-from trainables import VAE
+from trainables import VAE, VAEGAN
 
 CONFIG = SweepConfig(epochs=4, grace_epochs=2, num_samples=9)
 
@@ -228,5 +229,9 @@ def test_a_search_begins_with_the_models_own_setting_as_far_as_it_lies_in_the_sp
     values = {"beta": own.beta, "learning_rate": own.learning_rate}
     expected = {name: values[name] for name in space if name.removeprefix("learning_") in first}
     assert list(run.checked(of, CONFIG)[0].points_to_evaluate) == ([expected] if expected else [])
+    wasserstein = {"recipe": "wgan_gp", "image_size": 16}
+    slower = Study(VAEGAN, {"learning_rate": tune.loguniform(1e-5, 1e-3)}, wasserstein, "fid")
+    recipe = VAEGAN.model_of(wasserstein)[0].RECIPES["wgan_gp"]
+    assert own_setting(slower) == ({"learning_rate": recipe["learning_rate"]},)
     given = replace(of, points_to_evaluate=({name: d.lower for name, d in space.items()},))
     assert run.checked(given, CONFIG)[0].points_to_evaluate == given.points_to_evaluate

@@ -140,7 +140,7 @@ def test_a_number_out_of_its_range_is_refused(name):
     """All numbers have one, in the words that say what they are; but those whose sign means something."""
     kind, settings = MODELS[name]
     numbers = {key for key, found in kinds_of(kind.Config).items() if found in (int, float, float | None)}
-    for key in numbers - {"classes", "decay_steps", "ema_width", "guidance", "beta_warm_up", "noise_mean"}:
+    for key in numbers - {"ema_width", "guidance", "noise_mean", "real_label", "fake_label"}:
         with pytest.raises(ValueError, match=f"^{key} is -1; it must be (1 or more|.*\\b0\\b.*)$"):
             kind(kind.configure(settings | {key: -1}))
 
