@@ -10,22 +10,22 @@
 
 In the setting of `python -m searchers.beta_vaegan`: 2500 images at 32×32, batches of 16, a score of 500
 samples. A β-VAE-GAN is trained for the preset's epochs, every other model for as many as cost the same CPU
-seconds of one thread, by the time of its steps after warming up. Each model is tuned first, by this project's
-search over two hyperparameters with the budget of three of its trainings. The setting that its search began
-with is trained to the end as well, and the better of both is then trained on seeds that the search has not
-seen. `papers` are the networks, losses and rates of [BVG] at a quarter of their width, as they are. RECORD
-is a file of JSON lines; what it holds is not repeated, so that both parts can be stopped at any time.
-Photographs are mirrored at random, drawings are not: their light comes from a side.
+seconds of one thread, by the time of its steps throughout training. Each model is tuned first, by this
+project's search over two hyperparameters with the budget of three of its trainings. The setting that its
+search began with is trained to the end as well, and the better of both is then trained on seeds that the
+search has not seen. `papers` are the networks, losses and rates of [BVG] at a quarter of their width, as they
+are. RECORD is a file of JSON lines; what it holds is not repeated, so that both parts can be stopped at any
+time. Photographs are mirrored at random, drawings are not: their light comes from a side.
 """
 
 import argparse
 import json
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -53,7 +53,7 @@ OF_PAPER, PAPERS_WIDTH, PAPERS_BETA = " of [BVG]", 0.25, 75.0
 APART, APART_BETA = "beta-VAE-GAN, the encoder apart", 5.0  # no adversarial gradient goes into the encoder
 PENALTY = "beta-VAE-GAN, penalty "  # of a model's name, a value behind it
 DISENTANGLEMENT = ("mig", "dci", "sap", "factor_vae")
-TIMED = 40  # steps
+MOMENTS, TIMED = 20, 8  # moments of training at which steps are timed, and how many there
 TUNING = 3.0  # trainings of each model that its search may spend, stopped ones by their part
 SEARCH_SEED = 100
 RATE = ("learning_rate", (5e-4, 2e-3, 8e-3))
@@ -69,7 +69,7 @@ SPACES: dict[str, dict[str, tuple]] = {
     "beta-VAE-GAN": dict([PENALTIES, ("beta", (1.0, 5.0, 150.0))]),
     "flow": dict([RATE, ("times", ("logit_normal", "uniform"))]),
     "EDM": dict([RATE, ("noise_deviation", (0.6, 1.2, 2.0))]),
-    "latent-flow": {"learning_rate": (5e-4, 2e-3, 3e-2), "beta": (0.3, 5.0, 50.0)},
+    "latent-flow": {"learning_rate": (5e-4, 8e-3, 3e-2), "beta": (0.3, 1.0, 50.0)},
 }
 
 
@@ -91,7 +91,8 @@ def data_settings(dataset: str, preset: str = "quick") -> dict[str, Any]:
     """Return what all trainings on a data set share."""
     size = PRESETS[preset]
     names = ("dataset_limit", "image_size", "batch_size", "evaluation_samples")
-    return {"dataset": dataset, "flip": dataset != "faces"} | {name: getattr(size, name) for name in names}
+    shared = {"dataset": dataset, "flip": dataset != "faces", "precision": "float32"}
+    return shared | {name: getattr(size, name) for name in names}
 
 
 def configuration(
@@ -116,20 +117,19 @@ def trainable_of(model: str, config: dict[str, Any]) -> GenerativeTrainable:
     return trainable_for(model_of(model)[0])(config)
 
 
-def epoch_seconds(dataset: str, model: str) -> float:
-    """Return the CPU seconds of an epoch by this model's full step."""
-    trainable = trainable_of(model, configuration(dataset, model, {}, 0, 1))
-    trainable.model.progress = 0.6  # all networks are trained by then
-    seconds, steps = step_seconds(trainable, TIMED), len(trainable.batches)
-    trainable.stop()
-    # A penalty that is due every eighth step is in the mean, a disturbance of the machine is not.
-    return steps * statistics.mean(seconds[: -TIMED // 20])
-
-
 def equal_epochs(dataset: str, model: str) -> int:
-    """Return in how many epochs a model costs as a β-VAE-GAN does, both timed at the same moment."""
-    cost = 1.0 if model == BETA else epoch_seconds(dataset, model) / epoch_seconds(dataset, BETA)
-    return max(3, round(EPOCHS / cost))
+    """Return in how many epochs a model costs as a β-VAE-GAN does.
+
+    Both are timed in turn, from the beginning of training to its end: networks join and leave on the way.
+    """
+    pair = [trainable_of(name, configuration(dataset, name, {}, 0, 1)) for name in (model, BETA)]
+    seconds = [0.0, 0.0]
+    for moment, (k, trainable) in product(range(MOMENTS), enumerate(pair)):
+        trainable.model.progress = (moment + 0.5) / MOMENTS
+        seconds[k] += sum(step_seconds(trainable, TIMED)) * len(trainable.batches)
+    for trainable in pair:
+        trainable.stop()
+    return max(3, round(EPOCHS * seconds[1] / seconds[0]))
 
 
 def beta_of(values: dict[str, Any]) -> float | None:
@@ -159,12 +159,15 @@ def search(dataset: str, model: str, folder: Path) -> dict:
         epochs=epochs,
         evaluate_every=epochs // 3,
         grace_epochs=epochs // 3,
+        early_stopping=model != "latent-flow",  # there is no flow before `first_share` of training
         num_samples=12,
         trainings=TUNING,
         seed=SEARCH_SEED,
         results=str(folder),
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
     )
+    if outcome.ending.interrupted:
+        raise KeyboardInterrupt
     assert outcome.best is not None, f"no trial of {model} on {dataset} has a score"
     return {
         "search": True,
@@ -196,6 +199,7 @@ def train(
     result = trainable.train()
     beta = beta_of(values)
     row = {"dataset": Path(dataset).stem, "model": model, "beta": beta, "seed": seed, "epochs": epochs}
+    row["values"] = values
     row["cpu_seconds"] = round(sum(seconds), 1)
     if result["diverged"]:
         trainable.stop()
@@ -230,7 +234,8 @@ def drawing_scores(trainable: GenerativeTrainable) -> dict[str, float]:
     """Return precision and recall against held-out images, an image's CPU time, and the parameters."""
     noise = torch.Generator().manual_seed(0)
     began = time.process_time()
-    images = generate(trainable.model, len(trainable.held_out), noise, trainable.held_out_images)
+    with trainable.mean.in_place() if trainable.mean else nullcontext():
+        images = generate(trainable.model, len(trainable.held_out), noise, trainable.held_out_images)
     seconds = time.process_time() - began
     manifold = manifold_scores(*(trainable.extractor(x.numpy()) for x in (images, trainable.held_out_images)))
     return {
@@ -296,7 +301,8 @@ def run(
             if (Path(dataset).stem, model, beta_of(values), seed) not in known
         ]
         for training in as_completed(trainings):
-            write(training.result())
+            if (result := result_of(training)) is not None:
+                write(result)
 
 
 def tune_models(record: Path, datasets: list[str], processes: int, write: Callable[[dict], None]) -> None:
@@ -318,9 +324,19 @@ def tune_models(record: Path, datasets: list[str], processes: int, write: Callab
             job = (dataset, model, row["values"], SEARCH_SEED, row["epochs"], folder)
             futures[pool.submit(train, *job)] = row
         for future in as_completed(futures):
-            result = future.result()
+            if (result := result_of(future)) is None:
+                continue
             found = math.inf if "diverged" in result else result["scores"][result["metric"]]
             write(futures[future] | {"found": found})
+
+
+def result_of(training: Future[dict]) -> dict | None:
+    """Return a training's row; None, after its reason, where it failed, so that no other is lost by it."""
+    try:
+        return training.result()
+    except Exception as error:
+        print(f"A training failed, and is done again by the next call: {error!r}", flush=True)
+        return None
 
 
 def samples_folder(record: Path) -> Path:
@@ -370,6 +386,8 @@ def main() -> None:
     parser.add_argument("--preset", choices=("quick", "thorough"), default="quick", help="of betas alone")
     parser.add_argument("--penalty", type=float, help="of betas alone: the discriminator's, not the recipe's")
     arguments = parser.parse_args()
+    if arguments.part != "betas" and (arguments.preset != "quick" or arguments.penalty is not None):
+        parser.error("--preset and --penalty are of betas alone")
     datasets = [str(Path(name).resolve()) if os.path.exists(name) else name for name in arguments.datasets]
     sizes = (arguments.seeds, arguments.processes, arguments.preset, arguments.penalty)
     run(arguments.part, arguments.record, datasets, *sizes)

@@ -82,7 +82,8 @@ def table(record: Path) -> str:
         for key, scale in columns.values():
             values = [scale * row["scores"][key] for row in group if key in row["scores"]]
             cells.append(spread(values) if values else "–")
-        values = chosen.get((dataset, model), {}).get("values", {}) if beta is None else {"beta": beta}
+        values = chosen.get((dataset, model), {}) if beta is None else {"values": {"beta": beta}}
+        values = (values | group[0]).get("values", {})
         words = ", ".join(f"{name} {v if isinstance(v, str) else f'{v:.3g}'}" for name, v in values.items())
         epochs, seconds = (statistics.median(row[key] for row in group) for key in ("epochs", "cpu_seconds"))
         lines.append(

@@ -133,7 +133,7 @@ def study(config: BetaVAEGANConfig, prepared: "Prepared") -> Study:
         check_factors(config, settings)
     first, mode = next(iter(objectives.items()))
     model_class, _ = BetaVAEGAN.model_of(settings)
-    own = model_class.Config.beta  # where given points leave β open
+    own: float = model_class.Config.beta  # type: ignore[attr-defined]  # where given points leave β open
     latent_dim, image_dims = settings["latent_dim"], 3 * config.image_size**2
     papers = "report" in (config.preset, config.surrogate)
     space = {"beta": tune.uniform(1.0, 150.0) if papers else tune.loguniform(1.0, 150.0)}

@@ -125,7 +125,7 @@ def test_a_trainings_seconds_are_its_own_and_one_that_diverged_is_on_record(tmp_
     monkeypatch.setattr(quality, "trainable_of", lambda *_: trainable)
     row = quality.train("faces", "VAE", {"beta": 1.0}, 4, 9, tmp_path)
     expected = {"dataset": "faces", "model": "VAE", "beta": 1.0, "seed": 4, "epochs": 9, "cpu_seconds": 6.0}
-    assert row == expected | {"diverged": "loss_not_finite"}
+    assert row == expected | {"values": {"beta": 1.0}, "diverged": "loss_not_finite"}
     record = written(tmp_path / "record.jsonl", row)
     assert quality.trained(record) == [] and quality.trained(record, diverged=True) == [row]
 
