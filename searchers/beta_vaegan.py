@@ -2,7 +2,7 @@
 
 By the paper's preset or its kernel β alone is searched, from 1, 50, 100 and 150 on. Otherwise the first
 trials are even steps of log β, in which the distance is smooth, and beside it the weight of the
-discriminator's gradient penalty is searched: CelebA wants a hundred times that of the drawn faces. Then the
+discriminator's gradient penalty is searched: CelebA wants hundreds of times that of the drawn faces. Then the
 searcher proposes, and trials that do not keep up are paused. With `--objectives fd mig` the search is for the
 Pareto front of image quality and disentanglement, with `--objectives mig` for the latter alone.
 """

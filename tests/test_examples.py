@@ -19,7 +19,7 @@ from trainables.models.storage import load_model, trust
 from trainables.tune.export import export_model
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-EXAMPLES = {"tiny": (), "flow": (), "ddpm": ("diffusers",), "pythae_wae": ("pythae",)}
+EXAMPLES = {"tiny": (), "flow": (), "adversarial": (), "ddpm": ("diffusers",), "pythae_wae": ("pythae",)}
 SHORT = 40  # lines beside the network
 
 

@@ -175,11 +175,11 @@ class SweepConfig(RunConfig):
     """the best so many are trained again with another seed, from budget set aside: training's own noise;
     none of a search by several scores"""
     early_stopping: bool = True
-    """pause trials that do not keep up, by ASHA's rule; otherwise every trial that begins is trained to its
-    last epoch"""
+    """pause trials that do not keep up, by ASHA's rule; --no-early-stopping trains every trial to its last
+    epoch"""
     space: tuple[str, ...] = ()
-    """what is searched, beside or instead of the study's own: learning_rate=loguniform(1e-4,3e-3)
-    latent_dim=choice(32,64)"""
+    """what is searched beside the study's own, of which a range may be given anew:
+    learning_rate=loguniform(1e-4,3e-3) latent_dim=choice(32,64)"""
     set: tuple[str, ...] = ()
     """settings that all trials have, of the model and its training: gamma=0.1 recipe=larsen"""
     searcher: Annotated[
