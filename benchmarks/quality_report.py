@@ -154,7 +154,7 @@ def figure(record: Path) -> Figure:
         metric = curves[0][1][0]["metric"]
         bands = [(curves, metric, "prior", "-"), (curves, f"{MIXTURE}/{metric}", "mixture, ex post", "--")]
         for other in [penalized[dataset]] if dataset in penalized else []:
-            bands.append((other, metric, other[0][1][0]["model"].removeprefix(f"{BETA}, "), ":"))
+            bands.append((other, metric, "prior" + other[0][1][0]["model"].removeprefix(BETA), ":"))
         for color, (of_band, key, name, line) in zip(CYCLE, bands, strict=False):
             values = by_seed(of_band, key)
             draw_band(axes, [beta for beta, _ in of_band], values, color, f"{name} (n = {len(values)})", line)

@@ -109,8 +109,8 @@ def test_no_model_is_asked_for_more_than_the_images_allow():
             "A trial of components = 401 can't be built: components is 401; 400 images allow 1 … 400",
         ),
         (
-            {"models": ("ppca",), "space": ("latent_dim=randint(0,3)",)},
-            "A trial of latent_dim = 0 can't be built: latent_dim is 0; 400 images of 64 pixels allow 1 … 63",
+            {"models": ("ppca",), "space": ("latent_dim=randint(1,65)",)},
+            "latent_dim is 64; 400 images of 64 pixels allow 1 … 63",
         ),
         (
             {"models": ("mixture",), "set": ("max_iterations=0",)},
