@@ -153,7 +153,7 @@ def figure(record: Path) -> Figure:
     for axes, (dataset, curves) in zip(panels, datasets.items(), strict=True):
         metric = curves[0][1][0]["metric"]
         bands = [(curves, metric, "prior", "-"), (curves, f"{MIXTURE}/{metric}", "mixture, ex post", "--")]
-        for other in [penalized[dataset]] if dataset in penalized else []:
+        if other := penalized.get(dataset):
             bands.append((other, metric, "prior" + other[0][1][0]["model"].removeprefix(BETA), ":"))
         for color, (of_band, key, name, line) in zip(CYCLE, bands, strict=False):
             values = by_seed(of_band, key)

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from trainables.models.settings import KINDS, Rule
+from trainables.models.settings import KINDS, Rule, rules_of
 
 LONGEST_NAME = 200  # bytes; file names may have 255, and a sweep's parts and retrainings append to its name
 
@@ -65,14 +65,14 @@ def check(config: Any) -> None:
     """
     hints = get_type_hints(type(config), include_extras=True)
     for name in (field.name for field in fields(config)):
-        kind, *beside = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
+        kind = get_args(hints[name])[0] if get_origin(hints[name]) is Annotated else hints[name]
         given, flag = getattr(config, name), f"--{name.replace('_', '-')}"
         try:
             value = as_kind(given, kind)
         except TypeError as error:
             raise ValueError(f"{flag} is {_shown(given)}; it must be {error}") from None
         object.__setattr__(config, name, value)
-        rules = [rule for rule in beside if isinstance(rule, Rule)]
+        rules = rules_of(hints[name])
         if isinstance(value, str):
             rules.append(Rule("left out or not empty", lambda value: value != ""))
         for rule in rules:

@@ -50,13 +50,20 @@ def check_values(config: Any) -> None:
     None may stand for any.
     """
     for name, kind in kinds_of(type(config), rules=True).items():
-        value = getattr(config, name)
-        if get_origin(kind) is Literal and value is not None:
+        if (value := getattr(config, name)) is None:
+            continue
+        if get_origin(kind) is Literal:
             check_kind(name, value, kind)
-        parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-        for rule in (beside for part in parts for beside in getattr(part, "__metadata__", ())):
-            if isinstance(rule, Rule) and value is not None and not rule.holds(value):
+        for rule in rules_of(kind):
+            if not rule.holds(value):
                 raise ValueError(f"{name} is {value}; it must be {rule.words}")
+
+
+def rules_of(kind: Any) -> list[Rule]:
+    """Return the rules beside a type, of `X | None` those beside X."""
+    parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    besides = (beside for part in parts for beside in getattr(part, "__metadata__", ()))
+    return [beside for beside in besides if isinstance(beside, Rule)]
 
 
 def check_kind(name: str, value: Any, kind: Any) -> None:

@@ -17,7 +17,22 @@ from trainables.models.settings import (
     Share,
     check_values,
     kinds_of,
+    rules_of,
 )
+
+SIZES = {
+    *(
+        "channels",
+        "codes",
+        "discriminator_hidden",
+        "embedding_dim",
+        "grid",
+        "hidden",
+        "image_size",
+        "latent_dim",
+    ),
+    "width",
+}
 
 
 class Own(GenerativeModel):
@@ -137,12 +152,16 @@ def test_a_common_mistake_is_told(kind, sentence):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_number_out_of_its_range_is_refused(name):
-    """All numbers have one, in the words that say what they are; but those whose sign means something."""
+    """All numbers have one but those whose sign means something, and none allows a network of no units."""
     kind, settings = MODELS[name]
     numbers = {key for key, found in kinds_of(kind.Config).items() if found in (int, float, float | None)}
-    for key in numbers - {"ema_width", "guidance", "noise_mean", "real_label", "fake_label"}:
-        with pytest.raises(ValueError, match=f"^{key} is -1; it must be (1 or more|.*\\b0\\b.*)$"):
-            kind(kind.configure(settings | {key: -1}))
+    assert {"channels", "image_size", "width"} <= numbers
+    kinds = kinds_of(kind.Config, rules=True)
+    for key in numbers - {"ema_width", "guidance", "noise_mean", "real_label", "fake_label", "subspace"}:
+        (rule,) = rules_of(kinds[key])
+        for value in (-1, 0) if key in SIZES or not rule.holds(0) else (-1,):
+            with pytest.raises(ValueError, match=f"^{key} is {value}; it must be {rule.words}$"):
+                kind(kind.configure(settings | {key: value}))
 
 
 @pytest.mark.parametrize(
